@@ -1,0 +1,175 @@
+"""The decisions of the build: pure functions of the settings and of what the machine offers.
+
+A part that was asked for and is missing raises `BuildError`; under "auto" it is left out and the
+report says why. Only what detection found decides: once a part is in the plan, it has to compile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import List, Mapping, Optional, Tuple, Union
+
+from .detect import (
+    MXNET_VERSION,
+    ONEDNN_WHEELS,
+    Compiler,
+    Machine,
+    Missing,
+    MxNet,
+    Nvcc,
+    OneDnn,
+    Tools,
+)
+from .settings import BuildError, Settings
+
+ONEDNN_VERSION = "2023.2.0"
+PLATFORMS = ("linux-x86_64", "linux-aarch64")
+ONEDNN_WHEEL_PLATFORM = "linux-x86_64"
+# MXNet pins numpy<2, which has no wheel for this Python: asking for it would compile NumPy.
+FIRST_PYTHON_WITHOUT_MXNET = (3, 13)
+ARCHITECTURES = ("70", "75", "80", "86", "90")
+
+
+@dataclass(frozen=True)
+class Native:
+    """What the native library is made of; None is a part left out."""
+
+    compiler: Compiler
+    tools: Tools
+    onednn: Optional[OneDnn]
+    mxnet: Optional[MxNet]
+    nvcc: Optional[Nvcc]
+    cuda_architectures: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to build (None: Python only), and the reason for each part that is off."""
+
+    native: Optional[Native]
+    off: Mapping[str, str]
+
+    def describe(self) -> str:
+        """Return one line for each part."""
+        lines = [f"  {part}: {self.off.get(part, 'on')}" for part in PARTS]
+        return "\n".join(["fastrnn is built with", *lines])
+
+
+PARTS = ("native", "onednn", "mxnet_operators", "cuda")
+
+
+def requirements(settings: Settings, machine: Machine) -> List[str]:
+    """Return what pip has to put into the build environment.
+
+    Called before anything of it is there, so CMake, pybind11 and the oneDNN wheels still count as
+    obtainable; MXNet is asked for only where the target environment has none.
+    """
+    compiler = _compiler(settings, machine)
+    nvcc = _nvcc(settings, machine)
+    if isinstance(compiler, Missing):
+        return []
+    wheel = machine.platform == ONEDNN_WHEEL_PLATFORM
+    if not wheel and isinstance(machine.onednn, Missing) and isinstance(nvcc, Missing):
+        _refuse_if_asked(settings, machine.onednn)
+        return []
+    packages = ["cmake>=3.18", "ninja", "pybind11>=2.13"]
+    if wheel:
+        packages += [f"{name}=={ONEDNN_VERSION}" for name in ONEDNN_WHEELS]
+    if isinstance(machine.mxnet, Missing) and machine.python < FIRST_PYTHON_WITHOUT_MXNET:
+        packages.append(f"mxnet=={MXNET_VERSION}")
+    return packages
+
+
+def make_plan(settings: Settings, machine: Machine) -> Plan:
+    """Decide what to build, from what is there now."""
+    compiler = _compiler(settings, machine)
+    nvcc = _nvcc(settings, machine)
+    if isinstance(compiler, Missing):
+        return _python_only(compiler)
+    if isinstance(machine.tools, Missing):
+        _refuse_if_asked(settings, machine.tools)
+        return _python_only(machine.tools)
+    if isinstance(machine.onednn, Missing) and isinstance(nvcc, Missing):
+        neither = Missing(f"{machine.onednn.reason}; CUDA: {nvcc.reason}")
+        _refuse_if_asked(settings, neither)
+        return _python_only(neither)
+    mxnet = _mxnet(machine)
+    parts = {"onednn": machine.onednn, "mxnet_operators": mxnet, "cuda": nvcc}
+    return Plan(
+        Native(
+            compiler,
+            machine.tools,
+            None if isinstance(machine.onednn, Missing) else machine.onednn,
+            None if isinstance(mxnet, Missing) else mxnet,
+            None if isinstance(nvcc, Missing) else nvcc,
+            () if isinstance(nvcc, Missing) else cuda_architectures(settings, nvcc),
+        ),
+        {part: found.reason for part, found in parts.items() if isinstance(found, Missing)},
+    )
+
+
+def cuda_architectures(settings: Settings, nvcc: Nvcc) -> Tuple[str, ...]:
+    """Return the compute capabilities to compile for: those asked for, or all of the toolkit's.
+
+    sm_86 came with CUDA 11.1 and sm_90 with 11.8; 13.0 dropped sm_70.
+    """
+    first = {"86": (11, 1), "90": (11, 8)}
+    last = {"70": (12, 99)}
+    known = tuple(
+        a
+        for a in ARCHITECTURES
+        if first.get(a, (11, 0)) <= nvcc.version <= last.get(a, nvcc.version)
+    )
+    for architecture in settings.cuda_architectures:
+        if architecture in ARCHITECTURES and architecture not in known:
+            raise BuildError(
+                f"FASTRNN_CUDA_ARCHITECTURES asks for {architecture}, which CUDA "
+                f"{nvcc.version[0]}.{nvcc.version[1]} cannot compile for; it can {';'.join(known)}"
+            )
+    return settings.cuda_architectures or known
+
+
+def _compiler(settings: Settings, machine: Machine) -> Union[Compiler, Missing]:
+    if settings.native == "0":
+        return Missing("left out by FASTRNN_NATIVE=0")
+    found = machine.compiler
+    if machine.platform not in PLATFORMS:
+        found = Missing(f"not available for {machine.platform} (only {', '.join(PLATFORMS)})")
+    if isinstance(found, Missing):
+        _refuse_if_asked(settings, found)
+    return found
+
+
+def _nvcc(settings: Settings, machine: Machine) -> Union[Nvcc, Missing]:
+    if settings.cuda == "0":
+        return Missing("left out by FASTRNN_CUDA=0")
+    if settings.cuda == "1" and isinstance(machine.nvcc, Missing):
+        raise BuildError(f"FASTRNN_CUDA=1 asks for the CUDA part, but {machine.nvcc.reason}")
+    return machine.nvcc
+
+
+def _mxnet(machine: Machine) -> Union[MxNet, Missing]:
+    if isinstance(machine.mxnet, Missing) and machine.python >= FIRST_PYTHON_WITHOUT_MXNET:
+        command = f"pip install --no-deps mxnet=={MXNET_VERSION}"
+        return Missing(
+            f"{machine.mxnet.reason}; on this Python the build does not fetch it: "
+            f"run `{command}` first, then install fastrnn again"
+        )
+    return machine.mxnet
+
+
+def _refuse_if_asked(settings: Settings, missing: Missing) -> None:
+    asked = [
+        f"FASTRNN_{name}=1"
+        for name, value in (("NATIVE", settings.native), ("CUDA", settings.cuda))
+        if value == "1"
+    ]
+    if asked:
+        verb = "asks" if len(asked) == 1 else "ask"
+        raise BuildError(
+            f"{' and '.join(asked)} {verb} for the native library, but {missing.reason}"
+        )
+
+
+def _python_only(missing: Missing) -> Plan:
+    return Plan(None, dict.fromkeys(PARTS, missing.reason))
