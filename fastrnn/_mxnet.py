@@ -30,7 +30,7 @@ _FINANCIAL = ("mirr", "npv", "pmt", "ppmt", "pv", "rate")
 
 def _removed_function(name: str) -> Callable[..., NoReturn]:
     def removed(*args: Any, **kwargs: Any) -> NoReturn:
-        raise RuntimeError(f"numpy.{name} was removed from NumPy; the numpy_financial package has it")
+        raise RuntimeError(f"NumPy no longer has {name}; numpy_financial does")
 
     removed.__name__ = name
     return removed
