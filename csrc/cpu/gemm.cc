@@ -1,0 +1,104 @@
+#include "gemm.h"
+
+#include <utility>
+
+#include "../error.h"
+#include "../rnn.h"
+
+namespace fastrnn {
+namespace cpu {
+namespace {
+
+using dnnl::memory;
+
+// Never destroyed: other static objects may still hold primitives when the process ends.
+const dnnl::engine& Engine() {
+  static const auto* engine = new dnnl::engine(dnnl::engine::kind::cpu, 0);
+  return *engine;
+}
+
+memory::desc RowMajor(int64_t rows, int64_t columns) {
+  return {{rows, columns}, memory::data_type::f32, memory::dims{columns, 1}};
+}
+
+memory::desc Stored(int64_t k, int64_t n, Transpose transpose) {
+  return {{k, n},
+          memory::data_type::f32,
+          transpose == Transpose::kYes ? memory::dims{1, k} : memory::dims{n, 1}};
+}
+
+template <class Call>
+auto Try(const char* what, int line, Call call) -> decltype(call()) {
+  try {
+    return call();
+  } catch (const dnnl::error& e) {
+    throw LibraryError(std::string("oneDNN: ") + what + ": " + e.what(), __FILE__, line);
+  }
+}
+
+}  // namespace
+
+void Gemm(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, float beta, float* c,
+          int64_t c_stride) {
+  const dnnl_status_t status =
+      dnnl_sgemm(static_cast<char>(a.transpose), static_cast<char>(b.transpose), m, n, k, 1.0f,
+                 a.data, a.stride, b.data, b.stride, beta, c, c_stride);
+  if (status != dnnl_success) {
+    throw LibraryError("oneDNN: dnnl_sgemm failed with status " + std::to_string(status), __FILE__,
+                       __LINE__);
+  }
+}
+
+PackedProduct::PackedProduct(int64_t m, int64_t n, int64_t k, Transpose transpose, bool accumulate)
+    : plain_weights_(Stored(k, n, transpose)) {
+  Try("matmul", __LINE__, [&] {
+    dnnl::primitive_attr attributes;
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    if (accumulate) {
+      dnnl::post_ops sum;
+      sum.append_sum(1.0f);
+      attributes.set_post_ops(sum);
+    }
+    const memory::desc any_order({k, n}, memory::data_type::f32, memory::format_tag::any);
+    desc_ = dnnl::matmul::primitive_desc(Engine(), RowMajor(m, k), any_order, RowMajor(m, n),
+                                         attributes);
+    weight_bytes_ = desc_.weights_desc().get_size();
+    scratch_bytes_ = desc_.scratchpad_desc().get_size();
+  });
+}
+
+void PackedProduct::Pack(const float* weights, void* packed, void* scratch) {
+  Try("reorder of weights", __LINE__, [&] {
+    product_ = dnnl::matmul(desc_);
+    weights_ = memory(desc_.weights_desc(), Engine(), packed);
+    scratch_ = memory(desc_.scratchpad_desc(), Engine(), scratch);
+    source_ = memory(desc_.src_desc(), Engine(), DNNL_MEMORY_NONE);
+    destination_ = memory(desc_.dst_desc(), Engine(), DNNL_MEMORY_NONE);
+    memory plain(plain_weights_, Engine(), const_cast<float*>(weights));
+    dnnl::stream stream(Engine());
+    dnnl::reorder(plain, weights_).execute(stream, plain, weights_);
+    stream.wait();
+  });
+}
+
+void PackedProduct::Run(const float* source, float* destination) {
+  Try("matmul", __LINE__, [&] {
+    source_.set_data_handle(const_cast<float*>(source));
+    destination_.set_data_handle(destination);
+    dnnl::stream stream(Engine());
+    product_.execute(stream, {{DNNL_ARG_SRC, source_},
+                              {DNNL_ARG_WEIGHTS, weights_},
+                              {DNNL_ARG_DST, destination_},
+                              {DNNL_ARG_SCRATCHPAD, scratch_}});
+    stream.wait();
+  });
+}
+
+std::string OnednnVersion() {
+  const dnnl_version_t* version = dnnl_version();
+  return std::to_string(version->major) + "." + std::to_string(version->minor) + "." +
+         std::to_string(version->patch);
+}
+
+}  // namespace cpu
+}  // namespace fastrnn

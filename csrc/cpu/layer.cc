@@ -1,0 +1,409 @@
+// The CPU backend: matrix products on oneDNN, cells vectorised in pointwise.cc.
+//
+// A direction is worked through in chunks of time. Per chunk, one product projects the inputs of
+// all its steps; per step, one product with the recurrent weights and one pass over the cells.
+// Backward mirrors this, and adds one product per chunk for dx and each weight gradient. The
+// running states live in the output arrays (hn and cn, dh0 and dc0), so a step reads and writes
+// dense [N, H] arrays in both directions.
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+#include "../error.h"
+#include "../rnn.h"
+#include "gemm.h"
+#include "pointwise.h"
+
+namespace fastrnn {
+namespace cpu {
+namespace {
+
+// Rows of a chunk: enough that the products run at full rate and re-reading the weight gradients
+// once a chunk does not show, few enough that a long sequence does not need a workspace as long.
+constexpr int64_t kChunkRows = 2048;
+
+// Packing costs about as much as two steps; below this many steps the weights are read as they are.
+constexpr int64_t kMinPackedSteps = 4;
+
+// Hidden units that one thread works on at a time, and the least total that more than one thread is
+// woken for.
+constexpr int64_t kUnitsPerTask = 512;
+constexpr int64_t kMinParallelUnits = 4096;
+
+size_t Align(size_t bytes) {
+  return (bytes + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
+}
+
+// Carves arrays from a workspace; on a null base it only counts.
+class Carver {
+ public:
+  explicit Carver(void* base) : base_(static_cast<char*>(base)) {}
+  template <class T>
+  T* Take(size_t count) {
+    T* array = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
+    used_ += Align(count * sizeof(T));
+    return array;
+  }
+  size_t used() const { return used_; }
+
+ private:
+  char* base_;
+  size_t used_ = 0;
+};
+
+// Calls body(row, Units) over all rows and hidden units. body must not throw.
+template <class Body>
+void ForUnits(int64_t rows, int64_t hidden, Body body) {
+  const int64_t blocks = (hidden + kUnitsPerTask - 1) / kUnitsPerTask;
+  const bool parallel = rows * hidden >= kMinParallelUnits;
+#pragma omp parallel for schedule(static) if (parallel)
+  for (int64_t task = 0; task < rows * blocks; ++task) {
+    const int64_t begin = task % blocks * kUnitsPerTask;
+    body(task / blocks, Units{hidden, begin, std::min(begin + kUnitsPerTask, hidden)});
+  }
+}
+
+// How time is walked in one direction. Step s of T stands at time Time(s); a chunk of steps is a
+// stretch of time, whichever way it is walked.
+struct Walk {
+  int64_t steps;
+  bool reverse;
+  int64_t chunk_steps;
+
+  Walk(const LayerDesc& desc, int64_t direction) : steps(desc.steps), reverse(direction == 1) {
+    const int64_t chunks = (desc.rows() + kChunkRows - 1) / kChunkRows;
+    chunk_steps = (steps + chunks - 1) / chunks;
+  }
+  int64_t Time(int64_t step) const { return reverse ? steps - 1 - step : step; }
+  int64_t End(int64_t first) const { return std::min(first + chunk_steps, steps); }
+  // The earliest time of the chunk of steps [first, end).
+  int64_t Begin(int64_t first, int64_t end) const { return reverse ? Time(end - 1) : Time(first); }
+};
+
+bool Packed(const LayerDesc& desc) { return desc.steps >= kMinPackedSteps; }
+
+bool GatesInReserve(const LayerDesc& desc) { return desc.reserve && ReserveFactor(desc.mode) > 0; }
+
+// The reserve of one direction: activated gates [T, N, G*H], then [T, N, H] with c or GRU's
+// hidden_n.
+template <class T>
+struct Reserve {
+  T* gates = nullptr;
+  T* extra = nullptr;
+  Reserve(const LayerDesc& desc, T* base, int64_t direction) {
+    if (!GatesInReserve(desc)) return;
+    gates = base + direction * desc.rows() * ReserveFactor(desc.mode) * desc.hidden;
+    extra = gates + desc.rows() * desc.gate_rows();
+  }
+};
+
+// The product of a state or gate gradient [N, k] with the recurrent weights, packed or as they are.
+class StepProduct {
+ public:
+  StepProduct(const LayerDesc& desc, int64_t n, int64_t k, Transpose transpose, bool accumulate)
+      : m_(desc.batch), n_(n), k_(k), transpose_(transpose), accumulate_(accumulate) {
+    if (Packed(desc)) packed_.emplace(m_, n, k, transpose, accumulate);
+  }
+  void Take(Carver* carver) {
+    if (!packed_) return;
+    buffer_ = carver->Take<char>(packed_->weight_bytes());
+    scratch_ = carver->Take<char>(packed_->scratch_bytes());
+  }
+  void Load(const float* weights) {
+    weights_ = weights;
+    if (packed_) packed_->Pack(weights, buffer_, scratch_);
+  }
+  void Run(const float* source, float* destination) {
+    if (packed_) return packed_->Run(source, destination);
+    const int64_t stride = transpose_ == Transpose::kYes ? k_ : n_;
+    Gemm(m_, n_, k_, {source, k_}, {weights_, stride, transpose_}, accumulate_ ? 1.0f : 0.0f,
+         destination, n_);
+  }
+
+ private:
+  int64_t m_, n_, k_;
+  Transpose transpose_;
+  bool accumulate_;
+  std::optional<PackedProduct> packed_;
+  char* buffer_ = nullptr;
+  char* scratch_ = nullptr;
+  const float* weights_ = nullptr;
+};
+
+// ----------------------------------------------------------------------------------------------
+// forward
+
+struct ForwardBuffers {
+  StepProduct h2h;
+  float* share;  // [N, G*H] hidden state's share of the pre-activations
+  float* bias;   // [G*H]
+  float* gates;  // [chunk rows, G*H], unless the reserve takes them
+  size_t bytes;
+
+  ForwardBuffers(const LayerDesc& desc, void* workspace)
+      : h2h(desc, desc.gate_rows(), desc.hidden, Transpose::kYes, false) {
+    Carver carver(workspace);
+    h2h.Take(&carver);
+    share = carver.Take<float>(desc.batch * desc.gate_rows());
+    bias = carver.Take<float>(desc.gate_rows());
+    const int64_t chunk_rows = Walk(desc, 0).chunk_steps * desc.batch;
+    gates = GatesInReserve(desc) ? nullptr : carver.Take<float>(chunk_rows * desc.gate_rows());
+    bytes = carver.used();
+  }
+};
+
+class ForwardDirection {
+ public:
+  ForwardDirection(const LayerDesc& desc, const ForwardArgs& args, ForwardBuffers* buffers,
+                   int64_t direction)
+      : desc_(desc),
+        args_(args),
+        buffers_(*buffers),
+        weights_(args.weights[direction]),
+        walk_(desc, direction),
+        reserve_(desc, args.reserve, direction),
+        direction_(direction) {
+    const int64_t state = direction * desc.batch * desc.hidden;
+    h_ = args.hn + state;
+    std::copy_n(args.h0 + state, desc.batch * desc.hidden, h_);
+    if (desc.has_cell()) {
+      c_prev_ = args.c0 + state;
+      cn_ = args.cn + state;
+    }
+  }
+
+  void Run() {
+    buffers_.h2h.Load(weights_.h2h_weight);
+    SumBiases();
+    for (int64_t first = 0; first < walk_.steps; first = walk_.End(first)) {
+      const int64_t end = walk_.End(first);
+      const int64_t begin_time = walk_.Begin(first, end);
+      float* gates = GatesInReserve(desc_)
+                         ? reserve_.gates + begin_time * desc_.batch * desc_.gate_rows()
+                         : buffers_.gates;
+      Gemm((end - first) * desc_.batch, desc_.gate_rows(), desc_.input,
+           {args_.x + begin_time * desc_.batch * desc_.input, desc_.input},
+           {weights_.i2h_weight, desc_.input, Transpose::kYes}, 0.0f, gates, desc_.gate_rows());
+      for (int64_t step = first; step < end; ++step) {
+        const int64_t time = walk_.Time(step);
+        Step(time, gates + (time - begin_time) * desc_.batch * desc_.gate_rows());
+      }
+    }
+    if (desc_.has_cell() && c_prev_ != cn_) std::copy_n(c_prev_, desc_.batch * desc_.hidden, cn_);
+  }
+
+ private:
+  // The h2h bias of GRU's new gate stands behind the reset gate and is added there.
+  void SumBiases() {
+    const int64_t both = desc_.mode == Mode::kGru ? 2 * desc_.hidden : desc_.gate_rows();
+    for (int64_t j = 0; j < desc_.gate_rows(); ++j) {
+      buffers_.bias[j] = weights_.i2h_bias[j] + (j < both ? weights_.h2h_bias[j] : 0.0f);
+    }
+  }
+
+  void Step(int64_t time, float* gates) {
+    const int64_t H = desc_.hidden, GH = desc_.gate_rows(), y_stride = desc_.directions * H;
+    buffers_.h2h.Run(h_, buffers_.share);
+    float* y = args_.y + time * desc_.batch * y_stride + direction_ * H;
+    float* extra = GatesInReserve(desc_) ? reserve_.extra + time * desc_.batch * H : nullptr;
+    float* c = extra != nullptr ? extra : cn_;
+    ForUnits(desc_.batch, H, [&](int64_t n, Units units) {
+      float* share = buffers_.share + n * GH;
+      float* h = h_ + n * H;
+      float* row_y = y + n * y_stride;
+      switch (desc_.mode) {
+        case Mode::kLstm:
+          return LstmForward(
+              {gates + n * GH, share, buffers_.bias, c_prev_ + n * H, c + n * H, h, row_y}, units);
+        case Mode::kGru:
+          return GruForward({gates + n * GH, share, buffers_.bias, weights_.h2h_bias + 2 * H,
+                             extra != nullptr ? extra + n * H : share + 2 * H, h, row_y},
+                            units);
+        case Mode::kRnnTanh:
+          return RnnTanhForward({gates + n * GH, share, buffers_.bias, h, row_y}, units);
+        case Mode::kRnnRelu:
+          return RnnReluForward({gates + n * GH, share, buffers_.bias, h, row_y}, units);
+      }
+    });
+    c_prev_ = c;
+  }
+
+  const LayerDesc& desc_;
+  const ForwardArgs& args_;
+  ForwardBuffers& buffers_;
+  const Weights& weights_;
+  Walk walk_;
+  Reserve<float> reserve_;
+  int64_t direction_;
+  float* h_;                       // [N, H], running
+  const float* c_prev_ = nullptr;  // [N, H]
+  float* cn_ = nullptr;
+};
+
+// ---------------------------------------------------------------------------------------------
+// backward
+
+struct BackwardBuffers {
+  StepProduct h2h;
+  float* dgates_x;  // [chunk rows, G*H]
+  float* dgates_h;  // the same array, but for GRU, whose new gate has two different gradients
+  size_t bytes;
+
+  BackwardBuffers(const LayerDesc& desc, void* workspace)
+      : h2h(desc, desc.hidden, desc.gate_rows(), Transpose::kNo, desc.mode == Mode::kGru) {
+    Carver carver(workspace);
+    h2h.Take(&carver);
+    const int64_t values = Walk(desc, 0).chunk_steps * desc.batch * desc.gate_rows();
+    dgates_x = carver.Take<float>(values);
+    dgates_h = desc.mode == Mode::kGru ? carver.Take<float>(values) : dgates_x;
+    bytes = carver.used();
+  }
+};
+
+class BackwardDirection {
+ public:
+  BackwardDirection(const LayerDesc& desc, const BackwardArgs& args, BackwardBuffers* buffers,
+                    int64_t direction)
+      : desc_(desc),
+        args_(args),
+        buffers_(*buffers),
+        weights_(args.weights[direction]),
+        gradients_(args.gradients[direction]),
+        walk_(desc, direction),
+        reserve_(desc, args.reserve, direction),
+        direction_(direction),
+        y_stride_(desc.directions * desc.hidden) {
+    const int64_t state = direction * desc.batch * desc.hidden;
+    const int64_t size = desc.batch * desc.hidden;
+    h0_ = args.h0 + state;
+    dh_ = args.dh0 + state;
+    std::copy_n(args.dhn + state, size, dh_);
+    if (desc.has_cell()) {
+      c0_ = args.c0 + state;
+      dc_ = args.dc0 + state;
+      std::copy_n(args.dcn + state, size, dc_);
+    }
+  }
+
+  void Run() {
+    buffers_.h2h.Load(weights_.h2h_weight);
+    // The chunks of the forward pass, last first.
+    int64_t first = (walk_.steps - 1) / walk_.chunk_steps * walk_.chunk_steps;
+    for (; first >= 0; first -= walk_.chunk_steps) {
+      const int64_t end = walk_.End(first);
+      const int64_t begin_time = walk_.Begin(first, end);
+      for (int64_t step = end - 1; step >= first; --step) {
+        Step(step, (walk_.Time(step) - begin_time) * desc_.batch * desc_.gate_rows());
+      }
+      InputGradients(begin_time, end - first, end == walk_.steps);
+      RecurrentGradients(first, end);
+    }
+  }
+
+ private:
+  const float* Y(int64_t time) const {
+    return args_.y + time * desc_.batch * y_stride_ + direction_ * desc_.hidden;
+  }
+
+  void Step(int64_t step, int64_t offset) {
+    const int64_t H = desc_.hidden, GH = desc_.gate_rows(), N = desc_.batch;
+    const int64_t time = walk_.Time(step);
+    const int64_t prev = step > 0 ? walk_.Time(step - 1) : -1;
+    const float* dy = args_.dy + (Y(time) - args_.y);
+    const bool gated = GatesInReserve(desc_);
+    const float* gates = gated ? reserve_.gates + time * N * GH : nullptr;
+    const float* extra = gated ? reserve_.extra + time * N * H : nullptr;
+    const float* h_prev = step > 0 ? Y(prev) : h0_;
+    const int64_t h_prev_stride = step > 0 ? y_stride_ : H;
+    const float* c_prev = gated && step > 0 ? reserve_.extra + prev * N * H : c0_;
+    float* dgates_x = buffers_.dgates_x + offset;
+    float* dgates_h = buffers_.dgates_h + offset;
+    ForUnits(N, H, [&](int64_t n, Units units) {
+      const float* row_dy = dy + n * y_stride_;
+      float* dh = dh_ + n * H;
+      switch (desc_.mode) {
+        case Mode::kLstm:
+          return LstmBackward({gates + n * GH, c_prev + n * H, extra + n * H, row_dy, dh,
+                               dc_ + n * H, dgates_x + n * GH},
+                              units);
+        case Mode::kGru:
+          return GruBackward({gates + n * GH, extra + n * H, h_prev + n * h_prev_stride, row_dy, dh,
+                              dgates_x + n * GH, dgates_h + n * GH},
+                             units);
+        case Mode::kRnnTanh:
+          return RnnTanhBackward({Y(time) + n * y_stride_, row_dy, dh, dgates_x + n * GH}, units);
+        case Mode::kRnnRelu:
+          return RnnReluBackward({Y(time) + n * y_stride_, row_dy, dh, dgates_x + n * GH}, units);
+      }
+    });
+    buffers_.h2h.Run(dgates_h, dh_);
+  }
+
+  // dx, and the gradients of the input weights and both biases; initial: nothing to add to yet.
+  void InputGradients(int64_t begin_time, int64_t steps, bool initial) {
+    const int64_t GH = desc_.gate_rows(), I = desc_.input, rows = steps * desc_.batch;
+    const float* x = args_.x + begin_time * desc_.batch * I;
+    float* dx = args_.dx + begin_time * desc_.batch * I;
+    Gemm(rows, I, GH, {buffers_.dgates_x, GH}, {weights_.i2h_weight, I},
+         direction_ == 0 ? 0.0f : 1.0f, dx, I);
+    Gemm(GH, I, rows, {buffers_.dgates_x, GH, Transpose::kYes}, {x, I}, initial ? 0.0f : 1.0f,
+         gradients_.i2h_weight, I);
+    ForUnits(1, GH, [&](int64_t, Units units) {
+      SumRows(buffers_.dgates_x, rows, GH, units.begin, units.end, !initial, gradients_.i2h_bias);
+      SumRows(buffers_.dgates_h, rows, GH, units.begin, units.end, !initial, gradients_.h2h_bias);
+    });
+  }
+
+  // The recurrent weights saw the previous step's output, and at the first step the initial state.
+  void RecurrentGradients(int64_t first, int64_t end) {
+    const int64_t GH = desc_.gate_rows(), H = desc_.hidden, N = desc_.batch;
+    float beta = end == walk_.steps ? 0.0f : 1.0f;
+    const int64_t begin_time = walk_.Begin(first, end);
+    const int64_t later = std::max<int64_t>(first, 1);
+    if (later < end) {
+      const float* dgates = buffers_.dgates_h + (walk_.Begin(later, end) - begin_time) * N * GH;
+      const float* y = Y(walk_.Begin(later - 1, end - 1));
+      Gemm(GH, H, (end - later) * N, {dgates, GH, Transpose::kYes}, {y, y_stride_}, beta,
+           gradients_.h2h_weight, H);
+      beta = 1.0f;
+    }
+    if (first == 0) {
+      const float* dgates = buffers_.dgates_h + (walk_.Time(0) - begin_time) * N * GH;
+      Gemm(GH, H, N, {dgates, GH, Transpose::kYes}, {h0_, H}, beta, gradients_.h2h_weight, H);
+    }
+  }
+
+  const LayerDesc& desc_;
+  const BackwardArgs& args_;
+  BackwardBuffers& buffers_;
+  const Weights& weights_;
+  const WeightGradients& gradients_;
+  Walk walk_;
+  Reserve<const float> reserve_;
+  int64_t direction_, y_stride_;
+  const float* h0_;
+  const float* c0_ = nullptr;
+  float* dh_;            // [N, H], running
+  float* dc_ = nullptr;  // [N, H], running
+};
+
+}  // namespace
+
+size_t ForwardWorkspaceBytes(const LayerDesc& desc) { return ForwardBuffers(desc, nullptr).bytes; }
+
+size_t BackwardWorkspaceBytes(const LayerDesc& desc) {
+  return BackwardBuffers(desc, nullptr).bytes;
+}
+
+void Forward(const LayerDesc& desc, const ForwardArgs& args) {
+  ForwardBuffers buffers(desc, args.workspace);
+  for (int64_t d = 0; d < desc.directions; ++d) ForwardDirection(desc, args, &buffers, d).Run();
+}
+
+void Backward(const LayerDesc& desc, const BackwardArgs& args) {
+  BackwardBuffers buffers(desc, args.workspace);
+  for (int64_t d = 0; d < desc.directions; ++d) BackwardDirection(desc, args, &buffers, d).Run();
+}
+
+}  // namespace cpu
+}  // namespace fastrnn

@@ -1,0 +1,101 @@
+// Checks a layer's description and hands it to the backend of its device.
+#include "rnn.h"
+
+#include <limits>
+
+#include "error.h"
+
+namespace fastrnn {
+namespace {
+
+void ExpectPositive(const char* name, int64_t value) {
+  FASTRNN_EXPECTS(value >= 1,
+                  std::string(name) + " is " + std::to_string(value) + ", expected 1 or more");
+}
+
+// The product of sizes that have been checked to be positive.
+int64_t CheckedProduct(const char* what, std::initializer_list<int64_t> factors) {
+  int64_t product = 1;
+  for (int64_t factor : factors) {
+    FASTRNN_EXPECTS(product <= std::numeric_limits<int64_t>::max() / 16 / factor,
+                    std::string("the number of values of ") + what + " overflows 64 bits");
+    product *= factor;
+  }
+  return product;
+}
+
+}  // namespace
+
+Mode ParseMode(const std::string& name) {
+  if (name == "lstm") return Mode::kLstm;
+  if (name == "gru") return Mode::kGru;
+  if (name == "rnn_tanh") return Mode::kRnnTanh;
+  if (name == "rnn_relu") return Mode::kRnnRelu;
+  throw InvalidArgument("mode is '" + name + "', expected lstm, gru, rnn_tanh or rnn_relu",
+                        __FILE__, __LINE__);
+}
+
+void Validate(const LayerDesc& desc) {
+  ExpectPositive("sequence length", desc.steps);
+  ExpectPositive("batch size", desc.batch);
+  ExpectPositive("input size", desc.input);
+  ExpectPositive("hidden size", desc.hidden);
+  FASTRNN_EXPECTS(
+      desc.directions == 1 || desc.directions == kMaxDirections,
+      "number of directions is " + std::to_string(desc.directions) + ", expected 1 or 2");
+  CheckedProduct("the input", {desc.steps, desc.batch, desc.input});
+  CheckedProduct("the gates", {desc.steps, desc.batch, desc.directions, 5, desc.hidden});
+  CheckedProduct("the weights",
+                 {4, desc.hidden, desc.hidden > desc.input ? desc.hidden : desc.input});
+}
+
+int64_t ReserveValues(const LayerDesc& desc) {
+  Validate(desc);
+  return desc.directions * desc.rows() * ReserveFactor(desc.mode) * desc.hidden;
+}
+
+#ifndef FASTRNN_WITH_ONEDNN
+namespace cpu {
+namespace {
+[[noreturn]] void Absent() {
+  throw InvalidArgument("this build of fastrnn has no CPU kernels: it was built without oneDNN",
+                        __FILE__, __LINE__);
+}
+}  // namespace
+size_t ForwardWorkspaceBytes(const LayerDesc&) { Absent(); }
+size_t BackwardWorkspaceBytes(const LayerDesc&) { Absent(); }
+void Forward(const LayerDesc&, const ForwardArgs&) { Absent(); }
+void Backward(const LayerDesc&, const BackwardArgs&) { Absent(); }
+}  // namespace cpu
+#endif
+
+namespace {
+void ExpectCpu(const LayerDesc& desc) {
+  Validate(desc);
+  FASTRNN_EXPECTS(desc.device == Device::kCpu,
+                  "this build of fastrnn has no kernels for CUDA devices");
+}
+}  // namespace
+
+size_t ForwardWorkspaceBytes(const LayerDesc& desc) {
+  ExpectCpu(desc);
+  return cpu::ForwardWorkspaceBytes(desc);
+}
+
+size_t BackwardWorkspaceBytes(const LayerDesc& desc) {
+  ExpectCpu(desc);
+  return cpu::BackwardWorkspaceBytes(desc);
+}
+
+void Forward(const LayerDesc& desc, const ForwardArgs& args) {
+  ExpectCpu(desc);
+  cpu::Forward(desc, args);
+}
+
+void Backward(const LayerDesc& desc, const BackwardArgs& args) {
+  ExpectCpu(desc);
+  FASTRNN_EXPECTS(desc.reserve, "backward needs the reserve of a forward call that kept one");
+  cpu::Backward(desc, args);
+}
+
+}  // namespace fastrnn
