@@ -13,6 +13,7 @@
 #include "../rnn.h"
 #include "gemm.h"
 #include "pointwise.h"
+#include "threads.h"
 
 namespace fastrnn {
 namespace cpu {
@@ -389,18 +390,25 @@ class BackwardDirection {
 
 }  // namespace
 
-size_t ForwardWorkspaceBytes(const LayerDesc& desc) { return ForwardBuffers(desc, nullptr).bytes; }
+// The number of threads decides over oneDNN's buffers, so sizes are asked for under the same number.
+size_t ForwardWorkspaceBytes(const LayerDesc& desc) {
+  const ThreadScope threads;
+  return ForwardBuffers(desc, nullptr).bytes;
+}
 
 size_t BackwardWorkspaceBytes(const LayerDesc& desc) {
+  const ThreadScope threads;
   return BackwardBuffers(desc, nullptr).bytes;
 }
 
 void Forward(const LayerDesc& desc, const ForwardArgs& args) {
+  const ThreadScope threads;
   ForwardBuffers buffers(desc, args.workspace);
   for (int64_t d = 0; d < desc.directions; ++d) ForwardDirection(desc, args, &buffers, d).Run();
 }
 
 void Backward(const LayerDesc& desc, const BackwardArgs& args) {
+  const ThreadScope threads;
   BackwardBuffers buffers(desc, args.workspace);
   for (int64_t d = 0; d < desc.directions; ++d) BackwardDirection(desc, args, &buffers, d).Run();
 }

@@ -87,6 +87,9 @@ void Tensor::FromDlpack(const py::capsule& capsule) {
 }
 
 void Tensor::CheckStrides(const std::vector<int64_t>& strides) const {
+  int64_t values = 1;
+  for (int64_t size : shape_) values *= size;
+  if (values == 0) return;
   int64_t dense = 1;
   for (size_t i = shape_.size(); i-- > 0;) {
     if (shape_[i] != 1 && strides[i] != dense) Fail("strided", "a dense, row-major array");
