@@ -204,7 +204,7 @@ def _onednn_wheels() -> Optional[OneDnn]:
     libraries = [f for f in files if f.name == "libdnnl.so.3"]
     if not (headers and libraries):
         return None
-    licences = [f for f in files if f.match("doc/onednn/*") and f.name != "README"]
+    licences = dict.fromkeys(f for f in files if f.match("doc/onednn/*") and f.name != "README")
     return OneDnn(headers[0].parents[2], libraries[0], tuple(licences))
 
 

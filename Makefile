@@ -1,0 +1,59 @@
+# make demo    train a small language model on the embedded text, and let it write
+# make test    run the tests          make lint    check style and types
+# make bench   run the benchmarks     make clean   remove what these made
+#
+# PYTHON=python3.8 chooses another interpreter (3.8 to 3.13), VENV=folder another environment.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find build_backend csrc -type f \
+	-not -name '*.pyc') fastrnn/_version.py
+CXX_SOURCES := $(shell find csrc tests -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name '*.cuh')
+
+.PHONY: demo test lint bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.demo-$(VERSION)
+	$(BIN)/fastrnn train --preset demo
+
+test: $(VENV)/.dev-$(VERSION)
+	$(BIN)/pytest $(PYTEST_ARGUMENTS)
+
+bench: $(VENV)/.dev-$(VERSION)
+	$(BIN)/pytest bench
+
+lint: $(VENV)/.dev-$(VERSION)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CXX_SOURCES)
+
+clean:
+	rm -rf $(VENV) build dist fastrnn.egg-info fastrnn/third_party
+	rm -f fastrnn/_C*.so fastrnn/libdnnl.so.3 fastrnn/_build.json
+
+# The package is installed editable: a change of its Python files needs no new installation.
+$(VENV)/.demo-$(VERSION): $(VENV)/.created-$(VERSION) $(SOURCES)
+	$(BIN)/pip install -e '.[cpu,lm]'
+	touch $@
+
+$(VENV)/.dev-$(VERSION): $(VENV)/.created-$(VERSION) $(SOURCES)
+	$(BIN)/pip install -e '.[cpu,lm,test,bench,lint]'
+	touch $@ $(VENV)/.demo-$(VERSION)
+
+# MXNet pins a NumPy that Python 3.13 cannot have, and runs with the one it can.
+$(VENV)/.created-$(VERSION):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null || { echo \
+		"fastrnn needs Python 3.8 or newer; '$(PYTHON)' is not (try make PYTHON=python3.11)" >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo \
+		"'$(PYTHON)' cannot create virtual environments: its venv or ensurepip module is" \
+		"missing (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --upgrade 'pip>=21.3'
+	$(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 13))' || \
+		$(BIN)/pip install --no-deps mxnet==1.9.1
+	touch $@

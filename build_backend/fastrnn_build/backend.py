@@ -1,0 +1,53 @@
+"""The build backend: setuptools, with build requirements that depend on what will be built.
+
+A native build needs CMake, pybind11, oneDNN and MXNet's operator sources. Build isolation would
+hide those from the build, so they are asked for here, and only when such a build is wanted and
+possible.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, List, Optional
+
+from setuptools import build_meta
+from setuptools.build_meta import (
+    build_editable,
+    build_sdist,
+    build_wheel,
+    get_requires_for_build_sdist,
+    prepare_metadata_for_build_editable,
+    prepare_metadata_for_build_wheel,
+)
+
+from .detect import Machine
+from .plan import requirements
+from .settings import Settings
+
+__all__ = [
+    "build_editable",
+    "build_sdist",
+    "build_wheel",
+    "get_requires_for_build_editable",
+    "get_requires_for_build_sdist",
+    "get_requires_for_build_wheel",
+    "prepare_metadata_for_build_editable",
+    "prepare_metadata_for_build_wheel",
+]
+
+ConfigSettings = Optional[Dict[str, Any]]
+
+
+def get_requires_for_build_wheel(config_settings: ConfigSettings = None) -> List[str]:
+    """Return setuptools' requirements and those of the native build (PEP 517)."""
+    return build_meta.get_requires_for_build_wheel(config_settings) + _native_requirements()
+
+
+def get_requires_for_build_editable(config_settings: ConfigSettings = None) -> List[str]:
+    """Return setuptools' requirements and those of the native build (PEP 660)."""
+    return build_meta.get_requires_for_build_editable(config_settings) + _native_requirements()
+
+
+def _native_requirements() -> List[str]:
+    settings = Settings.from_environment(os.environ)
+    return requirements(settings, Machine.here(os.environ))

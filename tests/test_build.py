@@ -1,0 +1,417 @@
+"""The build: its switches, its decisions, what it asks pip for, and what it packs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import textwrap
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from fastrnn_build import backend, commands, detect, plan
+from fastrnn_build.detect import Compiler, Machine, Missing, MxNet, Nvcc, OneDnn, Tools
+from fastrnn_build.settings import BuildError, Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+SWITCHES = ("FASTRNN_NATIVE", "FASTRNN_CUDA", "FASTRNN_CUDA_ARCHITECTURES")
+COMPLETE = Machine(
+    python=(3, 11),
+    platform="linux-x86_64",
+    compiler=Compiler("g++"),
+    nvcc=Nvcc(Path("/cuda/bin/nvcc"), (12, 4)),
+    onednn=OneDnn(Path("/include"), Path("/lib/libdnnl.so.3"), (Path("/doc/LICENSE"),)),
+    mxnet=MxNet(Path("/site/mxnet"), "1.9.1"),
+    tools=Tools(("cmake",), Path("/bin/ninja"), Path("/pybind11")),
+)
+NO_COMPILER = Missing("no C++ compiler was found")
+NO_NVCC = Missing("nvcc was not found")
+NO_ONEDNN = Missing("oneDNN was not found")
+NO_MXNET = Missing("MXNet was not found")
+ONEDNN_WHEELS = ["onednn-cpu-gomp==2023.2.0", "onednn-devel-cpu-gomp==2023.2.0"]
+
+
+def machine(**found):
+    return dataclasses.replace(COMPLETE, **found)
+
+
+# Settings
+
+
+@pytest.mark.parametrize("name", ["FASTRNN_NATIVE", "FASTRNN_CUDA"])
+@pytest.mark.parametrize("value", ["yes", "2", "", "Auto"])
+def test_a_bad_switch_is_named_with_its_value_and_the_allowed_ones(name, value):
+    with pytest.raises(BuildError) as caught:
+        Settings.from_environment({name: value})
+    assert str(caught.value) == f"fastrnn: {name}={value!r} is not one of 0, 1, auto"
+
+
+@pytest.mark.parametrize("value", ["sm_80", "8.0", "80,90", "80;", ";", "80 90", "auto"])
+def test_bad_architectures_are_named(value):
+    with pytest.raises(BuildError, match="FASTRNN_CUDA_ARCHITECTURES=.*such as"):
+        Settings.from_environment({"FASTRNN_CUDA_ARCHITECTURES": value})
+
+
+def test_cuda_without_native_is_a_contradiction():
+    with pytest.raises(BuildError, match="FASTRNN_CUDA=1 .* FASTRNN_NATIVE=0"):
+        Settings.from_environment({"FASTRNN_NATIVE": "0", "FASTRNN_CUDA": "1"})
+
+
+def test_settings_are_read_from_the_environment():
+    environ = dict(zip(SWITCHES, ("1", "0", "80;90a;100")))
+    assert Settings.from_environment(environ) == Settings("1", "0", ("80", "90a", "100"))
+    assert Settings.from_environment({}) == Settings("auto", "auto", ())
+
+
+# What pip is asked for
+
+
+@pytest.mark.parametrize(
+    ("settings", "found", "expected"),
+    [
+        (Settings(), {}, ONEDNN_WHEELS),
+        (Settings(), {"mxnet": NO_MXNET}, [*ONEDNN_WHEELS, "mxnet==1.9.1"]),
+        (Settings(), {"mxnet": NO_MXNET, "python": (3, 8)}, [*ONEDNN_WHEELS, "mxnet==1.9.1"]),
+        (Settings(), {"mxnet": NO_MXNET, "python": (3, 13)}, ONEDNN_WHEELS),
+        (Settings(), {"platform": "linux-aarch64"}, []),
+        (Settings(), {"platform": "linux-aarch64", "onednn": NO_ONEDNN}, []),
+        (Settings("1"), {"onednn": NO_ONEDNN, "nvcc": NO_NVCC}, ONEDNN_WHEELS),
+        (Settings("1", "1"), {"tools": Missing("CMake was not found")}, ONEDNN_WHEELS),
+    ],
+)
+def test_a_native_build_asks_for_its_tools(settings, found, expected):
+    tools = ["cmake>=3.18", "ninja", "pybind11>=2.13"]
+    assert plan.requirements(settings, machine(**found)) == tools + expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        (Settings("0"), {}),
+        (Settings(), {"compiler": NO_COMPILER}),
+        (Settings(), {"platform": "macosx-11.0-arm64"}),
+        (Settings(), {"platform": "musllinux-x86_64"}),
+        (Settings(), {"platform": "linux-aarch64", "onednn": NO_ONEDNN, "nvcc": NO_NVCC}),
+    ],
+)
+def test_a_python_only_build_asks_for_nothing(settings, found):
+    assert plan.requirements(settings, machine(**found)) == []
+
+
+def test_the_backend_adds_the_requirements_to_those_of_setuptools(monkeypatch):
+    for hook in ("get_requires_for_build_wheel", "get_requires_for_build_editable"):
+        monkeypatch.setattr(backend.build_meta, hook, lambda config: ["wheel"])
+        monkeypatch.setattr(Machine, "here", lambda environ: COMPLETE)
+        monkeypatch.delenv("FASTRNN_NATIVE", raising=False)
+        assert "cmake>=3.18" in getattr(backend, hook)()
+        monkeypatch.setenv("FASTRNN_NATIVE", "0")
+        assert getattr(backend, hook)() == ["wheel"]
+    assert backend.get_requires_for_build_sdist is backend.build_meta.get_requires_for_build_sdist
+
+
+# What is built
+
+
+def test_everything_found_is_built():
+    decided = plan.make_plan(Settings(), COMPLETE)
+    assert decided.off == {}
+    assert decided.native.mxnet == COMPLETE.mxnet
+    assert decided.native.cuda_architectures == ("70", "75", "80", "86", "90")
+    assert "cuda: on" in decided.describe()
+
+
+@pytest.mark.parametrize(
+    ("settings", "found", "reason"),
+    [
+        (Settings("0"), {}, "FASTRNN_NATIVE=0"),
+        (Settings(), {"compiler": NO_COMPILER}, NO_COMPILER.reason),
+        (Settings(), {"tools": Missing("no CMake")}, "no CMake"),
+        (Settings(), {"platform": "win-amd64"}, "not available for win-amd64"),
+        (Settings(), {"onednn": NO_ONEDNN, "nvcc": NO_NVCC}, "oneDNN was not found; CUDA: nvcc"),
+        (Settings(cuda="0"), {"onednn": NO_ONEDNN}, "oneDNN was not found; CUDA: left out by"),
+    ],
+)
+def test_python_only_with_the_reason(settings, found, reason):
+    decided = plan.make_plan(settings, machine(**found))
+    assert decided.native is None
+    assert all(reason in decided.off[part] for part in plan.PARTS)
+    assert reason in decided.describe()
+
+
+@pytest.mark.parametrize(
+    ("settings", "found", "part", "reason"),
+    [
+        (Settings(), {"nvcc": NO_NVCC}, "cuda", NO_NVCC.reason),
+        (Settings(cuda="0"), {}, "cuda", "left out by FASTRNN_CUDA=0"),
+        (Settings(), {"onednn": NO_ONEDNN}, "onednn", NO_ONEDNN.reason),
+        (Settings(), {"mxnet": NO_MXNET}, "mxnet_operators", NO_MXNET.reason),
+        (Settings("1"), {"mxnet": NO_MXNET}, "mxnet_operators", NO_MXNET.reason),
+        (
+            Settings(),
+            {"mxnet": NO_MXNET, "python": (3, 13)},
+            "mxnet_operators",
+            "pip install --no-deps mxnet==1.9.1",
+        ),
+    ],
+)
+def test_a_missing_part_is_left_out_alone(settings, found, part, reason):
+    decided = plan.make_plan(settings, machine(**found))
+    assert decided.native is not None
+    assert list(decided.off) == [part]
+    assert reason in decided.off[part]
+
+
+@pytest.mark.parametrize("decide", [plan.requirements, plan.make_plan])
+@pytest.mark.parametrize(
+    ("settings", "found", "message"),
+    [
+        (Settings("1"), {"compiler": NO_COMPILER}, "FASTRNN_NATIVE=1 asks .*no C.. compiler"),
+        (Settings("1"), {"platform": "win-amd64"}, "FASTRNN_NATIVE=1 asks .*win-amd64"),
+        (Settings(cuda="1"), {"nvcc": NO_NVCC}, "FASTRNN_CUDA=1 asks .*nvcc was not found"),
+        (Settings(cuda="1"), {"compiler": NO_COMPILER}, "FASTRNN_CUDA=1 asks .*no C.. compiler"),
+        (
+            Settings("1"),
+            {"platform": "linux-aarch64", "onednn": NO_ONEDNN, "nvcc": NO_NVCC},
+            "FASTRNN_NATIVE=1 asks .*oneDNN was not found",
+        ),
+    ],
+)
+def test_what_was_asked_for_and_is_missing_stops_the_build(decide, settings, found, message):
+    with pytest.raises(BuildError, match=message) as caught:
+        decide(settings, machine(**found))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_tools_stop_a_build_that_was_asked_for():
+    with pytest.raises(BuildError, match=r"FASTRNN_NATIVE=1 and FASTRNN_CUDA=1 ask .*no CMake"):
+        plan.make_plan(Settings("1", "1"), machine(tools=Missing("no CMake")))
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ((11, 2), "70;75;80;86"),
+        ((11, 8), "70;75;80;86;90"),
+        ((12, 9), "70;75;80;86;90"),
+        ((13, 0), "75;80;86;90"),
+    ],
+)
+def test_default_architectures_are_those_of_the_toolkit(version, expected):
+    nvcc = Nvcc(Path("nvcc"), version)
+    assert ";".join(plan.cuda_architectures(Settings(), nvcc)) == expected
+
+
+def test_chosen_architectures():
+    nvcc = Nvcc(Path("nvcc"), (13, 0))
+    chosen = ("80", "100")
+    assert plan.cuda_architectures(Settings(cuda_architectures=chosen), nvcc) == chosen
+    with pytest.raises(BuildError, match=r"asks for 70, which CUDA 13\.0 .* 75;80;86;90"):
+        plan.cuda_architectures(Settings(cuda_architectures=("70",)), nvcc)
+
+
+# Detection
+
+
+def install_fake_mxnet(folder: Path, version="1.9.1", operators=True) -> Path:
+    package = folder / "mxnet"
+    (package / "src").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise AssertionError('the build must not import it')\n")
+    (package / "libinfo.py").write_text(f'import os\n__version__ = "{version}"\n')
+    if operators:
+        (package / "src" / "lib_api.cc").touch()
+    return package
+
+
+def test_mxnet_is_found_in_the_first_folder_that_has_a_usable_one(tmp_path):
+    old, plain, good, later = (tmp_path / name for name in ("old", "plain", "good", "later"))
+    install_fake_mxnet(old, version="1.6.0")
+    install_fake_mxnet(plain, operators=False)
+    expected = install_fake_mxnet(good)
+    install_fake_mxnet(later, version="1.9.0")
+    paths = [[str(old)], [str(plain)], [str(tmp_path), str(good)], [str(later)]]
+    assert detect.find_mxnet(paths) == MxNet(expected, "1.9.1")
+
+
+def test_an_unusable_mxnet_is_named(tmp_path):
+    install_fake_mxnet(tmp_path, version="1.6.0")
+    assert "MXNet 1.6.0 in" in detect.find_mxnet([[str(tmp_path)]]).reason
+    assert "MXNet was not found" in detect.find_mxnet([[]]).reason
+
+
+def test_mxnet_is_found_in_the_environment_that_build_isolation_hides(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path)], check=True)
+    packages = next(tmp_path.glob("lib/python*/site-packages"))
+    install_fake_mxnet(packages)
+    script = f"""
+        import sys
+        sys.path[:] = [p for p in sys.path if "site-packages" not in p]
+        sys.path.insert(0, {str(ROOT / "build_backend")!r})
+        from fastrnn_build import detect
+        print(detect.find_mxnet([detect.target_site_packages()]).folder)
+    """
+    environ = {**os.environ, "PYTHONNOUSERSITE": "1"}
+    result = subprocess.run(
+        [str(tmp_path / "bin" / "python"), "-c", textwrap.dedent(script)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environ,
+    )
+    assert Path(result.stdout.strip()).resolve() == (packages / "mxnet").resolve()
+
+
+def executable(path: Path, script: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_nvcc_is_found_by_cuda_home_and_tells_its_version(tmp_path):
+    nvcc = executable(tmp_path / "bin/nvcc", "echo 'Cuda compilation tools, release 11.2, V11.2'")
+    assert detect.find_nvcc({"CUDA_HOME": str(tmp_path)}) == Nvcc(nvcc, (11, 2))
+    executable(nvcc, "echo nonsense")
+    assert "does not name a CUDA release" in detect.find_nvcc({"CUDACXX": str(nvcc)}).reason
+
+
+def test_a_compiler_that_cannot_compile_is_missing(tmp_path):
+    broken = str(executable(tmp_path / "c++", "echo 'x.cc:1: error: no such header' >&2; exit 1"))
+    assert "error: no such header" in detect.probe_compiler(Compiler(broken)).reason
+    assert "error: no such header" in detect.probe_nvcc(Nvcc(Path(broken), (12, 0))).reason
+    working = Compiler(str(executable(tmp_path / "g++", "exit 0")))
+    assert detect.probe_compiler(working) is working
+
+
+def test_the_compiler_of_cxx_comes_first(tmp_path):
+    compiler = executable(tmp_path / "mine", "exit 0")
+    headers = detect.find_compiler({})
+    if isinstance(headers, Missing):
+        assert "Python.h" in headers.reason or "no C++ compiler" in headers.reason
+    else:
+        assert detect.find_compiler({"CXX": f"{compiler} -m64"}).command == f"{compiler} -m64"
+        assert "looked for nowhere/c++" in detect.find_compiler({"CXX": "nowhere/c++"}).reason
+
+
+def install_fake_onednn_wheels(folder: Path) -> None:
+    files = {
+        "onednn_cpu_gomp": ["lib/libdnnl.so.3", "share/doc/onednn/LICENSE"],
+        "onednn_devel_cpu_gomp": ["include/oneapi/dnnl/dnnl.hpp", "share/doc/onednn/LICENSE"],
+    }
+    for name, paths in files.items():
+        info = folder / f"lib/site-packages/{name}-2023.2.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2023.2.0\n")
+        (info / "RECORD").write_text("".join(f"../../{path},,\n" for path in paths))
+        for path in paths:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).touch()
+
+
+def test_onednn_wheels_bring_their_licence(tmp_path, monkeypatch):
+    install_fake_onednn_wheels(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path / "lib/site-packages"))
+    onednn = detect.find_onednn({})
+    licence = tmp_path / "share/doc/onednn/LICENSE"
+    assert onednn == OneDnn(tmp_path / "include", tmp_path / "lib/libdnnl.so.3", (licence,))
+    assert dict(commands.bundled_files(onednn)) == {
+        tmp_path / "lib/libdnnl.so.3": Path("libdnnl.so.3"),
+        licence: Path("third_party/onednn/LICENSE"),
+    }
+
+
+def test_a_system_onednn_is_used_where_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(detect, "_onednn_wheels", lambda: None)
+    for path in ("include/oneapi/dnnl/dnnl.hpp", "lib64/libdnnl.so.3"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    onednn = detect.find_onednn({"DNNL_ROOT": str(tmp_path)})
+    assert onednn == OneDnn(tmp_path / "include", tmp_path / "lib64/libdnnl.so.3")
+    assert commands.bundled_files(onednn) == []
+    assert commands.bundled_files(None) == []
+
+
+def test_cmake_is_told_the_parts_of_the_plan():
+    everything = plan.make_plan(Settings(cuda_architectures=("80", "90")), COMPLETE).native
+    definitions = commands.cmake_definitions(everything, "1.2.3")
+    assert "-DFASTRNN_VERSION=1.2.3" in definitions
+    assert "-DFASTRNN_CUDA_ARCHITECTURES=80;90" in definitions
+    assert "-DFASTRNN_MXNET=/site/mxnet" in definitions
+    little = plan.make_plan(Settings(cuda="0"), machine(mxnet=NO_MXNET)).native
+    names = " ".join(commands.cmake_definitions(little, "1.2.3"))
+    assert "FASTRNN_ONEDNN_LIBRARY" in names
+    assert "CUDA" not in names
+    assert "MXNET" not in names
+
+
+def test_describing_the_project_looks_for_nothing():
+    broken = {"FASTRNN_NATIVE": "nonsense"}
+    assert commands.plan_for(["setup.py", "sdist"], broken).native is None
+    with pytest.raises(BuildError):
+        commands.plan_for(["setup.py", "bdist_wheel"], broken)
+
+
+# Packing
+
+
+@pytest.fixture(scope="module")
+def source_archive(tmp_path_factory):
+    """Pack the working tree, copied so that nothing is left behind in it."""
+    folder = tmp_path_factory.mktemp("sdist")
+    ignored = shutil.ignore_patterns(".git", ".venv*", "build", "dist", "*.egg-info", ".*_cache")
+    shutil.copytree(ROOT, folder / "tree", ignore=ignored)
+    return folder / run_hook("build_sdist", folder / "tree", folder)
+
+
+def run_hook(hook: str, tree: Path, output: Path, **environ: str) -> str:
+    script = (
+        "import sys; sys.path.insert(0, 'build_backend'); from fastrnn_build import backend;"
+        f"print(); print(backend.{hook}({str(output)!r}))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        check=False,
+        cwd=str(tree),
+        env={**{k: v for k, v in os.environ.items() if k not in SWITCHES}, **environ},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()[-1]
+
+
+def test_the_source_archive_is_complete_and_holds_nothing_built(source_archive):
+    with tarfile.open(str(source_archive)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = ["CMakeLists.txt", "LICENSE", "Makefile", "README.md", "setup.py", "pyproject.toml"]
+    folders = ("csrc", "fastrnn", "build_backend", "tests", "bench", "docs", ".ci")
+    built = ("_build.json", ".so", ".so.3", ".pyc")
+    for folder in folders:
+        files = [f for f in (ROOT / folder).rglob("*") if f.is_file()]
+        wanted += [
+            f.relative_to(ROOT).as_posix()
+            for f in files
+            if not f.name.endswith(built) and "third_party" not in f.parts
+        ]
+    assert set(wanted) <= names, set(wanted) - names
+    assert not [name for name in names if name.endswith(built) or "third_party" in name]
+
+
+def test_a_python_only_wheel_from_the_source_archive(source_archive, tmp_path):
+    with tarfile.open(str(source_archive)) as archive:
+        archive.extractall(str(tmp_path))
+    tree = next(tmp_path.glob("fastrnn-*"))
+    wheel = run_hook("build_wheel", tree, tmp_path, FASTRNN_NATIVE="0")
+    assert wheel.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(str(tmp_path / wheel)) as archive:
+        names = archive.namelist()
+        report = json.loads(archive.read("fastrnn/_build.json").decode())
+    assert report["off"]["native"] == "left out by FASTRNN_NATIVE=0"
+    assert {"fastrnn/__init__.py", "fastrnn/py.typed", "fastrnn/_C.pyi"} <= set(names)
+    assert not [name for name in names if ".so" in name or name.startswith("tests/")]
+    assert [name for name in names if name.endswith("LICENSE")]
