@@ -390,7 +390,8 @@ class BackwardDirection {
 
 }  // namespace
 
-// The number of threads decides over oneDNN's buffers, so sizes are asked for under the same number.
+// The number of threads decides over oneDNN's buffers, so sizes are asked for under the same
+// number.
 size_t ForwardWorkspaceBytes(const LayerDesc& desc) {
   const ThreadScope threads;
   return ForwardBuffers(desc, nullptr).bytes;

@@ -6,9 +6,9 @@
 #include "../cell/lstm.h"
 #include "../cell/rnn.h"
 
-// One binary serves every x86-64 processor: the loader picks the clone. They are named by feature and not
-// by architecture, which would be matched against the maker's own model list. Elsewhere the baseline has
-// vectors of its own.
+// One binary serves every x86-64 processor: the loader picks the clone. They are named by feature
+// and not by architecture, which would be matched against the maker's own model list. Elsewhere the
+// baseline has vectors of its own.
 #if defined(__x86_64__)
 #define FASTRNN_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 #else

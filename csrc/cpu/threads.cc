@@ -12,8 +12,8 @@ namespace fastrnn {
 namespace cpu {
 namespace {
 
-// The cores of the processors that this process may run on, told apart by the list of hardware threads
-// that share each; 0 where the system does not say.
+// The cores of the processors that this process may run on, told apart by the list of hardware
+// threads that share each; 0 where the system does not say.
 int PhysicalCores() {
   cpu_set_t allowed;
   if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 0;

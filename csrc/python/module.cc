@@ -127,16 +127,16 @@ struct OutputGradients {
   OutputGradients(const LayerDesc& desc, const py::object& y_object,
                   const py::object& reserve_object, const py::object& dy_object,
                   const py::object& dhn_object, const py::object& dcn_object)
-      : y("y", y_object),
+      : y("output", y_object),
         reserve("reserve", reserve_object),
-        dy("dy", dy_object),
-        dhn("dh_n", dhn_object) {
+        dy("d_output", dy_object),
+        dhn("d_h_n", dhn_object) {
     y.ExpectShape({desc.steps, desc.batch, desc.directions * desc.hidden});
     reserve.ExpectShape({ReserveValues(desc)});
     dy.ExpectShape({desc.steps, desc.batch, desc.directions * desc.hidden});
     dhn.ExpectShape({desc.directions, desc.batch, desc.hidden});
     if (!desc.has_cell()) return;
-    dcn.emplace("dc_n", dcn_object);
+    dcn.emplace("d_c_n", dcn_object);
     dcn->ExpectShape({desc.directions, desc.batch, desc.hidden});
   }
 };
@@ -257,6 +257,6 @@ PYBIND11_MODULE(_C, m) {
   m.def("forward", &ForwardArrays, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
         py::arg("weights"), py::arg("reserve"));
   m.def("backward", &BackwardArrays, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
-        py::arg("weights"), py::arg("y"), py::arg("reserve"), py::arg("dy"), py::arg("dh_n"),
-        py::arg("dc_n"));
+        py::arg("weights"), py::arg("output"), py::arg("reserve"), py::arg("d_output"),
+        py::arg("d_h_n"), py::arg("d_c_n"));
 }
