@@ -1,0 +1,235 @@
+"""The command ``fastrnn``: train, evaluate, generate, suggest, info.
+
+The demo is ``fastrnn train --preset demo --out FOLDER`` (both are the defaults, FOLDER being
+``runs/demo``; ``--overwrite`` to run it again): it needs no network, and prints in the end the
+validation loss in bits per character, that of an n-gram model with three characters of context on
+the same split, and 400 characters of generated text.
+
+Exit codes: 0 for success, 2 for bad input (one line on stderr), 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn, Optional, Sequence, get_type_hints
+
+from fastrnn._version import __version__
+from fastrnn.lm.config import METRICS, PRESETS, Settings
+from fastrnn.lm.errors import InputError
+
+OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run one command and return its exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        ``sys.argv[1:]`` by default.
+    """
+    options = make_parser().parse_args(arguments)
+    try:
+        _run(options)
+        return OK
+    except (InputError, ImportError) as error:
+        print(f"fastrnn: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt as interrupt:
+        print(f"\nfastrnn: interrupted{interrupt}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output, such as `head`, has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.command == "info":
+        from fastrnn._info import format_features
+
+        print(format_features())
+        return
+    # Imported late: MXNet takes its time, and --help and `info` do without it.
+    from fastrnn.lm import commands
+
+    commands.COMMANDS[options.command](options)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = _Parser(
+        prog="fastrnn",
+        description="Train a language model on a text, and let it write.",
+        epilog="Begin with `fastrnn train`: it needs no data and takes under three minutes.",
+    )
+    parser.add_argument("--version", action="version", version=f"fastrnn {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_generate(commands)
+    _add_suggest(commands)
+    _add(
+        commands,
+        "info",
+        "say what this installation can do, and why",
+        "example:\n  fastrnn info    versions, native library, CUDA, devices\n",
+    )
+    return parser
+
+
+def _add(commands: Any, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=name)
+    return parser
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", default="auto", help="cpu, gpu, gpu:0,1 (several share each batch) or auto"
+    )
+
+
+def _add_train(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "train",
+        "train a model on a text",
+        "examples:\n"
+        "  fastrnn train                                    a small model on a built-in text\n"
+        "  fastrnn train --data book.txt --out runs/book    on a text of your own\n"
+        "  fastrnn train --data book.txt --hidden 512 --epochs 20 --out runs/large\n"
+        "  fastrnn train --out runs/book --resume --epochs 30    go on where it stopped\n"
+        "  fastrnn train --preset tutorial                  two layers of 1000 on Nietzsche: hours\n",
+    )
+    parser.add_argument(
+        "--preset", choices=list(PRESETS), default="demo", help="settings to begin with (demo)"
+    )
+    parser.add_argument("--out", type=Path, help="folder for the run (runs/PRESET)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    _add_device(parser)
+    group = parser.add_argument_group("settings (each replaces the preset's)")
+    for name, kind in get_type_hints(Settings).items():
+        limits = Settings.limits(name)
+        flag = "--" + name.replace("_", "-")
+        common = {"dest": name, "default": argparse.SUPPRESS, "help": limits["help"]}
+        if kind is bool:
+            group.add_argument(flag, action="store_true", **common)
+            common["help"] = argparse.SUPPRESS
+            group.add_argument("--no-" + flag[2:], action="store_false", **common)
+        elif limits["choices"]:
+            group.add_argument(flag, choices=limits["choices"], **common)
+        else:
+            group.add_argument(flag, type=kind, metavar=_metavar(kind), **common)
+
+
+def _metavar(kind: type) -> str:
+    return {int: "N", float: "X"}.get(kind, "TEXT")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "checkpoint",
+        type=Path,
+        metavar="RUN",
+        help="folder of a run (its best model) or a checkpoint file in it",
+    )
+    _add_device(parser)
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "evaluate",
+        "measure how well a model predicts a text",
+        "examples:\n"
+        "  fastrnn evaluate runs/demo                     on the validation part of its text\n"
+        "  fastrnn evaluate runs/demo --ngram 3           and a counting model beside it\n"
+        "  fastrnn evaluate runs/book --data other.txt    on another text\n",
+    )
+    _add_run(parser)
+    parser.add_argument("--data", help="another text: all of it is measured")
+    parser.add_argument(
+        "--split",
+        choices=("validation", "test", "train"),
+        default="validation",
+        help="part of the text it was trained on (validation)",
+    )
+    parser.add_argument(
+        "--ngram",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also measure an n-gram model with N tokens of context, counted on the training part",
+    )
+    parser.add_argument("--metric", choices=METRICS, help="how losses are shown")
+
+
+def _add_generate(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "generate",
+        "let a model write",
+        "examples:\n"
+        '  fastrnn generate runs/demo --prompt "The "    go on from these words\n'
+        "  fastrnn generate runs/demo --temperature 0.5  tamer; 0 always takes the likeliest\n"
+        "  fastrnn generate runs/demo --top-k 5 --seed 7 the same text each time\n",
+    )
+    _add_run(parser)
+    parser.add_argument(
+        "--prompt", default="", metavar="TEXT", help="text to go on from (the begin of a line)"
+    )
+    parser.add_argument(
+        "--length", type=int, default=400, metavar="N", help="characters or words to write (400)"
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.8,
+        metavar="X",
+        help="0: always the likeliest; 1: as learned; more: wilder (0.8)",
+    )
+    parser.add_argument(
+        "--top-k", type=int, default=0, metavar="N", help="draw among the N likeliest only"
+    )
+    parser.add_argument(
+        "--top-p",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="draw among the likeliest that together have the probability X",
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="the same seed writes the same text"
+    )
+
+
+def _add_suggest(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "suggest",
+        "say what may come next in a text",
+        "examples:\n"
+        '  fastrnn suggest runs/demo "The obj"          next characters, and words it may become\n'
+        '  fastrnn suggest runs/words "once upon a" -k 3\n',
+    )
+    _add_run(parser)
+    parser.add_argument("prefix", metavar="TEXT", help="the text so far")
+    parser.add_argument("-k", type=int, default=5, metavar="N", help="how many (5)")

@@ -1,0 +1,189 @@
+"""What the commands ``train``, ``evaluate``, ``generate`` and ``suggest`` do."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional, get_type_hints
+
+import numpy as np
+
+from fastrnn.lm.checkpoint import Checkpoint
+from fastrnn.lm.config import Settings, preset
+from fastrnn.lm.data import load_text
+from fastrnn.lm.devices import parse_devices
+from fastrnn.lm.display import EpochBar, epoch_line, figure, unit, wrapped
+from fastrnn.lm.errors import InputError
+from fastrnn.lm.generation import Writer
+from fastrnn.lm.ngram import NGram
+from fastrnn.lm.runs import BEST, LAST, Run, can_plot, open_checkpoint, resumed
+from fastrnn.lm.text import Corpus
+from fastrnn.lm.training import encode_text, evaluate, predicted
+
+
+def train(options: argparse.Namespace) -> None:
+    """``fastrnn train``."""
+    names = get_type_hints(Settings)
+    changes = {name: getattr(options, name) for name in names if name in options}
+    folder: Path = options.out or Path("runs") / options.preset
+    checkpoint: Optional[Checkpoint] = None
+    if options.resume and options.overwrite:
+        raise InputError("resume and overwrite: only one of them makes sense")
+    if options.resume:
+        checkpoint = open_checkpoint(folder / LAST)
+        settings = resumed(checkpoint.settings, changes)
+    else:
+        settings = preset(options.preset, **changes)
+    run = Run(folder, settings, parse_devices(options.device), checkpoint, options.overwrite)
+    _introduce(run)
+    _train(run)
+    _conclude(run)
+
+
+def _train(run: Run) -> None:
+    training = run.training
+    bar = EpochBar(training.settings, len(training.corpus.train))
+
+    def after_epoch(row: Dict[str, float]) -> None:
+        bar.close()
+        best = training.progress.best_epoch == training.progress.epoch
+        print(epoch_line(row, training.settings, best), flush=True)
+
+    try:
+        run.train(bar, after_epoch)
+    except KeyboardInterrupt:
+        epoch = training.progress.epoch
+        if not epoch:
+            raise
+        raise KeyboardInterrupt(
+            f"; {run.folder} has the state after epoch {epoch}: --resume goes on from there"
+        ) from None
+    finally:
+        bar.close()
+
+
+def _introduce(run: Run) -> None:
+    training, settings = run.training, run.training.settings
+    corpus = training.corpus
+    noun = "characters" if settings.level == "character" else "words"
+    parts = [f"{len(corpus.train):,} {noun} to train on"]
+    if len(corpus.validation):
+        parts.append(f"{len(corpus.validation):,} to validate on")
+    if len(corpus.test):
+        parts.append(f"{len(corpus.test):,} to test on")
+    size = sum(array.size for array in training.checkpoint().parameters.values())
+    devices = ", ".join(str(context) for context in training.contexts)
+    print(f"text    {settings.data}: {', '.join(parts)}; {len(corpus.vocabulary)} different")
+    print(f"model   {_describe(training.model, settings)}; {size:,} parameters; on {devices}")
+    print(f"losses  {unit(settings)}; * marks the best so far\n", flush=True)
+
+
+def _describe(model: Any, settings: Settings) -> str:
+    if settings.model == "unrolled":
+        return f"unrolled over {settings.window} tokens, {settings.hidden} hidden units"
+    layers = "1 layer" if settings.layers == 1 else f"{settings.layers} layers"
+    return f"{settings.cell}, {layers} of {settings.hidden}"
+
+
+def _conclude(run: Run) -> None:
+    training, settings = run.training, run.training.settings
+    progress, corpus = training.progress, training.corpus
+    part = "validation" if len(corpus.validation) else "training"
+    print(f"\n{figure(progress.best, settings)} {unit(settings)} ({part}, epoch "
+          f"{progress.best_epoch})")
+    if settings.ngram and len(corpus.validation):
+        _print_ngram(corpus, corpus.validation, settings)
+    if settings.sample:
+        writer = Writer.from_checkpoint(run.folder / BEST, training.contexts[0])
+        pieces = writer.generate(length=settings.sample, temperature=0.7, seed=settings.seed)
+        print(f"\n{wrapped(''.join(pieces))}")
+    print(f"\nkept in {run.folder}: {', '.join(sorted(p.name for p in run.folder.iterdir()))}")
+    if not can_plot():
+        print("no loss.png without matplotlib: pip install 'fastrnn[lm]'")
+    print(f'more of it: fastrnn generate {run.folder} --prompt "The "')
+
+
+def _print_ngram(corpus: Corpus, numbers: np.ndarray, settings: Settings) -> None:
+    model = NGram(corpus.train, settings.ngram, len(corpus.vocabulary))
+    loss = model.evaluate(numbers, *predicted(numbers, settings))
+    print(
+        f"{figure(loss, settings)} {unit(settings)} by an n-gram model with {settings.ngram} "
+        f"tokens of context"
+    )
+
+
+def evaluate_run(options: argparse.Namespace) -> None:
+    """``fastrnn evaluate``."""
+    context = parse_devices(options.device)[0]
+    checkpoint = open_checkpoint(options.checkpoint)
+    changes = {"metric": options.metric} if options.metric else {}
+    settings = checkpoint.settings.updated({**changes, "ngram": options.ngram})
+    corpus = _own_corpus(checkpoint) if options.data is None or options.ngram else None
+    if options.data is not None:
+        name, numbers = options.data, checkpoint.vocabulary.encode(load_text(options.data))
+    else:
+        assert corpus is not None
+        name = f"{options.split} part of {settings.data}"
+        numbers = getattr(corpus, options.split)
+    if len(numbers) <= settings.window:
+        raise InputError(f"{name}: too short: {len(numbers)} tokens")
+    writer = Writer.from_checkpoint(checkpoint, context)
+    loss = evaluate(writer.model, numbers, settings, context)
+    first, last = predicted(numbers, settings)
+    print(f"{figure(loss, settings)} {unit(settings)} on {last - first:,} tokens ({name})")
+    if settings.ngram:
+        assert corpus is not None
+        _print_ngram(corpus, numbers, settings)
+
+
+def _own_corpus(checkpoint: Checkpoint) -> Corpus:
+    """The text a checkpoint was trained on, split as it was."""
+    settings = checkpoint.settings
+    text = load_text(settings.data)
+    if hashlib.sha256(text.encode("utf-8")).hexdigest() != checkpoint.text_sha256:
+        raise InputError(
+            f"data: {settings.data} is not the text that the checkpoint was trained on"
+        )
+    return encode_text(text, settings)
+
+
+def generate(options: argparse.Namespace) -> None:
+    """``fastrnn generate``."""
+    writer = Writer.from_checkpoint(options.checkpoint, parse_devices(options.device)[0])
+    pieces = writer.generate(
+        options.prompt,
+        options.length,
+        options.temperature,
+        options.top_k,
+        options.top_p,
+        options.seed,
+    )
+    sys.stdout.write(options.prompt)
+    for piece in pieces:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+
+
+def suggest(options: argparse.Namespace) -> None:
+    """``fastrnn suggest``."""
+    writer = Writer.from_checkpoint(options.checkpoint, parse_devices(options.device)[0])
+    found = writer.suggest(options.prefix, options.k)
+    print("next")
+    for item in found.next:
+        print(f"  {item.probability:6.1%}  {item.text!r}")
+    if found.completions:
+        print("word")
+        for item in found.completions:
+            print(f"  {item.probability:6.1%}  {item.text}")
+
+
+COMMANDS: Dict[str, Callable[[argparse.Namespace], None]] = {
+    "train": train,
+    "evaluate": evaluate_run,
+    "generate": generate,
+    "suggest": suggest,
+}

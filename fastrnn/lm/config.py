@@ -1,0 +1,169 @@
+"""The settings of a training run, and the presets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Dict, Tuple, get_type_hints
+
+from fastrnn.lm.errors import InputError
+from fastrnn.lm.text import LEVELS
+
+MODELS = ("language", "unrolled")
+CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+OPTIMIZERS = ("adam", "sgd")
+METRICS = ("nats", "bits", "perplexity")
+
+
+def _setting(
+    default: Any, text: str, choices: Tuple[str, ...] = (), least: float = 0, below: float = 0
+) -> Any:
+    limits = {"help": text, "choices": choices, "least": least, "below": below or float("inf")}
+    return field(default=default, metadata=limits)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what a training run computes.
+
+    One field is one option of ``fastrnn train``. Losses are nats per token; the gradient is that of
+    the loss summed over the steps of a batch and averaged over its rows, and `clip` and `rate` are
+    for it.
+    """
+
+    data: str = _setting("builtin", "a text file in UTF-8, or builtin, nietzsche, tinyshakespeare")
+    level: str = _setting("character", "what a token is", choices=LEVELS)
+    min_count: int = _setting(1, "a word seen less often in the training part is unknown", least=1)
+    validation: float = _setting(0.05, "share of the text to validate on", below=1)
+    test: float = _setting(0.0, "share of the text, at its end, kept for `evaluate`", below=1)
+
+    model: str = _setting("language", "the recurrent model or the unrolled one", choices=MODELS)
+    cell: str = _setting("lstm", "the recurrent cell", choices=CELLS)
+    embed: int = _setting(64, "size of the embedding", least=1)
+    hidden: int = _setting(256, "hidden units of a layer", least=1)
+    layers: int = _setting(1, "recurrent layers", least=1)
+    dropout: float = _setting(0.0, "dropout between layers and before the decoder", below=1)
+    tie_weights: bool = _setting(False, "the decoder uses the embedding's weights")
+    window: int = _setting(3, "tokens the unrolled model sees", least=1)
+    stride: int = _setting(3, "tokens from one window to the next (unrolled model)", least=1)
+
+    batch: int = _setting(32, "rows of a batch", least=1)
+    steps: int = _setting(100, "tokens of a row of a batch (truncated BPTT)", least=1)
+    epochs: int = _setting(10, "passes over the training part", least=1)
+    optimizer: str = _setting("adam", "the optimizer", choices=OPTIMIZERS)
+    rate: float = _setting(0.001, "learning rate")
+    decay: float = _setting(1.0, "factor on the rate for each epoch after --decay-after")
+    decay_after: int = _setting(0, "epochs at the full rate")
+    clip: float = _setting(0.0, "largest global norm of the gradient, 0 for any")
+    init: float = _setting(0.0, "initial weights uniform in -X to X; 0 for Xavier")
+    patience: int = _setting(0, "stop after so many epochs without a better validation; 0: never")
+    seed: int = _setting(1, "seed of all that is random")
+
+    metric: str = _setting("bits", "how losses are shown", choices=METRICS)
+    ngram: int = _setting(0, "in the end compare with a model of so many tokens of context; 0: no")
+    sample: int = _setting(200, "tokens to write in the end")
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(Settings).items():
+            _check(name, getattr(self, name), kind, Settings.limits(name))
+        if self.tie_weights and self.embed != self.hidden:
+            raise InputError(
+                f"tie_weights: wants embed and hidden to be the same, got {self.embed} and "
+                f"{self.hidden}"
+            )
+        if self.tie_weights and self.model == "unrolled":
+            raise InputError("tie_weights: the unrolled model has no tied weights")
+
+    @staticmethod
+    def limits(name: str) -> Dict[str, Any]:
+        """Help text, choices and range of one setting."""
+        return dict(Settings.__dataclass_fields__[name].metadata)
+
+    def updated(self, changes: Dict[str, Any]) -> Settings:
+        """These settings with `changes`, checked."""
+        unknown = sorted(set(changes) - set(self.as_dict()))
+        if unknown:
+            raise InputError(f"settings: there is no setting {unknown[0]!r}")
+        return replace(self, **changes)
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Name and value of every setting."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: Dict[str, Any]) -> Settings:
+        """The settings that :meth:`as_dict` gave."""
+        return Settings().updated(values)
+
+
+def _check(name: str, value: Any, kind: type, limits: Dict[str, Any]) -> None:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise InputError(f"{name}: got {value!r}, wanted {kind.__name__}")
+    if limits["choices"] and value not in limits["choices"]:
+        raise InputError(f"{name}: got {value!r}, wanted one of {', '.join(limits['choices'])}")
+    if kind in (int, float) and not limits["least"] <= value < limits["below"]:
+        bound = "" if limits["below"] == float("inf") else f" and less than {limits['below']:g}"
+        raise InputError(f"{name}: got {value}, wanted at least {limits['least']:g}{bound}")
+
+
+PRESETS: Dict[str, Settings] = {
+    # Small and fast: a few minutes on a laptop, with the text that needs no network.
+    "demo": Settings(ngram=3, sample=400, validation=0.1, dropout=0.1),
+    # The sequence model of the MXNet tutorial. It had no validation part; 5 % is little enough
+    # for its losses to stay comparable.
+    "tutorial": Settings(
+        data="nietzsche",
+        embed=50,
+        hidden=1000,
+        layers=2,
+        dropout=0.4,
+        batch=32,
+        steps=100,
+        epochs=10,
+        clip=0.2 * 100,
+        metric="nats",
+    ),
+    # The tutorial's first model: three characters in, the next one out.
+    "unrolled": Settings(
+        data="nietzsche", model="unrolled", embed=30, hidden=256, epochs=10, metric="nats"
+    ),
+    # The small word model of Zaremba, Sutskever and Vinyals, arXiv:1409.2329.
+    "zaremba-small": Settings(
+        level="word",
+        min_count=2,
+        embed=200,
+        hidden=200,
+        layers=2,
+        batch=20,
+        steps=20,
+        epochs=13,
+        optimizer="sgd",
+        rate=1.0,
+        decay=0.5,
+        decay_after=4,
+        clip=5.0,
+        init=0.1,
+        metric="perplexity",
+    ),
+}
+
+
+def preset(name: str, **changes: Any) -> Settings:
+    """The settings of a preset, with `changes`.
+
+    Parameters
+    ----------
+    name : str
+        A key of `PRESETS`.
+    **changes
+        Settings to override, such as ``hidden=128``.
+
+    Raises
+    ------
+    InputError
+        For an unknown preset or setting, or a value out of range.
+    """
+    if name not in PRESETS:
+        raise InputError(f"preset: got {name!r}, wanted one of {', '.join(PRESETS)}")
+    return PRESETS[name].updated(changes)

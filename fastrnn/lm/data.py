@@ -1,0 +1,162 @@
+"""Texts by name or path: a file of one's own, two public books, and one that needs no network.
+
+A named text is looked for in the folder that the environment variable ``FASTRNN_DATA`` names, then
+in the user's cache (``$XDG_CACHE_HOME/fastrnn`` or ``~/.cache/fastrnn``), and else downloaded into
+the cache. Wherever it lies, its SHA-256 is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Dict, NamedTuple, Optional
+
+from fastrnn.lm.errors import InputError
+from fastrnn.lm.files import atomic_writer
+
+BUILTIN = "builtin"
+TIMEOUT_SECONDS = 60
+
+
+class Source(NamedTuple):
+    """Where a public text comes from."""
+
+    url: str
+    sha256: str
+
+
+SOURCES: Dict[str, Source] = {
+    "nietzsche": Source(
+        "https://s3.amazonaws.com/text-datasets/nietzsche.txt",
+        "23cf69874ab69d3d256099ab530ea4be24d47d9675b673bcc67cbcd6298ec647",
+    ),
+    "tinyshakespeare": Source(
+        "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    ),
+}
+
+
+def load_text(data: str) -> str:
+    """The text that `data` names: a known name first, else the path of a file in UTF-8.
+
+    Parameters
+    ----------
+    data : str
+        ``builtin``, ``nietzsche``, ``tinyshakespeare`` or a path (``./nietzsche`` for a file of
+        that name). Line ends become ``\\n``.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it cannot be read, it is empty or not UTF-8, a download fails,
+        or the SHA-256 of a named text is wrong.
+    """
+    if data == BUILTIN:
+        return builtin_text()
+    if data in SOURCES:
+        return read_text(fetch(data))
+    return read_text(Path(data))
+
+
+def read_text(path: Path) -> str:
+    """The content of a UTF-8 file, line ends as ``\\n``, without a byte order mark."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        names = ", ".join([BUILTIN, *SOURCES])
+        raise InputError(f"{path}: no such file, nor a text with a name ({names})") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: not UTF-8 text: byte 0x{raw[error.start]:02x} at position {error.start}"
+        ) from None
+    if not text:
+        raise InputError(f"{path}: the file is empty")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def cache_folder() -> Path:
+    """The user's cache for texts."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "fastrnn"
+
+
+def fetch(name: str) -> Path:
+    """The path of the named text on this machine, after downloading it if need be."""
+    source = SOURCES[name]
+    given = os.environ.get("FASTRNN_DATA")
+    for folder in ([Path(given)] if given else []) + [cache_folder()]:
+        path = folder / f"{name}.txt"
+        if path.is_file():
+            _check(hashlib.sha256(path.read_bytes()).hexdigest(), source, str(path))
+            return path
+    return _download(name, source)
+
+
+def _download(name: str, source: Source) -> Path:
+    path = cache_folder() / f"{name}.txt"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with urllib.request.urlopen(source.url, timeout=TIMEOUT_SECONDS) as reply:
+            content = reply.read()
+    except (urllib.error.URLError, OSError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise InputError(
+            f"{name}: could not be downloaded from {source.url}: {reason}; "
+            f"FASTRNN_DATA can name a folder that has {name}.txt"
+        ) from None
+    _check(hashlib.sha256(content).hexdigest(), source, source.url)
+    with atomic_writer(path) as file:
+        file.write(content)
+    return path
+
+
+def _check(got: str, source: Source, where: str) -> None:
+    if got != source.sha256:
+        raise InputError(f"{where}: wrong checksum: SHA-256 is {got}, wanted {source.sha256}")
+
+
+def builtin_text(topics: Optional[Dict[str, str]] = None) -> str:
+    """English prose from the language reference that comes with every Python.
+
+    The paragraphs of ``pydoc_data.topics``, each once, one to a line: code, tables and headings are
+    left out, and typographic signs become ASCII. Python versions differ by some sentences.
+    """
+    if topics is None:
+        from pydoc_data.topics import topics as carried
+
+        topics = carried
+    paragraphs: Dict[str, None] = {}
+    for name in sorted(topics):
+        for block in re.split(r"\n\s*\n", topics[name]):
+            paragraph = _plain(block)
+            if _is_prose(paragraph):
+                paragraphs[paragraph] = None
+    return "".join(paragraph + "\n" for paragraph in paragraphs)
+
+
+_ASCII = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "..."})
+
+
+def _plain(block: str) -> str:
+    joined = re.sub(r"(?<=\w)-\n\s*(?=\w)", "-", block.translate(_ASCII))
+    text = " ".join(joined.split())
+    return text[2:] if text.startswith("* ") else text
+
+
+def _is_prose(paragraph: str) -> bool:
+    # A sentence of some length; what has other signs in plenty is code or grammar.
+    if len(paragraph) < 40 or not paragraph.isascii() or "::=" in paragraph or ">>>" in paragraph:
+        return False
+    if not re.match(r'["*(]*[A-Z"]', paragraph) or paragraph[-1] not in ".:!?)":
+        return False
+    letters = sum(c.isalpha() or c in " ,.'" for c in paragraph)
+    return letters > 0.85 * len(paragraph)

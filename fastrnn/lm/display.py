@@ -1,0 +1,104 @@
+"""What the command line shows: losses in the wanted unit, the progress bar, samples."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+import textwrap
+import time
+from typing import Any, Dict, Optional
+
+from fastrnn.lm.config import Settings
+
+_NOUNS = {"character": "character", "word": "word", "whitespace": "word"}
+
+
+def unit(settings: Settings) -> str:
+    """The unit of the metric, such as ``bits per character``."""
+    if settings.metric == "perplexity":
+        return "perplexity"
+    return f"{settings.metric} per {_NOUNS[settings.level]}"
+
+
+def in_unit(nats: float, settings: Settings) -> float:
+    """A loss in nats per token, in the metric of `settings`."""
+    if settings.metric == "bits":
+        return nats / math.log(2)
+    if settings.metric == "perplexity":
+        return math.exp(nats) if nats < 700 else math.inf
+    return nats
+
+
+def figure(nats: float, settings: Settings) -> str:
+    """A loss as it is printed."""
+    value = in_unit(nats, settings)
+    return f"{value:.1f}" if settings.metric == "perplexity" else f"{value:.3f}"
+
+
+def speed(tokens_per_second: float, settings: Settings) -> str:
+    """Such as ``12.3k characters/s``."""
+    noun = _NOUNS[settings.level]
+    if tokens_per_second >= 1000:
+        return f"{tokens_per_second / 1000:.1f}k {noun}s/s"
+    return f"{tokens_per_second:.0f} {noun}s/s"
+
+
+def epoch_line(row: Dict[str, float], settings: Settings, best: bool) -> str:
+    """The line for one finished epoch; a star marks the best so far."""
+    digits = len(str(settings.epochs))
+    line = f"epoch {row['epoch']:{digits}.0f}/{settings.epochs}"
+    line += f"   train {figure(row['loss'], settings)}"
+    if not math.isnan(row["validation"]):
+        line += f"   validation {figure(row['validation'], settings)}"
+    line += f"   {speed(row['tokens_per_second'], settings)}   {duration(row['seconds'])}"
+    return line + ("  *" if best else "")
+
+
+def duration(seconds: float) -> str:
+    """Such as ``8.1 s`` or ``2 min 05 s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+
+
+def wrapped(text: str, width: int = 80) -> str:
+    """`text` with its long lines wrapped at spaces."""
+    lines = (textwrap.fill(line, width) for line in text.split("\n"))
+    return "\n".join(lines)
+
+
+class EpochBar:
+    """A progress bar for each epoch, with loss and speed, while stderr is a terminal."""
+
+    def __init__(self, settings: Settings, tokens: int) -> None:
+        self._settings = settings
+        self._tokens = tokens
+        self._bar: Optional[Any] = None
+        self._begun = 0.0
+        self._shown = sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
+
+    def __call__(self, done: int, batches: int, loss: float) -> None:
+        """As `report` of :meth:`fastrnn.lm.training.Training.run_epoch`."""
+        if not self._shown:
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._begun = time.perf_counter()
+            self._bar = tqdm(
+                total=batches,
+                leave=False,
+                bar_format="{percentage:3.0f}% |{bar:30}| {elapsed} of {remaining} left  {postfix}",
+            )
+        spent = time.perf_counter() - self._begun
+        rate = self._tokens * done / batches / spent if spent else 0.0
+        shown = f"loss {figure(loss, self._settings)}  {speed(rate, self._settings)}"
+        self._bar.set_postfix_str(shown, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Take the bar off the screen; the next report begins a new one."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,312 @@
+"""Writing text with a trained model, and suggesting how one goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+
+import numpy as np
+
+from fastrnn._mxnet import import_mxnet
+from fastrnn.lm.checkpoint import Checkpoint
+from fastrnn.lm.config import Settings
+from fastrnn.lm.errors import InputError
+from fastrnn.lm.models import build_model
+from fastrnn.lm.runs import open_checkpoint
+from fastrnn.lm.text import UNKNOWN, Vocabulary
+from fastrnn.lm.training import set_parameter_values
+
+mx = import_mxnet()
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A continuation and its probability."""
+
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """What may come next.
+
+    Attributes
+    ----------
+    next : list of Suggestion
+        The most likely next tokens, characters or words.
+    completions : list of Suggestion
+        Words that the one being typed may become; none where no word is being typed.
+    """
+
+    next: List[Suggestion]
+    completions: List[Suggestion]
+
+
+class Writer:
+    """A trained model that writes text, one token at a time with the state carried along.
+
+    Parameters
+    ----------
+    model : UnrolledRNN or LanguageModel
+    vocabulary : Vocabulary
+    settings : Settings
+    context : mxnet.Context
+    """
+
+    def __init__(
+        self, model: Any, vocabulary: Vocabulary, settings: Settings, context: Any
+    ) -> None:
+        self.model = model
+        self.vocabulary = vocabulary
+        self.settings = settings
+        self.context = context
+
+    @staticmethod
+    def from_checkpoint(
+        checkpoint: Union[Checkpoint, str, Path], context: Optional[Any] = None
+    ) -> Writer:
+        """The model of a checkpoint, or of a run's folder or file.
+
+        Raises
+        ------
+        InputError
+            If the checkpoint cannot be read, or its model does not fit its vocabulary.
+        """
+        if not isinstance(checkpoint, Checkpoint):
+            checkpoint = open_checkpoint(Path(checkpoint))
+        context = context or mx.cpu()
+        model = build_model(checkpoint.settings, len(checkpoint.vocabulary))
+        model.initialize(ctx=context)
+        set_parameter_values(model, checkpoint.parameters)
+        return Writer(model, checkpoint.vocabulary, checkpoint.settings, context)
+
+    def read(self, numbers: np.ndarray, state: Any = None) -> Tuple[np.ndarray, Any]:
+        """Read at least one token.
+
+        Parameters
+        ----------
+        numbers : ndarray, shape (tokens,)
+        state : optional
+            Of the text before, from an earlier call; none at the begin of a text.
+
+        Returns
+        -------
+        log_probabilities : ndarray, shape (vocabulary,), float64
+            Of the next token.
+        state
+            To go on with.
+        """
+        if self.settings.model == "unrolled":
+            width = self.settings.window
+            before = np.full(width, self.vocabulary.start) if state is None else state
+            state = np.concatenate([before, numbers])[-width:].astype(np.int32)
+            logits = self.model(mx.nd.array(state[None], self.context, dtype="int32"))
+        else:
+            tokens = mx.nd.array(numbers[:, None], self.context, dtype="int32")
+            if state is None:
+                state = self.model.begin_state(1, ctx=self.context)
+            logits, state = self.model(tokens, state)
+            logits = logits[-1]
+        values = logits.asnumpy().reshape(-1).astype(np.float64)
+        values -= values.max()
+        return values - np.log(np.exp(values).sum()), state
+
+    def generate(
+        self,
+        prompt: str = "",
+        length: int = 400,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: Optional[int] = None,
+    ) -> Iterator[str]:
+        """Go on from `prompt`, piece by piece.
+
+        Parameters
+        ----------
+        prompt : str
+            Any text of known characters. The empty one means the begin of a line.
+        length : int
+            Tokens to write.
+        temperature : float
+            0 always takes the likeliest token, 1 draws as the model has learned, less is tamer.
+        top_k : int
+            Draw among so many of the likeliest tokens; 0 for all.
+        top_p : float
+            Draw among the likeliest tokens that together have this probability.
+        seed : int, optional
+            The same seed gives the same text; another text each time without one.
+
+        Yields
+        ------
+        str
+            The text of one token, with the space before it where words need one.
+
+        Raises
+        ------
+        InputError
+            For an option out of range or a character the model does not know.
+        """
+        check_sampling(temperature, top_k, top_p)
+        if length < 0:
+            raise InputError(f"length: got {length}, wanted at least 0")
+        return self._generate(self._prompt(prompt), length, temperature, top_k, top_p, seed)
+
+    def _generate(
+        self,
+        numbers: np.ndarray,
+        length: int,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        seed: Optional[int],
+    ) -> Iterator[str]:
+        generator = np.random.default_rng(seed)
+        state = None
+        for _ in range(length):
+            log_probabilities, state = self.read(numbers, state)
+            chosen = choose(self._known(log_probabilities), generator, temperature, top_k, top_p)
+            yield self._piece(int(numbers[-1]), chosen)
+            numbers = np.array([chosen], np.int32)
+
+    def _piece(self, before: int, chosen: int) -> str:
+        pair = self.vocabulary.decode([before, chosen])
+        return pair[len(self.vocabulary.decode([before])) :]
+
+    def _prompt(self, prompt: str) -> np.ndarray:
+        numbers = self.vocabulary.encode(prompt)
+        return numbers if len(numbers) else np.array([self.vocabulary.start], np.int32)
+
+    def _known(self, log_probabilities: np.ndarray) -> np.ndarray:
+        # "Some unknown word" is nothing to write.
+        if UNKNOWN in self.vocabulary:
+            log_probabilities = log_probabilities.copy()
+            log_probabilities[self.vocabulary.number(UNKNOWN)] = -np.inf
+        return log_probabilities
+
+    def suggest(self, prefix: str, k: int = 5) -> Suggestions:
+        """The `k` likeliest next tokens, and completions of the word being typed.
+
+        Parameters
+        ----------
+        prefix : str
+        k : int
+
+        Returns
+        -------
+        Suggestions
+            The probability of a completion is that of the whole word, given that a word which
+            begins so is being typed. Characters are tried with a beam of `k`.
+        """
+        if k < 1:
+            raise InputError(f"k: got {k}, wanted at least 1")
+        log_probabilities, state = self.read(self._prompt(prefix))
+        likely = np.argsort(-log_probabilities, kind="stable")[:k]
+        tokens = [
+            Suggestion(self.vocabulary.tokens[i], float(np.exp(log_probabilities[i])))
+            for i in likely
+        ]
+        begun = word_being_typed(prefix)
+        if not begun:
+            return Suggestions(tokens, [])
+        if self.vocabulary.level == "character":
+            return Suggestions(tokens, self._spell(begun, log_probabilities, state, k))
+        return Suggestions(tokens, self._complete(prefix, begun, k))
+
+    def _complete(self, prefix: str, begun: str, k: int) -> List[Suggestion]:
+        """Whole words that begin with `begun`, by what stands before it."""
+        scores, _ = self.read(self._prompt(prefix[: len(prefix) - len(begun)]))
+        fits = [
+            i for i, token in enumerate(self.vocabulary.tokens) if token.startswith(begun)
+        ]
+        probabilities = np.exp(scores[fits])
+        total = probabilities.sum()
+        best = np.argsort(-probabilities, kind="stable")[:k]
+        return [
+            Suggestion(self.vocabulary.tokens[fits[i]], float(probabilities[i] / total))
+            for i in best
+        ]
+
+    def _spell(
+        self, begun: str, log_probabilities: np.ndarray, state: Any, k: int, longest: int = 24
+    ) -> List[Suggestion]:
+        """Spell words to their end, keeping the `k` likeliest beginnings at each length."""
+        inside = np.array([is_word_character(token) for token in self.vocabulary.tokens])
+        beam = [(0.0, begun, log_probabilities, state)]
+        words: Dict[str, float] = {}
+        for _ in range(longest):
+            longer: List[Tuple[float, str, int, Any]] = []
+            for score, word, scores, after in beam:
+                words[word] = score + float(np.logaddexp.reduce(scores[~inside], initial=-np.inf))
+                for i in np.argsort(-scores, kind="stable"):
+                    if inside[i] and len(longer) < 4 * k * len(beam):
+                        longer.append((score + scores[i], word, int(i), after))
+            kth = sorted(words.values(), reverse=True)[:k][-1] if len(words) >= k else -np.inf
+            longer = sorted(longer, key=lambda item: -item[0])[:k]
+            beam = []
+            for score, word, i, after in longer:
+                if score > kth:
+                    scores, new = self.read(np.array([i], np.int32), after)
+                    beam.append((score, word + self.vocabulary.tokens[i], scores, new))
+            if not beam:
+                break
+        best = sorted(words.items(), key=lambda item: -item[1])[:k]
+        return [Suggestion(word, float(np.exp(score))) for word, score in best]
+
+
+def is_word_character(character: str) -> bool:
+    """Whether a character is part of a word rather than between words."""
+    return character.isalnum() or character in "_'’"
+
+
+def word_being_typed(text: str) -> str:
+    """The unfinished word at the end of `text`; empty after a space or sign."""
+    begin = len(text)
+    while begin and is_word_character(text[begin - 1]):
+        begin -= 1
+    return text[begin:]
+
+
+def check_sampling(temperature: float, top_k: int, top_p: float) -> None:
+    """Raise InputError for options out of range."""
+    if not 0 <= temperature < float("inf"):
+        raise InputError(f"temperature: got {temperature}, wanted 0 or more")
+    if top_k < 0:
+        raise InputError(f"top_k: got {top_k}, wanted 0 or more")
+    if not 0 < top_p <= 1:
+        raise InputError(f"top_p: got {top_p}, wanted more than 0 and at most 1")
+
+
+def choose(
+    log_probabilities: np.ndarray,
+    generator: np.random.Generator,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+) -> int:
+    """Draw one token.
+
+    Temperature comes first, then the `top_k` likeliest are kept, then among these the fewest that
+    together have the probability `top_p`. Equally likely tokens rank by their number.
+
+    Parameters
+    ----------
+    log_probabilities : ndarray, shape (vocabulary,)
+    generator : numpy.random.Generator
+    temperature, top_k, top_p
+        As for :meth:`Writer.generate`.
+    """
+    if temperature == 0:
+        return int(np.argmax(log_probabilities))
+    ranked = np.argsort(-log_probabilities, kind="stable")
+    if top_k:
+        ranked = ranked[:top_k]
+    scores = (log_probabilities[ranked] - log_probabilities[ranked[0]]) / temperature
+    probabilities = np.exp(scores)
+    probabilities /= probabilities.sum()
+    before = np.cumsum(probabilities) - probabilities
+    kept = before < top_p
+    ranked, probabilities = ranked[kept], probabilities[kept]
+    return int(ranked[generator.choice(len(ranked), p=probabilities / probabilities.sum())])

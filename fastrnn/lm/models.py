@@ -1,0 +1,158 @@
+"""The two networks: the unrolled one of the tutorial, and the recurrent language model."""
+
+from __future__ import annotations
+
+from typing import Any, List, Tuple
+
+from fastrnn._mxnet import import_mxnet
+from fastrnn.layers import GRU, LSTM, RNN
+from fastrnn.lm.config import CELLS, Settings
+from fastrnn.lm.errors import InputError
+
+mx = import_mxnet()
+nn = mx.gluon.nn
+
+
+class UnrolledRNN(mx.gluon.HybridBlock):
+    """Predicts the token after a window from all tokens of the window.
+
+    One embedding and three dense layers, written out over the window::
+
+        hidden = dense1(c1)
+        hidden = dense2(hidden) + dense1(c2)    # and so on, to the last token
+        logits = dense3(hidden)
+
+    Parameters
+    ----------
+    vocab_size : int
+    embed : int
+        Size of the embedding.
+    hidden : int
+        Units of the two inner layers, which end in a relu.
+    window : int
+        Tokens the network sees.
+
+    Inputs
+    ------
+    tokens : shape (N, window)
+
+    Outputs
+    -------
+    logits : shape (N, vocab_size)
+    """
+
+    def __init__(
+        self, vocab_size: int, embed: int = 30, hidden: int = 256, window: int = 3, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if window < 1:
+            raise InputError(f"window: got {window}, wanted at least 1")
+        self.window = window
+        with self.name_scope():
+            self.embedding = nn.Embedding(vocab_size, embed)
+            self.dense1 = nn.Dense(hidden, activation="relu", in_units=embed, flatten=False)
+            self.dense2 = nn.Dense(hidden, activation="relu", in_units=hidden)
+            self.dense3 = nn.Dense(vocab_size, in_units=hidden)
+
+    def hybrid_forward(self, F: Any, tokens: Any) -> Any:
+        fresh = self.dense1(self.embedding(tokens))
+        hidden = F.flatten(F.slice_axis(fresh, axis=1, begin=0, end=1))
+        for place in range(1, self.window):
+            token = F.flatten(F.slice_axis(fresh, axis=1, begin=place, end=place + 1))
+            hidden = self.dense2(hidden) + token
+        return self.dense3(hidden)
+
+
+class LanguageModel(mx.gluon.HybridBlock):
+    """Embedding, recurrent layers, dropout, decoder.
+
+    Parameters
+    ----------
+    vocab_size : int
+    cell : 'lstm', 'gru', 'rnn_tanh' or 'rnn_relu'
+    embed, hidden, layers : int
+        Size of the embedding, units of a recurrent layer, number of recurrent layers.
+    dropout : float
+        Between the recurrent layers and before the decoder.
+    tie_weights : bool
+        The decoder uses the embedding's weights; `embed` and `hidden` must then be the same.
+
+    Inputs
+    ------
+    tokens : shape (T, N)
+    states : list of arrays of shape (layers, N, hidden)
+        From :meth:`begin_state` or the call before.
+
+    Outputs
+    -------
+    logits : shape (T, N, vocab_size)
+    states : list like the one that went in
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        cell: str = "lstm",
+        embed: int = 64,
+        hidden: int = 256,
+        layers: int = 1,
+        dropout: float = 0.0,
+        tie_weights: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if cell not in CELLS:
+            raise InputError(f"cell: got {cell!r}, wanted one of {', '.join(CELLS)}")
+        if tie_weights and embed != hidden:
+            raise InputError(
+                f"tie_weights: wants embed and hidden to be the same, got {embed} and {hidden}"
+            )
+        with self.name_scope():
+            self.embedding = nn.Embedding(
+                vocab_size, embed, weight_initializer=mx.init.Uniform(0.1)
+            )
+            self.rnn = _recurrent_layers(cell, embed, hidden, layers, dropout)
+            self.dropout = nn.Dropout(dropout)
+            shared = self.embedding.params if tie_weights else None
+            self.decoder = nn.Dense(vocab_size, flatten=False, in_units=hidden, params=shared)
+
+    def begin_state(self, batch_size: int = 0, func: Any = None, **kwargs: Any) -> List[Any]:
+        """States to begin a text with, as the recurrent layer of Gluon gives them.
+
+        Parameters
+        ----------
+        batch_size : int
+        func : callable, optional
+            Makes one state; zeros by default.
+        **kwargs
+            For `func`, such as ``ctx``.
+        """
+        return self.rnn.begin_state(batch_size, func or mx.nd.zeros, **kwargs)
+
+    def hybrid_forward(self, F: Any, tokens: Any, states: List[Any]) -> Tuple[Any, List[Any]]:
+        output, states = self.rnn(self.embedding(tokens), states)
+        return self.decoder(self.dropout(output)), states
+
+
+def _recurrent_layers(cell: str, embed: int, hidden: int, layers: int, dropout: float) -> Any:
+    options = {"num_layers": layers, "dropout": dropout, "input_size": embed}
+    if cell == "lstm":
+        return LSTM(hidden, **options)
+    if cell == "gru":
+        return GRU(hidden, **options)
+    return RNN(hidden, activation=cell[len("rnn_") :], **options)
+
+
+def build_model(settings: Settings, vocab_size: int) -> Any:
+    """The network that `settings` describe, without values."""
+    if settings.model == "unrolled":
+        return UnrolledRNN(vocab_size, settings.embed, settings.hidden, settings.window)
+    return LanguageModel(
+        vocab_size,
+        cell=settings.cell,
+        embed=settings.embed,
+        hidden=settings.hidden,
+        layers=settings.layers,
+        dropout=settings.dropout,
+        tie_weights=settings.tie_weights,
+    )

@@ -1,0 +1,176 @@
+"""A training run in a folder: ``best.npz``, ``last.npz``, ``log.csv`` and ``loss.png``."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import math
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+from fastrnn.lm.checkpoint import Checkpoint, describe, load_checkpoint, save_checkpoint
+from fastrnn.lm.config import Settings
+from fastrnn.lm.data import load_text
+from fastrnn.lm.errors import InputError
+from fastrnn.lm.files import replace_by_link, write_atomically
+from fastrnn.lm.training import Report, Training
+
+BEST, LAST, LOG, PLOT = "best.npz", "last.npz", "log.csv", "loss.png"
+# A resumed run may go on longer or more patiently and show other things, nothing else.
+CHANGEABLE = ("data", "epochs", "patience", "metric", "ngram", "sample")
+
+
+class Run:
+    """Trains in `folder` and keeps everything there up to date after each epoch.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if need be.
+    settings : Settings
+    contexts : sequence of mxnet.Context
+    checkpoint : Checkpoint, optional
+        From :func:`open_checkpoint`, to go on from there.
+    overwrite : bool
+        Begin anew where a run already is.
+
+    Raises
+    ------
+    InputError
+        If the text cannot be had or used, or there is a run in `folder` already.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: Settings,
+        contexts: Sequence[Any],
+        checkpoint: Optional[Checkpoint] = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.folder = folder
+        if checkpoint is None and not overwrite and (folder / LAST).exists():
+            raise InputError(
+                f"out: {folder} already holds a run; use --resume to continue it, --overwrite to "
+                f"begin anew, or another --out"
+            )
+        self.training = Training(settings, load_text(settings.data), contexts, checkpoint)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"out: {folder}: cannot be made: {describe(error)}") from None
+
+    def train(
+        self,
+        report: Optional[Report] = None,
+        after_epoch: Optional[Callable[[Dict[str, float]], None]] = None,
+    ) -> None:
+        """Train until the settings say that it is enough.
+
+        Parameters
+        ----------
+        report : callable, optional
+            As for :meth:`Training.run_epoch`.
+        after_epoch : callable, optional
+            Called with the log's row when an epoch is on the disk.
+        """
+        while not self.training.finished:
+            row = self.training.run_epoch(report)
+            self.save()
+            if after_epoch:
+                after_epoch(row)
+
+    def save(self) -> None:
+        """Write checkpoints, log and picture, each whole or not at all."""
+        progress = self.training.progress
+        last, best = self.folder / LAST, self.folder / BEST
+        # The best model first: were only the last one new, it would speak of a best epoch that is
+        # not on the disk.
+        if progress.best_epoch == progress.epoch:
+            save_checkpoint(best, self.training.checkpoint())
+            _write(last, lambda: replace_by_link(best, last))
+        else:
+            save_checkpoint(last, self.training.checkpoint())
+        _write(self.folder / LOG, lambda: write_log(self.folder / LOG, progress.rows))
+        if can_plot():
+            picture = loss_picture(progress.rows)
+            _write(self.folder / PLOT, lambda: write_atomically(self.folder / PLOT, picture))
+
+
+def open_checkpoint(path: Path, last: bool = False) -> Checkpoint:
+    """The checkpoint at `path`: a file, or the best (or last) one of a run's folder."""
+    if path.is_dir():
+        path = path / (LAST if last else BEST)
+    return load_checkpoint(path)
+
+
+def resumed(settings: Settings, changes: Dict[str, Any]) -> Settings:
+    """The settings of a checkpoint with `changes` that do not change what was trained.
+
+    Raises
+    ------
+    InputError
+        For a change that would make it another run.
+    """
+    for name, value in changes.items():
+        if name not in CHANGEABLE and value != getattr(settings, name):
+            raise InputError(
+                f"{name}: the run to resume has {getattr(settings, name)!r}, got {value!r}; only "
+                f"{', '.join(CHANGEABLE)} can change"
+            )
+    return settings.updated(changes)
+
+
+def write_log(path: Path, rows: List[Dict[str, float]]) -> None:
+    """Write the rows of the log as CSV; a missing number is an empty field."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _shown(name, value) for name, value in row.items()})
+    write_atomically(path, file.getvalue().encode("ascii"))
+
+
+def _shown(name: str, value: float) -> str:
+    if math.isnan(value):
+        return ""
+    return f"{value:.1f}" if name in ("tokens_per_second", "seconds") else f"{value:.6g}"
+
+
+def can_plot() -> bool:
+    """Whether matplotlib is there."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def loss_picture(rows: List[Dict[str, float]]) -> bytes:
+    """Training and validation loss by epoch, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4), dpi=120)
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    epochs = [row["epoch"] for row in rows]
+    for name, label in (("loss", "training"), ("validation", "validation")):
+        values = [row[name] for row in rows]
+        if not all(math.isnan(value) for value in values):
+            axes.plot(epochs, values, marker=".", label=label)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("loss (nats per token)")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.spines["top"].set_visible(False)
+    axes.spines["right"].set_visible(False)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.tight_layout()
+    file = io.BytesIO()
+    canvas.print_png(file)
+    return file.getvalue()
+
+
+def _write(path: Path, action: Callable[[], None]) -> None:
+    try:
+        action()
+    except OSError as error:
+        raise InputError(f"{path}: not written: {describe(error)}") from None

@@ -1,0 +1,425 @@
+"""Training: one network, its optimizer and its data, on one device or several."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections import deque
+from dataclasses import replace
+from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from fastrnn._mxnet import import_mxnet
+from fastrnn.lm.checkpoint import Checkpoint, Progress
+from fastrnn.lm.config import Settings
+from fastrnn.lm.errors import InputError
+from fastrnn.lm.models import build_model
+from fastrnn.lm.text import Corpus, arrange, bptt_batches, encode_corpus, sliding_windows
+
+mx = import_mxnet()
+
+# Losses are read this many batches after they were asked for, so that the device always has work.
+_BATCHES_AHEAD = 2
+# The losses of these batches of an epoch are logged on their own, as the tutorial shows them.
+_LOGGED = ((0, 64), (64, 128))
+
+Batch = Tuple[np.ndarray, np.ndarray]
+Report = Callable[[int, int, float], None]
+
+
+class Training:
+    """Trains one network.
+
+    Parameters
+    ----------
+    settings : Settings
+    text : str
+        All of it; `settings` say how it is split.
+    contexts : sequence of mxnet.Context
+        Where to train. Each batch is divided among several.
+    checkpoint : Checkpoint, optional
+        Go on from there, with its vocabulary; the text must be the one it was trained on.
+
+    Attributes
+    ----------
+    corpus : Corpus
+    model : UnrolledRNN or LanguageModel
+    progress : Progress
+
+    Raises
+    ------
+    InputError
+        For a text that is too short, or another one than the checkpoint's.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        text: str,
+        contexts: Sequence[Any],
+        checkpoint: Optional[Checkpoint] = None,
+    ) -> None:
+        self.settings = settings
+        self.contexts = list(contexts)
+        self.text_sha256 = hashlib.sha256(text.encode("utf-8")).hexdigest()
+        if checkpoint and checkpoint.text_sha256 != self.text_sha256:
+            raise InputError(
+                f"data: {settings.data} is not the text that the checkpoint was trained on"
+            )
+        self.corpus = encode_text(text, settings)
+        if checkpoint and checkpoint.vocabulary != self.corpus.vocabulary:
+            raise InputError(
+                f"vocabulary: the text has {len(self.corpus.vocabulary)} tokens that differ from "
+                f"the checkpoint's {len(checkpoint.vocabulary)}"
+            )
+        self._check_lengths()
+        self.model = build_model(settings, len(self.corpus.vocabulary))
+        seed_epoch(settings.seed, 0)
+        self.model.initialize(_initializer(settings), ctx=self.contexts)
+        self.model.hybridize()
+        self._parameters = parameters_of(self.model)
+        self._trainer = self._make_trainer()
+        self.progress = Progress()
+        if checkpoint:
+            self._restore(checkpoint)
+
+    def _check_lengths(self) -> None:
+        tokens = len(self.corpus.train)
+        if tokens - 1 < self._rows_of_batch(self.settings.batch):
+            raise InputError(
+                f"data: the text is too short: {tokens} tokens to train on, and a batch of "
+                f"{self.settings.batch} needs at least {self._rows_of_batch(self.settings.batch)}"
+            )
+        held_out = len(self.corpus.validation)
+        if self.settings.validation and held_out < 1 + self.settings.window:
+            raise InputError(
+                f"data: the text is too short: {held_out} tokens are left to validate on; "
+                f"give more text, a larger --validation, or --validation 0"
+            )
+
+    def _rows_of_batch(self, batch: int) -> int:
+        return batch if self.settings.model == "language" else self.settings.window
+
+    def _make_trainer(self) -> Any:
+        # Gradients are summed over the devices first and clipped after that, so the update cannot
+        # be the business of the store that sums them.
+        options = {"learning_rate": self.settings.rate}
+        trainer = mx.gluon.Trainer(
+            list(self._parameters.values()),
+            self.settings.optimizer,
+            options,
+            kvstore="device" if self.contexts[0].device_type == "gpu" else "local",
+            update_on_kvstore=False,
+        )
+        return trainer
+
+    def run_epoch(self, report: Optional[Report] = None) -> Dict[str, float]:
+        """One pass over the training part, then the loss on the validation part.
+
+        Parameters
+        ----------
+        report : callable, optional
+            Called after each batch with the number of finished batches, of all batches, and the
+            mean loss of the latest batch.
+
+        Returns
+        -------
+        dict
+            The row of the log: `epoch`, `loss`, `loss_1_64`, `loss_65_128` (means over all, the
+            first 64 and the next 64 batches), `validation` (nats per token, or nan without a
+            validation part), `rate`, `tokens_per_second`, `seconds`.
+        """
+        begun = time.perf_counter()
+        epoch = self.progress.epoch + 1
+        generator = seed_epoch(self.settings.seed, epoch)
+        self._trainer.set_learning_rate(self.rate(epoch))
+        losses, tokens = self._train_on(self._batches(generator), report)
+        mx.nd.waitall()
+        trained = time.perf_counter() - begun
+        validation = self.validate()
+        row = {"epoch": epoch, "loss": _mean(losses, tokens)}
+        for first, last in _LOGGED:
+            part = slice(first, last)
+            row[f"loss_{first + 1}_{last}"] = _mean(losses[part], tokens[part])
+        row["validation"] = validation
+        row["rate"] = self.rate(epoch)
+        row["tokens_per_second"] = sum(tokens) / trained
+        row["seconds"] = time.perf_counter() - begun
+        self._note(row, len(losses))
+        return row
+
+    def _note(self, row: Dict[str, float], batches: int) -> None:
+        now = self.progress
+        loss = row["loss"] if math.isnan(row["validation"]) else row["validation"]
+        better = loss < now.best
+        self.progress = Progress(
+            epoch=int(row["epoch"]),
+            updates=now.updates + batches,
+            best_epoch=int(row["epoch"]) if better else now.best_epoch,
+            best=loss if better else now.best,
+            rows=now.rows + [row],
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or too many went by without a better loss."""
+        waited = self.progress.epoch - self.progress.best_epoch
+        patience = self.settings.patience
+        return self.progress.epoch >= self.settings.epochs or (0 < patience <= waited)
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 1."""
+        return self.settings.rate * self.settings.decay ** max(
+            0, epoch - self.settings.decay_after
+        )
+
+    def _batches(self, generator: np.random.Generator) -> List[Batch]:
+        settings = self.settings
+        if settings.model == "language":
+            return list(bptt_batches(*arrange(self.corpus.train, settings.batch), settings.steps))
+        windows, targets = sliding_windows(self.corpus.train, settings.window, settings.stride)
+        order = generator.permutation(len(windows))
+        cuts = range(0, len(order), settings.batch)
+        return [
+            (windows[order[cut : cut + settings.batch]], targets[order[cut : cut + settings.batch]])
+            for cut in cuts
+        ]
+
+    def _train_on(
+        self, batches: Sequence[Batch], report: Optional[Report]
+    ) -> Tuple[List[float], List[int]]:
+        """Train on `batches`; the summed loss and the number of targets of each."""
+        states = self._begin_states(self.settings.batch)
+        waiting: Deque[Tuple[List[Any], int]] = deque()
+        losses: List[float] = []
+        tokens: List[int] = []
+
+        def read() -> None:
+            arrays, count = waiting.popleft()
+            losses.append(sum(float(array.asscalar()) for array in arrays))
+            tokens.append(count)
+            if not math.isfinite(losses[-1]):
+                raise InputError(
+                    f"the loss is {losses[-1]} in batch {len(losses)}: training diverged; "
+                    f"try a lower --rate or --clip"
+                )
+            if report:
+                report(len(losses), len(batches), losses[-1] / count)
+
+        for inputs, targets in batches:
+            arrays, states = self._step(inputs, targets, states)
+            waiting.append((arrays, targets.size))
+            if len(waiting) > _BATCHES_AHEAD:
+                read()
+        while waiting:
+            read()
+        return losses, tokens
+
+    def _step(
+        self, inputs: np.ndarray, targets: np.ndarray, states: List[Any]
+    ) -> Tuple[List[Any], List[Any]]:
+        """One update; the loss summed over the batch, and the detached states, for each device."""
+        rows = targets.shape[-1]
+        with mx.autograd.record():
+            parts = zip(self._divide(inputs), self._divide(targets), states)
+            results = [batch_loss(self.model, *part) for part in parts]
+            losses = [loss for loss, _ in results]
+        mx.autograd.backward(losses)
+        self._trainer.allreduce_grads()
+        if self.settings.clip:
+            for context in self.contexts:
+                gradients = [p.grad(context) for p in self._parameters.values()]
+                mx.gluon.utils.clip_global_norm(
+                    gradients, self.settings.clip * rows, check_isfinite=False
+                )
+        self._trainer.update(rows, ignore_stale_grad=rows < len(self.contexts))
+        return losses, [state for _, state in results]
+
+    def _divide(self, array: np.ndarray) -> List[Any]:
+        axis = 1 if self.settings.model == "language" and array.ndim == 2 else 0
+        return mx.gluon.utils.split_and_load(
+            mx.nd.array(array, dtype="int32"), self.contexts, batch_axis=axis, even_split=False
+        )
+
+    def _begin_states(self, rows: int) -> List[Any]:
+        if self.settings.model == "unrolled":
+            return [None] * len(self.contexts)
+        parts = self._divide(np.zeros((1, rows), np.int32))
+        return [
+            self.model.begin_state(part.shape[1], ctx=context)
+            for part, context in zip(parts, self.contexts)
+        ]
+
+    def validate(self) -> float:
+        """Mean loss on the validation part, nats per token; nan if there is none."""
+        if not len(self.corpus.validation):
+            return math.nan
+        return evaluate(self.model, self.corpus.validation, self.settings, self.contexts[0])
+
+    def checkpoint(self) -> Checkpoint:
+        """All of it, copied to the host."""
+        optimizer = {}
+        for index, name in enumerate(self._parameters):
+            arrays = _as_list(self._trainer._updaters[0].states.get(index))
+            if arrays:
+                optimizer[name] = [array.asnumpy() for array in arrays]
+        return Checkpoint(
+            settings=self.settings,
+            vocabulary=self.corpus.vocabulary,
+            text_sha256=self.text_sha256,
+            progress=self.progress,
+            parameters=parameter_values(self.model),
+            optimizer=optimizer,
+        )
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        set_parameter_values(self.model, checkpoint.parameters)
+        self.progress = replace(checkpoint.progress)
+        optimizer = self._trainer.optimizer
+        # The count of updates enters Adam's arithmetic.
+        optimizer.begin_num_update = optimizer.num_update = checkpoint.progress.updates
+        for updater, context in zip(self._trainer._updaters, self.contexts):
+            for index, (name, parameter) in enumerate(self._parameters.items()):
+                state = optimizer.create_state_multi_precision(index, parameter.data(context))
+                for array, value in zip(_as_list(state), checkpoint.optimizer.get(name, [])):
+                    array[:] = mx.nd.array(value, ctx=context, dtype=value.dtype)
+                updater.states[index] = state
+                updater.states_synced[index] = True
+
+
+def encode_text(text: str, settings: Settings) -> Corpus:
+    """The text as numbers, split as `settings` say."""
+    return encode_corpus(
+        text, settings.level, settings.validation, settings.test, settings.min_count
+    )
+
+
+def batch_loss(model: Any, inputs: Any, targets: Any, states: Any) -> Tuple[Any, Any]:
+    """Cross entropy summed over a batch, in nats, and the states after it, detached.
+
+    Parameters
+    ----------
+    inputs, targets : NDArray
+        Both (T, N) for the language model, (N, window) and (N,) for the unrolled one.
+    states : list of NDArray, or None for the unrolled model
+
+    Returns
+    -------
+    loss : NDArray, shape (1,)
+    states : list of NDArray, or None
+    """
+    if states is None:
+        logits = model(inputs)
+    else:
+        logits, states = model(inputs, states)
+        states = [state.detach() for state in states]
+    likelihood = mx.nd.pick(mx.nd.log_softmax(logits, axis=-1), targets, axis=-1)
+    return -likelihood.sum(), states
+
+
+def predicted(numbers: np.ndarray, settings: Settings) -> Tuple[int, int]:
+    """First and last (exclusive) position of the tokens that :func:`evaluate` predicts."""
+    if settings.model == "unrolled":
+        return settings.window, len(numbers)
+    rows = _evaluation_rows(numbers, settings)
+    return 1, 1 + (len(numbers) - 1) // rows * rows
+
+
+def _evaluation_rows(numbers: np.ndarray, settings: Settings) -> int:
+    return max(1, min(settings.batch, (len(numbers) - 1) // settings.steps))
+
+
+def evaluate(
+    model: Any, numbers: np.ndarray, settings: Settings, context: Any
+) -> float:
+    """Mean loss of a model on a text.
+
+    The text is laid out in as many streams as a training batch has, each from a zero state, or in
+    fewer if it is short.
+
+    Returns
+    -------
+    float
+        Nats per token, over the tokens that :func:`predicted` says.
+    """
+    batches: Iterator[Batch]
+    if settings.model == "unrolled":
+        windows, targets = sliding_windows(numbers, settings.window)
+        size = settings.batch * settings.steps
+        cuts = range(0, len(windows), size)
+        batches = ((windows[c : c + size], targets[c : c + size]) for c in cuts)
+        states = None
+    else:
+        rows = _evaluation_rows(numbers, settings)
+        batches = bptt_batches(*arrange(numbers, rows), settings.steps)
+        states = model.begin_state(rows, ctx=context)
+    total, count = 0.0, 0
+    for batch in batches:
+        inputs, answers = (mx.nd.array(array, context, dtype="int32") for array in batch)
+        loss, states = batch_loss(model, inputs, answers, states)
+        total += float(loss.asscalar())
+        count += answers.size
+    return total / count
+
+
+def seed_epoch(seed: int, epoch: int) -> np.random.Generator:
+    """Seed MXNet for one epoch and return NumPy's generator for it.
+
+    With a seed of its own for each epoch, a resumed run draws what an uninterrupted one draws.
+    """
+    sequence = np.random.SeedSequence([seed, epoch])
+    mx.random.seed(int(sequence.generate_state(1)[0]) >> 1)
+    return np.random.default_rng(sequence)
+
+
+def parameters_of(model: Any) -> Dict[str, Any]:
+    """The model's parameters by their place in it, each once."""
+    unique: Dict[int, str] = {}
+    named = model._collect_params_with_prefix()
+    for name, parameter in named.items():
+        unique.setdefault(id(parameter), name)
+    return {name: named[name] for name in unique.values()}
+
+
+def parameter_values(model: Any) -> Dict[str, np.ndarray]:
+    """Copies of the parameters' values."""
+    return {
+        name: parameter.data(parameter.list_ctx()[0]).asnumpy()
+        for name, parameter in parameters_of(model).items()
+    }
+
+
+def set_parameter_values(model: Any, values: Dict[str, np.ndarray]) -> None:
+    """Put `values` into an initialized model.
+
+    Raises
+    ------
+    InputError
+        If names or shapes are not those of the model.
+    """
+    parameters = parameters_of(model)
+    if set(parameters) != set(values):
+        odd = sorted(set(parameters) ^ set(values))[0]
+        raise InputError(f"parameters: {odd!r} is only in one of checkpoint and model")
+    for name, parameter in parameters.items():
+        if parameter.shape != values[name].shape:
+            raise InputError(
+                f"parameters: {name} has shape {values[name].shape}, wanted {parameter.shape}"
+            )
+        parameter.set_data(mx.nd.array(values[name], dtype=values[name].dtype))
+
+
+def _initializer(settings: Settings) -> Any:
+    return mx.init.Uniform(settings.init) if settings.init else mx.init.Xavier()
+
+
+def _as_list(state: Any) -> List[Any]:
+    if state is None:
+        return []
+    return list(state) if isinstance(state, (tuple, list)) else [state]
+
+
+def _mean(losses: Sequence[float], tokens: Sequence[int]) -> float:
+    return sum(losses) / sum(tokens) if tokens else math.nan
