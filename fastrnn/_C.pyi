@@ -44,9 +44,9 @@ def backward(
     h_0: Any,
     c_0: Optional[Any],
     weights: Sequence[Any],
-    y: Any,
+    output: Any,
     reserve: Any,
-    dy: Any,
-    dh_n: Any,
-    dc_n: Optional[Any],
+    d_output: Any,
+    d_h_n: Any,
+    d_c_n: Optional[Any],
 ) -> Tuple[_Array, _Array, Optional[_Array], List[_Array]]: ...
