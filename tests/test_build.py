@@ -176,6 +176,11 @@ def test_a_missing_part_is_left_out_alone(settings, found, part, reason):
         (Settings(cuda="1"), {"nvcc": NO_NVCC}, "FASTRNN_CUDA=1 asks .*nvcc was not found"),
         (Settings(cuda="1"), {"compiler": NO_COMPILER}, "FASTRNN_CUDA=1 asks .*no C.. compiler"),
         (
+            Settings(cuda_architectures=("75", "90")),
+            {"nvcc": Nvcc(Path("nvcc"), (11, 2))},
+            "asks for 90, which CUDA 11.2 cannot compile for",
+        ),
+        (
             Settings("1"),
             {"platform": "linux-aarch64", "onednn": NO_ONEDNN, "nvcc": NO_NVCC},
             "FASTRNN_NATIVE=1 asks .*oneDNN was not found",

@@ -40,12 +40,12 @@ ConfigSettings = Optional[Dict[str, Any]]
 
 def get_requires_for_build_wheel(config_settings: ConfigSettings = None) -> List[str]:
     """Return setuptools' requirements and those of the native build (PEP 517)."""
-    return build_meta.get_requires_for_build_wheel(config_settings) + _native_requirements()
+    return _native_requirements() + build_meta.get_requires_for_build_wheel(config_settings)
 
 
 def get_requires_for_build_editable(config_settings: ConfigSettings = None) -> List[str]:
     """Return setuptools' requirements and those of the native build (PEP 660)."""
-    return build_meta.get_requires_for_build_editable(config_settings) + _native_requirements()
+    return _native_requirements() + build_meta.get_requires_for_build_editable(config_settings)
 
 
 def _native_requirements() -> List[str]:

@@ -68,6 +68,8 @@ def requirements(settings: Settings, machine: Machine) -> List[str]:
     nvcc = _nvcc(settings, machine)
     if isinstance(compiler, Missing):
         return []
+    if isinstance(nvcc, Nvcc):
+        cuda_architectures(settings, nvcc)
     wheel = machine.platform == ONEDNN_WHEEL_PLATFORM
     if not wheel and isinstance(machine.onednn, Missing) and isinstance(nvcc, Missing):
         _refuse_if_asked(settings, machine.onednn)
