@@ -116,7 +116,7 @@ def _add_train(commands: Any) -> None:
         "  fastrnn train --data book.txt --out runs/book    on a text of your own\n"
         "  fastrnn train --data book.txt --hidden 512 --epochs 20 --out runs/large\n"
         "  fastrnn train --out runs/book --resume --epochs 30    go on where it stopped\n"
-        "  fastrnn train --preset tutorial                  two layers of 1000 on Nietzsche: hours\n",
+        "  fastrnn train --preset tutorial                  two layers of 1000: takes an hour\n",
     )
     parser.add_argument(
         "--preset", choices=list(PRESETS), default="demo", help="settings to begin with (demo)"
@@ -216,9 +216,7 @@ def _add_generate(commands: Any) -> None:
         metavar="X",
         help="draw among the likeliest that together have the probability X",
     )
-    parser.add_argument(
-        "--seed", type=int, metavar="N", help="the same seed writes the same text"
-    )
+    parser.add_argument("--seed", type=int, metavar="N", help="the same seed writes the same text")
 
 
 def _add_suggest(commands: Any) -> None:

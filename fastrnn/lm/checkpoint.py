@@ -7,7 +7,6 @@ opens it too. Every member has a checksum, so a damaged file is noticed.
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import zipfile
@@ -20,8 +19,8 @@ import numpy as np
 
 from fastrnn.lm.config import Settings
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.files import atomic_writer
-from fastrnn.lm.text import Vocabulary
+from fastrnn.lm.files import atomic_writer, describe
+from fastrnn.lm.vocabulary import Vocabulary
 
 FORMAT = "fastrnn-lm-1"
 
@@ -92,16 +91,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "parameters": list(checkpoint.parameters),
         "optimizer": {name: len(arrays) for name, arrays in checkpoint.optimizer.items()},
     }
-    try:
-        with atomic_writer(path) as file, zipfile.ZipFile(file, "w") as archive:
-            archive.writestr("meta.json", json.dumps(meta))
-            for name, array in checkpoint.parameters.items():
-                _write_array(archive, f"parameters/{name}.npy", array)
-            for name, arrays in checkpoint.optimizer.items():
-                for number, array in enumerate(arrays):
-                    _write_array(archive, f"optimizer/{name}/{number}.npy", array)
-    except OSError as error:
-        raise InputError(f"{path}: not written: {describe(error)}") from None
+    with atomic_writer(path) as file, zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("meta.json", json.dumps(meta))
+        for name, array in checkpoint.parameters.items():
+            _write_array(archive, f"parameters/{name}.npy", array)
+        for name, arrays in checkpoint.optimizer.items():
+            for number, array in enumerate(arrays):
+                _write_array(archive, f"optimizer/{name}/{number}.npy", array)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -142,13 +138,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: truncated, damaged or no checkpoint ({error})") from None
-
-
-def describe(error: OSError) -> str:
-    """What went wrong with a file, in words."""
-    if error.errno == errno.ENOSPC:
-        return "no space left on the disk"
-    return error.strerror or str(error)
 
 
 def _write_array(archive: zipfile.ZipFile, name: str, array: Any) -> None:

@@ -16,11 +16,12 @@ from fastrnn.lm.data import load_text
 from fastrnn.lm.devices import parse_devices
 from fastrnn.lm.display import EpochBar, epoch_line, figure, unit, wrapped
 from fastrnn.lm.errors import InputError
+from fastrnn.lm.evaluation import evaluate, predicted
 from fastrnn.lm.generation import Writer
 from fastrnn.lm.ngram import NGram
 from fastrnn.lm.runs import BEST, LAST, Run, can_plot, open_checkpoint, resumed
 from fastrnn.lm.text import Corpus
-from fastrnn.lm.training import encode_text, evaluate, predicted
+from fastrnn.lm.training import encode_text
 
 
 def train(options: argparse.Namespace) -> None:
@@ -54,11 +55,10 @@ def _train(run: Run) -> None:
     try:
         run.train(bar, after_epoch)
     except KeyboardInterrupt:
-        epoch = training.progress.epoch
-        if not epoch:
+        if not run.saved_epoch:
             raise
         raise KeyboardInterrupt(
-            f"; {run.folder} has the state after epoch {epoch}: --resume goes on from there"
+            f"; {run.folder} has the state after epoch {run.saved_epoch}, --resume goes on from it"
         ) from None
     finally:
         bar.close()
@@ -91,8 +91,10 @@ def _conclude(run: Run) -> None:
     training, settings = run.training, run.training.settings
     progress, corpus = training.progress, training.corpus
     part = "validation" if len(corpus.validation) else "training"
-    print(f"\n{figure(progress.best, settings)} {unit(settings)} ({part}, epoch "
-          f"{progress.best_epoch})")
+    print(
+        f"\n{figure(progress.best, settings)} {unit(settings)} ({part}, epoch "
+        f"{progress.best_epoch})"
+    )
     if settings.ngram and len(corpus.validation):
         _print_ngram(corpus, corpus.validation, settings)
     if settings.sample:

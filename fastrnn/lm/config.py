@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Dict, Tuple, get_type_hints
 
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.text import LEVELS
+from fastrnn.lm.vocabulary import LEVELS
 
 MODELS = ("language", "unrolled")
 CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")

@@ -8,15 +8,15 @@ the cache. Wherever it lies, its SHA-256 is checked.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import re
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Dict, NamedTuple, Optional
 
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.files import atomic_writer
+from fastrnn.lm.files import describe, write_atomically
 
 BUILTIN = "builtin"
 TIMEOUT_SECONDS = 60
@@ -48,7 +48,7 @@ def load_text(data: str) -> str:
     ----------
     data : str
         ``builtin``, ``nietzsche``, ``tinyshakespeare`` or a path (``./nietzsche`` for a file of
-        that name). Line ends become ``\\n``.
+        that name). All line ends become line feeds.
 
     Raises
     ------
@@ -64,14 +64,14 @@ def load_text(data: str) -> str:
 
 
 def read_text(path: Path) -> str:
-    """The content of a UTF-8 file, line ends as ``\\n``, without a byte order mark."""
+    """The content of a UTF-8 file, line ends as line feeds, without a byte order mark."""
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
         names = ", ".join([BUILTIN, *SOURCES])
         raise InputError(f"{path}: no such file, nor a text with a name ({names})") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be read: {describe(error)}") from None
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -96,7 +96,7 @@ def fetch(name: str) -> Path:
     for folder in ([Path(given)] if given else []) + [cache_folder()]:
         path = folder / f"{name}.txt"
         if path.is_file():
-            _check(hashlib.sha256(path.read_bytes()).hexdigest(), source, str(path))
+            _check(path.read_bytes(), source, str(path))
             return path
     return _download(name, source)
 
@@ -104,22 +104,25 @@ def fetch(name: str) -> Path:
 def _download(name: str, source: Source) -> Path:
     path = cache_folder() / f"{name}.txt"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with urllib.request.urlopen(source.url, timeout=TIMEOUT_SECONDS) as reply:
             content = reply.read()
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise InputError(
             f"{name}: could not be downloaded from {source.url}: {reason}; "
             f"FASTRNN_DATA can name a folder that has {name}.txt"
         ) from None
-    _check(hashlib.sha256(content).hexdigest(), source, source.url)
-    with atomic_writer(path) as file:
-        file.write(content)
+    _check(content, source, source.url)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path.parent}: cannot be made: {describe(error)}") from None
+    write_atomically(path, content)
     return path
 
 
-def _check(got: str, source: Source, where: str) -> None:
+def _check(content: bytes, source: Source, where: str) -> None:
+    got = hashlib.sha256(content).hexdigest()
     if got != source.sha256:
         raise InputError(f"{where}: wrong checksum: SHA-256 is {got}, wanted {source.sha256}")
 

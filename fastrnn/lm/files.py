@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Iterator
+
+from fastrnn.lm.errors import InputError
 
 
 @contextmanager
@@ -16,6 +19,11 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     name: a reader sees the old file or the new one, also after a crash. After an error or Ctrl-C
     the neighbour is gone and `path` is as it was; one that a killed process left behind is
     overwritten by the next write.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written, for example because the disk is full.
     """
     partial = path.with_name(path.name + ".partial")
     try:
@@ -24,11 +32,13 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException:
+        _sync_folder(path.parent)
+    except BaseException as error:
         if partial.exists():
             partial.unlink()
+        if isinstance(error, OSError):
+            raise InputError(f"{path}: not written: {describe(error)}") from None
         raise
-    sync_folder(path.parent)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -37,26 +47,17 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def replace_by_link(source: Path, path: Path) -> None:
-    """Let `path` name the same file as `source`, in one go.
-
-    Both are only ever replaced, never written in place, so they can share their bytes.
-    """
-    partial = path.with_name(path.name + ".partial")
-    if partial.exists():
-        partial.unlink()
-    os.link(source, partial)
-    os.replace(partial, path)
-    # os.replace does nothing when both already name one file
-    if partial.exists():
-        partial.unlink()
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Make the names in `folder` reach the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def describe(error: OSError) -> str:
+    """What went wrong with a file, in words."""
+    if error.errno == errno.ENOSPC:
+        return "no space left on the disk"
+    return error.strerror or str(error)

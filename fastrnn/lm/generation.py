@@ -12,10 +12,9 @@ from fastrnn._mxnet import import_mxnet
 from fastrnn.lm.checkpoint import Checkpoint
 from fastrnn.lm.config import Settings
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.models import build_model
+from fastrnn.lm.models import build_model, set_parameter_values
 from fastrnn.lm.runs import open_checkpoint
-from fastrnn.lm.text import UNKNOWN, Vocabulary
-from fastrnn.lm.training import set_parameter_values
+from fastrnn.lm.vocabulary import UNKNOWN, Vocabulary
 
 mx = import_mxnet()
 
@@ -218,9 +217,7 @@ class Writer:
     def _complete(self, prefix: str, begun: str, k: int) -> List[Suggestion]:
         """Whole words that begin with `begun`, by what stands before it."""
         scores, _ = self.read(self._prompt(prefix[: len(prefix) - len(begun)]))
-        fits = [
-            i for i, token in enumerate(self.vocabulary.tokens) if token.startswith(begun)
-        ]
+        fits = [i for i, token in enumerate(self.vocabulary.tokens) if token.startswith(begun)]
         probabilities = np.exp(scores[fits])
         total = probabilities.sum()
         best = np.argsort(-probabilities, kind="stable")[:k]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Tuple
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
 
 from fastrnn._mxnet import import_mxnet
 from fastrnn.layers import GRU, LSTM, RNN
@@ -11,9 +13,10 @@ from fastrnn.lm.errors import InputError
 
 mx = import_mxnet()
 nn = mx.gluon.nn
+HybridBlock: Any = mx.gluon.HybridBlock
 
 
-class UnrolledRNN(mx.gluon.HybridBlock):
+class UnrolledRNN(HybridBlock):
     """Predicts the token after a window from all tokens of the window.
 
     One embedding and three dense layers, written out over the window::
@@ -63,7 +66,7 @@ class UnrolledRNN(mx.gluon.HybridBlock):
         return self.dense3(hidden)
 
 
-class LanguageModel(mx.gluon.HybridBlock):
+class LanguageModel(HybridBlock):
     """Embedding, recurrent layers, dropout, decoder.
 
     Parameters
@@ -156,3 +159,40 @@ def build_model(settings: Settings, vocab_size: int) -> Any:
         dropout=settings.dropout,
         tie_weights=settings.tie_weights,
     )
+
+
+def parameters_of(model: Any) -> Dict[str, Any]:
+    """The model's parameters by their place in it, each once."""
+    unique: Dict[int, str] = {}
+    named = model._collect_params_with_prefix()
+    for name, parameter in named.items():
+        unique.setdefault(id(parameter), name)
+    return {name: named[name] for name in unique.values()}
+
+
+def parameter_values(model: Any) -> Dict[str, np.ndarray]:
+    """Copies of the parameters' values."""
+    return {
+        name: parameter.data(parameter.list_ctx()[0]).asnumpy()
+        for name, parameter in parameters_of(model).items()
+    }
+
+
+def set_parameter_values(model: Any, values: Dict[str, np.ndarray]) -> None:
+    """Put `values` into an initialized model.
+
+    Raises
+    ------
+    InputError
+        If names or shapes are not those of the model.
+    """
+    parameters = parameters_of(model)
+    if set(parameters) != set(values):
+        odd = sorted(set(parameters) ^ set(values))[0]
+        raise InputError(f"parameters: {odd!r} is only in one of checkpoint and model")
+    for name, parameter in parameters.items():
+        if parameter.shape != values[name].shape:
+            raise InputError(
+                f"parameters: {name} has shape {values[name].shape}, wanted {parameter.shape}"
+            )
+        parameter.set_data(mx.nd.array(values[name], dtype=values[name].dtype))

@@ -9,11 +9,11 @@ import math
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from fastrnn.lm.checkpoint import Checkpoint, describe, load_checkpoint, save_checkpoint
+from fastrnn.lm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fastrnn.lm.config import Settings
 from fastrnn.lm.data import load_text
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.files import replace_by_link, write_atomically
+from fastrnn.lm.files import describe, write_atomically
 from fastrnn.lm.training import Report, Training
 
 BEST, LAST, LOG, PLOT = "best.npz", "last.npz", "log.csv", "loss.png"
@@ -34,6 +34,12 @@ class Run:
         From :func:`open_checkpoint`, to go on from there.
     overwrite : bool
         Begin anew where a run already is.
+
+    Attributes
+    ----------
+    training : Training
+    saved_epoch : int
+        The last epoch that is on the disk.
 
     Raises
     ------
@@ -56,6 +62,7 @@ class Run:
                 f"begin anew, or another --out"
             )
         self.training = Training(settings, load_text(settings.data), contexts, checkpoint)
+        self.saved_epoch = self.training.progress.epoch
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -84,18 +91,16 @@ class Run:
     def save(self) -> None:
         """Write checkpoints, log and picture, each whole or not at all."""
         progress = self.training.progress
-        last, best = self.folder / LAST, self.folder / BEST
+        checkpoint = self.training.checkpoint()
         # The best model first: were only the last one new, it would speak of a best epoch that is
         # not on the disk.
         if progress.best_epoch == progress.epoch:
-            save_checkpoint(best, self.training.checkpoint())
-            _write(last, lambda: replace_by_link(best, last))
-        else:
-            save_checkpoint(last, self.training.checkpoint())
-        _write(self.folder / LOG, lambda: write_log(self.folder / LOG, progress.rows))
+            save_checkpoint(self.folder / BEST, checkpoint)
+        save_checkpoint(self.folder / LAST, checkpoint)
+        self.saved_epoch = progress.epoch
+        write_log(self.folder / LOG, progress.rows)
         if can_plot():
-            picture = loss_picture(progress.rows)
-            _write(self.folder / PLOT, lambda: write_atomically(self.folder / PLOT, picture))
+            write_atomically(self.folder / PLOT, loss_picture(progress.rows))
 
 
 def open_checkpoint(path: Path, last: bool = False) -> Checkpoint:
@@ -147,6 +152,7 @@ def loss_picture(rows: List[Dict[str, float]]) -> bytes:
     """Training and validation loss by epoch, as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(6.4, 4), dpi=120)
     canvas = FigureCanvasAgg(figure)
@@ -158,7 +164,7 @@ def loss_picture(rows: List[Dict[str, float]]) -> bytes:
             axes.plot(epochs, values, marker=".", label=label)
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss (nats per token)")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines["top"].set_visible(False)
     axes.spines["right"].set_visible(False)
     axes.grid(alpha=0.3)
@@ -167,10 +173,3 @@ def loss_picture(rows: List[Dict[str, float]]) -> bytes:
     file = io.BytesIO()
     canvas.print_png(file)
     return file.getvalue()
-
-
-def _write(path: Path, action: Callable[[], None]) -> None:
-    try:
-        action()
-    except OSError as error:
-        raise InputError(f"{path}: not written: {describe(error)}") from None

@@ -7,7 +7,7 @@ import math
 import time
 from collections import deque
 from dataclasses import replace
-from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -15,7 +15,13 @@ from fastrnn._mxnet import import_mxnet
 from fastrnn.lm.checkpoint import Checkpoint, Progress
 from fastrnn.lm.config import Settings
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.models import build_model
+from fastrnn.lm.evaluation import batch_loss, evaluate
+from fastrnn.lm.models import (
+    build_model,
+    parameter_values,
+    parameters_of,
+    set_parameter_values,
+)
 from fastrnn.lm.text import Corpus, arrange, bptt_batches, encode_corpus, sliding_windows
 
 mx = import_mxnet()
@@ -86,34 +92,35 @@ class Training:
             self._restore(checkpoint)
 
     def _check_lengths(self) -> None:
-        tokens = len(self.corpus.train)
-        if tokens - 1 < self._rows_of_batch(self.settings.batch):
+        settings = self.settings
+        if settings.batch < len(self.contexts):
             raise InputError(
-                f"data: the text is too short: {tokens} tokens to train on, and a batch of "
-                f"{self.settings.batch} needs at least {self._rows_of_batch(self.settings.batch)}"
+                f"batch: got {settings.batch}, too few rows for {len(self.contexts)} devices"
             )
-        held_out = len(self.corpus.validation)
-        if self.settings.validation and held_out < 1 + self.settings.window:
+        least = settings.batch + 1
+        if settings.model == "unrolled":
+            least = settings.window + settings.stride * (settings.batch - 1) + 1
+        if len(self.corpus.train) < least:
             raise InputError(
-                f"data: the text is too short: {held_out} tokens are left to validate on; "
-                f"give more text, a larger --validation, or --validation 0"
+                f"data: the text is too short: {len(self.corpus.train)} tokens to train on, and a "
+                f"batch of {settings.batch} takes {least}"
             )
-
-    def _rows_of_batch(self, batch: int) -> int:
-        return batch if self.settings.model == "language" else self.settings.window
+        if settings.validation and len(self.corpus.validation) <= settings.window:
+            raise InputError(
+                f"data: the text is too short: {len(self.corpus.validation)} tokens to validate "
+                f"on; --validation wants a larger share, or 0"
+            )
 
     def _make_trainer(self) -> Any:
         # Gradients are summed over the devices first and clipped after that, so the update cannot
         # be the business of the store that sums them.
-        options = {"learning_rate": self.settings.rate}
-        trainer = mx.gluon.Trainer(
+        return mx.gluon.Trainer(
             list(self._parameters.values()),
             self.settings.optimizer,
-            options,
+            {"learning_rate": self.settings.rate},
             kvstore="device" if self.contexts[0].device_type == "gpu" else "local",
             update_on_kvstore=False,
         )
-        return trainer
 
     def run_epoch(self, report: Optional[Report] = None) -> Dict[str, float]:
         """One pass over the training part, then the loss on the validation part.
@@ -159,7 +166,7 @@ class Training:
             updates=now.updates + batches,
             best_epoch=int(row["epoch"]) if better else now.best_epoch,
             best=loss if better else now.best,
-            rows=now.rows + [row],
+            rows=[*now.rows, row],
         )
 
     @property
@@ -171,21 +178,17 @@ class Training:
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 1."""
-        return self.settings.rate * self.settings.decay ** max(
-            0, epoch - self.settings.decay_after
-        )
+        return self.settings.rate * self.settings.decay ** max(0, epoch - self.settings.decay_after)
 
     def _batches(self, generator: np.random.Generator) -> List[Batch]:
         settings = self.settings
         if settings.model == "language":
             return list(bptt_batches(*arrange(self.corpus.train, settings.batch), settings.steps))
         windows, targets = sliding_windows(self.corpus.train, settings.window, settings.stride)
-        order = generator.permutation(len(windows))
-        cuts = range(0, len(order), settings.batch)
-        return [
-            (windows[order[cut : cut + settings.batch]], targets[order[cut : cut + settings.batch]])
-            for cut in cuts
-        ]
+        # The windows that would not fill a batch sit this epoch out; others will in the next.
+        full = len(windows) // settings.batch * settings.batch
+        order = generator.permutation(len(windows))[:full]
+        return [(windows[rows], targets[rows]) for rows in order.reshape(-1, settings.batch)]
 
     def _train_on(
         self, batches: Sequence[Batch], report: Optional[Report]
@@ -234,7 +237,7 @@ class Training:
                 mx.gluon.utils.clip_global_norm(
                     gradients, self.settings.clip * rows, check_isfinite=False
                 )
-        self._trainer.update(rows, ignore_stale_grad=rows < len(self.contexts))
+        self._trainer.update(rows)
         return losses, [state for _, state in results]
 
     def _divide(self, array: np.ndarray) -> List[Any]:
@@ -296,74 +299,6 @@ def encode_text(text: str, settings: Settings) -> Corpus:
     )
 
 
-def batch_loss(model: Any, inputs: Any, targets: Any, states: Any) -> Tuple[Any, Any]:
-    """Cross entropy summed over a batch, in nats, and the states after it, detached.
-
-    Parameters
-    ----------
-    inputs, targets : NDArray
-        Both (T, N) for the language model, (N, window) and (N,) for the unrolled one.
-    states : list of NDArray, or None for the unrolled model
-
-    Returns
-    -------
-    loss : NDArray, shape (1,)
-    states : list of NDArray, or None
-    """
-    if states is None:
-        logits = model(inputs)
-    else:
-        logits, states = model(inputs, states)
-        states = [state.detach() for state in states]
-    likelihood = mx.nd.pick(mx.nd.log_softmax(logits, axis=-1), targets, axis=-1)
-    return -likelihood.sum(), states
-
-
-def predicted(numbers: np.ndarray, settings: Settings) -> Tuple[int, int]:
-    """First and last (exclusive) position of the tokens that :func:`evaluate` predicts."""
-    if settings.model == "unrolled":
-        return settings.window, len(numbers)
-    rows = _evaluation_rows(numbers, settings)
-    return 1, 1 + (len(numbers) - 1) // rows * rows
-
-
-def _evaluation_rows(numbers: np.ndarray, settings: Settings) -> int:
-    return max(1, min(settings.batch, (len(numbers) - 1) // settings.steps))
-
-
-def evaluate(
-    model: Any, numbers: np.ndarray, settings: Settings, context: Any
-) -> float:
-    """Mean loss of a model on a text.
-
-    The text is laid out in as many streams as a training batch has, each from a zero state, or in
-    fewer if it is short.
-
-    Returns
-    -------
-    float
-        Nats per token, over the tokens that :func:`predicted` says.
-    """
-    batches: Iterator[Batch]
-    if settings.model == "unrolled":
-        windows, targets = sliding_windows(numbers, settings.window)
-        size = settings.batch * settings.steps
-        cuts = range(0, len(windows), size)
-        batches = ((windows[c : c + size], targets[c : c + size]) for c in cuts)
-        states = None
-    else:
-        rows = _evaluation_rows(numbers, settings)
-        batches = bptt_batches(*arrange(numbers, rows), settings.steps)
-        states = model.begin_state(rows, ctx=context)
-    total, count = 0.0, 0
-    for batch in batches:
-        inputs, answers = (mx.nd.array(array, context, dtype="int32") for array in batch)
-        loss, states = batch_loss(model, inputs, answers, states)
-        total += float(loss.asscalar())
-        count += answers.size
-    return total / count
-
-
 def seed_epoch(seed: int, epoch: int) -> np.random.Generator:
     """Seed MXNet for one epoch and return NumPy's generator for it.
 
@@ -372,43 +307,6 @@ def seed_epoch(seed: int, epoch: int) -> np.random.Generator:
     sequence = np.random.SeedSequence([seed, epoch])
     mx.random.seed(int(sequence.generate_state(1)[0]) >> 1)
     return np.random.default_rng(sequence)
-
-
-def parameters_of(model: Any) -> Dict[str, Any]:
-    """The model's parameters by their place in it, each once."""
-    unique: Dict[int, str] = {}
-    named = model._collect_params_with_prefix()
-    for name, parameter in named.items():
-        unique.setdefault(id(parameter), name)
-    return {name: named[name] for name in unique.values()}
-
-
-def parameter_values(model: Any) -> Dict[str, np.ndarray]:
-    """Copies of the parameters' values."""
-    return {
-        name: parameter.data(parameter.list_ctx()[0]).asnumpy()
-        for name, parameter in parameters_of(model).items()
-    }
-
-
-def set_parameter_values(model: Any, values: Dict[str, np.ndarray]) -> None:
-    """Put `values` into an initialized model.
-
-    Raises
-    ------
-    InputError
-        If names or shapes are not those of the model.
-    """
-    parameters = parameters_of(model)
-    if set(parameters) != set(values):
-        odd = sorted(set(parameters) ^ set(values))[0]
-        raise InputError(f"parameters: {odd!r} is only in one of checkpoint and model")
-    for name, parameter in parameters.items():
-        if parameter.shape != values[name].shape:
-            raise InputError(
-                f"parameters: {name} has shape {values[name].shape}, wanted {parameter.shape}"
-            )
-        parameter.set_data(mx.nd.array(values[name], dtype=values[name].dtype))
 
 
 def _initializer(settings: Settings) -> Any:
