@@ -12,6 +12,8 @@ from fastrnn.lm.text import arrange, bptt_batches, sliding_windows
 
 mx = import_mxnet()
 
+Batch = Tuple[np.ndarray, np.ndarray]
+
 
 def batch_loss(model: Any, inputs: Any, targets: Any, states: Any) -> Tuple[Any, Any]:
     """Cross entropy summed over a batch, in nats, and the states after it, detached.

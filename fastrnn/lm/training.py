@@ -15,7 +15,7 @@ from fastrnn._mxnet import import_mxnet
 from fastrnn.lm.checkpoint import Checkpoint, Progress
 from fastrnn.lm.config import Settings
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.evaluation import batch_loss, evaluate
+from fastrnn.lm.evaluation import Batch, batch_loss, evaluate
 from fastrnn.lm.models import (
     build_model,
     parameter_values,
@@ -31,7 +31,6 @@ _BATCHES_AHEAD = 2
 # The losses of these batches of an epoch are logged on their own, as the tutorial shows them.
 _LOGGED = ((0, 64), (64, 128))
 
-Batch = Tuple[np.ndarray, np.ndarray]
 Report = Callable[[int, int, float], None]
 
 

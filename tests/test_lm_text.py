@@ -1,0 +1,176 @@
+"""Vocabularies, splits, BPTT batches, windows."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastrnn.lm import InputError, Vocabulary
+from fastrnn.lm.text import arrange, bptt_batches, encode_corpus, sliding_windows, split_sizes
+from fastrnn.lm.vocabulary import (
+    END_OF_LINE,
+    UNKNOWN,
+    CharacterVocabulary,
+    WhitespaceVocabulary,
+    WordVocabulary,
+)
+
+TEXT = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1)
+
+
+@given(TEXT)
+def test_characters_come_back(text):
+    vocabulary = CharacterVocabulary.build(text)
+    numbers = vocabulary.encode(text)
+    assert numbers.dtype == np.int32
+    assert vocabulary.decode(numbers) == text
+    assert len(vocabulary) == len(set(text))
+    assert sorted(set(numbers.tolist())) == list(range(len(vocabulary)))
+
+
+@given(TEXT)
+def test_json_keeps_the_vocabulary(text):
+    for built in (
+        CharacterVocabulary.build(text),
+        WordVocabulary.build(WordVocabulary.tokenize(text)),
+    ):
+        back = Vocabulary.from_json(built.to_json())
+        assert back == built
+        assert type(back) is type(built)
+
+
+def test_vocabulary_file(tmp_path):
+    vocabulary = CharacterVocabulary.build("grün\n")
+    path = tmp_path / "vocabulary.json"
+    vocabulary.save(path)
+    assert json.loads(path.read_text(encoding="utf-8"))["tokens"] == ["\n", "g", "n", "r", "ü"]
+    assert Vocabulary.load(path) == vocabulary
+    path.write_text('{"level": "character"')
+    with pytest.raises(InputError, match=r"vocabulary\.json: vocabulary: wanted JSON"):
+        Vocabulary.load(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "wanted JSON"),
+        ('{"level": "character", "tokens": [1]}', "a list of strings"),
+        ('{"level": "syllable", "tokens": ["a"]}', "level: got 'syllable'"),
+        ('{"level": "character", "tokens": ["ab"]}', "'ab' is not one character"),
+        ('{"level": "character", "tokens": ["a", "a"]}', "'a' is there more than once"),
+        ('{"level": "character", "tokens": []}', "no tokens"),
+        ('{"level": "word", "tokens": ["a"]}', "needs the token <unk>"),
+    ],
+)
+def test_bad_vocabulary(content, message):
+    with pytest.raises(InputError, match=message):
+        Vocabulary.from_json(content)
+
+
+def test_unknown_character_is_shown():
+    with pytest.raises(InputError, match=r"'ß' \(U\+00DF\) at position 2 .* 3 characters"):
+        CharacterVocabulary.build("abc").encode("abß")
+
+
+def test_words():
+    text = "Don't stop, said the cat's friend: (never)!\nA well-known rule"
+    assert WordVocabulary.tokenize(text) == [
+        *["Don't", "stop", ",", "said", "the", "cat's", "friend", ":", "(", "never", ")", "!"],
+        *[END_OF_LINE, "A", "well-known", "rule"],
+    ]
+    vocabulary = WordVocabulary.build(WordVocabulary.tokenize(text))
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+
+
+def test_unknown_words():
+    vocabulary = WordVocabulary.build(["a", "a", "b"], min_count=2)
+    assert "b" not in vocabulary
+    assert vocabulary.encode("a b\n").tolist() == [
+        vocabulary.number(token) for token in ("a", UNKNOWN, END_OF_LINE)
+    ]
+
+
+def test_whitespace_keeps_tokens_as_they_are():
+    text = "the <unk> u.s. 's N\nn't stop"
+    vocabulary = WhitespaceVocabulary.build(WhitespaceVocabulary.tokenize(text))
+    assert vocabulary.encode("u.s. 's")[0] == vocabulary.number("u.s.")
+    assert vocabulary.number(UNKNOWN) in vocabulary.encode(text)
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+
+
+@given(st.integers(3, 10**7), st.floats(0, 0.49), st.floats(0, 0.49))
+def test_split_sizes(length, validation, test):
+    parts = split_sizes(length, validation, test)
+    assert sum(parts) == length
+    assert all(part >= 0 for part in parts)
+    assert abs(parts[1] - length * validation) <= 0.5
+
+
+@pytest.mark.parametrize(("validation", "test"), [(-0.1, 0), (1, 0), (0.5, 0.5), (0, float("nan"))])
+def test_bad_split(validation, test):
+    with pytest.raises(InputError):
+        split_sizes(100, validation, test)
+
+
+def test_corpus_parts_follow_each_other():
+    text = "".join(map(chr, range(32, 132)))
+    corpus = encode_corpus(text, "character", 0.2, 0.1)
+    assert [len(part) for part in corpus[1:]] == [70, 20, 10]
+    assert corpus.vocabulary.decode(np.concatenate(corpus[1:])) == text
+
+
+def test_words_of_the_held_out_part_may_be_unknown():
+    corpus = encode_corpus("a b a b a b a c", "word", validation=0.25)
+    assert "c" not in corpus.vocabulary
+    assert corpus.validation.tolist()[-1] == corpus.vocabulary.number(UNKNOWN)
+
+
+def test_empty_text():
+    with pytest.raises(InputError, match="empty"):
+        encode_corpus("")
+    with pytest.raises(InputError, match="empty"):
+        encode_corpus("   ", "word")
+
+
+@given(st.integers(2, 400), st.integers(1, 20), st.integers(1, 30))
+def test_every_token_is_a_target_once(length, batch, steps):
+    numbers = np.arange(length)
+    if length <= batch:
+        with pytest.raises(InputError, match="too short"):
+            arrange(numbers, batch)
+        return
+    inputs, targets = arrange(numbers, batch)
+    pieces = list(bptt_batches(inputs, targets, steps))
+    assert all(len(x) == steps for x, _ in pieces[:-1])
+    seen = np.concatenate([y for _, y in pieces])
+    # Down the columns, one after the other, is the text itself.
+    np.testing.assert_array_equal(seen.T.ravel(), np.arange(1, seen.size + 1))
+    assert 0 <= length - 1 - seen.size < batch
+    for x, y in pieces:
+        np.testing.assert_array_equal(x + 1, y)
+
+
+@given(st.integers(1, 100), st.integers(1, 9), st.integers(1, 9))
+def test_windows(length, width, stride):
+    numbers = np.arange(length)
+    if length <= width:
+        with pytest.raises(InputError, match="too short"):
+            sliding_windows(numbers, width, stride)
+        return
+    windows, targets = sliding_windows(numbers, width, stride)
+    assert len(windows) == (length - width - 1) // stride + 1
+    np.testing.assert_array_equal(windows[:, 0], stride * np.arange(len(windows)))
+    np.testing.assert_array_equal(windows[:, -1] + 1, targets)
+    assert windows.shape[1] == width
+
+
+@pytest.mark.parametrize("call", [lambda: arrange(np.arange(9), 0),
+                                  lambda: list(bptt_batches(np.ones((2, 1)), np.ones((2, 1)), 0)),
+                                  lambda: sliding_windows(np.arange(9), 0)])  # fmt: skip
+def test_bad_sizes(call):
+    with pytest.raises(InputError, match="at least 1"):
+        call()
