@@ -12,7 +12,6 @@ import importlib.util
 import math
 import sys
 import warnings
-from types import ModuleType
 from typing import Any, Callable, NoReturn
 
 import numpy
@@ -87,7 +86,7 @@ def installed() -> bool:
     return "mxnet" in sys.modules or importlib.util.find_spec("mxnet") is not None
 
 
-def import_mxnet() -> ModuleType:
+def import_mxnet() -> Any:  # MXNet has no types
     """Import MXNet on the NumPy at hand.
 
     Returns
@@ -114,3 +113,8 @@ def import_mxnet() -> ModuleType:
         if error.name is not None and error.name.split(".")[0] == "distutils":
             raise ImportError(_NO_DISTUTILS.format(*sys.version_info)) from error
         raise
+
+
+def mixed_precision() -> bool:
+    """Whether ``amp.init()`` was called: MXNet then casts the arguments of its operators."""
+    return importlib.import_module("mxnet.contrib.amp.amp")._amp_initialized

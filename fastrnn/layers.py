@@ -2,18 +2,334 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from fastrnn import checks, fused, lengths, native, unrolled
 from fastrnn._mxnet import import_mxnet
+from fastrnn.cell import Cell
 
 mx = import_mxnet()
 
+_BACKENDS = ("auto", "native", "gluon")
+_GLUON = {
+    "stack": "MXNet's RNN operator",
+    "layerwise": "MXNet's RNN operator, layer by layer",
+    "unrolled": "plain operators, step by step",
+}
 
-class LSTM(mx.gluon.rnn.LSTM):
-    """Long short-term memory; a drop-in `mxnet.gluon.rnn.LSTM`."""
+
+@dataclass(frozen=True)
+class Backend:
+    """Which operators a layer runs on, and why."""
+
+    name: str  # native or gluon
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
 
 
-class GRU(mx.gluon.rnn.GRU):
-    """Gated recurrent unit; a drop-in `mxnet.gluon.rnn.GRU`."""
+class _Route(NamedTuple):
+    """How a layer is computed: operators is native, stack, layerwise or unrolled."""
+
+    operators: str
+    backend: Backend
 
 
-class RNN(mx.gluon.rnn.RNN):
-    """Elman network with tanh or ReLU; a drop-in `mxnet.gluon.rnn.RNN`."""
+class _ZeroStates(List[Any]):
+    """States that the caller did not give and does not get back."""
+
+
+def _as_numpy(arrays: List[Any]) -> List[Any]:
+    return [a.as_np_ndarray() for a in arrays]
+
+
+def _choose(backend: Any) -> Tuple[str, str]:
+    """Return the backend that was asked for, and by what."""
+    source, choice = "backend", backend
+    if choice is None:
+        source, choice = "FASTRNN_BACKEND", os.environ.get("FASTRNN_BACKEND", "auto")
+    if choice not in _BACKENDS:
+        raise ValueError(f"{source}: expected one of {', '.join(_BACKENDS)}, got {choice!r}")
+    return choice, f"{source}={choice}"
+
+
+class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
+    """What the three layers share. It stands between MXNet's layers and MXNet's base of them."""
+
+    def __init__(self, *options: Any, backend: Any = None, **kwargs: Any) -> None:
+        # MXNet's layers pass all of their own options by position, in this order.
+        hidden_size, num_layers, layout, dropout, _, input_size = options[:6]
+        mode = options[10]
+        checks.sizes(hidden_size, num_layers, input_size)
+        checks.choices(mode, layout, dropout)
+        self._choice, self._choice_source = _choose(backend)
+        super().__init__(*options, **kwargs)
+        checks.clipping(self._lstm_state_clip_min, self._lstm_state_clip_max)
+        self._cell = Cell(
+            mode,
+            hidden_size,
+            bool(self._projection_size),
+            self._lstm_state_clip_min,
+            self._lstm_state_clip_max,
+            self._lstm_state_clip_nan,
+        )
+        names = ["i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"]
+        names += ["h2r_weight"] if self._cell.projected else []
+        self._parameter_names = [
+            [[f"{d}{k}_{name}" for name in names] for d in "lr"[: self._dir]]
+            for k in range(num_layers)
+        ]
+        self._route()  # an impossible choice of backend is an error here already
+
+    @property
+    def backend(self) -> Backend:
+        """Which operators the layer runs on, and why."""
+        return self._route().backend
+
+    def _route(self) -> _Route:
+        """Decide from the layer's options and the process, never from a device.
+
+        A graph, once traced, serves all devices.
+        """
+        cell, dtype = self._cell, np.dtype(self._dtype).name
+        option = None
+        if dtype != "float32":
+            option = f"dtype={dtype}"
+        elif cell.projected:
+            option = f"projection_size={self._projection_size}"
+        elif cell.clip_min is not None:
+            option = f"state_clip_min={cell.clip_min}"
+        if self._choice == "gluon":
+            reason = self._choice_source
+        elif not native.STATUS.usable:
+            reason = native.STATUS.reason
+        elif option is not None:
+            reason = f"the native operator does not cover {option}"
+        else:
+            return _Route("native", Backend("native", native.STATUS.reason))
+        if self._choice == "native":
+            raise ValueError(f"{self._choice_source}: {reason}")
+        operators = self._gluon_operators(dtype)
+        return _Route(operators, Backend("gluon", f"{reason}; {_GLUON[operators]}"))
+
+    def _gluon_operators(self, dtype: str) -> str:
+        """Choose the fastest of MXNet's own operators that are right."""
+        cell = self._cell
+        if cell.projected or cell.clip_min is not None:
+            return "unrolled"
+        if dtype == "float16" and not native.GPUS:
+            return "unrolled"  # the RNN operator has no float16 on the CPU
+        if dtype == "float64" and cell.mode == "rnn_relu":
+            return "unrolled"  # the RNN operator rounds it to float32 on the CPU
+        if self._use_sequence_length or mx.util.is_np_array():
+            return "layerwise"
+        # See fused.py about deep stacks.
+        deep = cell.mode.startswith("rnn_") and self._num_layers > 2
+        return "layerwise" if deep else "stack"
+
+    def _collect_params_with_prefix(self, prefix: str = "") -> Dict[str, Any]:
+        """Return the parameters by the names that MXNet's layer gives them in a file."""
+        dot = f"{prefix}." if prefix else ""
+        found = {}
+        for key, parameter in self._reg_params.items():
+            number, name = key[1:].split("_", 1)
+            cell = f"{key[0]}_cell." if self._dir == 2 else ""
+            found[f"{dot}_unfused.{number}.{cell}{name}"] = parameter
+        for name, child in self._children.items():
+            found.update(child._collect_params_with_prefix(dot + name))
+        return found
+
+    def infer_shape(self, inputs: Any, *args: Any) -> None:
+        """Set the shapes that depend on the input: the first layer's i2h weights."""
+        for d in "lr"[: self._dir]:
+            weight = getattr(self, f"{d}0_i2h_weight")
+            weight.shape = (weight.shape[0], inputs.shape[2])
+
+    def hybridize(
+        self,
+        active: bool = True,
+        backend: Optional[str] = None,
+        clear: bool = True,
+        static_alloc: bool = False,
+        static_shape: bool = False,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Activate or deactivate tracing, as `mxnet.gluon.HybridBlock.hybridize`.
+
+        Raises
+        ------
+        ValueError
+            static_shape, for a layer on unrolled operators: MXNet's loop does not wait there for
+            what it reads.
+        """
+        route = self._route()
+        if active and static_shape and route.operators == "unrolled":
+            raise ValueError(
+                "static_shape: expected False, since MXNet's foreach gives wrong results with it; "
+                f"got True for a layer on {route.backend}"
+            )
+        super().hybridize(active, backend, clear, static_alloc, static_shape, *args, **kwargs)
+
+    def __call__(self, inputs: Any, states: Any = None, sequence_length: Any = None) -> Any:
+        """Run the layer.
+
+        Parameters
+        ----------
+        inputs
+            [T, N, I], or [N, T, I] where the layout is NTC.
+        states
+            [L*D, N, H], for the LSTM a list of two; zeros by default. With a projection the first
+            one is [L*D, N, P].
+        sequence_length
+            [N], each row's number of steps, for a layer made with ``use_sequence_length=True``.
+
+        Returns
+        -------
+        output or (output, states)
+            [T, N, D*H] or [N, T, D*H], zero past a row's length, and, where states were given,
+            the states after each row's last step.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument of the wrong kind, type, shape or device.
+        """
+        eager = isinstance(inputs, mx.nd.NDArray)
+        if not eager and not isinstance(inputs, mx.sym.Symbol):
+            raise TypeError(f"inputs: expected an MXNet array, got {type(inputs).__name__}")
+        if self._use_sequence_length != (sequence_length is not None):
+            raise ValueError(
+                "sequence_length: expected with use_sequence_length=True and only then, got "
+                f"{sequence_length!r} with use_sequence_length={self._use_sequence_length}"
+            )
+        if isinstance(states, (mx.nd.NDArray, mx.sym.Symbol)):
+            states = [states]
+        if eager:
+            states = self._checked_states(inputs, states, sequence_length)
+        elif states is None:
+            states = self._symbolic_zeros(inputs)
+        if self._use_sequence_length:
+            return mx.gluon.HybridBlock.__call__(self, inputs, states, sequence_length)
+        return mx.gluon.HybridBlock.__call__(self, inputs, states)
+
+    def _checked_states(self, inputs: Any, states: Any, sequence_length: Any) -> List[Any]:
+        """Check the arguments of a call with arrays; the states default to zeros."""
+        dtype = np.dtype(self._dtype)
+        rows = checks.inputs(inputs, self._layout, self.l0_i2h_weight.shape[1], dtype)
+        if sequence_length is not None:
+            steps = inputs.shape[self._layout.index("T")]
+            checks.sequence_length(sequence_length, inputs, rows, steps)
+        if states is None:
+            return _ZeroStates(self.begin_state(rows, ctx=inputs.context, dtype=inputs.dtype))
+        checks.states(states, inputs, dtype, [info["shape"] for info in self.state_info(rows)])
+        return list(states)
+
+    def _symbolic_zeros(self, inputs: Any) -> List[Any]:
+        """Zeros as states for a symbol, which does not know how many rows it will have."""
+        data = mx.sym.BlockGrad(inputs.as_nd_ndarray())
+        one = mx.sym.slice_axis(data, axis=2, begin=0, end=1)
+        one = mx.sym.slice_axis(one, axis=self._layout.index("T"), begin=0, end=1)
+        if self._layout == "NTC":
+            one = mx.sym.swapaxes(one, 0, 1)
+        zero = mx.sym.zeros_like(one)
+        shapes = [info["shape"] for info in self.state_info()]
+        zeros = [mx.sym.broadcast_axis(zero, axis=(0, 2), size=(s[0], s[2])) for s in shapes]
+        return _ZeroStates(_as_numpy(zeros) if mx.util.is_np_array() else zeros)
+
+    def forward(self, inputs: Any, states: Any, *args: Any) -> Any:
+        """Run the layer on states that are there; those nobody gave are not returned."""
+        # Decided here, per call: a graph always has both, and threads may share the layer.
+        outcome = super().forward(inputs, states, *args)
+        return outcome[0] if isinstance(states, _ZeroStates) else outcome
+
+    def hybrid_forward(
+        self, F: Any, inputs: Any, states: Any, sequence_length: Any = None, **params: Any
+    ) -> Tuple[Any, List[Any]]:
+        """Return output and states, on arrays or on symbols."""
+        return self._forward_kernel(F, inputs, states, sequence_length, **params)
+
+    def _forward_kernel(
+        self, F: Any, inputs: Any, states: List[Any], sequence_length: Any, **params: Any
+    ) -> Tuple[Any, List[Any]]:
+        """Call the operators that the route names."""
+        operators = self._route().operators
+        numpy = mx.util.is_np_array()
+        if numpy:
+            inputs, *states = (a.as_nd_ndarray() for a in (inputs, *states))
+            params = {name: a.as_nd_ndarray() for name, a in params.items()}
+            sequence_length = sequence_length and sequence_length.as_nd_ndarray()
+        differentiable = F is mx.sym or mx.autograd.is_recording()
+        if differentiable:
+            # Neither the native operator nor MXNet's own can add to a gradient; identity can. It
+            # also copies, so that calls without a backward pass go without it.
+            inputs, *states = (F.identity(a) for a in (inputs, *states))
+            if operators == "native":
+                params = {name: F.identity(a) for name, a in params.items()}
+        if operators == "stack":
+            return super()._forward_kernel(F, inputs, states, None, **params)
+        swap = self._layout == "NTC"
+        data = F.swapaxes(inputs, 0, 1) if swap else inputs
+        run = self._one_layer(operators, differentiable, sequence_length)
+        data, states = self._all_layers(F, run, data, states, params)
+        data = F.swapaxes(data, 0, 1) if swap else data
+        return (data.as_np_ndarray(), _as_numpy(states)) if numpy else (data, states)
+
+    def _one_layer(
+        self, operators: str, differentiable: bool, sequence_length: Any
+    ) -> Callable[..., Tuple[Any, List[Any]]]:
+        """Return a function of F, cell, data, states and weights that runs one layer."""
+        if operators == "unrolled":
+            return partial(unrolled.layer, lengths=sequence_length)
+        plain: Callable[..., Tuple[Any, List[Any]]] = fused.layer
+        if operators == "native":
+            plain = partial(native.layer, reserve=differentiable)
+        if sequence_length is None:
+            return plain
+        dtype = np.dtype(self._dtype).name
+        return partial(lengths.layer, plain=plain, lengths=sequence_length, dtype=dtype)
+
+    def _all_layers(
+        self,
+        F: Any,
+        run: Callable[..., Tuple[Any, List[Any]]],
+        data: Any,
+        states: List[Any],
+        params: Dict[str, Any],
+    ) -> Tuple[Any, List[Any]]:
+        """Run layer after layer with dropout between them; data is [T, N, I]."""
+        count = self._num_layers
+        own: Sequence[Sequence[Any]] = [states]
+        if count > 1:
+            own = list(zip(*(F.split(state, num_outputs=count, axis=0) for state in states)))
+        last = []
+        for k, names in enumerate(self._parameter_names):
+            if k and self._dropout:
+                data = F.Dropout(data, p=self._dropout)
+            weights = [[params[name] for name in direction] for direction in names]
+            data, after = run(F, self._cell, data, own[k], weights)
+            last.append(after)
+        return data, last[0] if count == 1 else [F.concat(*s, dim=0) for s in zip(*last)]
+
+
+class LSTM(mx.gluon.rnn.LSTM, _Layer):
+    """Long short-term memory: a drop-in `mxnet.gluon.rnn.LSTM`.
+
+    Takes the same arguments, and `backend`: ``'native'`` for the native operator, ``'gluon'`` for
+    MXNet's, ``'auto'`` for the first of them that can; by default what the environment variable
+    FASTRNN_BACKEND says, or ``'auto'``. The property `backend` tells which of them runs, and why.
+    """
+
+
+class GRU(mx.gluon.rnn.GRU, _Layer):
+    """Gated recurrent unit: a drop-in `mxnet.gluon.rnn.GRU`. For `backend` see `LSTM`."""
+
+
+class RNN(mx.gluon.rnn.RNN, _Layer):
+    """Elman network, tanh or ReLU: a drop-in `mxnet.gluon.rnn.RNN`. For `backend` see `LSTM`."""

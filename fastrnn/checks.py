@@ -1,0 +1,92 @@
+"""What a layer's arguments have to look like: each check says what came and what was wanted."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any, Optional, Sequence, Tuple
+
+import numpy as np
+
+from fastrnn._mxnet import import_mxnet, mixed_precision
+from fastrnn.cell import GATES
+
+mx = import_mxnet()
+
+
+def _integer(name: str, value: Any, low: int) -> None:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    if value < low:
+        raise ValueError(f"{name}: expected at least {low}, got {value}")
+
+
+def sizes(hidden_size: int, num_layers: int, input_size: int) -> None:
+    """Check a layer's sizes; `input_size` is 0 where the first call tells."""
+    _integer("hidden_size", hidden_size, 1)
+    _integer("num_layers", num_layers, 1)
+    _integer("input_size", input_size, 0)
+
+
+def choices(mode: str, layout: str, dropout: float) -> None:
+    """Check activation (a part of the mode), layout and dropout."""
+    if mode not in GATES:
+        raise ValueError(f"activation: expected 'relu' or 'tanh', got {mode[len('rnn_') :]!r}")
+    if layout not in ("TNC", "NTC"):
+        raise ValueError(f"layout: expected 'TNC' or 'NTC', got {layout!r}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout: expected a probability from 0 to below 1, got {dropout!r}")
+
+
+def clipping(low: Optional[float], high: Optional[float]) -> None:
+    """Check the LSTM's range for the cell state."""
+    if (low is None) != (high is None):
+        raise ValueError(
+            "state_clip_min, state_clip_max: expected both or neither, "
+            f"got state_clip_min={low!r}, state_clip_max={high!r}"
+        )
+    if low is not None and high is not None and not low <= high:
+        raise ValueError(f"state_clip_min: expected at most state_clip_max={high!r}, got {low!r}")
+
+
+def array(name: str, value: Any, like: Any, dtype: np.dtype, shape: Tuple[int, ...]) -> None:
+    """Check an array that has to have this shape, this type and the device of `like`."""
+    if not isinstance(value, mx.nd.NDArray):
+        raise TypeError(f"{name}: expected an MXNet array, got {type(value).__name__}")
+    if value.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {value.shape}")
+    if value.dtype != dtype and not mixed_precision():
+        raise TypeError(f"{name}: expected dtype {dtype}, got {np.dtype(value.dtype)}")
+    if value.context != like.context:
+        raise ValueError(
+            f"{name}: expected an array on {like.context}, where inputs is, got {value.context}"
+        )
+
+
+def inputs(value: Any, layout: str, features: int, dtype: np.dtype) -> int:
+    """Check a layer's input; `features` is 0 where any number will do. Returns N."""
+    shape = value.shape
+    wanted = f"({', '.join(layout[:2])}, {features or 'C'})"
+    if len(shape) != 3 or 0 in shape or features not in (0, shape[2]):
+        raise ValueError(f"inputs: expected shape {wanted}, each at least 1, got {shape}")
+    array("inputs", value, value, dtype, shape)
+    return shape[layout.index("N")]
+
+
+def states(
+    values: Sequence[Any], like: Any, dtype: np.dtype, shapes: Sequence[Tuple[int, ...]]
+) -> None:
+    """Check the states given to a layer."""
+    if len(values) != len(shapes):
+        raise ValueError(f"states: expected {len(shapes)} array(s), got {len(values)}")
+    for k, (value, shape) in enumerate(zip(values, shapes)):
+        array(f"states[{k}]", value, like, dtype, shape)
+
+
+def sequence_length(value: Any, like: Any, rows: int, steps: int) -> None:
+    """Check the lengths of the rows. Waits until they are computed."""
+    if not isinstance(value, mx.nd.NDArray):
+        raise TypeError(f"sequence_length: expected an MXNet array, got {type(value).__name__}")
+    array("sequence_length", value, like, value.dtype, (rows,))
+    lengths = value.asnumpy()
+    if not ((lengths >= 0) & (lengths <= steps)).all():
+        raise ValueError(f"sequence_length: expected lengths from 0 to {steps}, got {lengths}")

@@ -1,0 +1,89 @@
+"""Rows of differing length on an operator that knows nothing of lengths.
+
+A row past its length is put to rest by its gates: one more input feature, 1 there and 0 before,
+drives them so far that the cell state (or the GRU's h) stays exactly as it is and passes no
+gradient on. Both directions work so, the second one on rows reversed within their own length.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, List, Sequence, Tuple
+
+from fastrnn.cell import Cell
+
+# What drives each gate while a row rests. LSTM: input gate shut, forget gate open. GRU: update
+# gate open. ReLU: silent, or h could grow without bound. tanh: bounded anyway.
+_REST = {"lstm": (-1, 1, 0, 0), "gru": (0, 1, 0), "rnn_tanh": (0,), "rnn_relu": (-1,)}
+# Beyond any pre-activation, and safe to multiply by a gate's vanishing gradient in float32.
+_DRIVE = 1e12
+
+Plain = Callable[[Any, Cell, Any, Sequence[Any], Sequence[Sequence[Any]]], Tuple[Any, List[Any]]]
+
+
+def reverse(F: Any, data: Any, lengths: Any) -> Any:
+    """Reverse each row's own steps of [T, N, ...] and leave what follows them in place."""
+    if lengths is None:
+        return F.reverse(data, axis=0)
+    return F.SequenceReverse(data, lengths, use_sequence_length=True)
+
+
+def mask(F: Any, data: Any, lengths: Any) -> Any:
+    """Put zeros past each row's length, whatever [T, N, ...] holds there."""
+    return F.SequenceMask(data, lengths, use_sequence_length=True)
+
+
+def steps(F: Any, data: Any, lengths: Any) -> Any:
+    """Ones at each row's own steps, zeros past them: [T, N, 1]."""
+    return mask(F, F.ones_like(F.slice_axis(data, axis=2, begin=0, end=1)), lengths)
+
+
+def layer(
+    F: Any,
+    plain: Plain,
+    cell: Cell,
+    data: Any,
+    states: Sequence[Any],
+    weights: Sequence[Sequence[Any]],
+    lengths: Any,
+    dtype: str,
+) -> Tuple[Any, List[Any]]:
+    """Run one layer with `plain`, a function like `fastrnn.native.layer`.
+
+    Parameters
+    ----------
+    data, states, weights
+        As for `fastrnn.native.layer`.
+    lengths
+        [N], between 0 and T.
+    dtype
+        Type of `data`.
+
+    Returns
+    -------
+    output, states
+        [T, N, D*H], zero past a row's length, and the states after each row's last step, which
+        for a row without steps are those it came with.
+    """
+    directions = len(weights)
+    # Padding may hold anything: zeros in its place keep NaN out of the gradients.
+    data = mask(F, data, lengths)
+    resting = 1 - steps(F, data, lengths)
+    drives = [F.full((cell.hidden_size, 1), k * _DRIVE, dtype=dtype) for k in _REST[cell.mode]]
+    drive = F.concat(*drives, dim=0)
+    outputs, last = [], []
+    for d, (i2h_weight, *others) in enumerate(weights):
+        own = [F.slice_axis(state, axis=0, begin=d, end=d + 1) for state in states]
+        inputs = F.concat(reverse(F, data, lengths) if d == 1 else data, resting, dim=2)
+        driven = F._internal._rnn_param_concat(i2h_weight, drive, dim=1)
+        output, end = plain(F, cell, inputs, own, [[driven, *others]])
+        # Past its length a row's h is of no use, except the GRU's; its last own one always is.
+        end[0] = F.expand_dims(
+            F.SequenceLast(F.concat(own[0], output, dim=0), lengths + 1, use_sequence_length=True),
+            axis=0,
+        )
+        output = mask(F, output, lengths)
+        outputs.append(reverse(F, output, lengths) if d == 1 else output)
+        last.append(end)
+    if directions == 1:
+        return outputs[0], last[0]
+    return F.concat(*outputs, dim=2), [F.concat(*parts, dim=0) for parts in zip(*last)]

@@ -1,0 +1,117 @@
+"""The native library inside MXNet: loads it once, says whether it can be used, calls its operator.
+
+MXNet wraps and regenerates its operator functions when a library is loaded, so that happens while
+`fastrnn` is imported and never again.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+
+from fastrnn._mxnet import import_mxnet, mixed_precision
+from fastrnn.cell import Cell
+
+mx = import_mxnet()
+
+OPERATOR = "_fastrnn_layer"
+
+
+class Status(NamedTuple):
+    """Whether layers may use the native operator."""
+
+    usable: bool
+    reason: str  # why or why not
+
+
+def _visible_gpus() -> int:
+    try:
+        return mx.context.num_gpus()
+    except mx.MXNetError:
+        # MXNet was built with CUDA, and CUDA cannot start: there is no GPU to compute on.
+        return 0
+
+
+GPUS = _visible_gpus()
+
+
+def _load() -> Status:
+    """Load the library, where there is one, and decide once for the process."""
+    if importlib.util.find_spec("fastrnn._C") is None:
+        return Status(False, "this is a pure-Python installation, without the native library")
+    try:
+        library = importlib.import_module("fastrnn._C")
+    except ImportError as error:
+        return Status(False, f"the native library does not load: {error}")
+    info = library.build_info()
+    if not info["mxnet_operators"]:
+        return Status(False, "the native library was built without MXNet's operators")
+    obstacle = _register(str(library.__file__))
+    if obstacle is None and GPUS and not info["cuda_kernels"]:
+        obstacle = f"the native library has no CUDA kernels, and MXNet sees {GPUS} GPU(s)"
+    if obstacle is not None:
+        return Status(False, obstacle)
+    return Status(True, f"MXNet operator {OPERATOR}, oneDNN {info['onednn']}")
+
+
+def _register(path: str) -> Optional[str]:
+    """Put the library's operators into MXNet and AMP's lists; return what prevents it, if so."""
+    if mixed_precision():
+        return "fastrnn was imported after amp.init(), and its operators have to come before"
+    if hasattr(mx.nd._internal, OPERATOR):
+        return None
+    try:
+        mx.library.load(path, verbose=False)
+    except mx.MXNetError as error:
+        return f"MXNet does not load the operators: {error}"
+    for lists in ("symbol_fp16", "symbol_bf16"):
+        importlib.import_module(f"mxnet.contrib.amp.lists.{lists}").FP32_FUNCS.append(OPERATOR)
+    return None
+
+
+STATUS = _load()
+
+
+def layer(
+    F: Any,
+    cell: Cell,
+    data: Any,
+    states: Sequence[Any],
+    weights: Sequence[Sequence[Any]],
+    reserve: bool = True,
+) -> Tuple[Any, List[Any]]:
+    """Run one layer, in as many directions as there are `weights`.
+
+    The operator cannot add to a gradient, so with `reserve` no argument may be a variable with a
+    gradient of its own: an operator of MXNet's has to stand between.
+
+    Parameters
+    ----------
+    F
+        `mxnet.nd` or `mxnet.sym`.
+    data
+        [T, N, I], float32.
+    states
+        [D, N, H], for the LSTM two of them.
+    weights
+        For each direction: i2h_weight [G*H, I], h2h_weight [G*H, H], i2h_bias [G*H],
+        h2h_bias [G*H].
+    reserve
+        Whether there may be a backward pass.
+
+    Returns
+    -------
+    output, states
+        [T, N, D*H], and the states after each direction's last step.
+    """
+    outputs = getattr(F._internal, OPERATOR)(
+        data,
+        *states,
+        *(array for direction in weights for array in direction),
+        mode=cell.mode,
+        hidden_size=cell.hidden_size,
+        num_directions=len(weights),
+        reserve=int(reserve),
+    )
+    return outputs[0], [outputs[k + 1] for k in range(len(states))]

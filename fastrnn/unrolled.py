@@ -1,0 +1,104 @@
+"""Recurrent layers made of Gluon's plain operators, one step at a time.
+
+For what neither the native operator nor MXNet's ``RNN`` operator gets right. The loop over the
+steps is ``F.contrib.foreach``, so one graph serves any number of steps, on any device. The same
+code runs eagerly (``F`` is `mxnet.nd`) and while a graph is traced (``F`` is `mxnet.sym`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, List, Sequence, Tuple
+
+from fastrnn.cell import GATES, Cell
+from fastrnn.lengths import mask, reverse, steps
+
+
+def layer(
+    F: Any,
+    cell: Cell,
+    data: Any,
+    states: Sequence[Any],
+    weights: Sequence[Sequence[Any]],
+    lengths: Any = None,
+) -> Tuple[Any, List[Any]]:
+    """Run one layer, in as many directions as there are `weights`.
+
+    Parameters
+    ----------
+    F
+        `mxnet.nd` or `mxnet.sym`.
+    data
+        [T, N, I].
+    states
+        [D, N, P], and for the LSTM [D, N, H].
+    weights
+        For each direction: i2h_weight [G*H, I], h2h_weight [G*H, P], i2h_bias [G*H],
+        h2h_bias [G*H] and, when projected, h2r_weight [P, H].
+    lengths
+        Steps of each row, [N], between 0 and T; None when all rows have T.
+
+    Returns
+    -------
+    output, states
+        [T, N, D*P], zero past a row's length, and the states after each row's last step.
+    """
+    directions = len(weights)
+    split = [F.split(state, num_outputs=directions, axis=0, squeeze_axis=True) for state in states]
+    if directions == 1:
+        split = [[state] for state in split]
+    own = None
+    if lengths is not None:
+        data = mask(F, data, lengths)
+        own = F.reshape(steps(F, data, lengths), shape=(0, 0))
+    outputs, last = [], []
+    for d in range(directions):
+        start = [state[d] for state in split]
+        ordered = reverse(F, data, lengths) if d == 1 else data
+        output, end = _direction(F, cell, ordered, start, weights[d], own)
+        if lengths is not None:
+            output = mask(F, output, lengths)
+        outputs.append(reverse(F, output, lengths) if d == 1 else output)
+        last.append(end)
+    new_states = [F.stack(*parts, axis=0) for parts in zip(*last)]
+    return outputs[0] if directions == 1 else F.concat(*outputs, dim=2), new_states
+
+
+def _direction(
+    F: Any, cell: Cell, data: Any, states: List[Any], weights: Sequence[Any], own: Any
+) -> Tuple[Any, List[Any]]:
+    """One direction from the first step to the last; a row rests where `own` [T, N] is 0."""
+    i2h_weight, h2h_weight, i2h_bias, h2h_bias = weights[:4]
+    rows = GATES[cell.mode] * cell.hidden_size
+    i2h = F.FullyConnected(data, i2h_weight, i2h_bias, num_hidden=rows, flatten=False)
+
+    def step(inputs: List[Any], before: List[Any]) -> Tuple[Any, List[Any]]:
+        h2h = F.FullyConnected(before[0], h2h_weight, h2h_bias, num_hidden=rows)
+        after = _step(F, cell, inputs[0], h2h, before, weights)
+        if own is not None:
+            after = [F.where(inputs[1], new, old) for new, old in zip(after, before)]
+        return after[0], after
+
+    sequences = [i2h] if own is None else [i2h, own]
+    return F.contrib.foreach(step, sequences, states)
+
+
+def _step(
+    F: Any, cell: Cell, i2h: Any, h2h: Any, before: List[Any], weights: Sequence[Any]
+) -> List[Any]:
+    """States [N, P] and, for the LSTM, [N, H] after one step."""
+    if cell.mode == "lstm":
+        gate_i, gate_f, gate_g, gate_o = F.split(i2h + h2h, num_outputs=4, axis=1)
+        c = F.sigmoid(gate_f) * before[1] + F.sigmoid(gate_i) * F.tanh(gate_g)
+        if cell.clip_min is not None:
+            if cell.clip_nan:
+                c = F.where(c == c, c, F.full_like(c, cell.clip_min))
+            c = F.clip(c, cell.clip_min, cell.clip_max)
+        h = F.sigmoid(gate_o) * F.tanh(c)
+        return [F.dot(h, weights[4], transpose_b=True) if cell.projected else h, c]
+    if cell.mode == "gru":
+        i2h_r, i2h_z, i2h_n = F.split(i2h, num_outputs=3, axis=1)
+        h2h_r, h2h_z, h2h_n = F.split(h2h, num_outputs=3, axis=1)
+        update = F.sigmoid(i2h_z + h2h_z)
+        new = F.tanh(i2h_n + F.sigmoid(i2h_r + h2h_r) * h2h_n)
+        return [(1 - update) * new + update * before[0]]
+    return [F.Activation(i2h + h2h, act_type="tanh" if cell.mode == "rnn_tanh" else "relu")]
