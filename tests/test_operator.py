@@ -1,0 +1,129 @@
+"""The MXNet operator itself: shapes that it infers, and what it says to bad input.
+
+Its numbers are tested through the layers.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+native = pytest.importorskip("fastrnn.native")
+if not native.STATUS.usable:
+    pytest.skip(native.STATUS.reason, allow_module_level=True)
+
+mx = native.mx
+
+# Ranks of the weights. MXNet 1.9.1 passes shapes in a buffer that it makes too small by one for
+# each input of unknown rank, so a rank has to be known, as it is for Gluon's parameters.
+RANKS = {"i2h_weight": 2, "h2h_weight": 2, "i2h_bias": 1, "h2h_bias": 1}
+
+
+def symbol(mode="lstm", directions=1, reserve=1, hidden=5):
+    ranks = {"data": 3, "state": 3}
+    if mode == "lstm":
+        ranks["state_cell"] = 3
+    for d in "lr"[:directions]:
+        ranks.update({f"{d}_{name}": rank for name, rank in RANKS.items()})
+    inputs = [mx.sym.var(name, shape=(0,) * rank) for name, rank in ranks.items()]
+    return mx.sym._internal._fastrnn_layer(
+        *inputs, mode=mode, hidden_size=hidden, num_directions=directions, reserve=reserve
+    )
+
+
+def arrays(T=3, N=2, I=4, H=5, G=4, D=1):  # noqa: E741
+    weights = [(G * H, I), (G * H, H), (G * H,), (G * H,)] * D
+    shapes = [(T, N, I), (D, N, H), (D, N, H), *weights]
+    return [mx.nd.random.normal(shape=shape) for shape in shapes]
+
+
+def call(inputs, **changes):
+    attributes = {"mode": "lstm", "hidden_size": 5, "num_directions": 1, "reserve": 1}
+    outputs = mx.nd._internal._fastrnn_layer(*inputs, **{**attributes, **changes})
+    return [output.asnumpy() for output in outputs]
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("mode, gates", [("lstm", 4), ("gru", 3), ("rnn_tanh", 1), ("rnn_relu", 1)])
+def test_shapes_are_inferred_from_the_data(mode, gates, directions):
+    arguments, outputs, _ = symbol(mode, directions, reserve=0).infer_shape(data=(7, 3, 4))
+    states = 2 if mode == "lstm" else 1
+    state = (directions, 3, 5)
+    weights = [(gates * 5, 4), (gates * 5, 5), (gates * 5,), (gates * 5,)] * directions
+    assert arguments == [(7, 3, 4)] + [state] * states + weights
+    assert outputs == [(7, 3, 5 * directions)] + [state] * states
+
+
+def test_sizes_are_inferred_from_states_and_weights():
+    arguments, outputs, _ = symbol().infer_shape_partial(
+        data=(7, 0, 0), state=(1, 3, 5), l_i2h_weight=(20, 4)
+    )
+    assert arguments[0][1:] == (3, 4)
+    assert outputs[0][1:] == (3, 5)
+
+
+def test_the_reserve_is_within_its_bound():
+    for mode, gates in (("lstm", 4), ("gru", 3), ("rnn_tanh", 1)):
+        _, outputs, _ = symbol(mode, directions=2).infer_shape(data=(7, 3, 4))
+        size = 1
+        for dimension in outputs[-1]:
+            size *= dimension
+        assert size <= 2 * 7 * 3 * (gates + 1) * 5
+
+
+@pytest.mark.parametrize(
+    "place, shape, message",
+    [
+        (0, (3, 2), r"data has shape \(3, 2\)"),
+        (1, (1, 3, 5), r"state has shape \(1, 3, 5\)|data has shape"),
+        (2, (2, 2, 5), r"state_cell has shape \(2, 2, 5\)"),
+        (3, (20, 3), r"l_i2h_weight has shape \(20, 3\)"),
+        (4, (20, 4), r"l_h2h_weight has shape \(20, 4\)"),
+        (5, (19,), r"l_i2h_bias has shape \(19,\)"),
+    ],
+)
+def test_a_wrong_shape_is_named(place, shape, message):
+    inputs = arrays()
+    inputs[place] = mx.nd.zeros(shape)
+    with pytest.raises(mx.MXNetError, match=message):
+        call(inputs)
+
+
+def test_a_wrong_type_is_named():
+    inputs = arrays()
+    inputs[4] = inputs[4].astype("float64")
+    with pytest.raises(mx.MXNetError, match="l_h2h_weight has MXNet's type number 1"):
+        call(inputs)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"mode": "elman"}, "mode is 'elman'"),
+        ({"hidden_size": 0}, "hidden_size is '0'"),
+        ({"num_directions": 3}, "num_directions is '3'"),
+        ({"reserve": "yes"}, "reserve is 'yes'"),
+    ],
+)
+def test_a_wrong_attribute_is_named(change, message):
+    with pytest.raises(mx.MXNetError, match=message):
+        call(arrays(), **change)
+
+
+def test_without_reserve_there_is_no_gradient():
+    inputs = arrays()
+    inputs[0].attach_grad()
+    with mx.autograd.record():
+        output = mx.nd._internal._fastrnn_layer(
+            *inputs, mode="lstm", hidden_size=5, num_directions=1, reserve=0
+        )[0]
+    with pytest.raises(mx.MXNetError, match="no gradient with reserve=0"):
+        output.backward()
+        inputs[0].grad.asnumpy()
+
+
+def test_an_error_does_not_spoil_the_next_call():
+    inputs = arrays()
+    before = call(inputs)
+    with pytest.raises(mx.MXNetError):
+        call([*inputs[:-1], mx.nd.zeros((3,))])
+    assert (call(inputs)[0] == before[0]).all()
