@@ -17,7 +17,7 @@ CXX_SOURCES := $(shell find csrc tests -name '*.cc' -o -name '*.cu' -o -name '*.
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo-$(VERSION)
-	$(BIN)/fastrnn train --preset demo
+	$(BIN)/fastrnn train --preset demo --out runs/demo --overwrite
 
 test: $(VENV)/.dev-$(VERSION)
 	$(BIN)/pytest $(PYTEST_ARGUMENTS)
