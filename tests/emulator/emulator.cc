@@ -1,0 +1,145 @@
+// The functions of emulator.h, by means of scheduler.h.
+#include "emulator.h"
+
+#include <algorithm>
+
+#include "sanitizers.h"
+#include "scheduler.h"
+
+namespace emulator {
+namespace {
+
+Thread* Self() { return Worker::Get().current; }
+
+void Park(State state, Site site) { Worker::Get().grid->Park(state, site); }
+
+}  // namespace
+
+int BlocksPerMultiprocessor(int threads, size_t shared_bytes) {
+  if (threads < 1 || threads > kLimits.threads_per_block) return 0;
+  if (shared_bytes > kLimits.shared_bytes_per_block) return 0;
+  const size_t by_memory =
+      kLimits.shared_bytes_per_multiprocessor / (shared_bytes + kLimits.shared_bytes_reserved);
+  return std::min({kLimits.blocks_per_multiprocessor, kLimits.threads_per_multiprocessor / threads,
+                   static_cast<int>(by_memory)});
+}
+
+cudaError_t LaunchBody(const LaunchConfig& config, void (*body)(void*), void* context) {
+  const auto volume = [](dim3 d) { return static_cast<size_t>(d.x) * d.y * d.z; };
+  const size_t threads = volume(config.block), blocks = volume(config.grid);
+  if (threads == 0 || threads > static_cast<size_t>(kLimits.threads_per_block) || blocks == 0 ||
+      config.grid.y > 65535 || config.grid.z > 65535) {
+    return cudaErrorInvalidConfiguration;
+  }
+  const size_t fitting = BlocksPerMultiprocessor(static_cast<int>(threads), config.shared_bytes);
+  if (fitting == 0) return cudaErrorInvalidValue;
+  if (config.cooperative && blocks > fitting * kLimits.multiprocessors) {
+    return cudaErrorCooperativeLaunchTooLarge;
+  }
+  Worker& worker = Worker::Get();
+  Grid grid(&worker, config, ScheduleFromEnvironment(), body, context);
+  worker.grid = &grid;
+  worker.failure = grid.Run();
+  worker.grid = nullptr;
+  worker.current = nullptr;
+  return worker.failure.empty() ? cudaSuccess : cudaErrorLaunchFailure;
+}
+
+const std::string& LastFailure() { return Worker::Get().failure; }
+
+Votes WaitAtBarrier(int id, int threads, bool predicate, Site site) {
+  if (id < 0 || id >= kNamedBarriers) Fail("a barrier that does not exist", site);
+  Thread* self = Self();
+  self->barrier = id;
+  self->barrier_threads = threads;
+  self->predicate = predicate;
+  bool& round = self->barrier_round[id];
+  char* meeting = &self->block->barriers[id].rounds[round];
+  round = !round;
+  TsanRelease(meeting);
+  Park(State::kAtBarrier, site);
+  TsanAcquire(meeting);
+  return self->votes;
+}
+
+void WaitForGrid(Site site) {
+  Thread* self = Self();
+  char* meeting = Worker::Get().grid->grid_round(self->grid_round);
+  self->grid_round = !self->grid_round;
+  TsanRelease(meeting);
+  Park(State::kAtGrid, site);
+  TsanAcquire(meeting);
+}
+
+void ExchangeInWarp(unsigned mask, void* data, WarpFunction function, Site site) {
+  Thread* self = Self();
+  self->mask = mask;
+  self->data = data;
+  self->function = function;
+  Park(State::kInWarp, site);
+}
+
+void WaitForWarp(unsigned mask, Site site) {
+  char* meeting = &Self()->warp->sync;
+  TsanRelease(meeting);
+  ExchangeInWarp(mask, nullptr, nullptr, site);
+  TsanAcquire(meeting);
+}
+
+unsigned Lane() { return Self()->lane; }
+
+void Poll(Site site) { Park(State::kPolling, site); }
+
+bool FlipCoin() {
+  Grid* grid = Worker::Get().grid;
+  return grid->order() == Order::kRandom && grid->random().Below(2) == 0;
+}
+
+void PerhapsYield(Site site) {
+  if (FlipCoin() && FlipCoin()) Poll(site);
+}
+
+void NoteProgress() { Worker::Get().grid->NoteProgress(); }
+
+void Fail(const char* what, Site site) { Park(State::kFailed, {what, site.file, site.line}); }
+
+void* StaticShared(const void* key, size_t bytes) {
+  Thread* self = Self();
+  void* memory = nullptr;
+  for (const auto& [other, array] : self->block->static_shared) {
+    if (other == key) memory = array.memory.get();
+  }
+  if (memory == nullptr) {
+    self->key = key;
+    self->bytes = bytes;
+    Park(State::kAllocating, {"making a shared array", "", 0});
+    memory = self->data;
+  }
+  TsanAcquire(&self->block->allocated);
+  return memory;
+}
+
+unsigned char* DynamicShared() {
+  const auto& array = Self()->block->dynamic_shared;
+  return array == nullptr ? nullptr : static_cast<unsigned char*>(array->memory.get());
+}
+
+void GuardGap(const void* begin, size_t bytes) { AsanPoison(begin, bytes); }
+
+void Fence() {
+  Thread* self = Self();
+  self->fenced = true;
+  if (self->last_atomic != nullptr) TsanAcquire(self->last_atomic);
+}
+
+bool BeforeAtomic(void* address, Site site) {
+  PerhapsYield(site);
+  NoteProgress();
+  Thread* self = Self();
+  self->last_atomic = address;
+  return self->fenced;
+}
+
+CopyQueue& Copies() { return Self()->copies; }
+
+}  // namespace emulator

@@ -1,0 +1,140 @@
+// Runs CUDA kernels on the CPU, for tests: every CUDA thread is a fiber, and all of them share one
+// OS thread, so that a run is the same every time for a given schedule. This file is what the rest
+// of the emulator and the device vocabulary are written with; cuda_emulator.h is what to include.
+//
+// The order in which threads run is FASTRNN_EMULATOR_SCHEDULE, read at every launch:
+//   fifo           the longest waiting thread first (default); hides some missing barriers
+//   lifo           the latest first: a block runs as far as it can before the next one starts
+//   random:SEED    any order, and threads also give way at atomics and signals
+//
+// Found in every build: deadlock, livelock, barriers and warp functions that threads reach at
+// different places or with a wrong mask, misaligned copies, shared memory read before it was
+// written (it is filled with NaN). With AddressSanitizer: overruns, also from one array in shared
+// memory into the next. With ThreadSanitizer: races, that is any missing barrier, fence, release or
+// acquire. Nothing here knows about speed, caches or instruction-level undefined behaviour.
+#pragma once
+
+#include <cuda_runtime_api.h>
+#include <vector_functions.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+inline thread_local uint3 threadIdx, blockIdx;
+inline thread_local dim3 blockDim, gridDim;
+constexpr int warpSize = 32;
+
+namespace emulator {
+
+constexpr unsigned kFullWarp = 0xffffffffu;
+constexpr int kNamedBarriers = 16;
+
+// Where in the source a thread waits; messages name it.
+struct Site {
+  const char* what;
+  const char* file;
+  int line;
+};
+
+// A GPU like an A100, with fewer multiprocessors.
+struct DeviceLimits {
+  int compute_capability = 80;
+  int multiprocessors = 16;
+  int threads_per_block = 1024;
+  int threads_per_multiprocessor = 2048;
+  int blocks_per_multiprocessor = 32;
+  size_t shared_bytes_per_block = 163 << 10;
+  size_t shared_bytes_per_multiprocessor = 164 << 10;
+  size_t shared_bytes_reserved = 1 << 10;  // taken by the system from each block's share
+};
+constexpr DeviceLimits kLimits;
+
+// How many blocks fit on one multiprocessor; 0: not even one.
+int BlocksPerMultiprocessor(int threads, size_t shared_bytes);
+
+// ---------------------------------------------------------------------------------------------
+// launches
+
+struct LaunchConfig {
+  dim3 grid, block;
+  size_t shared_bytes;
+  bool cooperative;
+};
+
+// Runs body(context) for every CUDA thread of the grid. What went wrong stands in LastFailure.
+cudaError_t LaunchBody(const LaunchConfig& config, void (*body)(void*), void* context);
+
+// The report of this OS thread's last cudaErrorLaunchFailure.
+const std::string& LastFailure();
+
+template <class... Parameters, class... Arguments>
+cudaError_t Launch(const LaunchConfig& config, void (*kernel)(Parameters...),
+                   Arguments&&... arguments) {
+  std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
+  auto body = [&] { std::apply(kernel, values); };
+  return LaunchBody(
+      config, [](void* context) { (*static_cast<decltype(body)*>(context))(); }, &body);
+}
+
+// ---------------------------------------------------------------------------------------------
+// What a CUDA thread may do. These are called on its fiber only.
+
+struct Votes {
+  int count;  // of threads whose predicate was not zero
+  bool any, all;
+};
+
+// Waits for `threads` threads of the block (0: all of them) at the barrier `id`.
+Votes WaitAtBarrier(int id, int threads, bool predicate, Site site);
+
+void WaitForGrid(Site site);
+
+// Called once the whole mask has arrived; data[lane] is what that lane passed, null outside mask.
+using WarpFunction = void (*)(void* const* data, unsigned mask);
+
+// Waits for the lanes of mask; the last one has `function` run for all. Lanes see no memory of each
+// other but through it: only WaitForWarp orders memory.
+void ExchangeInWarp(unsigned mask, void* data, WarpFunction function, Site site);
+void WaitForWarp(unsigned mask, Site site);
+unsigned Lane();
+
+// Lets the others run: for a thread that polls. A grid in which all threads only poll is stopped.
+void Poll(Site site);
+// Lets the others run, sometimes, and only in a random schedule.
+void PerhapsYield(Site site);
+// Counts as progress, which keeps threads that poll from being called stuck.
+void NoteProgress();
+// A random schedule's coin; false in the other schedules.
+bool FlipCoin();
+
+// Stops the launch with an error.
+void Fail(const char* what, Site site);
+
+// The block's static array with this key, made at the first call.
+void* StaticShared(const void* key, size_t bytes);
+unsigned char* DynamicShared();
+// Shared memory that nobody may touch from now on.
+void GuardGap(const void* begin, size_t bytes);
+
+// A fence makes the atomic before it an acquire and the atomic after it a release.
+void Fence();
+// To be called before an atomic on `address`; tells whether a fence made it a release.
+bool BeforeAtomic(void* address, Site site);
+
+// An asynchronous copy that was started and not yet waited for.
+struct PendingCopy {
+  void* destination;
+  const void* source;
+  int bytes, valid, group;
+};
+struct CopyQueue {
+  std::vector<PendingCopy> copies;
+  int group = 0;  // the group that copies are added to
+};
+CopyQueue& Copies();
+
+}  // namespace emulator

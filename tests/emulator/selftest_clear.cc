@@ -1,0 +1,259 @@
+// Correct kernels, one or two for each part of the vocabulary.
+#include <cmath>
+#include <numeric>
+
+#include "selftest.h"
+
+namespace selftest {
+namespace {
+
+using namespace fastrnn::cuda;  // NOLINT: the vocabulary under test
+
+__global__ void VoteKernel(int* counts, unsigned* ballots) {
+  const int t = static_cast<int>(threadIdx.x);
+  const int odd = __syncthreads_count(t % 2);
+  const int any = __syncthreads_or(t == 40), none = __syncthreads_or(0);
+  const int all = __syncthreads_and(t < 64), not_all = __syncthreads_and(t < 63);
+  const unsigned thirds = __ballot_sync(0xffffffffu, t % 3 == 0);
+  if (t == 0) {
+    counts[0] = odd;
+    counts[1] = any != 0 && none == 0 && all != 0 && not_all == 0;
+    ballots[0] = thirds;
+  }
+}
+
+cudaError_t Votes() {
+  int counts[2];
+  unsigned ballot;
+  const cudaError_t status = Launch(VoteKernel, 1, 64, 0, nullptr, counts, &ballot);
+  Expect(counts[0] == 32 && counts[1] == 1, "votes count the block's predicates");
+  Expect(ballot == 0x49249249u, "a ballot has a bit for each lane");
+  return status;
+}
+
+__global__ void ShuffleKernel(int* out) {
+  const int t = static_cast<int>(threadIdx.x);
+  out[t] = __shfl_sync(0xffffffffu, t, 5);
+  out[32 + t] = __shfl_up_sync(0xffffffffu, t, 1, 8);
+  out[64 + t] = __shfl_down_sync(0xffffffffu, t, 3);
+  out[96 + t] = __shfl_xor_sync(0xffffffffu, t, 16);
+  if (t < 4) out[128 + t] = __shfl_sync(0xfu, 10 * t, 3 - t);  // a part of the warp
+}
+
+cudaError_t Shuffles() {
+  int out[132];
+  const cudaError_t status = Launch(ShuffleKernel, 1, 32, 0, nullptr, out);
+  for (int t = 0; t < 32; ++t) {
+    Expect(out[t] == 5, "all lanes read lane 5");
+    Expect(out[32 + t] == (t % 8 == 0 ? t : t - 1), "up stays within its group of 8");
+    Expect(out[64 + t] == (t + 3 < 32 ? t + 3 : t), "down ends at the warp's end");
+    Expect(out[96 + t] == (t ^ 16), "xor swaps the halves");
+  }
+  for (int t = 0; t < 4; ++t) Expect(out[128 + t] == 10 * (3 - t), "a mask of four lanes works");
+  return status;
+}
+
+// Sums by shuffles and a shared array; the last block adds up the others' results.
+__global__ void SumKernel(const float* x, int n, float* partial, unsigned* ticket, float* sum) {
+  FASTRNN_SHARED(float, warps, kWarp);
+  FASTRNN_SHARED(bool, last, 1);
+  const int t = static_cast<int>(threadIdx.x);
+  const int threads = static_cast<int>(blockDim.x), blocks = static_cast<int>(gridDim.x);
+  float total = 0.0f;
+  for (int i = static_cast<int>(blockIdx.x) * threads + t; i < n; i += blocks * threads) {
+    total += x[i];
+  }
+  for (int o = kWarp / 2; o > 0; o /= 2) total += __shfl_xor_sync(0xffffffffu, total, o);
+  if (t % kWarp == 0) warps[t / kWarp] = total;
+  __syncthreads();
+  if (t == 0) {
+    total = 0.0f;
+    for (int w = 0; w < threads / kWarp; ++w) total += warps[w];
+    partial[blockIdx.x] = total;
+    __threadfence();
+    last[0] = atomicAdd(ticket, 1) == gridDim.x - 1;
+    __threadfence();
+  }
+  __syncthreads();
+  if (last[0] && t == 0) {
+    *sum = 0.0f;
+    for (int b = 0; b < blocks; ++b) *sum += partial[b];
+  }
+}
+
+cudaError_t Sum() {
+  std::vector<float> x(5000);
+  std::iota(x.begin(), x.end(), -100.0f);
+  float partial[7], sum;
+  unsigned ticket = 0;
+  const cudaError_t status =
+      Launch(SumKernel, 7, 128, 0, nullptr, x.data(), 5000, partial, &ticket, &sum);
+  Expect(sum == 11997500.0f, "the sum is that of an arithmetic series");
+  return status;
+}
+
+__global__ void SharedIsNanKernel(float* out) {
+  FASTRNN_SHARED(float, fixed, 4);
+  FASTRNN_DYNAMIC_SHARED(raw);
+  SharedCarver carver(raw);
+  carver.Take<float>(3);
+  const float* second = carver.Take<float>(5);
+  out[0] = fixed[3];
+  out[1] = second[4];
+}
+
+cudaError_t SharedIsNan() {
+  SharedCarver size(nullptr);
+  size.Take<float>(3);
+  size.Take<float>(5);
+  float out[2];
+  const cudaError_t status = Launch(SharedIsNanKernel, 1, 1, size.bytes(), nullptr, out);
+  Expect(std::isnan(out[0]) && std::isnan(out[1]), "shared memory starts as NaN");
+  return status;
+}
+
+// Two producers' warps hand over to two consumers' through named barriers.
+__global__ void NamedBarrierKernel(int* out) {
+  FASTRNN_SHARED(int, box, 4 * kWarp);
+  const int t = static_cast<int>(threadIdx.x), pair = t / kWarp % 2;
+  if (t < 2 * kWarp) box[t] = 3 * t;
+  NamedBarrier(1 + pair, 2 * kWarp);
+  if (t >= 2 * kWarp) out[t - 2 * kWarp] = box[t - 2 * kWarp];
+}
+
+cudaError_t NamedBarriers() {
+  int out[2 * kWarp];
+  const cudaError_t status = Launch(NamedBarrierKernel, 1, 4 * kWarp, 0, nullptr, out);
+  for (int t = 0; t < 2 * kWarp; ++t) Expect(out[t] == 3 * t, "each pair of warps meets");
+  return status;
+}
+
+// Double-buffered asynchronous copies; the last one is cut short.
+__global__ void CopyKernel(const float* from, float* to, int tiles) {
+  FASTRNN_SHARED(float4, buffer, 2 * kWarp);
+  const int t = static_cast<int>(threadIdx.x);
+  CopyAsync<16>(&buffer[t], from + 4 * t);
+  CommitCopies();
+  for (int i = 0; i < tiles; ++i) {
+    if (i + 1 < tiles) {
+      const bool cut = i + 2 == tiles && t == kWarp - 1;
+      CopyAsync<16>(&buffer[(i + 1) % 2 * kWarp + t], from + ((i + 1) * kWarp + t) * 4,
+                    cut ? 8 : 16);
+    }
+    CommitCopies();
+    WaitForCopies<1>();
+    __syncwarp();
+    const int mirrored = kWarp - 1 - t;
+    const float4 value = buffer[i % 2 * kWarp + mirrored];
+    const float values[4] = {value.x, value.y, value.z, value.w};
+    for (int e = 0; e < 4; ++e) to[(i * kWarp + mirrored) * 4 + e] = values[e];
+    __syncwarp();
+  }
+}
+
+cudaError_t AsyncCopies() {
+  constexpr int kTiles = 5, kCount = kTiles * kWarp * 4;
+  alignas(16) float from[kCount], to[kCount];
+  std::iota(from, from + kCount, 1.0f);
+  const cudaError_t status = Launch(CopyKernel, 1, kWarp, 0, nullptr, from, to, kTiles);
+  for (int i = 0; i < kCount - 2; ++i) Expect(to[i] == from[i], "every value is copied");
+  Expect(to[kCount - 1] == 0 && to[kCount - 2] == 0, "the rest of a short copy is zero");
+  return status;
+}
+
+// Every block adds one to what its neighbour wrote in the round before.
+template <bool kGroups>
+__global__ void RingKernel(int* values, unsigned* counter, int rounds) {
+  const unsigned blocks = gridDim.x;
+  for (int round = 0; round < rounds; ++round) {
+    const int* read = values + round % 2 * blocks;
+    int* written = values + (round + 1) % 2 * blocks;
+    if (threadIdx.x == 3) written[blockIdx.x] = read[(blockIdx.x + 1) % blocks] + 1;
+    if (kGroups) {
+      cooperative_groups::this_grid().sync();
+    } else {
+      GridBarrier(counter, round + 1);
+    }
+  }
+}
+
+template <bool kGroups>
+cudaError_t Ring() {
+  int values[2 * 6] = {};
+  unsigned counter = 0;
+  const cudaError_t status =
+      LaunchCooperative(RingKernel<kGroups>, 6, 64, 0, nullptr, values, &counter, 10);
+  for (int b = 0; b < 6; ++b) Expect(values[b] == 10, "no block is a round ahead or behind");
+  return status;
+}
+
+__global__ void MessageKernel(float* box, unsigned* flag, float* out) {
+  if (blockIdx.x == 0 && threadIdx.x == 0) {
+    box[0] = 42.0f;
+    StoreRelease(flag, 7);
+  }
+  if (blockIdx.x == 1 && threadIdx.x == 0) {
+    while (LoadAcquire(flag) != 7) {
+    }
+    *out = box[0];
+  }
+}
+
+cudaError_t Message() {
+  float box = 0.0f, out = 0.0f;
+  unsigned flag = 0;
+  const cudaError_t status = LaunchCooperative(MessageKernel, 2, 32, 0, nullptr, &box, &flag, &out);
+  Expect(out == 42.0f, "what was written before the release is read after the acquire");
+  return status;
+}
+
+__global__ void IndexKernel(unsigned* out) {
+  const unsigned block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+  const unsigned thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
+  out[block * blockDim.x * blockDim.y * blockDim.z + thread] += block + thread;
+}
+
+cudaError_t Indices() {
+  constexpr unsigned kThreads = 3 * 5 * 2, kBlocks = 4 * 3 * 2;
+  std::vector<unsigned> out(kThreads * kBlocks, 0);
+  const cudaError_t status =
+      Launch(IndexKernel, dim3(4, 3, 2), dim3(3, 5, 2), 0, nullptr, out.data());
+  for (unsigned i = 0; i < out.size(); ++i) {
+    Expect(out[i] == i / kThreads + i % kThreads, "every thread runs once, with its own indices");
+  }
+  return status;
+}
+
+cudaError_t Limits() {
+  unsigned out[1];
+  Expect(Launch(IndexKernel, 1, 2048, 0, nullptr, out) != cudaSuccess, "2048 threads are too many");
+  Expect(Launch(IndexKernel, 1, 32, 200 << 10, nullptr, out) != cudaSuccess,
+         "200 KiB of shared memory are too many");
+  int blocks = 0;
+  Expect(MaxResidentBlocks(IndexKernel, 1024, 0, &blocks) == cudaSuccess && blocks == 32,
+         "two blocks of 1024 threads fit on each of 16 multiprocessors");
+  Expect(LaunchCooperative(IndexKernel, 33, 1024, 0, nullptr, out) ==
+             cudaErrorCooperativeLaunchTooLarge,
+         "a cooperative grid must fit");
+  return cudaSuccess;
+}
+
+}  // namespace
+
+std::vector<Case> ClearCases() {
+  return {
+      {"votes", Outcome::kPass, "", Votes},
+      {"shuffles", Outcome::kPass, "", Shuffles},
+      {"sum", Outcome::kPass, "", Sum},
+      {"shared_is_nan", Outcome::kPass, "", SharedIsNan},
+      {"named_barriers", Outcome::kPass, "", NamedBarriers},
+      {"async_copies", Outcome::kPass, "", AsyncCopies},
+      {"ring_of_grid_barriers", Outcome::kPass, "", Ring<false>},
+      {"ring_of_cooperative_groups", Outcome::kPass, "", Ring<true>},
+      {"message", Outcome::kPass, "", Message},
+      {"indices", Outcome::kPass, "", Indices},
+      {"limits", Outcome::kPass, "", Limits},
+  };
+}
+
+}  // namespace selftest

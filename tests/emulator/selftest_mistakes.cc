@@ -1,0 +1,192 @@
+// Kernels with one mistake each, which the emulator or a sanitizer has to find.
+#include "selftest.h"
+
+namespace selftest {
+namespace {
+
+using namespace fastrnn::cuda;  // NOLINT: the vocabulary under test
+
+__global__ void SkippedBarrier() {
+  if (threadIdx.x != 5) __syncthreads();
+}
+
+__global__ void TwoBarriers() {
+  if (threadIdx.x < 32) {
+    __syncthreads();
+  } else {
+    __syncthreads();
+  }
+}
+
+__global__ void NobodySignals(unsigned* flag) {
+  while (LoadAcquire(flag) == 0) {
+  }
+}
+
+__global__ void LaneOutsideItsMask(int* out) {
+  out[threadIdx.x] = __shfl_sync(0xfu, static_cast<int>(threadIdx.x), 0);
+}
+
+__global__ void TwoWarpFunctions(int* out) {
+  if (threadIdx.x < 16) {
+    out[threadIdx.x] = __shfl_xor_sync(0xffffffffu, 1, 1);
+  } else {
+    out[threadIdx.x] = static_cast<int>(__ballot_sync(0xffffffffu, 1));
+  }
+}
+
+__global__ void GridBarrierOfNormalLaunch() { cooperative_groups::this_grid().sync(); }
+
+__global__ void MisalignedCopy(const float* from) {
+  FASTRNN_SHARED(float4, to, 1);
+  CopyAsync<16>(&to[0], from + 1);
+  CommitCopies();
+  WaitForCopies<0>();
+}
+
+// In a random schedule a copy may land before the thread ends; 64 of them do not all.
+__global__ void CopiesNotWaitedFor(const float* from) {
+  FASTRNN_SHARED(float4, to, 64);
+  for (int i = 0; i < 64; ++i) CopyAsync<16>(&to[i], from);
+  CommitCopies();
+  WaitForCopies<1>();
+}
+
+__global__ void MisalignedMatrixRow() {
+  FASTRNN_SHARED(uint4, rows, 40);
+  uint32_t r[4];
+  LoadMatrixX4(r, reinterpret_cast<const char*>(&rows[threadIdx.x]) + 2);
+}
+
+__global__ void StaticOverrun(float* out, int n) {
+  FASTRNN_SHARED(float, first, 32);
+  FASTRNN_SHARED(float, second, 32);
+  second[0] = 1.0f;
+  first[n] = 1.0f;
+  out[0] = second[0];
+}
+
+__global__ void CarvedOverrun(int n) {
+  FASTRNN_DYNAMIC_SHARED(raw);
+  SharedCarver carver(raw);
+  float* first = carver.Take<float>(32);
+  float* second = carver.Take<float>(32);
+  second[0] = 1.0f;
+  first[n] = 1.0f;
+}
+
+__global__ void GlobalOverrun(float* array, int n) { array[n] = 1.0f; }
+
+__global__ void MissingBarrier(float* out) {
+  FASTRNN_SHARED(float, box, 64);
+  const unsigned t = threadIdx.x;
+  box[t] = static_cast<float>(t);
+  out[t] = box[63 - t];
+}
+
+__global__ void MissingWarpBarrier(float* out) {
+  FASTRNN_SHARED(float, box, 32);
+  const unsigned t = threadIdx.x;
+  box[t] = static_cast<float>(t);
+  __ballot_sync(0xffffffffu, 1);  // lanes meet here, but memory is not ordered by it
+  out[t] = box[31 - t];
+}
+
+__global__ void MissingFence(float* box, unsigned* ticket, float* out) {
+  box[blockIdx.x] = 1.0f;
+  if (atomicAdd(ticket, 1) + 1 == gridDim.x) {
+    __threadfence();
+    *out = box[0] + box[gridDim.x - 1];
+  }
+}
+
+__global__ void MissingGridBarrier(float* values) {
+  values[blockIdx.x] += 1.0f;
+  __syncthreads();
+  values[blockIdx.x + gridDim.x] = values[(blockIdx.x + 1) % gridDim.x];
+}
+
+__global__ void ReadBeforeAcquire(float* box, unsigned* flag, float* out) {
+  if (blockIdx.x == 0) {
+    box[0] = 1.0f;
+    StoreRelease(flag, 1);
+  } else {
+    *out = box[0];
+    while (LoadAcquire(flag) == 0) {
+    }
+  }
+}
+
+__global__ void CopyWithoutBarrier(const float* from, float* out) {
+  FASTRNN_SHARED(float4, to, 32);
+  const unsigned t = threadIdx.x;
+  CopyAsync<16>(&to[t], from + 4 * t);
+  CommitCopies();
+  WaitForCopies<0>();
+  out[t] = to[31 - t].x;
+}
+
+template <class Kernel, class... Arguments>
+cudaError_t Together(Kernel kernel, int blocks, int threads, Arguments... arguments) {
+  return LaunchCooperative(kernel, blocks, threads, 0, nullptr, arguments...);
+}
+
+// Behind an array of 32, and before the next one.
+constexpr int kPastFirst = 32 + 2;
+
+alignas(16) float floats[256];
+int integers[64];
+unsigned signals[4];
+
+}  // namespace
+
+std::vector<Case> MistakeCases() {
+  return {
+      {"skipped_barrier", Outcome::kRefuse, "deadlock",
+       [] { return Launch(SkippedBarrier, 1, 64, 0, nullptr); }},
+      {"two_barriers", Outcome::kRefuse, "divergent barrier",
+       [] { return Launch(TwoBarriers, 1, 64, 0, nullptr); }},
+      {"nobody_signals", Outcome::kRefuse, "livelock",
+       [] { return Together(NobodySignals, 2, 32, signals); }},
+      {"lane_outside_its_mask", Outcome::kRefuse, "a mask that leaves it out",
+       [] { return Launch(LaneOutsideItsMask, 1, 32, 0, nullptr, integers); }},
+      {"two_warp_functions", Outcome::kRefuse, "divergent warp",
+       [] { return Launch(TwoWarpFunctions, 1, 32, 0, nullptr, integers); }},
+      {"grid_barrier_of_normal_launch", Outcome::kRefuse, "not launched cooperatively",
+       [] { return Launch(GridBarrierOfNormalLaunch, 1, 32, 0, nullptr); }},
+      {"misaligned_copy", Outcome::kRefuse, "not aligned",
+       [] { return Launch(MisalignedCopy, 1, 1, 0, nullptr, floats); }},
+      {"copies_not_waited_for", Outcome::kRefuse, "never waited for",
+       [] { return Launch(CopiesNotWaitedFor, 1, 1, 0, nullptr, floats); }},
+      {"misaligned_matrix_row", Outcome::kRefuse, "not aligned to 16",
+       [] { return Launch(MisalignedMatrixRow, 1, 32, 0, nullptr); }},
+      {"static_overrun", Outcome::kAsan, "",
+       [] { return Launch(StaticOverrun, 1, 1, 0, nullptr, floats, kPastFirst); }},
+      {"carved_overrun", Outcome::kAsan, "",
+       [] {
+         SharedCarver size(nullptr);
+         size.Take<float>(32);
+         size.Take<float>(32);
+         return Launch(CarvedOverrun, 1, 1, size.bytes(), nullptr, kPastFirst);
+       }},
+      {"global_overrun", Outcome::kAsan, "",
+       [] {
+         std::vector<float> array(8);
+         return Launch(GlobalOverrun, 1, 1, 0, nullptr, array.data(), 8);
+       }},
+      {"missing_barrier", Outcome::kTsan, "",
+       [] { return Launch(MissingBarrier, 1, 64, 0, nullptr, floats); }},
+      {"missing_warp_barrier", Outcome::kTsan, "",
+       [] { return Launch(MissingWarpBarrier, 1, 32, 0, nullptr, floats); }},
+      {"missing_fence", Outcome::kTsan, "",
+       [] { return Launch(MissingFence, 4, 1, 0, nullptr, floats, signals, floats + 64); }},
+      {"missing_grid_barrier", Outcome::kTsan, "",
+       [] { return Together(MissingGridBarrier, 4, 1, floats); }},
+      {"read_before_acquire", Outcome::kTsan, "",
+       [] { return Together(ReadBeforeAcquire, 2, 1, floats, signals, floats + 8); }},
+      {"copy_without_barrier", Outcome::kTsan, "",
+       [] { return Launch(CopyWithoutBarrier, 1, 32, 0, nullptr, floats, floats + 128); }},
+  };
+}
+
+}  // namespace selftest
