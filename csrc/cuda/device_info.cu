@@ -1,7 +1,6 @@
-#include <cuda_runtime.h>
-
 #include "../error.h"
 #include "device_info.h"
+#include "runtime.h"
 
 namespace fastrnn {
 namespace cuda {

@@ -1,0 +1,384 @@
+// The vocabulary of the kernels. Compiled by nvcc it is CUDA and PTX, and this is the only file
+// with PTX; compiled by a host compiler with FASTRNN_EMULATE it is the emulator of tests/emulator,
+// in which every CUDA thread is a fiber. Both halves offer the same names, described at the first.
+//
+// What a kernel must keep to, so that both can run it:
+// - Only the names below, what cuda_names.h of the emulator has (threadIdx, __syncthreads, shuffles
+//   and votes, integer atomics, ...), the C library's functions on float, and plain C++.
+// - Launch and LaunchCooperative, never <<<>>>. FASTRNN_SHARED and FASTRNN_DYNAMIC_SHARED, never
+//   __shared__: the emulator gives every block its own, and fills it with NaN.
+// - Branch on FASTRNN_ARCH, never on __CUDA_ARCH__. nvcc's host pass sees 0 there.
+// - Arithmetic in float; half and bfloat16 are for storage and for the tensor cores.
+// - Poll a flag through LoadAcquire only: it gives way to the others. Announce through StoreRelease
+//   or AddRelease. No float atomics, since their order would change the result.
+// - No return before a barrier that others reach; every lane of a mask at the same warp function.
+// - No const __restrict__ on memory that other blocks write during the launch: the compiler could
+//   then read it through the cache that is not kept coherent.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <tuple>
+#include <utility>
+
+#include "runtime.h"
+
+#if defined(FASTRNN_EMULATE)
+#ifndef FASTRNN_ARCH
+#define FASTRNN_ARCH 800
+#endif
+#define FASTRNN_DEVICE inline
+#define FASTRNN_SHARED(T, name, count)                          \
+  T(&name)                                                      \
+  [count] = *static_cast<T(*)[count]>(::emulator::StaticShared( \
+      []() -> const void* {                                     \
+        static char key;                                        \
+        return &key;                                            \
+      }(),                                                      \
+      sizeof(T) * (count)))
+#define FASTRNN_DYNAMIC_SHARED(name) unsigned char* name = ::emulator::DynamicShared()
+#else
+#include <cooperative_groups.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#if defined(__CUDA_ARCH__)
+#define FASTRNN_ARCH __CUDA_ARCH__
+#else
+#define FASTRNN_ARCH 0
+#endif
+#define FASTRNN_DEVICE __device__ __forceinline__
+#define FASTRNN_SHARED(T, name, count) __shared__ T name[count]
+#define FASTRNN_DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
+#endif
+
+namespace fastrnn {
+namespace cuda {
+
+constexpr int kWarp = 32;
+
+// Places arrays one after the other in dynamic shared memory: with a null base on the host to learn
+// the size, and with the base on the device. In emulation a gap follows each array, which
+// AddressSanitizer watches, so that an overrun into the next one is seen.
+class SharedCarver {
+ public:
+  __host__ __device__ explicit SharedCarver(unsigned char* base) : base_(base) {}
+
+  template <class T>
+  __host__ __device__ T* Take(size_t count) {
+    T* array = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + bytes_);
+    const size_t end = bytes_ + count * sizeof(T);
+    bytes_ = (end + kAlignment - 1) / kAlignment * kAlignment;
+#if defined(FASTRNN_EMULATE)
+    bytes_ += kGap;
+    if (base_ != nullptr) ::emulator::GuardGap(base_ + end, bytes_ - end);
+#endif
+    return array;
+  }
+
+  __host__ __device__ size_t bytes() const { return bytes_; }
+
+ private:
+  static constexpr size_t kAlignment = 16;
+  static constexpr size_t kGap = 64;
+  unsigned char* base_;
+  size_t bytes_ = 0;
+};
+
+#if !defined(FASTRNN_EMULATE)
+
+// ---- signals between blocks -----------------------------------------------------------------
+
+// Everything that the signalling thread had seen or written before its release is visible after the
+// acquire that reads it.
+FASTRNN_DEVICE unsigned LoadAcquire(const unsigned* p) {
+  unsigned value;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(p) : "memory");
+  return value;
+}
+FASTRNN_DEVICE void StoreRelease(unsigned* p, unsigned value) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(value) : "memory");
+}
+FASTRNN_DEVICE void AddRelease(unsigned* p, unsigned value) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(value) : "memory");
+}
+
+// ---- barriers ---------------------------------------------------------------------------------
+
+// Barrier `id` (1 to 15; 0 is __syncthreads) for `threads` threads of the block, whole warps.
+FASTRNN_DEVICE void NamedBarrier(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+// ---- asynchronous copies from global to shared memory -------------------------------------------
+
+// kBytes (4, 8 or 16), aligned to that, of which those past `valid` become zero and are not read.
+// A thread sees its own copies after WaitForCopies, the others after a barrier behind that. Before
+// sm_80 the copy is done at once.
+template <int kBytes>
+FASTRNN_DEVICE void CopyAsync(void* shared, const void* global, int valid = kBytes) {
+  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "what cp.async can copy");
+#if FASTRNN_ARCH >= 800
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  if constexpr (kBytes == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global),
+                 "r"(valid)
+                 : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(address), "l"(global),
+                 "n"(kBytes), "r"(valid)
+                 : "memory");
+  }
+#else
+  auto* to = static_cast<unsigned char*>(shared);
+  const auto* from = static_cast<const unsigned char*>(global);
+  if (valid == kBytes) {
+    if constexpr (kBytes == 16) {
+      *reinterpret_cast<uint4*>(to) = __ldcg(reinterpret_cast<const uint4*>(from));
+    } else if constexpr (kBytes == 8) {
+      *reinterpret_cast<uint2*>(to) = __ldcg(reinterpret_cast<const uint2*>(from));
+    } else {
+      *reinterpret_cast<unsigned*>(to) = __ldcg(reinterpret_cast<const unsigned*>(from));
+    }
+  } else {
+    for (int i = 0; i < kBytes; ++i) to[i] = i < valid ? from[i] : 0;
+  }
+#endif
+}
+
+// Makes a group of the copies that this thread started since the last commit.
+FASTRNN_DEVICE void CommitCopies() {
+#if FASTRNN_ARCH >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+// Waits for all of this thread's groups but the last kPending.
+template <int kPending>
+FASTRNN_DEVICE void WaitForCopies() {
+#if FASTRNN_ARCH >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+#endif
+}
+
+// ---- tensor cores -------------------------------------------------------------------------------
+//
+// D[16, 8] = A[16, K] * B[K, 8] + C in one warp, all 32 lanes taking part; d and c may be the same.
+// With g = lane / 4 and q = lane % 4, the registers hold
+//   C, D  [g, 2q], [g, 2q + 1], [g + 8, 2q], [g + 8, 2q + 1]
+//   A     K = 8 TF32: [g, q], [g + 8, q], [g, q + 4], [g + 8, q + 4]
+//         16 bit: pairs at column 2q of rows g and g + 8, then the same at columns 2q + 8 (K = 16)
+//   B     K = 8 TF32: [q, g], [q + 4, g]
+//         16 bit: pairs at rows 2q, 2q + 1 of column g, then at rows 2q + 8, 2q + 9 (K = 16)
+// A pair's first element is in the low half.
+
+#if FASTRNN_ARCH >= 750
+FASTRNN_DEVICE void MmaF16M16N8K8(float (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1],
+                                  const float (&c)[4]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%7, %8, %9, %10};"
+      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(b[0]), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
+}
+
+// Loads four 8 x 8 matrices of 16-bit values from shared memory; lanes 8i to 8i + 7 give the
+// addresses of matrix i's rows, aligned to 16 bytes. r[i] is the pair at [lane / 4, 2 (lane % 4)].
+FASTRNN_DEVICE void LoadMatrixX4(uint32_t (&r)[4], const void* row) {
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
+}
+
+// Two matrices, transposed: r[i] is the pair of [2 (lane % 4), lane / 4] and the element below.
+FASTRNN_DEVICE void LoadMatrixX2Transposed(uint32_t (&r)[2], const void* row) {
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+               : "=r"(r[0]), "=r"(r[1])
+               : "r"(address)
+               : "memory");
+}
+#endif
+
+#if FASTRNN_ARCH >= 800
+// The nearest TF32 number, ties away from zero.
+FASTRNN_DEVICE uint32_t ToTf32(float value) {
+  uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return bits;
+}
+
+#define FASTRNN_MMA(Name, shape_and_types)                                                      \
+  FASTRNN_DEVICE void Name(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],       \
+                           const float (&c)[4]) {                                               \
+    asm volatile("mma.sync.aligned." shape_and_types                                            \
+                 " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %11, %12, %13};"         \
+                 : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])                               \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), \
+                   "f"(c[1]), "f"(c[2]), "f"(c[3]));                                            \
+  }
+FASTRNN_MMA(MmaTf32M16N8K8, "m16n8k8.row.col.f32.tf32.tf32.f32")
+FASTRNN_MMA(MmaF16M16N8K16, "m16n8k16.row.col.f32.f16.f16.f32")
+FASTRNN_MMA(MmaBf16M16N8K16, "m16n8k16.row.col.f32.bf16.bf16.f32")
+#undef FASTRNN_MMA
+#endif
+
+// ---- launches -----------------------------------------------------------------------------------
+
+// Allows the kernel its dynamic shared memory; above 48 KiB that needs asking.
+inline cudaError_t AllowShared(const void* kernel, size_t bytes) {
+  if (bytes <= (48u << 10)) return cudaSuccess;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              static_cast<int>(bytes));
+}
+
+template <class... Parameters, class... Arguments>
+cudaError_t LaunchAs(bool cooperative, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                     size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
+  std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
+  void* pointers[sizeof...(Parameters) + 1];
+  std::apply(
+      [&pointers](auto&... value) {
+        int i = 0;
+        ((pointers[i++] = const_cast<void*>(static_cast<const void*>(&value))), ...);
+      },
+      values);
+  const void* function = reinterpret_cast<const void*>(kernel);
+  const cudaError_t allowed = AllowShared(function, shared_bytes);
+  if (allowed != cudaSuccess) return allowed;
+  return cooperative
+             ? cudaLaunchCooperativeKernel(function, grid, block, pointers, shared_bytes, stream)
+             : cudaLaunchKernel(function, grid, block, pointers, shared_bytes, stream);
+}
+
+// How many blocks of the kernel the current device can hold at once: the largest cooperative grid.
+template <class... Parameters>
+cudaError_t MaxResidentBlocks(void (*kernel)(Parameters...), int threads, size_t shared_bytes,
+                              int* blocks) {
+  const void* function = reinterpret_cast<const void*>(kernel);
+  int device = 0, multiprocessors = 0, per_multiprocessor = 0;
+  cudaError_t status = AllowShared(function, shared_bytes);
+  if (status == cudaSuccess) status = cudaGetDevice(&device);
+  if (status == cudaSuccess) {
+    status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  }
+  if (status == cudaSuccess) {
+    status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, function, threads,
+                                                           shared_bytes);
+  }
+  *blocks = multiprocessors * per_multiprocessor;
+  return status;
+}
+
+#else  // FASTRNN_EMULATE
+
+inline unsigned LoadAcquire(const unsigned* p, EMULATOR_SITE) {
+  ::emulator::Poll({"LoadAcquire", file, line});
+  return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+inline void StoreRelease(unsigned* p, unsigned value, EMULATOR_SITE) {
+  ::emulator::PerhapsYield({"StoreRelease", file, line});
+  ::emulator::NoteProgress();
+  __atomic_store_n(p, value, __ATOMIC_RELEASE);
+}
+inline void AddRelease(unsigned* p, unsigned value, EMULATOR_SITE) {
+  ::emulator::PerhapsYield({"AddRelease", file, line});
+  ::emulator::NoteProgress();
+  __atomic_fetch_add(p, value, __ATOMIC_RELEASE);
+}
+
+inline void NamedBarrier(int id, int threads, EMULATOR_SITE) {
+  ::emulator::WaitAtBarrier(id, threads, false, {"NamedBarrier", file, line});
+}
+
+template <int kBytes>
+void CopyAsync(void* shared, const void* global, int valid = kBytes, EMULATOR_SITE) {
+  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "what cp.async can copy");
+  ::emulator::StartCopy(shared, global, kBytes, valid, {"CopyAsync", file, line});
+}
+inline void CommitCopies() { ::emulator::CommitCopies(); }
+template <int kPending>
+void WaitForCopies() {
+  ::emulator::WaitForCopies(kPending);
+}
+
+inline void MmaF16M16N8K8(float (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1],
+                          const float (&c)[4], EMULATOR_SITE) {
+  ::emulator::Mma< ::emulator::MmaType::kF16, 8>(d, a, b, c, {"MmaF16M16N8K8", file, line});
+}
+inline void LoadMatrixX4(uint32_t (&r)[4], const void* row, EMULATOR_SITE) {
+  ::emulator::LoadMatrices<4>(r, row, false, {"LoadMatrixX4", file, line});
+}
+inline void LoadMatrixX2Transposed(uint32_t (&r)[2], const void* row, EMULATOR_SITE) {
+  ::emulator::LoadMatrices<2>(r, row, true, {"LoadMatrixX2Transposed", file, line});
+}
+inline uint32_t ToTf32(float value) {
+  uint32_t bits = __float_as_uint(value);
+  const bool finite = (bits & 0x7f800000u) != 0x7f800000u;
+  if (finite) bits += 0x1000u;  // half of the last place that is kept
+  return bits & 0xffffe000u;
+}
+inline void MmaTf32M16N8K8(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                           const float (&c)[4], EMULATOR_SITE) {
+  ::emulator::Mma< ::emulator::MmaType::kTf32, 8>(d, a, b, c, {"MmaTf32M16N8K8", file, line});
+}
+inline void MmaF16M16N8K16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                           const float (&c)[4], EMULATOR_SITE) {
+  ::emulator::Mma< ::emulator::MmaType::kF16, 16>(d, a, b, c, {"MmaF16M16N8K16", file, line});
+}
+inline void MmaBf16M16N8K16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                            const float (&c)[4], EMULATOR_SITE) {
+  ::emulator::Mma< ::emulator::MmaType::kBf16, 16>(d, a, b, c, {"MmaBf16M16N8K16", file, line});
+}
+
+template <class... Parameters, class... Arguments>
+cudaError_t LaunchAs(bool cooperative, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                     size_t shared_bytes, cudaStream_t, Arguments&&... arguments) {
+  return ::emulator::Launch({grid, block, shared_bytes, cooperative}, kernel,
+                            std::forward<Arguments>(arguments)...);
+}
+template <class... Parameters>
+cudaError_t MaxResidentBlocks(void (*)(Parameters...), int threads, size_t shared_bytes,
+                              int* blocks) {
+  *blocks = ::emulator::kLimits.multiprocessors *
+            ::emulator::BlocksPerMultiprocessor(threads, shared_bytes);
+  return cudaSuccess;
+}
+
+#endif
+
+// ---- both
+// -----------------------------------------------------------------------------------------
+
+template <class Kernel, class... Arguments>
+cudaError_t Launch(Kernel kernel, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+                   Arguments&&... arguments) {
+  return LaunchAs(false, kernel, grid, block, shared_bytes, stream,
+                  std::forward<Arguments>(arguments)...);
+}
+
+// All blocks of the grid are on the device at once, so that they may wait for each other.
+template <class Kernel, class... Arguments>
+cudaError_t LaunchCooperative(Kernel kernel, dim3 grid, dim3 block, size_t shared_bytes,
+                              cudaStream_t stream, Arguments&&... arguments) {
+  return LaunchAs(true, kernel, grid, block, shared_bytes, stream,
+                  std::forward<Arguments>(arguments)...);
+}
+
+// A barrier for all threads of a cooperative launch. The counter starts at zero and only grows;
+// round counts from 1. Each block's writes are ordered before its AddRelease by the block's first
+// barrier, and the last LoadAcquire before the block's reads by the second.
+FASTRNN_DEVICE void GridBarrier(unsigned* counter, unsigned round) {
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    AddRelease(counter, 1);
+    const unsigned everyone = round * gridDim.x;
+    while (LoadAcquire(counter) < everyone) {
+    }
+  }
+  __syncthreads();
+}
+
+}  // namespace cuda
+}  // namespace fastrnn
