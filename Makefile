@@ -1,6 +1,8 @@
 # make demo    train a small language model on the embedded text, and let it write
 # make test    run the tests          make lint    check style and types
 # make bench   run the benchmarks     make clean   remove what these made
+# make emulated                       run the CUDA kernels' tests without a GPU; needs the toolkit's
+#                                     headers
 #
 # PYTHON=python3.8 chooses another interpreter (3.8 to 3.13), VENV=folder another environment.
 
@@ -13,7 +15,7 @@ SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find build_backend csr
 	-not -name '*.pyc') fastrnn/_version.py
 CXX_SOURCES := $(shell find csrc tests -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name '*.cuh')
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test emulated lint bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo-$(VERSION)
@@ -21,6 +23,10 @@ demo: $(VENV)/.demo-$(VERSION)
 
 test: $(VENV)/.dev-$(VERSION)
 	$(BIN)/pytest $(PYTEST_ARGUMENTS)
+
+emulated: $(VENV)/.dev-$(VERSION)
+	$(BIN)/pip install --quiet cmake ninja pybind11
+	PATH="$(abspath $(BIN)):$$PATH" tests/emulator/run.sh $(BIN)/python
 
 bench: $(VENV)/.dev-$(VERSION)
 	$(BIN)/pytest bench
