@@ -20,11 +20,15 @@ def _integer(name: str, value: Any, low: int) -> None:
         raise ValueError(f"{name}: expected at least {low}, got {value}")
 
 
-def sizes(hidden_size: int, num_layers: int, input_size: int) -> None:
+def sizes(
+    hidden_size: int, num_layers: int, input_size: int, projection_size: Optional[int]
+) -> None:
     """Check a layer's sizes; `input_size` is 0 where the first call tells."""
     _integer("hidden_size", hidden_size, 1)
     _integer("num_layers", num_layers, 1)
     _integer("input_size", input_size, 0)
+    if projection_size is not None:
+        _integer("projection_size", projection_size, 0)  # 0 is MXNet's other word for none
 
 
 def choices(mode: str, layout: str, dropout: float) -> None:
@@ -63,7 +67,8 @@ def array(name: str, value: Any, like: Any, dtype: np.dtype, shape: Tuple[int, .
 
 
 def inputs(value: Any, layout: str, features: int, dtype: np.dtype) -> int:
-    """Check a layer's input; `features` is 0 where any number will do. Returns N."""
+    """Check a layer's input; `features` below 1 means that any number will do. Returns N."""
+    features = max(features, 0)  # NumPy shapes say -1 for unknown
     shape = value.shape
     wanted = f"({', '.join(layout[:2])}, {features or 'C'})"
     if len(shape) != 3 or 0 in shape or features not in (0, shape[2]):

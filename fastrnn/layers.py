@@ -13,7 +13,7 @@ from fastrnn import checks, fused, lengths, native, unrolled
 from fastrnn._mxnet import import_mxnet
 from fastrnn.cell import Cell
 
-mx = import_mxnet()
+mx: Any = import_mxnet()
 
 _BACKENDS = ("auto", "native", "gluon")
 _GLUON = {
@@ -45,10 +45,6 @@ class _ZeroStates(List[Any]):
     """States that the caller did not give and does not get back."""
 
 
-def _as_numpy(arrays: List[Any]) -> List[Any]:
-    return [a.as_np_ndarray() for a in arrays]
-
-
 def _choose(backend: Any) -> Tuple[str, str]:
     """Return the backend that was asked for, and by what."""
     source, choice = "backend", backend
@@ -65,8 +61,8 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
     def __init__(self, *options: Any, backend: Any = None, **kwargs: Any) -> None:
         # MXNet's layers pass all of their own options by position, in this order.
         hidden_size, num_layers, layout, dropout, _, input_size = options[:6]
-        mode = options[10]
-        checks.sizes(hidden_size, num_layers, input_size)
+        mode, projection_size = options[10:12]
+        checks.sizes(hidden_size, num_layers, input_size, projection_size)
         checks.choices(mode, layout, dropout)
         self._choice, self._choice_source = _choose(backend)
         super().__init__(*options, **kwargs)
@@ -97,7 +93,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
 
         A graph, once traced, serves all devices.
         """
-        cell, dtype = self._cell, np.dtype(self._dtype).name
+        cell, dtype = self._cell, self._computed_in()
         option = None
         if dtype != "float32":
             option = f"dtype={dtype}"
@@ -118,13 +114,18 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         operators = self._gluon_operators(dtype)
         return _Route(operators, Backend("gluon", f"{reason}; {_GLUON[operators]}"))
 
+    def _computed_in(self) -> str:
+        """Return the type to compute in: no operator on the CPU has float16."""
+        dtype = np.dtype(self._dtype).name
+        return "float32" if dtype == "float16" and not native.GPUS else dtype
+
     def _gluon_operators(self, dtype: str) -> str:
         """Choose the fastest of MXNet's own operators that are right."""
         cell = self._cell
         if cell.projected or cell.clip_min is not None:
             return "unrolled"
-        if dtype == "float16" and not native.GPUS:
-            return "unrolled"  # the RNN operator has no float16 on the CPU
+        if dtype == "float16" and self._use_sequence_length:
+            return "unrolled"  # too narrow a range for what lengths.py does
         if dtype == "float64" and cell.mode == "rnn_relu":
             return "unrolled"  # the RNN operator rounds it to float32 on the CPU
         if self._use_sequence_length or mx.util.is_np_array():
@@ -241,7 +242,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         zero = mx.sym.zeros_like(one)
         shapes = [info["shape"] for info in self.state_info()]
         zeros = [mx.sym.broadcast_axis(zero, axis=(0, 2), size=(s[0], s[2])) for s in shapes]
-        return _ZeroStates(_as_numpy(zeros) if mx.util.is_np_array() else zeros)
+        return _ZeroStates(z.as_np_ndarray() if mx.util.is_np_array() else z for z in zeros)
 
     def forward(self, inputs: Any, states: Any, *args: Any) -> Any:
         """Run the layer on states that are there; those nobody gave are not returned."""
@@ -264,22 +265,34 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         if numpy:
             inputs, *states = (a.as_nd_ndarray() for a in (inputs, *states))
             params = {name: a.as_nd_ndarray() for name, a in params.items()}
-            sequence_length = sequence_length and sequence_length.as_nd_ndarray()
-        differentiable = F is mx.sym or mx.autograd.is_recording()
-        if differentiable:
+            if sequence_length is not None:
+                sequence_length = sequence_length.as_nd_ndarray()
+        dtype, given = self._computed_in(), np.dtype(self._dtype).name
+        own: Optional[Callable[[Any], Any]] = None
+        if dtype != given:
+            own = partial(F.cast, dtype=dtype)
+        elif F is mx.sym or mx.autograd.is_recording():
             # Neither the native operator nor MXNet's own can add to a gradient; identity can. It
             # also copies, so that calls without a backward pass go without it.
-            inputs, *states = (F.identity(a) for a in (inputs, *states))
-            if operators == "native":
-                params = {name: F.identity(a) for name, a in params.items()}
+            own = F.identity
+        if own is not None:
+            inputs, *states = (own(a) for a in (inputs, *states))
+            params = {name: own(a) for name, a in params.items()}
         if operators == "stack":
-            return super()._forward_kernel(F, inputs, states, None, **params)
-        swap = self._layout == "NTC"
-        data = F.swapaxes(inputs, 0, 1) if swap else inputs
-        run = self._one_layer(operators, differentiable, sequence_length)
-        data, states = self._all_layers(F, run, data, states, params)
-        data = F.swapaxes(data, 0, 1) if swap else data
-        return (data.as_np_ndarray(), _as_numpy(states)) if numpy else (data, states)
+            output, states = super()._forward_kernel(F, inputs, states, None, **params)
+        else:
+            swap = self._layout == "NTC"
+            data = F.swapaxes(inputs, 0, 1) if swap else inputs
+            run = self._one_layer(
+                operators, F is mx.sym or mx.autograd.is_recording(), sequence_length
+            )
+            output, states = self._all_layers(F, run, data, states, params)
+            output = F.swapaxes(output, 0, 1) if swap else output
+        if dtype != given:
+            output, *states = (F.cast(a, dtype=given) for a in (output, *states))
+        if numpy:
+            output, *states = (a.as_np_ndarray() for a in (output, *states))
+        return output, states
 
     def _one_layer(
         self, operators: str, differentiable: bool, sequence_length: Any
@@ -292,7 +305,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             plain = partial(native.layer, reserve=differentiable)
         if sequence_length is None:
             return plain
-        dtype = np.dtype(self._dtype).name
+        dtype = self._computed_in()
         return partial(lengths.layer, plain=plain, lengths=sequence_length, dtype=dtype)
 
     def _all_layers(

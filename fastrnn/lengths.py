@@ -39,11 +39,11 @@ def steps(F: Any, data: Any, lengths: Any) -> Any:
 
 def layer(
     F: Any,
-    plain: Plain,
     cell: Cell,
     data: Any,
     states: Sequence[Any],
     weights: Sequence[Sequence[Any]],
+    plain: Plain,
     lengths: Any,
     dtype: str,
 ) -> Tuple[Any, List[Any]]:

@@ -91,8 +91,9 @@ def _step(
         c = F.sigmoid(gate_f) * before[1] + F.sigmoid(gate_i) * F.tanh(gate_g)
         if cell.clip_min is not None:
             if cell.clip_nan:
-                c = F.where(c == c, c, F.full_like(c, cell.clip_min))
-            c = F.clip(c, cell.clip_min, cell.clip_max)
+                c = F.where(c == c, c, F.ones_like(c) * cell.clip_min)
+            # F.clip would round the range to float32.
+            c = F.maximum(F.minimum(c, cell.clip_max), cell.clip_min)
         h = F.sigmoid(gate_o) * F.tanh(c)
         return [F.dot(h, weights[4], transpose_b=True) if cell.projected else h, c]
     if cell.mode == "gru":

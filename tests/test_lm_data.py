@@ -139,7 +139,10 @@ def test_builtin_is_prose():
 
 def test_builtin_leaves_out_code_and_repetitions():
     prose = "A “sentence” that is long enough to stay, over two pre-\nexisting lines."
-    topics = {"b": prose, "a": f"Title\n*****\n\n   >>> f(x)\n\n{prose}\n\n   x = [1, 2]; y = (3, 4)"}
+    topics = {
+        "b": prose,
+        "a": f"Title\n*****\n\n   >>> f(x)\n\n{prose}\n\n   x = [1, 2]; y = (3, 4)",
+    }
     assert data.builtin_text(topics) == (
         'A "sentence" that is long enough to stay, over two pre-existing lines.\n'
     )

@@ -14,7 +14,7 @@ from fastrnn.lm.checkpoint import Checkpoint
 from fastrnn.lm.config import Settings, preset
 from fastrnn.lm.data import load_text
 from fastrnn.lm.devices import parse_devices
-from fastrnn.lm.display import EpochBar, epoch_line, figure, unit, wrapped
+from fastrnn.lm.display import EpochBar, epoch_line, figure, noun, unit, wrapped
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.evaluation import evaluate, predicted
 from fastrnn.lm.generation import Writer
@@ -67,8 +67,7 @@ def _train(run: Run) -> None:
 def _introduce(run: Run) -> None:
     training, settings = run.training, run.training.settings
     corpus = training.corpus
-    noun = "characters" if settings.level == "character" else "words"
-    parts = [f"{len(corpus.train):,} {noun} to train on"]
+    parts = [f"{len(corpus.train):,} {noun(settings)}s to train on"]
     if len(corpus.validation):
         parts.append(f"{len(corpus.validation):,} to validate on")
     if len(corpus.test):
@@ -112,7 +111,7 @@ def _print_ngram(corpus: Corpus, numbers: np.ndarray, settings: Settings) -> Non
     loss = model.evaluate(numbers, *predicted(numbers, settings))
     print(
         f"{figure(loss, settings)} {unit(settings)} by an n-gram model with {settings.ngram} "
-        f"tokens of context"
+        f"{noun(settings)}s of context"
     )
 
 

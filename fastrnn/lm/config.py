@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Dict, Tuple, get_type_hints
 
 from fastrnn.lm.errors import InputError
+from fastrnn.lm.text import split_sizes
 from fastrnn.lm.vocabulary import LEVELS
 
 MODELS = ("language", "unrolled")
@@ -65,6 +66,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(Settings).items():
             _check(name, getattr(self, name), kind, Settings.limits(name))
+        split_sizes(0, self.validation, self.test)
         if self.tie_weights and self.embed != self.hidden:
             raise InputError(
                 f"tie_weights: wants embed and hidden to be the same, got {self.embed} and "

@@ -11,14 +11,17 @@ from typing import Any, Dict, Optional
 
 from fastrnn.lm.config import Settings
 
-_NOUNS = {"character": "character", "word": "word", "whitespace": "word"}
+
+def noun(settings: Settings) -> str:
+    """What a token is called."""
+    return "character" if settings.level == "character" else "word"
 
 
 def unit(settings: Settings) -> str:
     """The unit of the metric, such as ``bits per character``."""
     if settings.metric == "perplexity":
         return "perplexity"
-    return f"{settings.metric} per {_NOUNS[settings.level]}"
+    return f"{settings.metric} per {noun(settings)}"
 
 
 def in_unit(nats: float, settings: Settings) -> float:
@@ -38,10 +41,9 @@ def figure(nats: float, settings: Settings) -> str:
 
 def speed(tokens_per_second: float, settings: Settings) -> str:
     """Such as ``12.3k characters/s``."""
-    noun = _NOUNS[settings.level]
     if tokens_per_second >= 1000:
-        return f"{tokens_per_second / 1000:.1f}k {noun}s/s"
-    return f"{tokens_per_second:.0f} {noun}s/s"
+        return f"{tokens_per_second / 1000:.1f}k {noun(settings)}s/s"
+    return f"{tokens_per_second:.0f} {noun(settings)}s/s"
 
 
 def epoch_line(row: Dict[str, float], settings: Settings, best: bool) -> str:

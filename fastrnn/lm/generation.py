@@ -18,6 +18,8 @@ from fastrnn.lm.vocabulary import UNKNOWN, Vocabulary
 
 mx = import_mxnet()
 
+_WIDEST_BEAM = 32
+
 
 @dataclass(frozen=True)
 class Suggestion:
@@ -197,15 +199,17 @@ class Writer:
         -------
         Suggestions
             The probability of a completion is that of the whole word, given that a word which
-            begins so is being typed. Characters are tried with a beam of `k`.
+            begins so is being typed. Words are spelled with a beam of `k` beginnings, at most
+            32.
         """
         if k < 1:
             raise InputError(f"k: got {k}, wanted at least 1")
         log_probabilities, state = self.read(self._prompt(prefix))
-        likely = np.argsort(-log_probabilities, kind="stable")[:k]
+        known = self._known(log_probabilities)
         tokens = [
-            Suggestion(self.vocabulary.tokens[i], float(np.exp(log_probabilities[i])))
-            for i in likely
+            Suggestion(self.vocabulary.tokens[i], float(np.exp(known[i])))
+            for i in np.argsort(-known, kind="stable")[:k]
+            if known[i] > -np.inf
         ]
         begun = word_being_typed(prefix)
         if not begun:
@@ -231,17 +235,17 @@ class Writer:
     ) -> List[Suggestion]:
         """Spell words to their end, keeping the `k` likeliest beginnings at each length."""
         inside = np.array([is_word_character(token) for token in self.vocabulary.tokens])
+        width = min(k, _WIDEST_BEAM)
         beam = [(0.0, begun, log_probabilities, state)]
         words: Dict[str, float] = {}
         for _ in range(longest):
             longer: List[Tuple[float, str, int, Any]] = []
             for score, word, scores, after in beam:
                 words[word] = score + float(np.logaddexp.reduce(scores[~inside], initial=-np.inf))
-                for i in np.argsort(-scores, kind="stable"):
-                    if inside[i] and len(longer) < 4 * k * len(beam):
-                        longer.append((score + scores[i], word, int(i), after))
+                for i in np.flatnonzero(inside):
+                    longer.append((score + scores[i], word, int(i), after))
             kth = sorted(words.values(), reverse=True)[:k][-1] if len(words) >= k else -np.inf
-            longer = sorted(longer, key=lambda item: -item[0])[:k]
+            longer = sorted(longer, key=lambda item: -item[0])[:width]
             beam = []
             for score, word, i, after in longer:
                 if score > kth:

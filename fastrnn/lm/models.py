@@ -54,7 +54,8 @@ class UnrolledRNN(HybridBlock):
         with self.name_scope():
             self.embedding = nn.Embedding(vocab_size, embed)
             self.dense1 = nn.Dense(hidden, activation="relu", in_units=embed, flatten=False)
-            self.dense2 = nn.Dense(hidden, activation="relu", in_units=hidden)
+            if window > 1:
+                self.dense2 = nn.Dense(hidden, activation="relu", in_units=hidden)
             self.dense3 = nn.Dense(vocab_size, in_units=hidden)
 
     def hybrid_forward(self, F: Any, tokens: Any) -> Any:

@@ -1,0 +1,254 @@
+"""The command line: what it prints, what it returns, what it leaves behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from fastrnn import cli
+from fastrnn.lm import data
+from fastrnn.lm.checkpoint import load_checkpoint
+
+TEXT = data.load_text("builtin")[:3000]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+TINY = ["--hidden", "16", "--embed", "8", "--batch", "4", "--steps", "20", "--epochs", "2"]
+TINY += ["--sample", "30", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    path = tmp_path_factory.mktemp("book") / "book.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(book):
+    """The folder of a finished run."""
+    folder = book.parent / "run"
+    assert cli.main(["train", "--data", str(book), "--out", str(folder), *TINY]) == 0
+    return folder
+
+
+def call(capsys, *arguments):
+    """Exit code, lines of stdout, lines of stderr."""
+    try:
+        code = cli.main([str(argument) for argument in arguments])
+    except SystemExit as leave:
+        code = leave.code
+    captured = capsys.readouterr()
+    return code, captured.out.splitlines(), captured.err.splitlines()
+
+
+def fails(capsys, *arguments):
+    """The one line on stderr of a command that fails."""
+    code, _, err = call(capsys, *arguments)
+    assert code == 2
+    assert len(err) == 1
+    return err[0]
+
+
+def test_train_prints_loss_baseline_and_sample(capsys, book, tmp_path):
+    folder = tmp_path / "run"
+    options = ["--data", book, "--out", folder, *TINY, "--ngram", "3"]
+    code, out, err = call(capsys, "train", *options)
+    assert (code, err) == (0, [])
+    text = "\n".join(out)
+    assert "2,700 characters to train on, 300 to validate on" in text
+    assert "lstm, 1 layer of 16" in text
+    assert "epoch 1/2   train " in text
+    assert "epoch 2/2   train " in text
+    assert "bits per character (validation, epoch 2)" in text
+    assert "bits per character by an n-gram model with 3 characters of context" in text
+    assert "best.npz, last.npz, log.csv, loss.png" in text
+    assert max(map(len, out)) < 120
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "suggest", "info"])
+def test_help_shows_examples(capsys, command):
+    code, out, err = call(capsys, command, "--help")
+    assert (code, err) == (0, [])
+    assert f"  fastrnn {command}" in "\n".join(out)
+
+
+def test_help_lists_the_commands(capsys):
+    code, out, _ = call(capsys, "--help")
+    assert code == 0
+    for command in ("train", "evaluate", "generate", "suggest", "info"):
+        assert any(line.strip().startswith(command) for line in out)
+
+
+def test_version(capsys):
+    assert call(capsys, "--version")[1][0].startswith("fastrnn ")
+
+
+def test_resume(capsys, book, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    options = ["train", "--data", book, *TINY, "--validation", "0"]
+    assert call(capsys, *options, "--out", whole, "--epochs", "3")[0] == 0
+    assert call(capsys, *options, "--out", parts, "--epochs", "1")[0] == 0
+    resume = ["train", "--out", parts, "--resume", "--device", "cpu"]
+    code, out, _ = call(capsys, *resume, "--epochs", "3")
+    assert code == 0
+    assert not any("epoch 1/3" in line for line in out)
+    one, other = (load_checkpoint(folder / "last.npz") for folder in (whole, parts))
+    for name, value in one.parameters.items():
+        assert value.tobytes() == other.parameters[name].tobytes()
+    assert "hidden: the run to resume has 16, got 17" in fails(capsys, *resume, "--hidden", "17")
+
+
+def test_evaluate(capsys, run, book, tmp_path):
+    code, out, err = call(capsys, "evaluate", run, "--ngram", "3")
+    assert (code, err) == (0, [])
+    assert "bits per character" in out[0]
+    assert f"(validation part of {book})" in out[0]
+    assert "by an n-gram model with 3 characters of context" in out[1]
+    best = min(row["validation"] for row in load_checkpoint(run / "last.npz").progress.rows)
+    code, out, _ = call(capsys, "evaluate", run / "best.npz", "--metric", "nats")
+    assert out[0].startswith(f"{best:.3f} nats per character")
+    other = tmp_path / "other.txt"
+    other.write_text("of the the object\n" * 20)
+    code, out, _ = call(capsys, "evaluate", run, "--data", other, "--metric", "perplexity")
+    assert code == 0
+    assert "perplexity" in out[0]
+    assert "too short: 0 tokens" in fails(capsys, "evaluate", run, "--split", "test")
+
+
+def test_generate(capsys, run):
+    options = ["generate", run, "--length", "50", "--prompt", "The ", "--seed", "3"]
+    code, out, err = call(capsys, *options)
+    assert (code, err) == (0, [])
+    assert len("\n".join(out)) == 54
+    assert "\n".join(out).startswith("The ")
+    assert call(capsys, *options)[1] == out
+    assert call(capsys, *options[:-1], "4")[1] != out
+
+
+def test_suggest(capsys, run):
+    code, out, err = call(capsys, "suggest", run, "The o", "-k", "3")
+    assert (code, err) == (0, [])
+    assert [out[0], out[4]] == ["next", "word"]
+    assert len(out) == 8
+
+
+def test_word_level(capsys, book, tmp_path):
+    options = ["--preset", "zaremba-small", "--data", book, "--out", tmp_path / "run", *TINY]
+    code, out, _ = call(capsys, "train", *options, "--validation", "0.3")
+    assert code == 0
+    assert any("perplexity (validation" in line for line in out)
+    assert call(capsys, "suggest", tmp_path / "run", "the")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "arguments are required: COMMAND"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["train", "--hidden", "many"], "invalid int value: 'many'"),
+        (["train", "--hidden", "0"], "hidden: got 0, wanted at least 1"),
+        (["train", "--cell", "elman"], "invalid choice: 'elman'"),
+        (["train", "--device", "tpu"], "device: got 'tpu', wanted cpu, gpu"),
+        (["train", "--device", "gpu:97"], "device: got 'gpu:97', but MXNet sees"),
+        (["train", "--device", "cpu:1,1"], "names a device twice"),
+        (["train", "--data", "none.txt"], "none.txt: no such file"),
+        (["train", "--data", "{tmp}/empty"], "the file is empty"),
+        (["train", "--data", "{tmp}/short"], "too short"),
+        (["train", "--data", "{tmp}/binary"], "not UTF-8 text: byte 0xff at position 1"),
+        (["train", "--resume"], "there is no such checkpoint"),
+        (["train", "--resume", "--overwrite"], "only one of them"),
+        (["train", "--out", "{tmp}/short/run", "--data", "{book}"], "cannot be made: Not a dir"),
+        (["generate", "{tmp}/none"], "there is no such checkpoint"),
+        (["generate", "{tmp}/short"], "truncated, damaged or no checkpoint"),
+        (["generate", "{run}", "--prompt", "naïve"], "the character 'ï' (U+00EF) at position 2"),
+        (["generate", "{run}", "--temperature", "-1"], "temperature: got -1.0"),
+        (["suggest", "{run}", "The", "-k", "0"], "k: got 0"),
+        (["evaluate", "{run}", "--data", "{tmp}/foreign"], "the character 'ß'"),
+    ],
+)
+def test_bad_input(capsys, tmp_path, monkeypatch, run, book, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    for name, content in {
+        "empty": b"",
+        "short": b"ab",
+        "binary": b"a\xff",
+        "foreign": "ß".encode() * 30,
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    before = sorted(tmp_path.rglob("*"))
+    filled = [a.format(tmp=tmp_path, run=run, book=book) for a in arguments]
+    assert message in fails(capsys, *filled)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_is_not_overwritten_unasked(capsys, run, book):
+    options = ["train", "--data", book, "--out", run, *TINY]
+    before = (run / "last.npz").read_bytes()
+    assert "already holds a run; use --resume" in fails(capsys, *options)
+    assert (run / "last.npz").read_bytes() == before
+
+
+def test_full_disk(capsys, run, book, tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    options = ["train", "--data", book, "--out", tmp_path / "run", *TINY]
+    assert "best.npz: not written: no space left on the disk" in fails(capsys, *options)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_the_system_refuses_to_write(run, book, tmp_path):
+    """A limit on the size of files stands for a disk that is full, past all that Python does."""
+    limit = 20_000
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    options = ["train", "--data", str(book), "--out", str(tmp_path / "run"), *TINY]
+    done = subprocess.run(
+        [sys.executable, "-m", "fastrnn", *options],
+        env=ENVIRONMENT, preexec_fn=limited, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"fastrnn: {tmp_path / 'run' / 'best.npz'}: not written: File too large"
+    ]
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_interrupt_keeps_the_last_finished_state(book, tmp_path):
+    folder = tmp_path / "run"
+    options = ["train", "--data", str(book), "--out", str(folder), *TINY, "--epochs", "100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastrnn", *options],
+        env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.startswith("epoch "):
+            break
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    epoch = load_checkpoint(folder / "last.npz").progress.epoch
+    assert err.split("\n") == [
+        "",
+        f"fastrnn: interrupted; {folder} has the state after epoch {epoch}, --resume goes on from "
+        "it",
+        "",
+    ]
+    assert not list(folder.glob("*.partial"))
+
+
+def test_closed_pipe(run):
+    command = f'"{sys.executable}" -m fastrnn generate "{run}" --length 20000 | head -c 10'
+    done = subprocess.run(
+        command, shell=True, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert len(done.stdout) == 10
+    assert done.stderr == ""

@@ -1,0 +1,147 @@
+"""Checkpoint files: whole or not at all, and honest about damage."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+
+from fastrnn.lm import InputError, preset
+from fastrnn.lm.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
+from fastrnn.lm.files import write_atomically
+from fastrnn.lm.vocabulary import CharacterVocabulary
+
+RANDOM = np.random.default_rng(0)
+
+
+def example(epoch=1):
+    rows = [{"epoch": e, "loss": 1 / 3, "validation": float("nan")} for e in range(1, epoch + 1)]
+    return Checkpoint(
+        settings=preset("demo", hidden=5, rate=0.1),
+        vocabulary=CharacterVocabulary("abü\n"),
+        text_sha256="0" * 64,
+        progress=Progress(epoch, 17 * epoch, 1, 1 / 3, rows),
+        parameters={
+            "a.weight": RANDOM.standard_normal((3, 4)).astype(np.float32),
+            "b.bias": np.zeros(0, np.float32),
+        },
+        optimizer={"a.weight": [RANDOM.standard_normal((3, 4)), np.float32([np.nan, -0.0])]},
+    )
+
+
+def test_every_bit_comes_back(tmp_path):
+    path = tmp_path / "last.npz"
+    saved = example()
+    save_checkpoint(path, saved)
+    loaded = load_checkpoint(path)
+    assert loaded.settings == saved.settings
+    assert loaded.vocabulary == saved.vocabulary
+    assert (loaded.progress.best, loaded.progress.updates) == (1 / 3, 17)
+    assert loaded.progress.rows[0]["loss"] == 1 / 3
+    for name, array in saved.parameters.items():
+        assert loaded.parameters[name].dtype == array.dtype
+        assert loaded.parameters[name].tobytes() == array.tobytes()
+    for one, other in zip(saved.optimizer["a.weight"], loaded.optimizer["a.weight"]):
+        assert one.tobytes() == other.tobytes()
+    assert os.listdir(tmp_path) == ["last.npz"]
+    with np.load(path) as archive:
+        assert "parameters/a.weight" in archive.files
+
+
+def test_every_truncation_is_noticed(tmp_path):
+    path = tmp_path / "last.npz"
+    save_checkpoint(path, example())
+    content = path.read_bytes()
+    for length in [0, 1, *range(2, len(content), 97), len(content) - 1]:
+        path.write_bytes(content[:length])
+        with pytest.raises(InputError, match=r"last\.npz: truncated, damaged or no checkpoint"):
+            load_checkpoint(path)
+
+
+def test_flipped_bits_are_noticed(tmp_path):
+    path = tmp_path / "last.npz"
+    save_checkpoint(path, example())
+    content = bytearray(path.read_bytes())
+    weights = example_bytes(path)
+    at = content.index(weights)
+    content[at + 5] ^= 4
+    path.write_bytes(bytes(content))
+    with pytest.raises(InputError, match="Bad CRC-32"):
+        load_checkpoint(path)
+
+
+def example_bytes(path):
+    return load_checkpoint(path).parameters["a.weight"].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other-7"}, "the checkpoint's format is 'other-7', wanted 'fastrnn-lm-1'"),
+        ({"settings": {"hidden": 0}}, "hidden: got 0"),
+        ({"settings": {"colour": 1}}, "there is no setting 'colour'"),
+        ({"vocabulary": {"level": "character", "tokens": ["ab"]}}, "'ab' is not one character"),
+        ({"progress": {"epochs": 1}}, "damaged or no checkpoint"),
+        ({"parameters": ["c.weight"]}, "damaged or no checkpoint"),
+    ],
+)
+def test_wrong_content(tmp_path, change, message):
+    path = tmp_path / "last.npz"
+    save_checkpoint(path, example())
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["meta.json"] = json.dumps({**json.loads(members["meta.json"]), **change}).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(InputError, match=message) as caught:
+        load_checkpoint(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(InputError, match=r"none\.npz: there is no such checkpoint"):
+        load_checkpoint(tmp_path / "none.npz")
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        load_checkpoint(tmp_path)
+
+
+def test_full_disk_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "last.npz"
+    save_checkpoint(path, example(1))
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"last\.npz: not written: no space left on the disk"):
+        save_checkpoint(path, example(2))
+    monkeypatch.undo()
+    assert load_checkpoint(path).progress.epoch == 1
+    assert os.listdir(tmp_path) == ["last.npz"]
+
+
+def test_interrupt_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "log.csv"
+    write_atomically(path, b"old")
+
+    def interrupted(source, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["log.csv"]
+
+
+def test_leftovers_of_a_killed_process_do_no_harm(tmp_path):
+    (tmp_path / "last.npz.partial").write_bytes(b"half a file")
+    save_checkpoint(tmp_path / "last.npz", example())
+    load_checkpoint(tmp_path / "last.npz")
+    assert os.listdir(tmp_path) == ["last.npz"]

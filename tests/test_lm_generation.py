@@ -1,0 +1,199 @@
+"""Sampling, writing, suggesting."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fastrnn._mxnet import import_mxnet
+from fastrnn.lm import InputError, data, preset
+from fastrnn.lm.checkpoint import save_checkpoint
+from fastrnn.lm.generation import Writer, choose, word_being_typed
+from fastrnn.lm.training import Training
+from fastrnn.lm.vocabulary import END_OF_LINE, UNKNOWN, CharacterVocabulary, WordVocabulary
+
+mx = import_mxnet()
+TEXT = data.load_text("builtin")[:3000]
+SMALL = {"embed": 8, "hidden": 16, "batch": 4, "steps": 20, "validation": 0.1}
+LOGITS = hnp.arrays(np.float64, st.integers(1, 12), elements=st.floats(-20, 20))
+P = np.array([0.4, 0.3, 0.2, 0.06, 0.04])
+
+
+def frequencies(**options):
+    generator = np.random.default_rng(7)
+    drawn = [choose(np.log(P), generator, **options) for _ in range(8000)]
+    return np.bincount(drawn, minlength=len(P)) / 8000
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({}, P),
+        ({"temperature": 0.5}, P**2 / (P**2).sum()),
+        ({"temperature": 2}, P**0.5 / (P**0.5).sum()),
+        ({"top_k": 2}, np.array([4, 3, 0, 0, 0]) / 7),
+        ({"top_k": 1}, [1, 0, 0, 0, 0]),
+        ({"top_k": 99}, P),
+        ({"top_p": 0.69}, np.array([4, 3, 0, 0, 0]) / 7),
+        ({"top_p": 0.71}, np.array([4, 3, 2, 0, 0]) / 9),
+        ({"top_p": 1e-9}, [1, 0, 0, 0, 0]),
+        ({"top_k": 3, "top_p": 0.75}, np.array([4, 3, 0, 0, 0]) / 7),
+        ({"temperature": 0}, [1, 0, 0, 0, 0]),
+        ({"temperature": 1e-6}, [1, 0, 0, 0, 0]),
+    ],
+)
+def test_sampling_distribution(options, wanted):
+    # Five standard deviations of the frequency of a token of probability one half.
+    np.testing.assert_allclose(frequencies(**options), wanted, atol=5 * 0.5 / np.sqrt(8000))
+    assert not frequencies(**options)[np.asarray(wanted) == 0].any()
+
+
+@given(LOGITS, st.integers(0, 2**32 - 1))
+def test_greedy_is_the_maximum(logits, seed):
+    assert choose(logits, np.random.default_rng(seed), temperature=0) == logits.argmax()
+
+
+@given(LOGITS, st.integers(1, 12), st.floats(0.01, 1), st.floats(0.01, 3))
+def test_draws_are_among_the_kept(logits, top_k, top_p, temperature):
+    chosen = choose(logits, np.random.default_rng(0), temperature, top_k, top_p)
+    assert (logits > logits[chosen]).sum() < top_k
+
+
+@pytest.fixture(scope="module", params=["lstm", "gru", "unrolled", "word"])
+def writer(request, tmp_path_factory):
+    name = {"unrolled": "unrolled", "word": "zaremba-small"}.get(request.param, "demo")
+    changes = {"cell": request.param} if name == "demo" else {}
+    settings = preset(name, **SMALL, **changes)
+    training = Training(settings, TEXT, [mx.cpu()])
+    training.run_epoch()
+    path = tmp_path_factory.mktemp("run") / "best.npz"
+    save_checkpoint(path, training.checkpoint())
+    return Writer.from_checkpoint(path.parent)
+
+
+@pytest.mark.parametrize("prompt", ["", "a", "The value of an object"])
+def test_any_prompt(writer, prompt):
+    pieces = list(writer.generate(prompt, length=30, seed=1))
+    assert len(pieces) == 30
+    assert UNKNOWN not in "".join(pieces)
+
+
+def test_seeds(writer):
+    one, same, other = (
+        "".join(writer.generate("The ", length=60, seed=seed)) for seed in (1, 1, 2)
+    )
+    assert one == same != other
+    np.random.seed(0)  # noqa: NPY002 - the global generator must not matter
+    assert "".join(writer.generate("The ", length=60, seed=1)) == one
+
+
+def test_carrying_the_state_is_reading_it_all(writer):
+    """What one token a step gives is what the whole text at once gives."""
+    numbers = writer.vocabulary.encode("The value of an object")
+    whole, _ = writer.read(numbers)
+    state = None
+    for number in numbers:
+        step, state = writer.read(np.array([number]), state)
+    np.testing.assert_allclose(step, whole, rtol=0, atol=1e-5)
+    assert np.exp(step).sum() == pytest.approx(1)
+
+
+def test_greedy_writing_takes_the_likeliest(writer):
+    text = "".join(writer.generate("The value", length=5, temperature=0))
+    assert text == "".join(writer.generate("The value", length=5, top_k=1, seed=3))
+
+
+def test_unknown_character_is_shown(writer):
+    if writer.vocabulary.level != "character":
+        assert list(writer.generate("ß", length=1))
+        return
+    with pytest.raises(InputError, match=r"'ß' \(U\+00DF\) at position 3"):
+        writer.generate("TheßT")
+    with pytest.raises(InputError, match="'ß'"):
+        writer.suggest("ß")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"temperature": -1}, {"temperature": float("nan")}, {"top_k": -1}, {"top_p": 0},
+     {"top_p": 1.5}, {"length": -1}],
+)  # fmt: skip
+def test_options_out_of_range(writer, options):
+    with pytest.raises(InputError, match=f"{next(iter(options))}: got"):
+        writer.generate("", **options)
+
+
+def test_pieces_of_words_have_their_spaces():
+    vocabulary = WordVocabulary.build(WordVocabulary.tokenize("Hello, old (new) world\nend"))
+    writer = Writer(None, vocabulary, preset("zaremba-small"), None)
+    numbers = vocabulary.encode("Hello, old (new) world\nend")
+    pieces = [writer._piece(int(a), int(b)) for a, b in zip(numbers, numbers[1:])]
+    assert "Hello" + "".join(pieces) == "Hello, old (new) world\nend"
+
+
+def test_word_being_typed():
+    assert word_being_typed("once upo") == "upo"
+    assert word_being_typed("don't") == "don't"
+    assert word_being_typed("once ") == word_being_typed("(") == word_being_typed("") == ""
+
+
+WORDS = {"the": 0.4, "then": 0.2, "they": 0.1, "to": 0.2, "a": 0.1}
+
+
+class Lexicon(Writer):
+    """Knows exactly how often each word is meant, and nothing else."""
+
+    def __init__(self):
+        vocabulary = CharacterVocabulary(" aehnoty")
+        super().__init__(None, vocabulary, preset("demo"), None)
+
+    def read(self, numbers, state=None):
+        text = (state or "") + self.vocabulary.decode(numbers)
+        begun = word_being_typed(text)
+        weight = dict.fromkeys(self.vocabulary.tokens, 1e-12)
+        for word, probability in WORDS.items():
+            if word.startswith(begun):
+                weight[(word + " ")[len(begun)]] += probability
+        values = np.array([weight[token] for token in self.vocabulary.tokens])
+        return np.log(values / values.sum()), text
+
+
+def test_suggested_characters_and_completions():
+    found = Lexicon().suggest("a th", k=3)
+    assert found.next[0].text == "e"
+    assert [s.text for s in found.completions] == ["the", "then", "they"]
+    assert [s.probability for s in found.completions] == pytest.approx(
+        [4 / 7, 2 / 7, 1 / 7], rel=1e-6
+    )
+    after_space = Lexicon().suggest("the ", k=2)
+    assert after_space.completions == []
+    assert [s.text for s in after_space.next] == ["t", "a"]
+    assert after_space.next[0].probability == pytest.approx(0.9)
+
+
+def test_suggestions_of_a_model(writer):
+    found = writer.suggest("The o", k=4)
+    probabilities = [s.probability for s in found.next]
+    assert len(found.next) == 4
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert all(s.text.startswith("o") for s in found.completions)
+    assert 0 < len(found.completions) <= 4
+    assert UNKNOWN not in [s.text for s in writer.suggest("The o", k=10**6).next]
+    with pytest.raises(InputError, match="k: got 0"):
+        writer.suggest("The", k=0)
+
+
+def test_completed_words_come_from_the_text_before():
+    vocabulary = WordVocabulary([UNKNOWN, END_OF_LINE, "the", "cat", "car", "dog"])
+
+    class Fixed(Writer):
+        def read(self, numbers, state=None):
+            assert vocabulary.decode(numbers) in ("the", "the <unk>")
+            return np.log([0.05, 0.05, 0.1, 0.1, 0.3, 0.4]), None
+
+    found = Fixed(None, vocabulary, preset("zaremba-small"), None).suggest("the ca", k=2)
+    assert [s.text for s in found.completions] == ["car", "cat"]
+    assert [s.probability for s in found.completions] == pytest.approx([0.75, 0.25])
