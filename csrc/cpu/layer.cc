@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "../error.h"
+#include "../layout.h"
 #include "../rnn.h"
 #include "gemm.h"
 #include "pointwise.h"
@@ -31,27 +32,6 @@ constexpr int64_t kMinPackedSteps = 4;
 constexpr int64_t kUnitsPerTask = 512;
 constexpr int64_t kMinParallelUnits = 4096;
 
-size_t Align(size_t bytes) {
-  return (bytes + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
-}
-
-// Carves arrays from a workspace; on a null base it only counts.
-class Carver {
- public:
-  explicit Carver(void* base) : base_(static_cast<char*>(base)) {}
-  template <class T>
-  T* Take(size_t count) {
-    T* array = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
-    used_ += Align(count * sizeof(T));
-    return array;
-  }
-  size_t used() const { return used_; }
-
- private:
-  char* base_;
-  size_t used_ = 0;
-};
-
 // Calls body(row, Units) over all rows and hidden units. body must not throw.
 template <class Body>
 void ForUnits(int64_t rows, int64_t hidden, Body body) {
@@ -64,39 +44,7 @@ void ForUnits(int64_t rows, int64_t hidden, Body body) {
   }
 }
 
-// How time is walked in one direction. Step s of T stands at time Time(s); a chunk of steps is a
-// stretch of time, whichever way it is walked.
-struct Walk {
-  int64_t steps;
-  bool reverse;
-  int64_t chunk_steps;
-
-  Walk(const LayerDesc& desc, int64_t direction) : steps(desc.steps), reverse(direction == 1) {
-    const int64_t chunks = (desc.rows() + kChunkRows - 1) / kChunkRows;
-    chunk_steps = (steps + chunks - 1) / chunks;
-  }
-  int64_t Time(int64_t step) const { return reverse ? steps - 1 - step : step; }
-  int64_t End(int64_t first) const { return std::min(first + chunk_steps, steps); }
-  // The earliest time of the chunk of steps [first, end).
-  int64_t Begin(int64_t first, int64_t end) const { return reverse ? Time(end - 1) : Time(first); }
-};
-
 bool Packed(const LayerDesc& desc) { return desc.steps >= kMinPackedSteps; }
-
-bool GatesInReserve(const LayerDesc& desc) { return desc.reserve && ReserveFactor(desc.mode) > 0; }
-
-// The reserve of one direction: activated gates [T, N, G*H], then [T, N, H] with c or GRU's
-// hidden_n.
-template <class T>
-struct Reserve {
-  T* gates = nullptr;
-  T* extra = nullptr;
-  Reserve(const LayerDesc& desc, T* base, int64_t direction) {
-    if (!GatesInReserve(desc)) return;
-    gates = base + direction * desc.rows() * ReserveFactor(desc.mode) * desc.hidden;
-    extra = gates + desc.rows() * desc.gate_rows();
-  }
-};
 
 // The product of a state or gate gradient [N, k] with the recurrent weights, packed or as they are.
 class StepProduct {
@@ -147,7 +95,7 @@ struct ForwardBuffers {
     h2h.Take(&carver);
     share = carver.Take<float>(desc.batch * desc.gate_rows());
     bias = carver.Take<float>(desc.gate_rows());
-    const int64_t chunk_rows = Walk(desc, 0).chunk_steps * desc.batch;
+    const int64_t chunk_rows = Walk(desc, 0, kChunkRows).chunk_steps * desc.batch;
     gates = GatesInReserve(desc) ? nullptr : carver.Take<float>(chunk_rows * desc.gate_rows());
     bytes = carver.used();
   }
@@ -161,7 +109,7 @@ class ForwardDirection {
         args_(args),
         buffers_(*buffers),
         weights_(args.weights[direction]),
-        walk_(desc, direction),
+        walk_(desc, direction, kChunkRows),
         reserve_(desc, args.reserve, direction),
         direction_(direction) {
     const int64_t state = direction * desc.batch * desc.hidden;
@@ -254,7 +202,7 @@ struct BackwardBuffers {
       : h2h(desc, desc.hidden, desc.gate_rows(), Transpose::kNo, desc.mode == Mode::kGru) {
     Carver carver(workspace);
     h2h.Take(&carver);
-    const int64_t values = Walk(desc, 0).chunk_steps * desc.batch * desc.gate_rows();
+    const int64_t values = Walk(desc, 0, kChunkRows).chunk_steps * desc.batch * desc.gate_rows();
     dgates_x = carver.Take<float>(values);
     dgates_h = desc.mode == Mode::kGru ? carver.Take<float>(values) : dgates_x;
     bytes = carver.used();
@@ -270,7 +218,7 @@ class BackwardDirection {
         buffers_(*buffers),
         weights_(args.weights[direction]),
         gradients_(args.gradients[direction]),
-        walk_(desc, direction),
+        walk_(desc, direction, kChunkRows),
         reserve_(desc, args.reserve, direction),
         direction_(direction),
         y_stride_(desc.directions * desc.hidden) {
