@@ -54,48 +54,55 @@ int64_t ReserveValues(const LayerDesc& desc) {
   return desc.directions * desc.rows() * ReserveFactor(desc.mode) * desc.hidden;
 }
 
-#ifndef FASTRNN_WITH_ONEDNN
-namespace cpu {
 namespace {
-[[noreturn]] void Absent() {
-  throw InvalidArgument("this build of fastrnn has no CPU kernels: it was built without oneDNN",
+
+[[noreturn, maybe_unused]] void Absent(const char* kernels, const char* part) {
+  throw InvalidArgument(std::string("this build of fastrnn has no ") + kernels +
+                            " kernels: it was built without " + part,
                         __FILE__, __LINE__);
 }
+
 }  // namespace
-size_t ForwardWorkspaceBytes(const LayerDesc&) { Absent(); }
-size_t BackwardWorkspaceBytes(const LayerDesc&) { Absent(); }
-void Forward(const LayerDesc&, const ForwardArgs&) { Absent(); }
-void Backward(const LayerDesc&, const BackwardArgs&) { Absent(); }
+
+#ifndef FASTRNN_WITH_ONEDNN
+namespace cpu {
+size_t ForwardWorkspaceBytes(const LayerDesc&) { Absent("CPU", "oneDNN"); }
+size_t BackwardWorkspaceBytes(const LayerDesc&) { Absent("CPU", "oneDNN"); }
+void Forward(const LayerDesc&, const ForwardArgs&) { Absent("CPU", "oneDNN"); }
+void Backward(const LayerDesc&, const BackwardArgs&) { Absent("CPU", "oneDNN"); }
 }  // namespace cpu
 #endif
 
-namespace {
-void ExpectCpu(const LayerDesc& desc) {
-  Validate(desc);
-  FASTRNN_EXPECTS(desc.device == Device::kCpu,
-                  "this build of fastrnn has no kernels for CUDA devices");
-}
-}  // namespace
+#ifndef FASTRNN_WITH_CUDA
+namespace cuda {
+size_t ForwardWorkspaceBytes(const LayerDesc&) { Absent("CUDA", "the CUDA toolkit"); }
+size_t BackwardWorkspaceBytes(const LayerDesc&) { Absent("CUDA", "the CUDA toolkit"); }
+void Forward(const LayerDesc&, const ForwardArgs&) { Absent("CUDA", "the CUDA toolkit"); }
+void Backward(const LayerDesc&, const BackwardArgs&) { Absent("CUDA", "the CUDA toolkit"); }
+}  // namespace cuda
+#endif
 
 size_t ForwardWorkspaceBytes(const LayerDesc& desc) {
-  ExpectCpu(desc);
-  return cpu::ForwardWorkspaceBytes(desc);
+  Validate(desc);
+  return desc.device == Device::kCuda ? cuda::ForwardWorkspaceBytes(desc)
+                                      : cpu::ForwardWorkspaceBytes(desc);
 }
 
 size_t BackwardWorkspaceBytes(const LayerDesc& desc) {
-  ExpectCpu(desc);
-  return cpu::BackwardWorkspaceBytes(desc);
+  Validate(desc);
+  return desc.device == Device::kCuda ? cuda::BackwardWorkspaceBytes(desc)
+                                      : cpu::BackwardWorkspaceBytes(desc);
 }
 
 void Forward(const LayerDesc& desc, const ForwardArgs& args) {
-  ExpectCpu(desc);
-  cpu::Forward(desc, args);
+  Validate(desc);
+  return desc.device == Device::kCuda ? cuda::Forward(desc, args) : cpu::Forward(desc, args);
 }
 
 void Backward(const LayerDesc& desc, const BackwardArgs& args) {
-  ExpectCpu(desc);
+  Validate(desc);
   FASTRNN_EXPECTS(desc.reserve, "backward needs the reserve of a forward call that kept one");
-  cpu::Backward(desc, args);
+  return desc.device == Device::kCuda ? cuda::Backward(desc, args) : cpu::Backward(desc, args);
 }
 
 }  // namespace fastrnn

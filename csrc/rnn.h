@@ -34,6 +34,7 @@ constexpr int ReserveFactor(Mode mode) {
 struct LayerDesc {
   Mode mode = Mode::kLstm;
   Device device = Device::kCpu;
+  int device_index = 0;    // which of the CUDA devices
   int64_t steps = 0;       // T
   int64_t batch = 0;       // N
   int64_t input = 0;       // I
@@ -119,5 +120,14 @@ void Forward(const LayerDesc& desc, const ForwardArgs& args);
 void Backward(const LayerDesc& desc, const BackwardArgs& args);
 std::string OnednnVersion();
 }  // namespace cpu
+
+// Everything is enqueued on args.stream of the device desc.device_index, which is current only
+// during the call. Nothing waits for the device, and arrays are read and written by it alone.
+namespace cuda {
+size_t ForwardWorkspaceBytes(const LayerDesc& desc);
+size_t BackwardWorkspaceBytes(const LayerDesc& desc);
+void Forward(const LayerDesc& desc, const ForwardArgs& args);
+void Backward(const LayerDesc& desc, const BackwardArgs& args);
+}  // namespace cuda
 
 }  // namespace fastrnn

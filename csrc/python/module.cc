@@ -21,6 +21,13 @@ namespace {
 
 using Array = py::array_t<float>;
 
+// Emulated CUDA kernels work in the host's memory.
+#ifdef FASTRNN_EMULATE
+constexpr Device kDevice = Device::kCuda;
+#else
+constexpr Device kDevice = Device::kCpu;
+#endif
+
 class Workspace {
  public:
   explicit Workspace(size_t bytes)
@@ -46,6 +53,7 @@ struct Inputs {
          const py::object& c0_object, const py::sequence& weight_objects, bool reserve)
       : x("x", x_object), h0("h_0", h0_object) {
     desc.mode = ParseMode(mode);
+    desc.device = kDevice;
     desc.reserve = reserve;
     x.ExpectRank(3);
     h0.ExpectRank(3);

@@ -6,15 +6,35 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=$1
 export FASTRNN_EMULATED_BUILDS="${2:-$PWD/build/emulated}"
-export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 CXX="${CXX:-g++}"
 
-pybind11=$("$python" -c 'import pybind11; print(pybind11.get_cmake_dir())')
-for sanitizer in "" address thread; do
-  folder="$FASTRNN_EMULATED_BUILDS/${sanitizer:-plain}"
-  cmake -S . -B "$folder" -G Ninja --log-level=WARNING -DFASTRNN_EMULATE=ON \
-    -DFASTRNN_SANITIZER="$sanitizer" -DFASTRNN_VERSION=emulated \
-    -DPython_EXECUTABLE="$(command -v "$python")" -Dpybind11_DIR="$pybind11"
-  cmake --build "$folder" --parallel "${JOBS:-$(nproc)}" -- --quiet
-done
+cmake -S . -B "$FASTRNN_EMULATED_BUILDS" -G Ninja --log-level=WARNING -DFASTRNN_EMULATE=ON \
+  -DFASTRNN_VERSION=emulated -DPython_EXECUTABLE="$(command -v "$python")" \
+  -Dpybind11_DIR="$("$python" -c 'import pybind11; print(pybind11.get_cmake_dir())')"
+cmake --build "$FASTRNN_EMULATED_BUILDS" --parallel "${JOBS:-$(nproc)}" -- --quiet
 
 "$python" -m pytest --quiet tests/emulator
+
+# run_tests BUILD SCHEDULE FILE: with the build's library in the place of fastrnn's own.
+run_tests() {
+  printf '%s, %s: ' "$1" "$2"
+  FASTRNN_EMULATED_LIBRARY=$(echo "$FASTRNN_EMULATED_BUILDS/$1"/_C*.so) \
+    FASTRNN_EMULATOR_SCHEDULE=$2 PYTHONPATH=tests:tests/emulator LD_PRELOAD=$(preload "$1") \
+    "$python" -m pytest --quiet -p emulated_library -p no:cacheprovider "$3"
+}
+
+# The sanitizers' runtimes, which have to be in the process before Python is.
+preload() {
+  case $1 in
+    address) echo "$("$CXX" -print-file-name=libasan.so) $("$CXX" -print-file-name=libubsan.so)" ;;
+    thread) "$CXX" -print-file-name=libtsan.so ;;
+  esac
+}
+
+for schedule in fifo lifo random:1 random:2; do
+  run_tests plain "$schedule" tests/test_kernels.py
+done
+# Python's own memory is never all given back.
+export ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=halt_on_error=1:history_size=0
+run_tests address lifo tests/emulator/small_layers.py
+run_tests thread random:3 tests/emulator/small_layers.py

@@ -1,0 +1,170 @@
+// cuBLAS, found at run time, in this order:
+//   1. the library that FASTRNN_CUBLAS names;
+//   2. one that is in the process already, which MXNet or PyTorch brought along;
+//   3. the system's, newest first.
+// A library counts if it says that its version is 11 or newer. Linking against one instead would
+// bind a wheel to the toolkit that it was built with, and bring a second one into MXNet's process.
+#include "blas.h"
+
+#include <dlfcn.h>
+
+#include <cstdlib>
+#include <limits>
+#include <map>
+#include <string>
+
+#include "../error.h"
+#include "../rnn.h"
+
+namespace fastrnn {
+namespace cuda {
+namespace {
+
+// What cuBLAS recommends for Hopper, where it wants the most; cuBLAS asks for an alignment of 256.
+constexpr size_t kWorkspaceBytes = 32 << 20;
+constexpr size_t kCublasAlignment = 256;
+
+constexpr int kOldestMajorVersion = 11;
+const char* const kLibraries[] = {"libcublas.so.13", "libcublas.so.12", "libcublas.so.11"};
+
+// The part of cuBLAS's ABI that is used, after the cuBLAS library documentation. Enumerations are
+// ints there.
+using Handle = void*;
+constexpr int kSuccess = 0;
+constexpr int kNoTranspose = 0, kTransposed = 1;
+constexpr int kFloat32 = 0;          // CUDA_R_32F
+constexpr int kComputeFloat32 = 68;  // CUBLAS_COMPUTE_32F: IEEE products and sums
+constexpr int kDefaultAlgorithm = -1;
+constexpr int kMajorVersion = 0;  // of libraryPropertyType
+
+struct Library {
+  int (*get_property)(int type, int* value);
+  int (*create)(Handle* handle);
+  int (*destroy)(Handle handle);
+  int (*set_stream)(Handle handle, void* stream);
+  int (*set_workspace)(Handle handle, void* workspace, size_t bytes);
+  int (*gemm)(Handle handle, int transpose_a, int transpose_b, int m, int n, int k,
+              const void* alpha, const void* a, int a_type, int lda, const void* b, int b_type,
+              int ldb, const void* beta, void* c, int c_type, int ldc, int compute_type,
+              int algorithm);
+};
+
+template <class Function>
+bool Find(void* library, const char* name, Function** function) {
+  *function = reinterpret_cast<Function*>(dlsym(library, name));
+  return *function != nullptr;
+}
+
+// Appends to `tried` why a library does not count.
+bool Load(const char* name, int flags, Library* library, std::string* tried) {
+  const auto refuse = [&](const std::string& reason) {
+    *tried += std::string("\n  ") + name + ": " + reason;
+    return false;
+  };
+  void* loaded = dlopen(name, RTLD_NOW | RTLD_LOCAL | flags);
+  if (loaded == nullptr) {
+    const char* reason = dlerror();
+    return refuse(flags & RTLD_NOLOAD ? "not in this process" : reason);
+  }
+  const bool complete = Find(loaded, "cublasGetProperty", &library->get_property) &&
+                        Find(loaded, "cublasCreate_v2", &library->create) &&
+                        Find(loaded, "cublasDestroy_v2", &library->destroy) &&
+                        Find(loaded, "cublasSetStream_v2", &library->set_stream) &&
+                        Find(loaded, "cublasSetWorkspace_v2", &library->set_workspace) &&
+                        Find(loaded, "cublasGemmEx", &library->gemm);
+  if (!complete) return refuse("lacks functions of cuBLAS");
+  int major = 0;
+  if (library->get_property(kMajorVersion, &major) != kSuccess || major < kOldestMajorVersion) {
+    return refuse("says that its version is " + std::to_string(major) + ", expected " +
+                  std::to_string(kOldestMajorVersion) + " or newer");
+  }
+  return true;
+}
+
+Library LoadAny() {
+  Library library;
+  std::string tried;
+  if (const char* path = std::getenv("FASTRNN_CUBLAS")) {
+    if (Load(path, 0, &library, &tried)) return library;
+    throw LibraryError("FASTRNN_CUBLAS names no usable cuBLAS:" + tried, __FILE__, __LINE__);
+  }
+  for (int flags : {RTLD_NOLOAD, 0}) {
+    for (const char* name : kLibraries) {
+      if (Load(name, flags, &library, &tried)) return library;
+    }
+  }
+  throw LibraryError("no usable cuBLAS was found (FASTRNN_CUBLAS may name one); tried:" + tried,
+                     __FILE__, __LINE__);
+}
+
+// Loaded once in a process. Where that fails, the next call tries again.
+const Library& Cublas() {
+  static const Library library = LoadAny();
+  return library;
+}
+
+void Try(int status, const char* call) {
+  if (status != kSuccess) {
+    throw LibraryError(std::string(call) + " failed with status " + std::to_string(status),
+                       __FILE__, __LINE__);
+  }
+}
+
+// One handle for each device and thread: a handle must not be used by two threads at once.
+class Handles {
+ public:
+  ~Handles() {
+    for (const auto& [device, handle] : handles_) Cublas().destroy(handle);
+  }
+  Handle Get(int device) {
+    Handle& handle = handles_[device];
+    if (handle == nullptr) Try(Cublas().create(&handle), "cublasCreate");
+    return handle;
+  }
+
+ private:
+  std::map<int, Handle> handles_;
+};
+
+Handle ThreadsHandle(int device) {
+  Cublas();  // so that it outlives the thread's handles
+  static thread_local Handles handles;
+  return handles.Get(device);
+}
+
+int ToInt(const char* what, int64_t value) {
+  FASTRNN_EXPECTS(value <= std::numeric_limits<int>::max(),
+                  std::string(what) + " of a matrix product is " + std::to_string(value) +
+                      ", which is more than cuBLAS can take");
+  return static_cast<int>(value);
+}
+
+}  // namespace
+
+size_t Blas::WorkspaceBytes() { return kWorkspaceBytes + kCublasAlignment; }
+
+Blas::Blas(int device, void* stream, void* workspace) : handle_(ThreadsHandle(device)) {
+  const auto address = reinterpret_cast<uintptr_t>(workspace);
+  const uintptr_t aligned = (address + kCublasAlignment - 1) / kCublasAlignment * kCublasAlignment;
+  // In this order: setting the stream takes the workspace away.
+  Try(Cublas().set_stream(handle_, stream), "cublasSetStream");
+  Try(Cublas().set_workspace(handle_, reinterpret_cast<void*>(aligned), kWorkspaceBytes),
+      "cublasSetWorkspace");
+}
+
+// cuBLAS is column-major, and a row-major matrix is its transpose there: c' = b' * a'.
+void Blas::Gemm(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, float beta, float* c,
+                int64_t c_stride) {
+  const float alpha = 1.0f;
+  const auto operation = [](const Matrix& matrix) {
+    return matrix.transpose == Transpose::kYes ? kTransposed : kNoTranspose;
+  };
+  Try(Cublas().gemm(handle_, operation(b), operation(a), ToInt("a size", n), ToInt("a size", m),
+                    ToInt("a size", k), &alpha, b.data, kFloat32, ToInt("a stride", b.stride),
+                    a.data, kFloat32, ToInt("a stride", a.stride), &beta, c, kFloat32,
+                    ToInt("a stride", c_stride), kComputeFloat32, kDefaultAlgorithm),
+      "cublasGemmEx");
+}
+
+}  // namespace cuda
+}  // namespace fastrnn

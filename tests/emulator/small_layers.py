@@ -1,0 +1,21 @@
+"""Small layers on the emulated backend, for the builds that sanitizers slow down.
+
+run.sh runs this file, and tests/test_kernels.py besides where there is no sanitizer.
+"""
+
+from __future__ import annotations
+
+import pytest
+import reference as ref
+from test_kernels import Case, assert_agrees
+
+# T, N, I, H: ones, odd numbers, more than one block of units, more than one chunk of time, and
+# more rows than one thread of the bias sums takes.
+SIZES = [(1, 1, 1, 1), (3, 2, 7, 33), (2, 1, 3, 129), (7, 33, 5, 7)]
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("mode", ref.MODES)
+def test_layer(mode, directions, sizes):
+    assert_agrees(Case(mode, *sizes, directions))
