@@ -61,11 +61,12 @@ def test_train_prints_loss_baseline_and_sample(capsys, book, tmp_path):
     assert (code, err) == (0, [])
     text = "\n".join(out)
     assert "2,700 characters to train on, 300 to validate on" in text
-    assert "lstm, 1 layer of 16" in text
+    assert ", 1 layer of 16; " in text
     assert "epoch 1/2   train " in text
     assert "epoch 2/2   train " in text
-    assert "bits per character (validation, epoch 2)" in text
-    assert "bits per character by an n-gram model with 3 characters of context" in text
+    assert "validation  " in text
+    assert " bits per character, in epoch 2" in text
+    assert "bits per character, by counting, with 3 characters of context" in text
     assert "best.npz, last.npz, log.csv, loss.png" in text
     assert max(map(len, out)) < 120
 
@@ -107,11 +108,11 @@ def test_evaluate(capsys, run, book, tmp_path):
     code, out, err = call(capsys, "evaluate", run, "--ngram", "3")
     assert (code, err) == (0, [])
     assert "bits per character" in out[0]
-    assert f"(validation part of {book})" in out[0]
-    assert "by an n-gram model with 3 characters of context" in out[1]
+    assert f"characters: validation part of {book}" in out[0]
+    assert "by counting, with 3 characters of context" in out[1]
     best = min(row["validation"] for row in load_checkpoint(run / "last.npz").progress.rows)
     code, out, _ = call(capsys, "evaluate", run / "best.npz", "--metric", "nats")
-    assert out[0].startswith(f"{best:.3f} nats per character")
+    assert f" {best:.3f} nats per character, on " in out[0]
     other = tmp_path / "other.txt"
     other.write_text("of the the object\n" * 20)
     code, out, _ = call(capsys, "evaluate", run, "--data", other, "--metric", "perplexity")
@@ -141,7 +142,7 @@ def test_word_level(capsys, book, tmp_path):
     options = ["--preset", "zaremba-small", "--data", book, "--out", tmp_path / "run", *TINY]
     code, out, _ = call(capsys, "train", *options, "--validation", "0.3")
     assert code == 0
-    assert any("perplexity (validation" in line for line in out)
+    assert any("perplexity, in epoch" in line for line in out)
     assert call(capsys, "suggest", tmp_path / "run", "the")[0] == 0
 
 
