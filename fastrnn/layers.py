@@ -132,11 +132,10 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             return "unrolled"  # too narrow a range for what lengths.py does
         if dtype == "float64" and cell.mode == "rnn_relu":
             return "unrolled"  # the RNN operator rounds it to float32 on the CPU
-        if self._use_sequence_length:
-            return "layerwise"
-        # See fused.py about deep stacks.
+        # On the CPU the RNN operator leaves dropout out, and see fused.py about deep stacks.
+        dropped = self._dropout and self._num_layers > 1
         deep = cell.mode.startswith("rnn_") and self._num_layers > 2
-        return "layerwise" if deep else "stack"
+        return "layerwise" if self._use_sequence_length or dropped or deep else "stack"
 
     def _collect_params_with_prefix(self, prefix: str = "") -> Dict[str, Any]:
         """Return the parameters by the names that MXNet's layer gives them in a file."""
