@@ -58,11 +58,11 @@ def array(name: str, value: Any, kind: Any, shape: Tuple[int, ...], device: Any)
         raise TypeError(f"{name}: expected an MXNet array, got {type(value).__name__}")
     if value.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {value.shape}")
-    if value.dtype is not kind and not mixed_precision():
+    if value.dtype != kind and not mixed_precision():
         raise TypeError(f"{name}: expected dtype {np.dtype(kind)}, got {np.dtype(value.dtype)}")
-    if value.context != device:
+    if value.ctx != device:
         raise ValueError(
-            f"{name}: expected an array on {device}, where inputs is, got {value.context}"
+            f"{name}: expected an array on {device}, where inputs is, got {value.ctx}"
         )
 
 
@@ -73,7 +73,7 @@ def inputs(value: Any, layout: str, features: int, kind: Any) -> int:
     wanted = f"({', '.join(layout[:2])}, {features or 'C'})"
     if len(shape) != 3 or 0 in shape or features not in (0, shape[2]):
         raise ValueError(f"inputs: expected shape {wanted}, each at least 1, got {shape}")
-    if value.dtype is not kind and not mixed_precision():
+    if value.dtype != kind and not mixed_precision():
         raise TypeError(f"inputs: expected dtype {np.dtype(kind)}, got {np.dtype(value.dtype)}")
     return shape[layout.index("N")]
 
@@ -82,7 +82,7 @@ def states(values: Sequence[Any], like: Any, kind: Any, shapes: Sequence[Tuple[i
     """Check the states given to a layer whose input is `like`."""
     if len(values) != len(shapes):
         raise ValueError(f"states: expected {len(shapes)} array(s), got {len(values)}")
-    device = like.context
+    device = like.ctx
     for k, (value, shape) in enumerate(zip(values, shapes)):
         array(f"states[{k}]", value, kind, shape, device)
 
@@ -90,7 +90,7 @@ def states(values: Sequence[Any], like: Any, kind: Any, shapes: Sequence[Tuple[i
 def sequence_length(value: Any, like: Any, rows: int, steps: int) -> None:
     """Check the lengths of the rows. Waits until they are computed."""
     kind = getattr(value, "dtype", None)  # any will do
-    array("sequence_length", value, kind, (rows,), like.context)
+    array("sequence_length", value, kind, (rows,), like.ctx)
     lengths = value.asnumpy()
     if not ((lengths >= 0) & (lengths <= steps)).all():
         raise ValueError(f"sequence_length: expected lengths from 0 to {steps}, got {lengths}")

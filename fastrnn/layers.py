@@ -230,7 +230,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             steps = inputs.shape[self._layout.index("T")]
             checks.sequence_length(sequence_length, inputs, rows, steps)
         if states is None:
-            return _ZeroStates(self.begin_state(rows, ctx=inputs.context, dtype=inputs.dtype))
+            return _ZeroStates(self.begin_state(rows, ctx=inputs.ctx, dtype=inputs.dtype))
         checks.states(states, inputs, kind, [info["shape"] for info in self.state_info(rows)])
         return list(states)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -32,7 +31,6 @@ def pytest_generate_tests(metafunc):
 def _seeded():
     from fastrnn._mxnet import installed
 
-    np.random.seed(11)
     if installed():
         import mxnet as mx
 
