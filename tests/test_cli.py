@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from fastrnn import cli
-from fastrnn.lm import data
+from fastrnn.lm import commands, data, runs
 from fastrnn.lm.checkpoint import load_checkpoint
 
 TEXT = data.load_text("builtin")[:3000]
@@ -67,8 +67,20 @@ def test_train_prints_loss_baseline_and_sample(capsys, book, tmp_path):
     assert "validation  " in text
     assert " bits per character, in epoch 2" in text
     assert "bits per character, by counting, with 3 characters of context" in text
-    assert "best.npz, last.npz, log.csv, loss.png" in text
+    assert f"kept in {folder}: best.npz, last.npz, log.csv" in text
     assert max(map(len, out)) < 120
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_without_matplotlib_a_line_says_so(capsys, book, tmp_path, monkeypatch, there):
+    if there and not runs.can_plot():
+        pytest.skip("matplotlib is not installed")
+    for module in (runs, commands):
+        monkeypatch.setattr(module, "can_plot", lambda: there)
+    code, out, err = call(capsys, "train", "--data", book, "--out", tmp_path / "run", *TINY)
+    assert (code, err) == (0, [])
+    assert sum("no loss.png without matplotlib" in line for line in out) == (not there)
+    assert (tmp_path / "run" / "loss.png").exists() == there
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "generate", "suggest", "info"])
