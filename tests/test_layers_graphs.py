@@ -41,6 +41,30 @@ def test_inside_a_hybridized_parent(mode, layout, states, flags, backend):
         case.check(layer, parent)
 
 
+@pytest.mark.parametrize("options", [{}, {"state_clip_min": -9, "state_clip_max": 9}])
+def test_inside_a_parent_that_makes_the_states(options, backend):
+    class Maker(Parent):
+        def hybrid_forward(self, F, x):
+            rows = case.N if F is mx.nd else 0  # a graph finds out by itself
+            return self.layer(x, self.layer.begin_state(rows, func=F.zeros))[0]
+
+    case = Case(layers=2, directions=2, states=False)
+    layer = case.layer("auto" if options else backend, **options)
+    net = Maker(layer)
+    for hybrid in (False, True):
+        net.hybridize(hybrid)
+        case.check(layer, net)
+
+
+def test_as_a_symbol(backend):
+    case = Case("gru", layers=2, states=False)
+    layer = case.layer(backend)
+    symbol = layer(mx.sym.var("data"))
+    values = {name: p.data() for name, p in layer.collect_params().items()}
+    executor = symbol.bind(mx.cpu(), {"data": case.arguments()[0], **values})
+    case.check_outcome(executor.forward()[0])
+
+
 def test_other_sizes_through_the_same_graph(backend):
     net = Case("gru", layers=2).layer(backend)
     net.hybridize()

@@ -21,6 +21,7 @@ def test_names_that_numpy_still_has_are_left_alone():
         assert getattr(np, name) is value
 
 
+@pytest.mark.filterwarnings("ignore:.*removed from NumPy")
 def test_removed_names_are_there_again(monkeypatch):
     for name in _mxnet._removed_names():
         if name in vars(np):
