@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
+import pty
 import resource
 import signal
+import struct
 import subprocess
 import sys
+import termios
 
 import pytest
 
@@ -256,6 +261,32 @@ def test_interrupt_keeps_the_last_finished_state(book, tmp_path):
         "",
     ]
     assert not list(folder.glob("*.partial"))
+
+
+def test_progress_bar_on_a_terminal(book, tmp_path):
+    pytest.importorskip("tqdm")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    # Small batches, since the bar is drawn ten times a second at most.
+    options = ["train", "--data", str(book), "--out", str(tmp_path / "run"), *TINY]
+    options += ["--batch", "1", "--steps", "5"]
+    with open(tmp_path / "out", "w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fastrnn", *options], env=ENVIRONMENT, stdout=out, stderr=theirs
+        )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # what the terminal's end of file is on Linux
+        while True:
+            shown += os.read(ours, 4096)
+    os.close(ours)
+    assert process.wait() == 0
+    text = shown.decode()
+    assert "epoch 1/2 |" in text
+    assert "left, loss " in text
+    assert "characters/s" in text
+    assert "epoch 2/2 |" in text
+    assert "epoch 2/2   train" in (tmp_path / "out").read_text()
 
 
 def test_closed_pipe(run):

@@ -45,7 +45,7 @@ def train(options: argparse.Namespace) -> None:
 
 def _train(run: Run) -> None:
     training = run.training
-    bar = EpochBar(training.settings, len(training.corpus.train))
+    bar = EpochBar(training)
 
     def after_epoch(row: Dict[str, float]) -> None:
         bar.close()
