@@ -61,9 +61,7 @@ def array(name: str, value: Any, kind: Any, shape: Tuple[int, ...], device: Any)
     if value.dtype != kind and not mixed_precision():
         raise TypeError(f"{name}: expected dtype {np.dtype(kind)}, got {np.dtype(value.dtype)}")
     if value.ctx != device:
-        raise ValueError(
-            f"{name}: expected an array on {device}, where inputs is, got {value.ctx}"
-        )
+        raise ValueError(f"{name}: expected an array on {device}, where inputs is, got {value.ctx}")
 
 
 def inputs(value: Any, layout: str, features: int, kind: Any) -> int:
