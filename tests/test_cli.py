@@ -296,3 +296,22 @@ def test_closed_pipe(run):
     )
     assert len(done.stdout) == 10
     assert done.stderr == ""
+
+
+def test_a_full_disk_behind_stdout_is_one_line():
+    command = [sys.executable, "-m", "fastrnn", "info"]
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert result.returncode == 2
+    assert result.stderr.decode().splitlines() == ["fastrnn: [Errno 28] No space left on device"]
+
+
+def test_a_negative_seed_is_an_error(capsys, run):
+    assert "seed: got -1" in fails(capsys, "generate", run, "--seed", "-1")
+
+
+def test_a_model_that_diverges_in_its_last_update_is_not_kept(capsys, book, tmp_path):
+    folder = tmp_path / "run"
+    options = [*TINY, "--epochs", "1", "--optimizer", "sgd", "--rate", "1e38", "--steps", "10000"]
+    assert "diverged" in fails(capsys, "train", "--data", book, "--out", folder, *options)
+    assert not list(folder.glob("*.npz"))

@@ -158,7 +158,12 @@ class Training:
 
     def _note(self, row: Dict[str, float], batches: int) -> None:
         now = self.progress
-        loss = row["loss"] if math.isnan(row["validation"]) else row["validation"]
+        loss = row["validation"] if len(self.corpus.validation) else row["loss"]
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the loss is {loss} after epoch {row['epoch']}: training diverged; "
+                f"try a lower --rate or --clip"
+            )
         better = loss < now.best
         self.progress = Progress(
             epoch=int(row["epoch"]),
