@@ -67,6 +67,7 @@ def layer(
         for a row without steps are those it came with.
     """
     directions = len(weights)
+    lengths = F.cast(lengths, dtype="int32")  # its own type may have no room for one more
     # Padding may hold anything: zeros in its place keep NaN out of the gradients.
     data = mask(F, data, lengths)
     rest = _REST.get(cell.mode)
@@ -77,10 +78,11 @@ def layer(
     outputs, last = [], []
     for d, (i2h_weight, *others) in enumerate(weights):
         own = [F.slice_axis(state, axis=0, begin=d, end=d + 1) for state in states]
+        driven = i2h_weight
         if rest is not None:
-            i2h_weight = F._internal._rnn_param_concat(i2h_weight, drive, dim=1)
+            driven = F._internal._rnn_param_concat(i2h_weight, drive, dim=1)
         ordered = reverse(F, data, lengths) if d == 1 else data
-        output, end = plain(F, cell, ordered, own, [[i2h_weight, *others]])
+        output, end = plain(F, cell, ordered, own, [[driven, *others]])
         steps_of_h = F.concat(own[0], output, dim=0)  # from before the first step on
         h = F.SequenceLast(steps_of_h, lengths + 1, use_sequence_length=True)
         end[0] = F.expand_dims(h, axis=0)
