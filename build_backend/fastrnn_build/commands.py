@@ -152,4 +152,8 @@ def _run(command: Sequence[str], environ: Mapping[str, str]) -> None:
     print(shlex.join(command), flush=True)
     status = subprocess.run(command, check=False, env=dict(environ)).returncode
     if status != 0:
-        raise BuildError(f"the native build failed (status {status}); the lines above say why")
+        raise BuildError(
+            f"the native build failed (status {status}); the lines above say why. If it is only a "
+            "warning of a newer compiler, CMAKE_ARGS=-DFASTRNN_WERROR=OFF lets it pass; "
+            "FASTRNN_NATIVE=0 does without the native library"
+        )

@@ -24,7 +24,8 @@ FASTRNN_HOST_DEVICE float Tanh(float x) { return tanhf(x); }
 
 #else
 
-// exp(x) = scale * (1 + remainder) with scale a power of two and |remainder| < 0.42; |x| <= 87.
+// exp(x) = scale * (1 + remainder) with scale a power of two and |remainder| < 0.42, for x >= -87.
+// Above 88.4 scale is infinite, up to 88.8.
 struct ExpParts {
   float scale;
   float remainder;
@@ -57,19 +58,20 @@ FASTRNN_HOST_DEVICE ExpParts ExpSplit(float x) {
 }
 
 // Comparisons with NaN are false, so a NaN passes through.
-FASTRNN_HOST_DEVICE float Clamp(float x, float limit) {
-  x = x > limit ? limit : x;
-  return x < -limit ? -limit : x;
+FASTRNN_HOST_DEVICE float Clamp(float x, float low, float high) {
+  x = x > high ? high : x;
+  return x < low ? low : x;
 }
 
 FASTRNN_HOST_DEVICE float Sigmoid(float x) {
-  const ExpParts e = ExpSplit(Clamp(-x, 87.0f));
-  return 1.0f / (1.0f + e.scale + e.scale * e.remainder);
+  // The upper bound is where exp overflows, so that a gate that is driven shut is exactly 0.
+  const ExpParts e = ExpSplit(Clamp(-x, -87.0f, 88.8f));
+  return 1.0f / (1.0f + e.scale * (1.0f + e.remainder));
 }
 
 // tanh(x) = (exp(2x) - 1) / (exp(2x) + 1), with exp(2x) - 1 formed without cancellation.
 FASTRNN_HOST_DEVICE float Tanh(float x) {
-  const ExpParts e = ExpSplit(Clamp(2.0f * x, 20.0f));
+  const ExpParts e = ExpSplit(Clamp(2.0f * x, -20.0f, 20.0f));
   const float expm1 = e.scale * e.remainder + (e.scale - 1.0f);
   return expm1 / (expm1 + 2.0f);
 }

@@ -38,6 +38,10 @@ Tensor::Tensor(const std::string& name, const py::object& object) : name_(name) 
   } else if (py::hasattr(object, "__dlpack__")) {
     FromDlpack(object.attr("__dlpack__")().cast<py::capsule>());
   } else if (py::hasattr(object, "to_dlpack_for_read")) {
+    // MXNet would hand over the stored rows of a sparse array as if they were all of it.
+    if (py::hasattr(object, "stype") && std::string(py::str(object.attr("stype"))) != "default") {
+      Fail("sparse", "a dense, row-major array");
+    }
     FromDlpack(object.attr("to_dlpack_for_read")().cast<py::capsule>());
   } else {
     throw py::type_error(name_ + " is of type " +
@@ -57,7 +61,12 @@ void Tensor::FromNumpy(const py::array& array) {
   if (dtype != "float32") Fail("of dtype " + dtype, "float32");
   shape_.assign(array.shape(), array.shape() + array.ndim());
   std::vector<int64_t> strides(array.strides(), array.strides() + array.ndim());
-  for (int64_t& stride : strides) stride /= static_cast<int64_t>(sizeof(float));
+  for (int64_t& stride : strides) {
+    // A field of a packed record lies between the multiples.
+    if (stride % static_cast<int64_t>(sizeof(float)) != 0)
+      Fail("strided", "a dense, row-major array");
+    stride /= static_cast<int64_t>(sizeof(float));
+  }
   CheckStrides(strides);
   data_ = static_cast<const float*>(array.data());
   owner_ = array;

@@ -25,6 +25,19 @@ from fastrnn.lm.vocabulary import Vocabulary
 FORMAT = "fastrnn-lm-1"
 
 
+# What the readers of archives, arrays and JSON raise for bytes that are not what they should be.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+)
+
+
 @dataclass
 class Progress:
     """How far a training run has come.
@@ -136,7 +149,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise InputError(f"{path}: cannot be read: {describe(error)}") from None
     except InputError as error:
         raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError) as error:
+    except _DAMAGED as error:
         raise InputError(f"{path}: truncated, damaged or no checkpoint ({error})") from None
 
 

@@ -19,7 +19,7 @@ from fastrnn.lm.errors import InputError
 from fastrnn.lm.evaluation import evaluate, predicted
 from fastrnn.lm.generation import Writer
 from fastrnn.lm.ngram import NGram
-from fastrnn.lm.runs import BEST, LAST, Run, can_plot, open_checkpoint, resumed
+from fastrnn.lm.runs import BEST, LAST, LOG, PLOT, Run, can_plot, open_checkpoint, resumed
 from fastrnn.lm.text import Corpus
 from fastrnn.lm.training import encode_text
 
@@ -45,7 +45,7 @@ def train(options: argparse.Namespace) -> None:
 
 def _train(run: Run) -> None:
     training = run.training
-    bar = EpochBar(training.settings, len(training.corpus.train))
+    bar = EpochBar(training)
 
     def after_epoch(row: Dict[str, float]) -> None:
         bar.close()
@@ -83,7 +83,7 @@ def _describe(model: Any, settings: Settings) -> str:
     if settings.model == "unrolled":
         return f"unrolled over {settings.window} tokens, {settings.hidden} hidden units"
     layers = "1 layer" if settings.layers == 1 else f"{settings.layers} layers"
-    return f"{settings.cell}, {layers} of {settings.hidden}"
+    return f"{settings.cell} ({model.rnn.backend.name}), {layers} of {settings.hidden}"
 
 
 def _conclude(run: Run) -> None:
@@ -91,8 +91,8 @@ def _conclude(run: Run) -> None:
     progress, corpus = training.progress, training.corpus
     part = "validation" if len(corpus.validation) else "training"
     print(
-        f"\n{figure(progress.best, settings)} {unit(settings)} ({part}, epoch "
-        f"{progress.best_epoch})"
+        f"\n{part:11} {figure(progress.best, settings)} {unit(settings)}, in epoch "
+        f"{progress.best_epoch}"
     )
     if settings.ngram and len(corpus.validation):
         _print_ngram(corpus, corpus.validation, settings)
@@ -100,18 +100,19 @@ def _conclude(run: Run) -> None:
         writer = Writer.from_checkpoint(run.folder / BEST, training.contexts[0])
         pieces = writer.generate(length=settings.sample, temperature=0.7, seed=settings.seed)
         print(f"\n{wrapped(''.join(pieces))}")
-    print(f"\nkept in {run.folder}: {', '.join(sorted(p.name for p in run.folder.iterdir()))}")
+    kept = [name for name in (BEST, LAST, LOG, PLOT) if (run.folder / name).exists()]
+    print(f"\nkept in {run.folder}: {', '.join(kept)}")
     if not can_plot():
         print("no loss.png without matplotlib: pip install 'fastrnn[lm]'")
-    print(f'more of it: fastrnn generate {run.folder} --prompt "The "')
+    print(f"more of it: fastrnn generate {run.folder}")
 
 
 def _print_ngram(corpus: Corpus, numbers: np.ndarray, settings: Settings) -> None:
     model = NGram(corpus.train, settings.ngram, len(corpus.vocabulary))
     loss = model.evaluate(numbers, *predicted(numbers, settings))
     print(
-        f"{figure(loss, settings)} {unit(settings)} by an n-gram model with {settings.ngram} "
-        f"{noun(settings)}s of context"
+        f"{'n-gram':11} {figure(loss, settings)} {unit(settings)}, by counting, with "
+        f"{settings.ngram} {noun(settings)}s of context"
     )
 
 
@@ -133,7 +134,10 @@ def evaluate_run(options: argparse.Namespace) -> None:
     writer = Writer.from_checkpoint(checkpoint, context)
     loss = evaluate(writer.model, numbers, settings, context)
     first, last = predicted(numbers, settings)
-    print(f"{figure(loss, settings)} {unit(settings)} on {last - first:,} tokens ({name})")
+    print(
+        f"{'model':11} {figure(loss, settings)} {unit(settings)}, on {last - first:,} "
+        f"{noun(settings)}s: {name}"
+    )
     if settings.ngram:
         assert corpus is not None
         _print_ngram(corpus, numbers, settings)

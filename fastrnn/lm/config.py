@@ -111,7 +111,18 @@ def _check(name: str, value: Any, kind: type, limits: Dict[str, Any]) -> None:
 
 PRESETS: Dict[str, Settings] = {
     # Small and fast: a few minutes on a laptop, with the text that needs no network.
-    "demo": Settings(ngram=3, sample=400, validation=0.1, dropout=0.1),
+    "demo": Settings(
+        validation=0.1,
+        dropout=0.3,
+        batch=16,
+        steps=64,
+        rate=0.004,
+        decay=0.7,
+        decay_after=5,
+        clip=16.0,
+        ngram=3,
+        sample=400,
+    ),
     # The sequence model of the MXNet tutorial. It had no validation part; 5 % is little enough
     # for its losses to stay comparable.
     "tutorial": Settings(

@@ -7,6 +7,7 @@ from typing import Any, List
 
 from fastrnn._mxnet import import_mxnet
 from fastrnn.lm.errors import InputError
+from fastrnn.native import GPUS
 
 mx = import_mxnet()
 
@@ -31,10 +32,10 @@ def parse_devices(name: str) -> List[Any]:
         raise InputError(f"device: got {name!r}, wanted cpu, gpu, gpu:0, gpu:0,1 or auto")
     kind = found[1]
     if kind == "auto":
-        kind = "gpu" if mx.context.num_gpus() else "cpu"
+        kind = "gpu" if GPUS else "cpu"
     numbers = [int(number) for number in (found[2] or "0").split(",")]
     if len(set(numbers)) != len(numbers):
         raise InputError(f"device: {name!r} names a device twice")
-    if kind == "gpu" and max(numbers) >= mx.context.num_gpus():
-        raise InputError(f"device: got {name!r}, but MXNet sees {mx.context.num_gpus()} GPUs here")
+    if kind == "gpu" and max(numbers) >= GPUS:
+        raise InputError(f"device: got {name!r}, but MXNet sees {GPUS} GPUs here")
     return [mx.Context(kind, number) for number in numbers]

@@ -6,10 +6,10 @@ import importlib.util
 import math
 import sys
 import textwrap
-import time
 from typing import Any, Dict, Optional
 
 from fastrnn.lm.config import Settings
+from fastrnn.lm.training import Training
 
 
 def noun(settings: Settings) -> str:
@@ -73,29 +73,26 @@ def wrapped(text: str, width: int = 80) -> str:
 class EpochBar:
     """A progress bar for each epoch, with loss and speed, while stderr is a terminal."""
 
-    def __init__(self, settings: Settings, tokens: int) -> None:
-        self._settings = settings
-        self._tokens = tokens
+    def __init__(self, training: Training) -> None:
+        self._training = training
         self._bar: Optional[Any] = None
-        self._begun = 0.0
         self._shown = sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
 
-    def __call__(self, done: int, batches: int, loss: float) -> None:
+    def __call__(self, done: int, batches: int, loss: float, tokens_per_second: float) -> None:
         """As `report` of :meth:`fastrnn.lm.training.Training.run_epoch`."""
         if not self._shown:
             return
+        settings = self._training.settings
         if self._bar is None:
             from tqdm import tqdm
 
-            self._begun = time.perf_counter()
             self._bar = tqdm(
+                desc=f"epoch {self._training.progress.epoch + 1}/{settings.epochs}",
                 total=batches,
                 leave=False,
-                bar_format="{percentage:3.0f}% |{bar:30}| {elapsed} of {remaining} left  {postfix}",
+                bar_format="{desc} |{bar:30}| {elapsed}, {remaining} left{postfix}",
             )
-        spent = time.perf_counter() - self._begun
-        rate = self._tokens * done / batches / spent if spent else 0.0
-        shown = f"loss {figure(loss, self._settings)}  {speed(rate, self._settings)}"
+        shown = f"loss {figure(loss, settings)}, {speed(tokens_per_second, settings)}"
         self._bar.set_postfix_str(shown, refresh=False)
         self._bar.update(done - self._bar.n)
 

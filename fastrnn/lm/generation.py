@@ -153,6 +153,8 @@ class Writer:
         check_sampling(temperature, top_k, top_p)
         if length < 0:
             raise InputError(f"length: got {length}, wanted at least 0")
+        if seed is not None and seed < 0:
+            raise InputError(f"seed: got {seed}, wanted at least 0")
         return self._generate(self._prompt(prompt), length, temperature, top_k, top_p, seed)
 
     def _generate(

@@ -31,7 +31,7 @@ _BATCHES_AHEAD = 2
 # The losses of these batches of an epoch are logged on their own, as the tutorial shows them.
 _LOGGED = ((0, 64), (64, 128))
 
-Report = Callable[[int, int, float], None]
+Report = Callable[[int, int, float, float], None]
 
 
 class Training:
@@ -127,8 +127,8 @@ class Training:
         Parameters
         ----------
         report : callable, optional
-            Called after each batch with the number of finished batches, of all batches, and the
-            mean loss of the latest batch.
+            Called after each batch with the number of finished batches, of all batches, the mean
+            loss of the latest batch, and the tokens trained on per second.
 
         Returns
         -------
@@ -158,7 +158,12 @@ class Training:
 
     def _note(self, row: Dict[str, float], batches: int) -> None:
         now = self.progress
-        loss = row["loss"] if math.isnan(row["validation"]) else row["validation"]
+        loss = row["validation"] if len(self.corpus.validation) else row["loss"]
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the loss is {loss} after epoch {row['epoch']}: training diverged; "
+                f"try a lower --rate or --clip"
+            )
         better = loss < now.best
         self.progress = Progress(
             epoch=int(row["epoch"]),
@@ -193,6 +198,7 @@ class Training:
         self, batches: Sequence[Batch], report: Optional[Report]
     ) -> Tuple[List[float], List[int]]:
         """Train on `batches`; the summed loss and the number of targets of each."""
+        begun = time.perf_counter()
         states = self._begin_states(self.settings.batch)
         waiting: Deque[Tuple[List[Any], int]] = deque()
         losses: List[float] = []
@@ -208,7 +214,8 @@ class Training:
                     f"try a lower --rate or --clip"
                 )
             if report:
-                report(len(losses), len(batches), losses[-1] / count)
+                speed = sum(tokens) / (time.perf_counter() - begun)
+                report(len(losses), len(batches), losses[-1] / count, speed)
 
         for inputs, targets in batches:
             arrays, states = self._step(inputs, targets, states)

@@ -1,0 +1,160 @@
+"""Bad input to the layers: what is said names the argument, what came and what was wanted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cases import Case, mx
+
+import fastrnn
+
+ones = mx.nd.ones
+
+
+@pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "hybridized"])
+@pytest.mark.parametrize(
+    "inputs, error, message",
+    [
+        (np.ones((4, 3, 5), "float32"), TypeError, "inputs: expected an MXNet array, got ndarray"),
+        (None, TypeError, "inputs: expected an MXNet array, got NoneType"),
+        (ones((4, 5)), ValueError, r"inputs: expected shape \(T, N, 5\).*got \(4, 5\)"),
+        (ones((4, 3, 5, 1)), ValueError, r"inputs: expected shape \(T, N, 5\).*\(4, 3, 5, 1\)"),
+        (ones((4, 3, 6)), ValueError, r"inputs: expected shape \(T, N, 5\).*got \(4, 3, 6\)"),
+        (
+            ones((4, 3, 5), dtype="float64"),
+            TypeError,
+            "inputs: expected dtype float32, got float64",
+        ),
+        (ones((4, 3, 5), dtype="int32"), TypeError, "inputs: expected dtype float32, got int32"),
+    ],
+)
+def test_inputs(inputs, error, message, hybrid, backend):
+    layer = Case().layer(backend)
+    layer.hybridize(hybrid)
+    with pytest.raises(error, match=message):
+        layer(inputs)
+
+
+def test_inputs_in_the_other_layout(backend):
+    layer = Case(layout="NTC").layer(backend)
+    with pytest.raises(ValueError, match=r"inputs: expected shape \(N, T, 5\)"):
+        layer(ones((4, 5, 3)))
+
+
+def test_empty_inputs(backend):
+    layer = Case().layer(backend)
+    with mx.util.np_shape(True), pytest.raises(
+        ValueError, match=r"each at least 1, got \(0, 3, 5\)"
+    ):
+        layer(ones((0, 3, 5)))
+
+
+@pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "hybridized"])
+@pytest.mark.parametrize(
+    "states, error, message",
+    [
+        ([ones((1, 3, 6))], ValueError, r"states: expected 2 array\(s\), got 1"),
+        (ones((1, 3, 6)), ValueError, r"states: expected 2 array\(s\), got 1"),
+        ([ones((1, 3, 6))] * 3, ValueError, r"states: expected 2 array\(s\), got 3"),
+        (
+            [ones((1, 3, 6)), ones((1, 4, 6))],
+            ValueError,
+            r"states\[1\]: expected shape \(1, 3, 6\), got \(1, 4, 6\)",
+        ),
+        (
+            [ones((3, 6)), ones((1, 3, 6))],
+            ValueError,
+            r"states\[0\]: expected shape \(1, 3, 6\), got \(3, 6\)",
+        ),
+        (
+            [ones((1, 3, 6)), ones((1, 3, 6), dtype="float16")],
+            TypeError,
+            r"states\[1\]: expected dtype float32, got float16",
+        ),
+        (
+            [ones((1, 3, 6)), ones((1, 3, 6), ctx=mx.cpu(1))],
+            ValueError,
+            r"states\[1\]: expected an array on cpu\(0\), where inputs is, got cpu\(1\)",
+        ),
+        (
+            [np.ones((1, 3, 6)), ones((1, 3, 6))],
+            TypeError,
+            r"states\[0\]: expected an MXNet array, got ndarray",
+        ),
+    ],
+)
+def test_states(states, error, message, hybrid, backend):
+    layer = Case().layer(backend)
+    layer.hybridize(hybrid)
+    with pytest.raises(error, match=message):
+        layer(ones((4, 3, 5)), states)
+
+
+def test_a_device_without_the_parameters(backend):
+    layer = Case().layer(backend)
+    with pytest.raises(RuntimeError, match=r"not initialized on context cpu\(1\)"):
+        layer(ones((4, 3, 5), ctx=mx.cpu(1)))
+
+
+@pytest.mark.parametrize(
+    "lengths, error, message",
+    [
+        ([1, 2, 3], TypeError, "sequence_length: expected an MXNet array, got list"),
+        (ones((2,)), ValueError, r"sequence_length: expected shape \(3,\), got \(2,\)"),
+        (ones((3, 1)), ValueError, r"sequence_length: expected shape \(3,\), got \(3, 1\)"),
+        (mx.nd.array([1, 5, 2]), ValueError, "sequence_length: expected lengths from 0 to 4, got"),
+        (mx.nd.array([1, -1, 2]), ValueError, "sequence_length: expected lengths from 0 to 4, got"),
+        (mx.nd.array([1, np.nan, 2]), ValueError, "sequence_length: expected lengths from 0 to 4"),
+        (ones((3,), ctx=mx.cpu(1)), ValueError, r"sequence_length: expected an array on cpu\(0\)"),
+        (None, ValueError, "sequence_length: expected with use_sequence_length=True .* got None"),
+    ],
+)
+def test_lengths(lengths, error, message, backend):
+    layer = Case(lengths=True).layer(backend)
+    with pytest.raises(error, match=message):
+        layer(ones((4, 3, 5)), sequence_length=lengths)
+
+
+def test_lengths_for_a_layer_that_would_ignore_them(backend):
+    layer = Case().layer(backend)
+    with pytest.raises(ValueError, match="sequence_length: expected with use_sequence_length=True"):
+        layer(ones((4, 3, 5)), sequence_length=ones((3,)))
+
+
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        ({"hidden_size": 0}, ValueError, "hidden_size: expected at least 1, got 0"),
+        ({"hidden_size": 2.5}, TypeError, "hidden_size: expected an integer, got 2.5"),
+        ({"num_layers": 0}, ValueError, "num_layers: expected at least 1, got 0"),
+        ({"num_layers": True}, TypeError, "num_layers: expected an integer, got True"),
+        ({"input_size": -1}, ValueError, "input_size: expected at least 0, got -1"),
+        ({"projection_size": -2}, ValueError, "projection_size: expected at least 0, got -2"),
+        ({"layout": "NCT"}, ValueError, "layout: expected 'TNC' or 'NTC', got 'NCT'"),
+        ({"dropout": 1.0}, ValueError, "dropout: expected a probability .* got 1.0"),
+        ({"dropout": -0.1}, ValueError, "dropout: expected a probability .* got -0.1"),
+        ({"state_clip_min": -1.0}, ValueError, "state_clip_min, state_clip_max: expected both"),
+        (
+            {"state_clip_min": 1.0, "state_clip_max": -1.0},
+            ValueError,
+            "state_clip_min: expected at most state_clip_max=-1.0, got 1.0",
+        ),
+        ({"backend": "cudnn"}, ValueError, "backend: expected one of auto, native, gluon, got 'cu"),
+    ],
+)
+def test_options(options, error, message):
+    with pytest.raises(error, match=message):
+        fastrnn.LSTM(**{"hidden_size": 4, **options})
+
+
+def test_activation():
+    with pytest.raises(ValueError, match="activation: expected 'relu' or 'tanh', got 'softmax'"):
+        fastrnn.RNN(4, activation="softmax")
+
+
+def test_unknown_arguments_are_refused():
+    with pytest.raises(TypeError, match="bidirektional"):
+        fastrnn.GRU(4, bidirektional=True)
+    layer = Case().layer()
+    with pytest.raises(TypeError, match="state"):
+        layer(ones((4, 3, 5)), state=None)

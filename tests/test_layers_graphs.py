@@ -1,0 +1,245 @@
+"""Layers in traced graphs: hybridized, inside other blocks, exported, shared by threads."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import reference as ref
+from cases import MODES, Case, Parent, attach, layer_class, mx
+
+STATIC = [
+    {},
+    {"static_alloc": True},
+    {"static_alloc": True, "static_shape": True},
+]
+STATIC_IDS = ["plain", "static-alloc", "static-shape"]
+
+
+@pytest.mark.parametrize("flags", STATIC, ids=STATIC_IDS)
+@pytest.mark.parametrize("states", [True, False], ids=["states", "no-states"])
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("mode", MODES)
+def test_hybridized(mode, directions, states, flags, backend):
+    case = Case(mode, layers=2, directions=directions, states=states)
+    layer = case.layer(backend)
+    layer.hybridize(**flags)
+    for _ in range(2):
+        case.check(layer)
+
+
+@pytest.mark.parametrize("flags", STATIC, ids=STATIC_IDS)
+@pytest.mark.parametrize("states", [True, False], ids=["states", "no-states"])
+@pytest.mark.parametrize("layout", ["TNC", "NTC"])
+@pytest.mark.parametrize("mode", MODES)
+def test_inside_a_hybridized_parent(mode, layout, states, flags, backend):
+    case = Case(mode, layers=2, directions=2, layout=layout, states=states)
+    layer = case.layer(backend)
+    parent = Parent(layer)
+    parent.hybridize(**flags)
+    for _ in range(2):
+        case.check(layer, parent)
+
+
+@pytest.mark.parametrize("options", [{}, {"state_clip_min": -9, "state_clip_max": 9}])
+def test_inside_a_parent_that_makes_the_states(options, backend):
+    class Maker(Parent):
+        def hybrid_forward(self, F, x):
+            rows = case.N if F is mx.nd else 0  # a graph finds out by itself
+            return self.layer(x, self.layer.begin_state(rows, func=F.zeros))[0]
+
+    case = Case(layers=2, directions=2, states=False)
+    layer = case.layer("auto" if options else backend, **options)
+    net = Maker(layer)
+    for hybrid in (False, True):
+        net.hybridize(hybrid)
+        case.check(layer, net)
+
+
+def test_as_a_symbol(backend):
+    case = Case("gru", layers=2, states=False)
+    layer = case.layer(backend)
+    symbol = layer(mx.sym.var("data"))
+    values = {name: p.data() for name, p in layer.collect_params().items()}
+    executor = symbol.bind(mx.cpu(), {"data": case.arguments()[0], **values})
+    case.check_outcome(executor.forward()[0])
+
+
+def test_other_sizes_through_the_same_graph(backend):
+    net = Case("gru", layers=2).layer(backend)
+    net.hybridize()
+    for T, N in [(4, 3), (1, 1), (9, 2), (4, 3)]:
+        case = Case("gru", T, N, layers=2)
+        case.fill(net)
+        case.check(net)
+
+
+def test_gradients_add_up_through_a_graph(backend):
+    case = Case(layers=2, directions=2)
+    layer = case.layer(backend)
+    layer.collect_params().setattr("grad_req", "add")
+    layer.hybridize()
+    arguments = case.arguments()
+    attach(arguments, "add")
+    for _ in range(2):
+        with mx.autograd.record():
+            outcome = layer(*arguments)
+        case.backward(outcome)
+    case.check_gradients(layer, arguments, times=2)
+
+
+@pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "hybridized"])
+@pytest.mark.parametrize("mode", MODES)
+def test_calls_with_and_without_states_take_turns(mode, hybrid, backend):
+    given, zero = Case(mode, layers=2), Case(mode, layers=2, states=False)
+    layer = given.layer(backend)
+    layer.hybridize(hybrid)
+    for case in (zero, given, zero, given, given, zero):
+        case.check_outcome(layer(*case.arguments()))
+
+
+def test_one_layer_twice_in_a_graph_with_and_without_states(backend):
+    class Twice(mx.gluon.HybridBlock):
+        def __init__(self, layer):
+            super().__init__()
+            self.layer = layer
+
+        def hybrid_forward(self, F, x, state):
+            return self.layer(x), self.layer(x, state)
+
+    given, zero = Case("gru"), Case("gru", states=False)
+    layer = given.layer(backend)
+    net = Twice(layer)
+    net.hybridize()
+    x, (state,) = given.arguments()
+    alone, outcome = net(x, state)
+    zero.check_outcome(alone)
+    given.check_outcome(outcome)
+
+
+@pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "hybridized"])
+def test_threads_share_a_layer_with_and_without_states(hybrid, backend):
+    cases = [Case(layers=2, states=states) for states in (True, False)]
+    layer = cases[0].layer(backend)
+    layer.hybridize(hybrid)
+    for case in cases:
+        case.check_outcome(layer(*case.arguments()))
+    failures = []
+
+    def work(case):
+        try:
+            for _ in range(30):
+                case.check_outcome(layer(*case.arguments()))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(case,)) for case in cases * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+@pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "hybridized"])
+@pytest.mark.parametrize("where", ["alone", "parent"])
+@pytest.mark.parametrize("mode", MODES)
+def test_input_size_from_the_first_call(mode, where, hybrid, backend):
+    case = Case(mode, layers=2, directions=2)
+    layer = case.layer(backend, input_size=0)
+    fresh = layer_class(mode)(
+        case.H, 2, bidirectional=True, backend=backend, **activation(mode), prefix=layer.prefix
+    )
+    fresh.initialize()
+    net = fresh if where == "alone" else Parent(fresh)
+    net.hybridize(hybrid)
+    net(*case.arguments())
+    assert fresh.l0_i2h_weight.shape == fresh.r0_i2h_weight.shape
+    assert fresh.l0_i2h_weight.shape[1] == case.I
+    case.fill(fresh)
+    case.check(fresh, net)
+
+
+def activation(mode):
+    return {"activation": mode[len("rnn_") :]} if mode.startswith("rnn") else {}
+
+
+def test_input_size_from_the_first_call_without_states_in_a_deep_parent(backend):
+    case = Case("gru", states=False)
+    net = mx.gluon.nn.HybridSequential()
+    first = layer_class("gru")(8, bidirectional=True, backend=backend)
+    second = layer_class("gru")(case.H, backend=backend)
+    net.add(mx.gluon.nn.Dense(7, flatten=False), first, second)
+    net.initialize()
+    net.hybridize()
+    x = case.arguments()[0]
+    assert net(x).shape == (case.T, case.N, case.H)
+    assert second.l0_i2h_weight.shape == (3 * case.H, 16)
+
+
+@pytest.mark.parametrize("states", [True, False], ids=["states", "no-states"])
+@pytest.mark.parametrize("mode", MODES)
+def test_exported_and_imported(mode, states, backend, tmp_path):
+    case = Case(mode, layers=2, directions=2, states=states)
+    layer = case.layer(backend)
+    net = Parent(layer)
+    net.hybridize()
+    x, *given = case.arguments()
+    net(x, *given)
+    net.export(str(tmp_path / "net"))
+    count = 1 + (len(given[0]) if given else 0)
+    names = ["data"] if count == 1 else [f"data{k}" for k in range(count)]
+    block = mx.gluon.SymbolBlock.imports(
+        str(tmp_path / "net-symbol.json"), names, str(tmp_path / "net-0000.params")
+    )
+    outcome = block(x, *(given[0] if given else []))
+    case.check_outcome((outcome[0], outcome[1:]) if given else outcome)
+    x.attach_grad()
+    with mx.autograd.record():
+        outcome = block(x, *(given[0] if given else []))
+    case.backward((outcome[0], outcome[1:]) if given else outcome)
+    ref.assert_close(x.grad, case.gradients.x)
+
+
+def test_an_exported_layer_returns_output_and_states(backend, tmp_path):
+    case = Case("gru", layers=2)
+    layer = case.layer(backend)
+    layer.hybridize()
+    x, (state,) = case.arguments()
+    layer(x)
+    layer.export(str(tmp_path / "layer"))
+    block = mx.gluon.SymbolBlock.imports(
+        str(tmp_path / "layer-symbol.json"),
+        ["data0", "data1"],
+        str(tmp_path / "layer-0000.params"),
+    )
+    output, last = block(x, state)
+    case.check_outcome((output, [last]))
+
+
+def test_training_alternates_with_inference(backend):
+    case = Case("gru", layers=2)
+    layer = case.layer(backend)
+    layer.hybridize()
+    trainer = mx.gluon.Trainer(layer.collect_params(), "sgd", {"learning_rate": 0.1})
+    arguments = case.arguments()
+    before = layer(*arguments)[0].asnumpy()
+    for _ in range(2):
+        with mx.autograd.record():
+            loss = (layer(*arguments)[0] ** 2).sum()
+        loss.backward()
+        trainer.step(1)
+        after = layer(*arguments)[0].asnumpy()
+        assert (after**2).sum() < (before**2).sum()
+        before = after
+
+
+def test_hooks_see_what_the_caller_sees(backend):
+    case, zero = Case("gru"), Case("gru", states=False)
+    layer = case.layer(backend)
+    seen = []
+    layer.register_forward_hook(lambda block, inputs, outcome: seen.append(outcome))
+    zero.check_outcome(layer(*zero.arguments()))
+    case.check_outcome(layer(*case.arguments()))
+    zero.check_outcome(seen[0])
+    case.check_outcome(seen[1])

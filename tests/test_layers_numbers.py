@@ -1,0 +1,187 @@
+"""The layers' results and gradients: equal to the oracle's, and to those of MXNet's layers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference as ref
+from cases import MODES, Case, attach, mx
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fastrnn
+
+sizes = st.one_of(st.integers(1, 9), st.sampled_from([16, 17, 31, 33]))
+
+
+@pytest.mark.parametrize("states", [True, False], ids=["states", "no-states"])
+@pytest.mark.parametrize("layout", ["TNC", "NTC"])
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("mode", MODES)
+def test_results_and_gradients(mode, layers, directions, layout, states, backend):
+    case = Case(mode, layers=layers, directions=directions, layout=layout, states=states)
+    case.check(case.layer(backend))
+
+
+@given(
+    mode=st.sampled_from(MODES),
+    T=sizes,
+    N=sizes,
+    I=sizes,
+    H=sizes,
+    layers=st.integers(1, 2),
+    directions=st.integers(1, 2),
+    seed=st.integers(0, 1000),
+)
+def test_any_size(backend, mode, T, N, I, H, layers, directions, seed):  # noqa: E741
+    case = Case(mode, T, N, I, H, layers=layers, directions=directions, seed=seed)
+    case.check(case.layer(backend))
+
+
+@pytest.mark.parametrize("T, N, H", [(1, 1, 257), (1, 5, 128), (40, 2, 7), (3, 64, 20)])
+@pytest.mark.parametrize("mode", MODES)
+def test_shapes_off_the_beaten_track(mode, T, N, H, backend):
+    case = Case(mode, T, N, I=3, H=H, layers=2)
+    case.check(case.layer(backend))
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("mode", MODES)
+def test_like_mxnets_own_layer(mode, directions, backend):
+    case = Case(mode, layers=2, directions=directions)
+    ours, theirs = case.layer(backend), case.layer(module=mx.gluon.rnn)
+    outcomes, grads = [], []
+    for layer in (ours, theirs):
+        arguments = case.arguments()
+        attach(arguments)
+        with mx.autograd.record():
+            outcome = layer(*arguments)
+        case.backward(outcome)
+        outcomes.append([outcome[0], *outcome[1]])
+        arrays = [arguments[0].grad, *(state.grad for state in arguments[1])]
+        grads.append(arrays + [p.grad() for p in layer.collect_params().values()])
+    for ours_, theirs_ in zip(outcomes[0] + grads[0], outcomes[1] + grads[1]):
+        ref.assert_close(ours_, theirs_.asnumpy().astype(np.float64))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_gradients_add_up_where_asked(mode, backend):
+    case = Case(mode, layers=2, directions=2)
+    layer = case.layer(backend)
+    layer.collect_params().setattr("grad_req", "add")
+    arguments = case.arguments()
+    attach(arguments, "add")
+    for _ in range(3):
+        with mx.autograd.record():
+            outcome = layer(*arguments)
+        case.backward(outcome)
+    case.check_gradients(layer, arguments, times=3)
+
+
+def test_gradients_nobody_wants_do_not_disturb_the_others(backend):
+    case = Case(layers=2)
+    layer = case.layer(backend)
+    frozen = ("l0_h2h_weight", "l1_i2h_bias")
+    for name in frozen:
+        getattr(layer, name).grad_req = "null"
+    arguments = case.arguments()
+    arguments[1][0].attach_grad()
+    with mx.autograd.record():
+        outcome = layer(*arguments)
+    case.backward(outcome)
+    ref.assert_close(arguments[1][0].grad, case.gradients.h0)
+    for name, k, field in case.parameters():
+        if name not in frozen:
+            ref.assert_close(
+                getattr(layer, name).grad(), getattr(case.gradients.weights[k], field), name
+            )
+
+
+def test_the_same_array_as_input_and_state(backend):
+    # T=1, layers=1 and I=H: one array is both, and its gradient is the sum.
+    case = Case("gru", T=1, N=2, I=4, H=4)
+    layer = case.layer(backend)
+    x = case.array(case.x)
+    x.attach_grad()
+    with mx.autograd.record():
+        output, _ = layer(x, x)
+    output.backward(case.array(case.d_output))
+    result = ref.stack_forward("gru", case.x, case.x, None, case.weights)
+    grads = ref.stack_backward(result, case.d_output, np.zeros_like(case.h0))
+    ref.assert_close(x.grad, grads.x + grads.h0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_sequence_in_two_parts_is_the_whole(mode, backend):
+    case = Case(mode, T=7, layers=2)
+    layer = case.layer(backend)
+    x, states = case.arguments()
+    first, states = layer(x[:3], states)
+    second, states = layer(x[3:], states)
+    case.check_outcome((mx.nd.concat(first, second, dim=0), states))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_dropout_between_layers_only_while_training(mode, backend):
+    case = Case(mode, T=3, N=4, H=40, layers=2, states=False)
+    layer = case.layer(backend, dropout=0.5)
+    x = case.arguments()[0]
+    case.check_outcome(layer(x))
+    with mx.autograd.record(train_mode=False):
+        case.check_outcome(layer(x))
+    with mx.autograd.record():
+        one, other = layer(x).asnumpy(), layer(x).asnumpy()
+    assert np.abs(one - other).max() > 1e-3  # another mask each time
+    single = Case(mode, layers=1, states=False)  # no layer below another: nothing to drop
+    layer, x = single.layer(backend, dropout=0.5), single.arguments()[0]
+    with mx.autograd.record():
+        single.check_outcome(layer(x))
+
+
+def test_dropout_drops_the_share_it_is_told_and_keeps_the_mean(backend):
+    hidden = 400
+    layer = fastrnn.RNN(hidden, 2, "relu", dropout=0.25, input_size=1, backend=backend)
+    layer.initialize(mx.init.Zero())
+    # Below, every unit is 1; above, every unit is the mean of what is left of them.
+    layer.l0_i2h_weight.set_data(mx.nd.ones((hidden, 1)))
+    layer.l1_i2h_weight.set_data(mx.nd.full((hidden, hidden), 1.0 / hidden))
+    with mx.autograd.record():
+        output = layer(mx.nd.ones((50, 8, 1))).asnumpy()
+    assert output.mean() == pytest.approx(1.0, rel=0.01)
+    assert output.std() == pytest.approx(np.sqrt(0.25 / 0.75 / hidden), rel=0.2)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_more_than_ten_layers(mode, backend):
+    case = Case(mode, T=2, N=2, I=3, H=3, layers=12)
+    case.check(case.layer(backend))
+
+
+def test_several_devices(backend):
+    case = Case(layers=2)
+    layer = case.layer(backend)
+    devices = [mx.cpu(0), mx.cpu(1)]
+    layer.collect_params().reset_ctx(devices)
+    for hybrid in (False, True):
+        layer.hybridize(hybrid)
+        for device in devices:
+            case.check(layer, ctx=device)
+            assert layer(*case.arguments(device))[0].context == device
+
+
+def test_same_input_same_bits(backend):
+    case = Case("gru", T=9, N=7, H=33, layers=2, directions=2)
+    layer = case.layer(backend)
+
+    def run():
+        arguments = case.arguments()
+        attach(arguments)
+        with mx.autograd.record():
+            outcome = layer(*arguments)
+        case.backward(outcome)
+        grads = [p.grad().asnumpy().copy() for p in layer.collect_params().values()]
+        return [outcome[0].asnumpy(), arguments[0].grad.asnumpy(), *grads]
+
+    for one, other in zip(run(), run()):
+        np.testing.assert_array_equal(one, other)

@@ -1,0 +1,276 @@
+"""Options that MXNet's own operator gets wrong, other number types, NumPy arrays, AMP."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import reference as ref
+from cases import MODES, Case, Parent, attach, mx
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fastrnn
+
+CLIP = ref.Clip(-0.15, 0.2)
+# Everything but the plain layer, in words and as arguments of Case.
+OPTIONS = {
+    "lengths": {"lengths": True},
+    "projection": {"projection": 4},
+    "clip": {"clip": CLIP},
+    "projection-lengths": {"projection": 4, "lengths": True},
+    "clip-lengths": {"clip": CLIP, "lengths": True},
+    "all": {"clip": CLIP, "projection": 4, "lengths": True},
+}
+PAIRS = [("lstm", name) for name in OPTIONS]
+PAIRS += [(mode, "lengths") for mode in MODES if mode != "lstm"]
+
+
+def net_of(layer, how):
+    """Return a net around the layer: eager, hybridized, or in a parent."""
+    net = Parent(layer) if how.startswith("parent") else layer
+    if how != "eager":
+        net.hybridize(static_alloc=how.endswith("static-alloc"))
+    return net
+
+
+@pytest.mark.parametrize("how", ["eager", "hybrid", "static-alloc", "parent"])
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("mode, option", PAIRS)
+def test_results_and_gradients(mode, option, directions, how, backend):
+    case = Case(mode, T=5, N=4, layers=2, directions=directions, **OPTIONS[option])
+    layer = case.layer(backend if uses_native(case, backend) else "auto")
+    net = net_of(layer, how)
+    case.check(layer, net)
+    case.check(layer, net)
+
+
+def uses_native(case, backend):
+    # What native does not cover is refused where native is demanded.
+    return backend == "gluon" or not (case.projection or case.clip)
+
+
+@pytest.mark.parametrize("how", ["eager", "parent"])
+@pytest.mark.parametrize("layout", ["TNC", "NTC"])
+@pytest.mark.parametrize("mode, option", PAIRS)
+def test_without_states(mode, option, layout, how, backend):
+    case = Case(mode, layers=2, directions=2, layout=layout, states=False, **OPTIONS[option])
+    layer = case.layer(backend if uses_native(case, backend) else "auto")
+    case.check(layer, net_of(layer, how))
+
+
+@given(
+    mode=st.sampled_from(MODES),
+    T=st.integers(1, 9),
+    N=st.integers(1, 9),
+    H=st.integers(1, 17),
+    directions=st.integers(1, 2),
+    seed=st.integers(0, 1000),
+)
+def test_lengths_of_any_size(backend, mode, T, N, H, directions, seed):
+    case = Case(mode, T, N, H=H, directions=directions, seed=seed, lengths=True)
+    case.check(case.layer(backend))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32", "int64"])
+def test_lengths_of_any_type(dtype, backend):
+    case = Case("lstm", lengths=True)
+    layer = case.layer(backend)
+    x, states, _ = case.arguments()
+    case.check_outcome(layer(x, states, case.array(case.row_lengths, dtype=dtype)))
+
+
+@pytest.mark.parametrize("flags", [{}, {"static_alloc": True, "static_shape": True}])
+def test_lengths_change_from_call_to_call(flags, backend):
+    layer = Case("gru", lengths=True, directions=2).layer(backend)
+    layer.hybridize(**flags)
+    for seed in range(4):
+        case = Case("gru", lengths=True, directions=2, seed=seed)
+        case.fill(layer)
+        case.check(layer)
+
+
+@pytest.mark.parametrize("option", ["lengths", "clip-lengths"])
+@pytest.mark.parametrize("mode", MODES)
+def test_padding_does_not_matter_even_if_it_is_nan(mode, option, backend):
+    if mode != "lstm" and option != "lengths":
+        option = "lengths"
+    case = Case(mode, T=6, N=5, layers=2, directions=2, **OPTIONS[option])
+    layer = case.layer(backend if uses_native(case, backend) else "auto")
+    past = np.arange(case.T)[:, np.newaxis] >= case.row_lengths
+    arguments = case.arguments()
+    values = arguments[0].asnumpy()
+    values[past] = np.nan
+    arguments[0] = case.array(values)
+    attach(arguments)
+    with mx.autograd.record():
+        outcome = layer(*arguments)
+    case.check_outcome(outcome)
+    case.backward(outcome)
+    case.check_gradients(layer, arguments)
+    assert not arguments[0].grad.asnumpy()[past].any()
+
+
+def test_a_relu_layer_that_grows_without_bound_is_safe_past_a_rows_length(backend):
+    case = Case("rnn_relu", T=100, N=2, lengths=True)
+    case.weights[0] = case.weights[0]._replace(h2h_weight=np.full((case.H, case.H), 4.0))
+    layer = case.layer(backend)
+    x, states, _ = case.arguments()
+    x.attach_grad()
+    with mx.autograd.record():
+        output, _ = layer(x, states, case.array([1, 2]))
+    output.backward()
+    for array in (output, x.grad, layer.l0_h2h_weight.grad()):
+        assert np.isfinite(array.asnumpy()).all()
+
+
+@pytest.mark.parametrize("nan", [False, True])
+def test_clipping_stops_nan_where_told(nan):
+    case = Case("lstm", T=3, N=2, clip=ref.Clip(-0.15, 0.2, nan))
+    case.x[1, 0, 0] = np.nan
+    result = ref.forward("lstm", case.x, case.h0[0], case.c0[0], case.weights[0], clip=case.clip)
+    output, (_, c) = case.layer()(*case.arguments())
+    np.testing.assert_array_equal(np.isnan(c.asnumpy()[0]), np.isnan(result.c))
+    np.testing.assert_array_equal(np.isnan(output.asnumpy()), np.isnan(result.output))
+    assert np.isnan(result.c).any() != nan
+
+
+@pytest.mark.parametrize("option", ["projection", "clip"])
+def test_a_loop_refuses_static_shape(option):
+    layer = Case(**OPTIONS[option]).layer()
+    with pytest.raises(ValueError, match="static_shape: expected False.*step by step"):
+        Parent(layer).hybridize(static_alloc=True, static_shape=True)
+    layer.hybridize(False, static_alloc=True, static_shape=True)
+
+
+@pytest.mark.parametrize("option", ["projection", "clip", "all"])
+def test_options_exported_and_imported(option, tmp_path):
+    case = Case(T=5, directions=2, **OPTIONS[option])
+    layer = case.layer()
+    layer.hybridize()
+    x, states, *lengths = case.arguments()
+    layer(x, states, *lengths)
+    layer.export(str(tmp_path / "net"))
+    names = [f"data{k}" for k in range(3 + len(lengths))]
+    block = mx.gluon.SymbolBlock.imports(
+        str(tmp_path / "net-symbol.json"), names, str(tmp_path / "net-0000.params")
+    )
+    output, *last = block(x, *states, *lengths)
+    case.check_outcome((output, last))
+
+
+@pytest.mark.parametrize("option", ["plain", "lengths", "projection", "clip"])
+@pytest.mark.parametrize("how", ["eager", "hybrid", "parent"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_other_types(dtype, mode, how, option):
+    if option not in ("plain", "lengths") and mode != "lstm":
+        return
+    case = Case(mode, layers=2, directions=2, dtype=dtype, **OPTIONS.get(option, {}))
+    layer = case.layer()
+    case.check(layer, net_of(layer, how))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("mode", ["rnn_tanh", "rnn_relu"])
+def test_deep_stacks_of_plain_networks(mode, dtype, backend):
+    case = Case(mode, layers=4, dtype=dtype)
+    case.check(case.layer(backend if dtype == "float32" else "auto"))
+
+
+def test_cast_changes_the_type_and_the_backend(backend):
+    case = Case(layers=2)
+    layer = case.layer(backend if backend == "gluon" else "auto")
+    before = layer.backend
+    for dtype in ("float64", "float16", "float32"):
+        other = Case(layers=2, dtype=dtype)
+        layer.cast(dtype)
+        other.fill(layer)
+        layer.hybridize(dtype != "float64")
+        other.check(layer)
+        assert (layer.backend == before) == (dtype != "float64" or backend == "gluon")
+
+
+@pytest.fixture
+def _numpy_arrays():
+    mx.npx.set_np()
+    yield
+    mx.npx.reset_np()
+
+
+@pytest.mark.usefixtures("_numpy_arrays")
+@pytest.mark.parametrize("states", [True, False], ids=["states", "no-states"])
+@pytest.mark.parametrize("option", ["plain", "lengths", "projection", "clip"])
+@pytest.mark.parametrize("how", ["eager", "hybrid", "parent"])
+@pytest.mark.parametrize("mode", MODES)
+def test_numpy_arrays(mode, how, option, states, backend):
+    if option not in ("plain", "lengths") and mode != "lstm":
+        return
+    case = Case(mode, layers=2, directions=2, states=states, **OPTIONS.get(option, {}))
+    layer = case.layer(backend if uses_native(case, backend) else "auto")
+    net = net_of(layer, how)
+    outcome = net(*case.arguments())
+    assert isinstance(outcome[0] if states else outcome, mx.np.ndarray)
+    case.check(layer, net)
+
+
+@pytest.mark.usefixtures("_numpy_arrays")
+def test_numpy_arrays_and_the_input_size_from_the_first_call(backend):
+    layer = fastrnn.LSTM(4, 2, backend=backend)
+    layer.initialize()
+    assert layer(mx.np.ones((3, 2, 5))).shape == (3, 2, 4)
+    assert layer.l0_i2h_weight.shape == (16, 5)
+
+
+def run_python(code):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_mixed_precision_leaves_the_native_operator_in_float32(backend):
+    code = f"""
+import fastrnn, mxnet as mx
+from mxnet.contrib import amp
+layer = fastrnn.LSTM(4, 2, backend={backend!r})
+layer.initialize()
+x = mx.nd.ones((3, 2, 5))
+before = layer(x)
+amp.init("bfloat16")
+for hybrid in (False, True):
+    layer.hybridize(hybrid)
+    output = layer(x)
+    print(output.dtype.__name__, float(abs(output.astype("float32") - before).max().asscalar()))
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        dtype, difference = line.split()
+        if backend == "native":
+            assert dtype == "float32"
+            assert float(difference) < 1e-6
+
+
+def test_after_mixed_precision_was_started_layers_are_gluons():
+    code = """
+import importlib.util, sys
+spec = importlib.util.find_spec("fastrnn")
+path = spec.submodule_search_locations[0] + "/_mxnet.py"
+shim = importlib.util.module_from_spec(importlib.util.spec_from_file_location("shim", path))
+shim.__spec__.loader.exec_module(shim)
+mx = shim.import_mxnet()
+from mxnet.contrib import amp
+amp.init()
+import fastrnn
+layer = fastrnn.GRU(4, input_size=3)
+layer.initialize()
+print(layer(mx.nd.ones((2, 2, 3))).shape)
+print(layer.backend)
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+    shape, backend = done.stdout.splitlines()
+    assert shape == "(2, 2, 4)"
+    assert backend.startswith("gluon: ")
