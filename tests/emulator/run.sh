@@ -25,9 +25,10 @@ run_tests() {
 
 # The sanitizers' runtimes, which have to be in the process before Python is.
 preload() {
-  if [ "$1" = address ]; then
-    echo "$("$CXX" -print-file-name=libasan.so) $("$CXX" -print-file-name=libubsan.so)"
-  fi
+  case $1 in
+    address) echo "$("$CXX" -print-file-name=libasan.so) $("$CXX" -print-file-name=libubsan.so)" ;;
+    thread) "$CXX" -print-file-name=libtsan.so ;;
+  esac
 }
 
 for schedule in fifo lifo random:1 random:2; do
@@ -36,3 +37,4 @@ done
 # Python's own memory is never all given back.
 export ASAN_OPTIONS=detect_leaks=0
 run_tests address lifo tests/emulator/small_layers.py
+run_tests thread random:3 tests/emulator/small_layers.py
