@@ -32,11 +32,12 @@ constexpr int64_t kMinPackedSteps = 4;
 constexpr int64_t kUnitsPerTask = 512;
 constexpr int64_t kMinParallelUnits = 4096;
 
-// Calls body(row, Units) over all rows and hidden units. body must not throw.
+// Calls body(row, Units) over all rows and hidden units; `work` is what a unit costs, in values.
+// body must not throw.
 template <class Body>
-void ForUnits(int64_t rows, int64_t hidden, Body body) {
+void ForUnits(int64_t rows, int64_t hidden, Body body, int64_t work = 1) {
   const int64_t blocks = (hidden + kUnitsPerTask - 1) / kUnitsPerTask;
-  const bool parallel = rows * hidden >= kMinParallelUnits;
+  const bool parallel = rows * hidden * work >= kMinParallelUnits;
 #pragma omp parallel for schedule(static) if (parallel)
   for (int64_t task = 0; task < rows * blocks; ++task) {
     const int64_t begin = task % blocks * kUnitsPerTask;
@@ -294,10 +295,20 @@ class BackwardDirection {
          dx, I);
     Gemm(GH, I, rows, {buffers_.dgates_x, GH, Transpose::kYes}, {x, I}, initial ? 0.0f : 1.0f,
          gradients_.i2h_weight, I);
-    ForUnits(1, GH, [&](int64_t, Units units) {
-      SumRows(buffers_.dgates_x, rows, GH, units.begin, units.end, !initial, gradients_.i2h_bias);
-      SumRows(buffers_.dgates_h, rows, GH, units.begin, units.end, !initial, gradients_.h2h_bias);
-    });
+    BiasGradient(buffers_.dgates_x, rows, initial, gradients_.i2h_bias);
+    if (buffers_.dgates_h == buffers_.dgates_x) {
+      std::copy_n(gradients_.i2h_bias, GH, gradients_.h2h_bias);
+    } else {
+      BiasGradient(buffers_.dgates_h, rows, initial, gradients_.h2h_bias);
+    }
+  }
+
+  void BiasGradient(const float* dgates, int64_t rows, bool initial, float* gradient) {
+    const int64_t GH = desc_.gate_rows();
+    const auto sum = [&](int64_t, Units units) {
+      SumRows(dgates, rows, GH, units.begin, units.end, !initial, gradient);
+    };
+    ForUnits(1, GH, sum, rows);
   }
 
   // The recurrent weights saw the previous step's output, and at the first step the initial state.
