@@ -1,6 +1,6 @@
 """The native library. `fastrnn.kernels` is its public face."""
 
-from typing import Any, List, Optional, Sequence, Tuple, TypedDict
+from typing import Any, Dict, List, Optional, Sequence, Tuple, TypedDict
 
 from numpy import float32
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ class BuildInfo(TypedDict):
     mxnet_version: Optional[str]
     cuda_toolkit: Optional[str]
     cuda_architectures: List[str]
-    cuda_kernels: bool
+    operator_types: Dict[str, Tuple[str, ...]]
 
 class CudaDevice(TypedDict):
     name: str

@@ -190,6 +190,25 @@ py::tuple BackwardArrays(const std::string& mode, const py::object& x, const py:
   return py::make_tuple(dx, dh0, desc.has_cell() ? py::object(dc0) : py::none(), gradients);
 }
 
+// The types that the MXNet operator computes in, for each kind of MXNet's contexts.
+py::dict OperatorTypes() {
+  py::dict types;
+#ifdef FASTRNN_WITH_MXNET
+  [[maybe_unused]] const auto cuda = py::make_tuple(Name(DType::kFloat32), Name(DType::kFloat16));
+#ifdef FASTRNN_EMULATE
+  types["cpu"] = cuda;
+#else
+#ifdef FASTRNN_WITH_ONEDNN
+  types["cpu"] = py::make_tuple(Name(DType::kFloat32));
+#endif
+#ifdef FASTRNN_WITH_CUDA
+  types["gpu"] = cuda;
+#endif
+#endif
+#endif
+  return types;
+}
+
 py::dict BuildInfo() {
   py::dict info;
   info["version"] = FASTRNN_VERSION;
@@ -199,7 +218,7 @@ py::dict BuildInfo() {
   info["mxnet_version"] = py::none();
   info["cuda_toolkit"] = py::none();
   info["cuda_architectures"] = py::list();
-  info["cuda_kernels"] = false;
+  info["operator_types"] = OperatorTypes();
 #ifdef FASTRNN_WITH_ONEDNN
   info["onednn"] = cpu::OnednnVersion();
 #endif
