@@ -18,6 +18,7 @@ from fastrnn._version import __version__
 
 _REPORT = Path(__file__).with_name("_build.json")
 _NOT_BUILT = "the native library is not built here: run `pip install -e .`"
+_NO_MXNET = "there is no MXNet"
 
 _LABELS = {
     "fastrnn": "fastrnn",
@@ -47,8 +48,8 @@ def features() -> Dict[str, Any]:
         or the like. ``mxnet_gpus``: how many MXNet sees. ``native_library``: its path.
         ``compiler``, ``onednn``, ``cuda_toolkit``: versions. ``mxnet_operators``: whether MXNet
         runs the native operators. ``cuda_architectures``: those with machine code.
-        ``driver``: the newest CUDA that it serves. ``devices``: a dict for each GPU. What is missing is None, False or empty, and the dict
-        ``off`` has the reason under the same key.
+        ``driver``: the newest CUDA that it serves. ``devices``: a dict for each GPU. What is
+        missing is None, False or empty, and the dict ``off`` has the reason under the same key.
     """
     off: Dict[str, str] = {}
     found: Dict[str, Any] = {
@@ -89,8 +90,8 @@ def _mxnet_facts(off: Dict[str, str]) -> Dict[str, Any]:
     facts: Dict[str, Any] = {"mxnet": None, "mxnet_build": None, "mxnet_gpus": 0}
     try:
         mx = _mxnet.import_mxnet()
-    except (ImportError, OSError) as error:  # OSError: one of its shared libraries is missing
-        off.update(dict.fromkeys(facts, "there is no MXNet"))
+    except ImportError as error:
+        off.update(dict.fromkeys(facts, _NO_MXNET))
         off["mxnet"] = str(error)
         return facts
     facts["mxnet"] = mx.__version__
@@ -133,7 +134,7 @@ def _library_facts(off: Dict[str, str]) -> Dict[str, Any]:
     facts.update((key, value) for key, value in library.build_info().items() if key in facts)
     if facts["onednn"] is None:
         off["onednn"] = left_out.get("onednn", "left out of the build")
-    why_not = _why_no_operators(facts["mxnet_operators"], left_out)
+    why_not = _why_no_operators(facts["mxnet_operators"], left_out, "mxnet" not in off)
     if why_not:
         facts["mxnet_operators"] = False
         off["mxnet_operators"] = why_not
@@ -155,11 +156,11 @@ def _load() -> Tuple[Optional[ModuleType], str]:
         return None, f"the native library does not load: {error}"
 
 
-def _why_no_operators(built: bool, left_out: Dict[str, str]) -> Optional[str]:
+def _why_no_operators(built: bool, left_out: Dict[str, str], mxnet: bool) -> Optional[str]:
     if not built:
         return left_out.get("mxnet_operators", "left out of the build")
-    if not _mxnet.installed():
-        return _mxnet.MISSING
+    if not mxnet:
+        return _NO_MXNET
     status = importlib.import_module("fastrnn.native").STATUS
     return None if status.usable else status.reason
 

@@ -107,6 +107,7 @@ def layer(
     states: Sequence[Any],
     weights: Sequence[Sequence[Any]],
     reserve: bool = True,
+    dtype: str = "float32",
 ) -> Tuple[Any, List[Any]]:
     """Run one layer, in as many directions as there are `weights`.
 
@@ -118,7 +119,7 @@ def layer(
     F
         `mxnet.nd` or `mxnet.sym`.
     data
-        [T, N, I], float32.
+        [T, N, I].
     states
         [D, N, H], for the LSTM two of them.
     weights
@@ -126,6 +127,8 @@ def layer(
         h2h_bias [G*H].
     reserve
         Whether there may be a backward pass.
+    dtype
+        Of all arrays: one of ``STATUS.types``.
 
     Returns
     -------
@@ -140,5 +143,6 @@ def layer(
         hidden_size=cell.hidden_size,
         num_directions=len(weights),
         reserve=int(reserve),
+        dtype=dtype,
     )
     return outputs[0], [outputs[k + 1] for k in range(len(states))]

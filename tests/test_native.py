@@ -108,7 +108,11 @@ def test_after_mixed_precision_was_started(_with, monkeypatch):
         (1, library(["8.9"], operator_types=GPU), None),  # runs what was built for 8.6
         (1, library(["9.0"], operator_types=GPU), None),  # compiles the PTX
         (1, library(["7.0"], operator_types=GPU), r"no machine code for a GPU \(sm_70\)"),
-        (2, library(["8.0", "6.1"], operator_types=GPU), r"\(sm_61\); it was built for sm_75, sm_80"),
+        (
+            2,
+            library(["8.0", "6.1"], operator_types=GPU),
+            r"\(sm_61\); it was built for sm_75, sm_80",
+        ),
         (1, library(error="no driver", operator_types=GPU), "cannot use the GPU: no driver"),
         (2, library(["8.0"], operator_types=GPU), "sees 1 of MXNet's 2"),
     ],
