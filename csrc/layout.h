@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "rnn.h"
 
@@ -47,20 +48,57 @@ struct Walk {
 };
 
 inline bool GatesInReserve(const LayerDesc& desc) {
-  return desc.reserve && ReserveFactor(desc.mode) > 0;
+  return desc.reserve && ReserveWords(desc.mode, desc.dtype) > 0;
 }
 
-// The reserve of one direction: activated gates [T, N, G*H], then [T, N, H] with c or GRU's
-// hidden_n.
+// The reserve of one direction: c [T, N, H] (LSTM), then activated gates [T, N, G*H] and hidden_n
+// [T, N, H] (GRU) in the layer's type T. All is null where there is none.
 template <class T>
 struct Reserve {
+  template <class Value>
+  using Like = std::conditional_t<std::is_const<T>::value, const Value, Value>;
+
+  Like<float>* c = nullptr;
   T* gates = nullptr;
-  T* extra = nullptr;
-  Reserve(const LayerDesc& desc, T* base, int64_t direction) {
+  T* hidden_n = nullptr;
+  Reserve(const LayerDesc& desc, Like<void>* base, int64_t direction) {
     if (!GatesInReserve(desc)) return;
-    gates = base + direction * desc.rows() * ReserveFactor(desc.mode) * desc.hidden;
-    extra = gates + desc.rows() * desc.gate_rows();
+    const int64_t values = desc.rows() * desc.hidden;
+    auto* words =
+        static_cast<Like<float>*>(base) + direction * values * ReserveWords(desc.mode, desc.dtype);
+    if (desc.has_cell()) {
+      c = words;
+      gates = reinterpret_cast<T*>(words + values);
+    } else {
+      gates = reinterpret_cast<T*>(words);
+      hidden_n = gates + desc.rows() * desc.gate_rows();
+    }
   }
 };
+
+// One direction's parameters in the layer's type T, which is const for Weights and mutable for
+// WeightGradients.
+template <class T>
+struct Parameters {
+  T *i2h_weight, *h2h_weight, *i2h_bias, *h2h_bias;
+  template <class Untyped>
+  explicit Parameters(const Untyped& untyped)
+      : i2h_weight(static_cast<T*>(untyped.i2h_weight)),
+        h2h_weight(static_cast<T*>(untyped.h2h_weight)),
+        i2h_bias(static_cast<T*>(untyped.i2h_bias)),
+        h2h_bias(static_cast<T*>(untyped.h2h_bias)) {}
+};
+
+// A place in an array that not every cell has: null stays null.
+template <class T>
+T* At(T* array, int64_t index) {
+  return array == nullptr ? nullptr : array + index;
+}
+
+// The part of a state [D, N, H] that is one direction's.
+template <class T, class Untyped>
+T* StateOf(const LayerDesc& desc, Untyped* states, int64_t direction) {
+  return At(static_cast<T*>(states), direction * desc.batch * desc.hidden);
+}
 
 }  // namespace fastrnn

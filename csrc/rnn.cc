@@ -1,6 +1,7 @@
 // Checks a layer's description and hands it to the backend of its device.
 #include "rnn.h"
 
+#include <cstdlib>
 #include <limits>
 
 #include "error.h"
@@ -35,6 +36,26 @@ Mode ParseMode(const std::string& name) {
                         __FILE__, __LINE__);
 }
 
+DType ParseDType(const std::string& name) {
+  for (DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBfloat16}) {
+    if (name == Name(dtype)) return dtype;
+  }
+  throw InvalidArgument("dtype is '" + name + "', expected float32, float16 or bfloat16", __FILE__,
+                        __LINE__);
+}
+
+const char* Name(DType dtype) {
+  if (dtype == DType::kFloat32) return "float32";
+  return dtype == DType::kFloat16 ? "float16" : "bfloat16";
+}
+
+bool DefaultTf32() {
+  const char* text = std::getenv("FASTRNN_TF32");
+  const std::string value = text == nullptr ? "1" : text;
+  FASTRNN_EXPECTS(value == "0" || value == "1", "FASTRNN_TF32 is '" + value + "', expected 0 or 1");
+  return value == "1";
+}
+
 void Validate(const LayerDesc& desc) {
   ExpectPositive("sequence length", desc.steps);
   ExpectPositive("batch size", desc.batch);
@@ -49,9 +70,9 @@ void Validate(const LayerDesc& desc) {
                  {4, desc.hidden, desc.hidden > desc.input ? desc.hidden : desc.input});
 }
 
-int64_t ReserveValues(const LayerDesc& desc) {
+size_t ReserveBytes(const LayerDesc& desc) {
   Validate(desc);
-  return desc.directions * desc.rows() * ReserveFactor(desc.mode) * desc.hidden;
+  return desc.directions * desc.rows() * desc.hidden * ReserveWords(desc.mode, desc.dtype) * 4;
 }
 
 namespace {

@@ -32,11 +32,12 @@ constexpr int64_t kMinPackedSteps = 4;
 constexpr int64_t kUnitsPerTask = 512;
 constexpr int64_t kMinParallelUnits = 4096;
 
-// Calls body(row, Units) over all rows and hidden units. body must not throw.
+// Calls body(row, Units) over all rows and hidden units; `work` is what a unit costs, in values.
+// body must not throw.
 template <class Body>
-void ForUnits(int64_t rows, int64_t hidden, Body body) {
+void ForUnits(int64_t rows, int64_t hidden, Body body, int64_t work = 1) {
   const int64_t blocks = (hidden + kUnitsPerTask - 1) / kUnitsPerTask;
-  const bool parallel = rows * hidden >= kMinParallelUnits;
+  const bool parallel = rows * hidden * work >= kMinParallelUnits;
 #pragma omp parallel for schedule(static) if (parallel)
   for (int64_t task = 0; task < rows * blocks; ++task) {
     const int64_t begin = task % blocks * kUnitsPerTask;
@@ -106,19 +107,17 @@ class ForwardDirection {
   ForwardDirection(const LayerDesc& desc, const ForwardArgs& args, ForwardBuffers* buffers,
                    int64_t direction)
       : desc_(desc),
-        args_(args),
         buffers_(*buffers),
         weights_(args.weights[direction]),
         walk_(desc, direction, kChunkRows),
         reserve_(desc, args.reserve, direction),
-        direction_(direction) {
-    const int64_t state = direction * desc.batch * desc.hidden;
-    h_ = args.hn + state;
-    std::copy_n(args.h0 + state, desc.batch * desc.hidden, h_);
-    if (desc.has_cell()) {
-      c_prev_ = args.c0 + state;
-      cn_ = args.cn + state;
-    }
+        x_(static_cast<const float*>(args.x)),
+        y_(static_cast<float*>(args.y) + direction * desc.hidden),
+        h_(StateOf<float>(desc, args.hn, direction)),
+        c_prev_(StateOf<const float>(desc, args.c0, direction)),
+        cn_(StateOf<float>(desc, args.cn, direction)) {
+    const auto* h0 = StateOf<const float>(desc, args.h0, direction);
+    std::copy_n(h0, desc.batch * desc.hidden, h_);
   }
 
   void Run() {
@@ -131,7 +130,7 @@ class ForwardDirection {
                          ? reserve_.gates + begin_time * desc_.batch * desc_.gate_rows()
                          : buffers_.gates;
       Gemm((end - first) * desc_.batch, desc_.gate_rows(), desc_.input,
-           {args_.x + begin_time * desc_.batch * desc_.input, desc_.input},
+           {x_ + begin_time * desc_.batch * desc_.input, desc_.input},
            {weights_.i2h_weight, desc_.input, Transpose::kYes}, 0.0f, gates, desc_.gate_rows());
       for (int64_t step = first; step < end; ++step) {
         const int64_t time = walk_.Time(step);
@@ -153,9 +152,10 @@ class ForwardDirection {
   void Step(int64_t time, float* gates) {
     const int64_t H = desc_.hidden, GH = desc_.gate_rows(), y_stride = desc_.directions * H;
     buffers_.h2h.Run(h_, buffers_.share);
-    float* y = args_.y + time * desc_.batch * y_stride + direction_ * H;
-    float* extra = GatesInReserve(desc_) ? reserve_.extra + time * desc_.batch * H : nullptr;
-    float* c = extra != nullptr ? extra : cn_;
+    float* y = y_ + time * desc_.batch * y_stride;
+    const int64_t state = time * desc_.batch * H;
+    float* c = reserve_.c != nullptr ? reserve_.c + state : cn_;
+    float* hidden_n = At(reserve_.hidden_n, state);
     ForUnits(desc_.batch, H, [&](int64_t n, Units units) {
       float* share = buffers_.share + n * GH;
       float* h = h_ + n * H;
@@ -166,7 +166,7 @@ class ForwardDirection {
               {gates + n * GH, share, buffers_.bias, c_prev_ + n * H, c + n * H, h, row_y}, units);
         case Mode::kGru:
           return GruForward({gates + n * GH, share, buffers_.bias, weights_.h2h_bias + 2 * H,
-                             extra != nullptr ? extra + n * H : share + 2 * H, h, row_y},
+                             hidden_n != nullptr ? hidden_n + n * H : share + 2 * H, h, row_y},
                             units);
         case Mode::kRnnTanh:
           return RnnTanhForward({gates + n * GH, share, buffers_.bias, h, row_y}, units);
@@ -178,15 +178,15 @@ class ForwardDirection {
   }
 
   const LayerDesc& desc_;
-  const ForwardArgs& args_;
   ForwardBuffers& buffers_;
-  const Weights& weights_;
+  Parameters<const float> weights_;
   Walk walk_;
   Reserve<float> reserve_;
-  int64_t direction_;
-  float* h_;                       // [N, H], running
-  const float* c_prev_ = nullptr;  // [N, H]
-  float* cn_ = nullptr;
+  const float* x_;
+  float* y_;             // the direction's first column
+  float* h_;             // [N, H], running
+  const float* c_prev_;  // [N, H]
+  float* cn_;
 };
 
 // ---------------------------------------------------------------------------------------------
@@ -214,24 +214,24 @@ class BackwardDirection {
   BackwardDirection(const LayerDesc& desc, const BackwardArgs& args, BackwardBuffers* buffers,
                     int64_t direction)
       : desc_(desc),
-        args_(args),
         buffers_(*buffers),
         weights_(args.weights[direction]),
         gradients_(args.gradients[direction]),
         walk_(desc, direction, kChunkRows),
         reserve_(desc, args.reserve, direction),
-        direction_(direction),
-        y_stride_(desc.directions * desc.hidden) {
-    const int64_t state = direction * desc.batch * desc.hidden;
+        add_to_dx_(direction > 0),
+        y_stride_(desc.directions * desc.hidden),
+        x_(static_cast<const float*>(args.x)),
+        dx_(static_cast<float*>(args.dx)),
+        y_(static_cast<const float*>(args.y) + direction * desc.hidden),
+        dy_(static_cast<const float*>(args.dy) + direction * desc.hidden),
+        h0_(StateOf<const float>(desc, args.h0, direction)),
+        c0_(StateOf<const float>(desc, args.c0, direction)),
+        dh_(StateOf<float>(desc, args.dh0, direction)),
+        dc_(StateOf<float>(desc, args.dc0, direction)) {
     const int64_t size = desc.batch * desc.hidden;
-    h0_ = args.h0 + state;
-    dh_ = args.dh0 + state;
-    std::copy_n(args.dhn + state, size, dh_);
-    if (desc.has_cell()) {
-      c0_ = args.c0 + state;
-      dc_ = args.dc0 + state;
-      std::copy_n(args.dcn + state, size, dc_);
-    }
+    std::copy_n(StateOf<const float>(desc, args.dhn, direction), size, dh_);
+    if (desc.has_cell()) std::copy_n(StateOf<const float>(desc, args.dcn, direction), size, dc_);
   }
 
   void Run() {
@@ -250,21 +250,19 @@ class BackwardDirection {
   }
 
  private:
-  const float* Y(int64_t time) const {
-    return args_.y + time * desc_.batch * y_stride_ + direction_ * desc_.hidden;
-  }
+  const float* Y(int64_t time) const { return y_ + time * desc_.batch * y_stride_; }
 
   void Step(int64_t step, int64_t offset) {
     const int64_t H = desc_.hidden, GH = desc_.gate_rows(), N = desc_.batch;
     const int64_t time = walk_.Time(step);
     const int64_t prev = step > 0 ? walk_.Time(step - 1) : -1;
-    const float* dy = args_.dy + (Y(time) - args_.y);
-    const bool gated = GatesInReserve(desc_);
-    const float* gates = gated ? reserve_.gates + time * N * GH : nullptr;
-    const float* extra = gated ? reserve_.extra + time * N * H : nullptr;
+    const float* dy = dy_ + time * N * y_stride_;
+    const float* gates = At(reserve_.gates, time * N * GH);
+    const float* c = At(reserve_.c, time * N * H);
+    const float* hidden_n = At(reserve_.hidden_n, time * N * H);
     const float* h_prev = step > 0 ? Y(prev) : h0_;
     const int64_t h_prev_stride = step > 0 ? y_stride_ : H;
-    const float* c_prev = gated && step > 0 ? reserve_.extra + prev * N * H : c0_;
+    const float* c_prev = step > 0 ? At(reserve_.c, prev * N * H) : c0_;
     float* dgates_x = buffers_.dgates_x + offset;
     float* dgates_h = buffers_.dgates_h + offset;
     ForUnits(N, H, [&](int64_t n, Units units) {
@@ -272,12 +270,12 @@ class BackwardDirection {
       float* dh = dh_ + n * H;
       switch (desc_.mode) {
         case Mode::kLstm:
-          return LstmBackward({gates + n * GH, c_prev + n * H, extra + n * H, row_dy, dh,
-                               dc_ + n * H, dgates_x + n * GH},
+          return LstmBackward({gates + n * GH, c_prev + n * H, c + n * H, row_dy, dh, dc_ + n * H,
+                               dgates_x + n * GH},
                               units);
         case Mode::kGru:
-          return GruBackward({gates + n * GH, extra + n * H, h_prev + n * h_prev_stride, row_dy, dh,
-                              dgates_x + n * GH, dgates_h + n * GH},
+          return GruBackward({gates + n * GH, hidden_n + n * H, h_prev + n * h_prev_stride, row_dy,
+                              dh, dgates_x + n * GH, dgates_h + n * GH},
                              units);
         case Mode::kRnnTanh:
           return RnnTanhBackward({Y(time) + n * y_stride_, row_dy, dh, dgates_x + n * GH}, units);
@@ -291,16 +289,26 @@ class BackwardDirection {
   // dx, and the gradients of the input weights and both biases; initial: nothing to add to yet.
   void InputGradients(int64_t begin_time, int64_t steps, bool initial) {
     const int64_t GH = desc_.gate_rows(), I = desc_.input, rows = steps * desc_.batch;
-    const float* x = args_.x + begin_time * desc_.batch * I;
-    float* dx = args_.dx + begin_time * desc_.batch * I;
-    Gemm(rows, I, GH, {buffers_.dgates_x, GH}, {weights_.i2h_weight, I},
-         direction_ == 0 ? 0.0f : 1.0f, dx, I);
+    const float* x = x_ + begin_time * desc_.batch * I;
+    float* dx = dx_ + begin_time * desc_.batch * I;
+    Gemm(rows, I, GH, {buffers_.dgates_x, GH}, {weights_.i2h_weight, I}, add_to_dx_ ? 1.0f : 0.0f,
+         dx, I);
     Gemm(GH, I, rows, {buffers_.dgates_x, GH, Transpose::kYes}, {x, I}, initial ? 0.0f : 1.0f,
          gradients_.i2h_weight, I);
-    ForUnits(1, GH, [&](int64_t, Units units) {
-      SumRows(buffers_.dgates_x, rows, GH, units.begin, units.end, !initial, gradients_.i2h_bias);
-      SumRows(buffers_.dgates_h, rows, GH, units.begin, units.end, !initial, gradients_.h2h_bias);
-    });
+    BiasGradient(buffers_.dgates_x, rows, initial, gradients_.i2h_bias);
+    if (buffers_.dgates_h == buffers_.dgates_x) {
+      std::copy_n(gradients_.i2h_bias, GH, gradients_.h2h_bias);
+    } else {
+      BiasGradient(buffers_.dgates_h, rows, initial, gradients_.h2h_bias);
+    }
+  }
+
+  void BiasGradient(const float* dgates, int64_t rows, bool initial, float* gradient) {
+    const int64_t GH = desc_.gate_rows();
+    const auto sum = [&](int64_t, Units units) {
+      SumRows(dgates, rows, GH, units.begin, units.end, !initial, gradient);
+    };
+    ForUnits(1, GH, sum, rows);
   }
 
   // The recurrent weights saw the previous step's output, and at the first step the initial state.
@@ -323,40 +331,54 @@ class BackwardDirection {
   }
 
   const LayerDesc& desc_;
-  const BackwardArgs& args_;
   BackwardBuffers& buffers_;
-  const Weights& weights_;
-  const WeightGradients& gradients_;
+  Parameters<const float> weights_;
+  Parameters<float> gradients_;
   Walk walk_;
   Reserve<const float> reserve_;
-  int64_t direction_, y_stride_;
+  bool add_to_dx_;  // the other direction has written it
+  int64_t y_stride_;
+  const float* x_;
+  float* dx_;
+  const float* y_;  // the direction's first column, as of dy_
+  const float* dy_;
   const float* h0_;
-  const float* c0_ = nullptr;
-  float* dh_;            // [N, H], running
-  float* dc_ = nullptr;  // [N, H], running
+  const float* c0_;
+  float* dh_;  // [N, H], running
+  float* dc_;  // [N, H], running
 };
+
+void ExpectCovered(const LayerDesc& desc, const int32_t* lengths) {
+  FASTRNN_EXPECTS(desc.dtype == DType::kFloat32,
+                  std::string("dtype is ") + Name(desc.dtype) + ", expected float32 on the CPU");
+  FASTRNN_EXPECTS(lengths == nullptr, "lengths were given, expected none on the CPU");
+}
 
 }  // namespace
 
 // The number of threads decides over oneDNN's buffers, so sizes are asked for under the same
 // number.
 size_t ForwardWorkspaceBytes(const LayerDesc& desc) {
+  ExpectCovered(desc, nullptr);
   const ThreadScope threads;
   return ForwardBuffers(desc, nullptr).bytes;
 }
 
 size_t BackwardWorkspaceBytes(const LayerDesc& desc) {
+  ExpectCovered(desc, nullptr);
   const ThreadScope threads;
   return BackwardBuffers(desc, nullptr).bytes;
 }
 
 void Forward(const LayerDesc& desc, const ForwardArgs& args) {
+  ExpectCovered(desc, args.lengths);
   const ThreadScope threads;
   ForwardBuffers buffers(desc, args.workspace);
   for (int64_t d = 0; d < desc.directions; ++d) ForwardDirection(desc, args, &buffers, d).Run();
 }
 
 void Backward(const LayerDesc& desc, const BackwardArgs& args) {
+  ExpectCovered(desc, args.lengths);
   const ThreadScope threads;
   BackwardBuffers buffers(desc, args.workspace);
   for (int64_t d = 0; d < desc.directions; ++d) BackwardDirection(desc, args, &buffers, d).Run();

@@ -120,22 +120,18 @@ class ForwardDirection {
   ForwardDirection(const LayerDesc& desc, const ForwardArgs& args, const ForwardBuffers& buffers,
                    Blas* blas, int64_t direction)
       : desc_(desc),
-        args_(args),
         buffers_(buffers),
         blas_(*blas),
         stream_(static_cast<cudaStream_t>(args.stream)),
         weights_(args.weights[direction]),
         walk_(desc, direction, MaxChunkRows(desc, 1)),
         reserve_(desc, args.reserve, direction),
-        direction_(direction) {
-    const int64_t state = direction * desc.batch * desc.hidden;
-    h_prev_ = args.h0 + state;
-    h_ = args.hn + state;
-    if (desc.has_cell()) {
-      c_prev_ = args.c0 + state;
-      cn_ = args.cn + state;
-    }
-  }
+        x_(static_cast<const float*>(args.x)),
+        y_(static_cast<float*>(args.y) + direction * desc.hidden),
+        h_prev_(StateOf<const float>(desc, args.h0, direction)),
+        h_(StateOf<float>(desc, args.hn, direction)),
+        c_prev_(StateOf<const float>(desc, args.c0, direction)),
+        cn_(StateOf<float>(desc, args.cn, direction)) {}
 
   void Run() {
     const int64_t N = desc_.batch, I = desc_.input, GH = desc_.gate_rows();
@@ -143,7 +139,7 @@ class ForwardDirection {
       const int64_t end = walk_.End(first);
       const int64_t begin_time = walk_.Begin(first, end);
       float* gates = GatesInReserve(desc_) ? reserve_.gates + begin_time * N * GH : buffers_.gates;
-      blas_.Gemm((end - first) * N, GH, I, {args_.x + begin_time * N * I, I},
+      blas_.Gemm((end - first) * N, GH, I, {x_ + begin_time * N * I, I},
                  {weights_.i2h_weight, I, Transpose::kYes}, 0.0f, gates, GH);
       for (int64_t step = first; step < end; ++step) {
         const int64_t time = walk_.Time(step);
@@ -158,7 +154,6 @@ class ForwardDirection {
     const int64_t N = desc_.batch, H = desc_.hidden, GH = desc_.gate_rows();
     blas_.Gemm(N, GH, H, {h_prev_, H}, {weights_.h2h_weight, H, Transpose::kYes}, 0.0f,
                buffers_.hidden_sum, GH);
-    float* extra = GatesInReserve(desc_) ? reserve_.extra + time * N * H : nullptr;
     ForwardStep step = {};
     step.rows = static_cast<int>(N);
     step.hidden = static_cast<int>(H);
@@ -169,29 +164,29 @@ class ForwardDirection {
     step.gates = gates;
     step.h_prev = h_prev_;
     step.c_prev = c_prev_;
-    step.hidden_n = extra;
+    step.hidden_n = At(reserve_.hidden_n, time * N * H);
     step.h = h_;
-    step.c = extra != nullptr ? extra : cn_;
+    step.c = reserve_.c != nullptr ? reserve_.c + time * N * H : cn_;
     step.y_stride = desc_.directions * H;
-    step.y = args_.y + time * N * step.y_stride + direction_ * H;
+    step.y = y_ + time * N * step.y_stride;
     LaunchStep(desc_.mode, step, stream_);
     h_prev_ = h_;
     c_prev_ = step.c;
   }
 
   const LayerDesc& desc_;
-  const ForwardArgs& args_;
   const ForwardBuffers& buffers_;
   Blas& blas_;
   cudaStream_t stream_;
-  const Weights& weights_;
+  Parameters<const float> weights_;
   Walk walk_;
   Reserve<float> reserve_;
-  int64_t direction_;
+  const float* x_;
+  float* y_;  // the direction's first column
   const float* h_prev_;
   float* h_;  // [N, H], running
-  const float* c_prev_ = nullptr;
-  float* cn_ = nullptr;  // [N, H], running where there is no reserve
+  const float* c_prev_;
+  float* cn_;  // [N, H], running where there is no reserve
 };
 
 // ----------------------------------------------------------------------------------------------
@@ -222,7 +217,6 @@ class BackwardDirection {
   BackwardDirection(const LayerDesc& desc, const BackwardArgs& args, const BackwardBuffers& buffers,
                     Blas* blas, int64_t direction)
       : desc_(desc),
-        args_(args),
         buffers_(buffers),
         blas_(*blas),
         stream_(static_cast<cudaStream_t>(args.stream)),
@@ -230,18 +224,18 @@ class BackwardDirection {
         gradients_(args.gradients[direction]),
         walk_(desc, direction, buffers.max_rows),
         reserve_(desc, args.reserve, direction),
-        direction_(direction),
-        y_stride_(desc.directions * desc.hidden) {
-    const int64_t state = direction * desc.batch * desc.hidden;
-    h0_ = args.h0 + state;
-    dh_next_ = args.dhn + state;
-    dh_ = args.dh0 + state;
-    if (desc.has_cell()) {
-      c0_ = args.c0 + state;
-      dc_next_ = args.dcn + state;
-      dc_ = args.dc0 + state;
-    }
-  }
+        add_to_dx_(direction > 0),
+        y_stride_(desc.directions * desc.hidden),
+        x_(static_cast<const float*>(args.x)),
+        dx_(static_cast<float*>(args.dx)),
+        y_(static_cast<const float*>(args.y) + direction * desc.hidden),
+        dy_(static_cast<const float*>(args.dy) + direction * desc.hidden),
+        h0_(StateOf<const float>(desc, args.h0, direction)),
+        c0_(StateOf<const float>(desc, args.c0, direction)),
+        dh_next_(StateOf<const float>(desc, args.dhn, direction)),
+        dc_next_(StateOf<const float>(desc, args.dcn, direction)),
+        dh_(StateOf<float>(desc, args.dh0, direction)),
+        dc_(StateOf<float>(desc, args.dc0, direction)) {}
 
   // The chunks in reverse order; the last chunk may be the shorter one, as in forward.
   void Run() {
@@ -260,9 +254,7 @@ class BackwardDirection {
   }
 
  private:
-  const float* Y(int64_t time) const {
-    return args_.y + time * desc_.batch * y_stride_ + direction_ * desc_.hidden;
-  }
+  const float* Y(int64_t time) const { return y_ + time * desc_.batch * y_stride_; }
 
   void Step(int64_t index, int64_t offset) {
     const int64_t N = desc_.batch, H = desc_.hidden, GH = desc_.gate_rows();
@@ -272,15 +264,14 @@ class BackwardDirection {
     BackwardStep step = {};
     step.rows = static_cast<int>(N);
     step.hidden = static_cast<int>(H);
-    if (GatesInReserve(desc_)) {
-      step.gates = reserve_.gates + time * N * GH;
-      step.hidden_n = step.c = reserve_.extra + time * N * H;
-      step.c_prev = initial ? c0_ : reserve_.extra + previous * N * H;
-    }
+    step.gates = At(reserve_.gates, time * N * GH);
+    step.hidden_n = At(reserve_.hidden_n, time * N * H);
+    step.c = At(reserve_.c, time * N * H);
+    step.c_prev = initial ? c0_ : At(reserve_.c, previous * N * H);
     step.h_prev = initial ? h0_ : Y(previous);
     step.h_prev_stride = initial ? H : y_stride_;
     step.y = Y(time);
-    step.dy = args_.dy + (Y(time) - args_.y);
+    step.dy = dy_ + time * N * y_stride_;
     step.y_stride = y_stride_;
     step.dh_next = dh_next_;
     step.dc_next = dc_next_;
@@ -301,8 +292,8 @@ class BackwardDirection {
     const int64_t GH = desc_.gate_rows(), I = desc_.input, rows = steps * desc_.batch;
     const int64_t offset = begin_time * desc_.batch * I;
     blas_.Gemm(rows, I, GH, {buffers_.dgates_x, GH}, {weights_.i2h_weight, I},
-               direction_ == 0 ? 0.0f : 1.0f, args_.dx + offset, I);
-    blas_.Gemm(GH, I, rows, {buffers_.dgates_x, GH, Transpose::kYes}, {args_.x + offset, I},
+               add_to_dx_ ? 1.0f : 0.0f, dx_ + offset, I);
+    blas_.Gemm(GH, I, rows, {buffers_.dgates_x, GH, Transpose::kYes}, {x_ + offset, I},
                initial ? 0.0f : 1.0f, gradients_.i2h_weight, I);
   }
 
@@ -349,21 +340,25 @@ class BackwardDirection {
   }
 
   const LayerDesc& desc_;
-  const BackwardArgs& args_;
   const BackwardBuffers& buffers_;
   Blas& blas_;
   cudaStream_t stream_;
-  const Weights& weights_;
-  const WeightGradients& gradients_;
+  Parameters<const float> weights_;
+  Parameters<float> gradients_;
   Walk walk_;
   Reserve<const float> reserve_;
-  int64_t direction_, y_stride_;
+  bool add_to_dx_;  // the other direction has written it
+  int64_t y_stride_;
+  const float* x_;
+  float* dx_;
+  const float* y_;  // the direction's first column, as of dy_
+  const float* dy_;
   const float* h0_;
-  const float* c0_ = nullptr;
+  const float* c0_;
   const float* dh_next_;
-  const float* dc_next_ = nullptr;
-  float* dh_;            // [N, H], running
-  float* dc_ = nullptr;  // [N, H], running
+  const float* dc_next_;
+  float* dh_;  // [N, H], running
+  float* dc_;  // [N, H], running
 };
 
 }  // namespace

@@ -177,8 +177,8 @@ MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* o
     for (int i = 1; i < positions.first_weight; ++i) (*outputs)[i] = state;
     if (desc.reserve) {
       // A dimension of 0 would mean "unknown", so an empty reserve has one value a direction.
-      const auto factor = static_cast<unsigned int>(fastrnn::ReserveFactor(desc.mode));
-      outputs->back() = factor > 0 ? Shape{D, data[0], data[1], factor * H} : Shape{D, 1, 1, 1};
+      const auto words = static_cast<unsigned int>(fastrnn::ReserveWords(desc.mode, desc.dtype));
+      outputs->back() = words > 0 ? Shape{D, data[0], data[1], words * H} : Shape{D, 1, 1, 1};
     }
   });
 }

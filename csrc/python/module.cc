@@ -107,7 +107,7 @@ py::tuple ForwardArrays(const std::string& mode, const py::object& x, const py::
   Array y({desc.steps, desc.batch, desc.directions * desc.hidden});
   Array hn = StateArray(desc);
   Array cn = desc.has_cell() ? StateArray(desc) : Array(0);
-  Array kept(reserve ? ReserveValues(desc) : 0);
+  Array kept(reserve ? ReserveBytes(desc) / sizeof(float) : 0);
   ForwardArgs args;
   args.x = in.x.data();
   args.h0 = in.h0.data();
@@ -140,7 +140,7 @@ struct OutputGradients {
         dy("d_output", dy_object),
         dhn("d_h_n", dhn_object) {
     y.ExpectShape({desc.steps, desc.batch, desc.directions * desc.hidden});
-    reserve.ExpectShape({ReserveValues(desc)});
+    reserve.ExpectShape({static_cast<int64_t>(ReserveBytes(desc) / sizeof(float))});
     dy.ExpectShape({desc.steps, desc.batch, desc.directions * desc.hidden});
     dhn.ExpectShape({desc.directions, desc.batch, desc.hidden});
     if (!desc.has_cell()) return;
