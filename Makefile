@@ -3,6 +3,8 @@
 # make bench   run the benchmarks     make clean   remove what these made
 # make emulated                       run the CUDA kernels' tests without a GPU; needs the toolkit's
 #                                     headers
+# make mutants                        leave out each of the kernels' barriers, fences and waits in
+#                                     turn, and see that a test notices
 #
 # PYTHON=python3.8 chooses another interpreter (3.8 to 3.13), VENV=folder another environment.
 
@@ -15,7 +17,7 @@ SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find build_backend csr
 	-not -name '*.pyc') fastrnn/_version.py
 CXX_SOURCES := $(shell find csrc tests -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name '*.cuh')
 
-.PHONY: demo test emulated lint bench clean
+.PHONY: demo test emulated mutants lint bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo-$(VERSION)
@@ -27,6 +29,11 @@ test: $(VENV)/.dev-$(VERSION)
 emulated: $(VENV)/.dev-$(VERSION)
 	$(BIN)/pip install --quiet cmake ninja pybind11
 	PATH="$(abspath $(BIN)):$$PATH" tests/emulator/run.sh $(BIN)/python
+
+mutants: $(VENV)/.dev-$(VERSION)
+	$(BIN)/pip install --quiet cmake ninja pybind11
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/emulator/mutants.py \
+		$(if $(JOBS),--jobs $(JOBS))
 
 bench: $(VENV)/.dev-$(VERSION)
 	$(BIN)/pytest bench
