@@ -75,34 +75,6 @@ size_t ReserveBytes(const LayerDesc& desc) {
   return desc.directions * desc.rows() * desc.hidden * ReserveWords(desc.mode, desc.dtype) * 4;
 }
 
-namespace {
-
-[[noreturn, maybe_unused]] void Absent(const char* kernels, const char* part) {
-  throw InvalidArgument(std::string("this build of fastrnn has no ") + kernels +
-                            " kernels: it was built without " + part,
-                        __FILE__, __LINE__);
-}
-
-}  // namespace
-
-#ifndef FASTRNN_WITH_ONEDNN
-namespace cpu {
-size_t ForwardWorkspaceBytes(const LayerDesc&) { Absent("CPU", "oneDNN"); }
-size_t BackwardWorkspaceBytes(const LayerDesc&) { Absent("CPU", "oneDNN"); }
-void Forward(const LayerDesc&, const ForwardArgs&) { Absent("CPU", "oneDNN"); }
-void Backward(const LayerDesc&, const BackwardArgs&) { Absent("CPU", "oneDNN"); }
-}  // namespace cpu
-#endif
-
-#ifndef FASTRNN_WITH_CUDA
-namespace cuda {
-size_t ForwardWorkspaceBytes(const LayerDesc&) { Absent("CUDA", "the CUDA toolkit"); }
-size_t BackwardWorkspaceBytes(const LayerDesc&) { Absent("CUDA", "the CUDA toolkit"); }
-void Forward(const LayerDesc&, const ForwardArgs&) { Absent("CUDA", "the CUDA toolkit"); }
-void Backward(const LayerDesc&, const BackwardArgs&) { Absent("CUDA", "the CUDA toolkit"); }
-}  // namespace cuda
-#endif
-
 size_t ForwardWorkspaceBytes(const LayerDesc& desc) {
   Validate(desc);
   return desc.device == Device::kCuda ? cuda::ForwardWorkspaceBytes(desc)

@@ -2,10 +2,7 @@
 
 from typing import Any, Dict, List, Optional, Sequence, Tuple, TypedDict
 
-from numpy import float32
 from numpy.typing import NDArray
-
-_Array = NDArray[float32]
 
 class BuildInfo(TypedDict):
     version: str
@@ -33,20 +30,39 @@ def cuda_devices() -> CudaDevices: ...
 def forward(
     mode: str,
     x: Any,
-    h_0: Any,
+    h_0: Optional[Any],
     c_0: Optional[Any],
     weights: Sequence[Any],
+    lengths: Optional[Any],
+    tf32: Optional[bool],
     reserve: bool,
-) -> Tuple[_Array, _Array, Optional[_Array], Optional[_Array]]: ...
+    stream: int,
+) -> List[Any]: ...
 def backward(
     mode: str,
     x: Any,
-    h_0: Any,
+    h_0: Optional[Any],
     c_0: Optional[Any],
     weights: Sequence[Any],
+    lengths: Optional[Any],
+    tf32: Optional[bool],
     output: Any,
     reserve: Any,
     d_output: Any,
-    d_h_n: Any,
+    d_h_n: Optional[Any],
     d_c_n: Optional[Any],
-) -> Tuple[_Array, _Array, Optional[_Array], List[_Array]]: ...
+    stream: int,
+) -> List[Any]: ...
+
+class DeviceArray:
+    """An array on a GPU."""
+
+    shape: Tuple[int, ...]
+    dtype: str  # float32, float16, bfloat16 or int32
+    device: int
+
+    @staticmethod
+    def from_host(array: NDArray[Any], dtype: str, device: int) -> DeviceArray: ...
+    def to_host(self) -> NDArray[Any]: ...
+    def __dlpack__(self, *, stream: Optional[int] = None, **keywords: Any) -> Any: ...
+    def __dlpack_device__(self) -> Tuple[int, int]: ...

@@ -1,194 +1,17 @@
-// The Python module: the kernels on arrays of any DLPack producer, and what this build can do.
-#include <pybind11/numpy.h>
+// The Python module: the kernels, and what this build can do.
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
-#include <memory>
-#include <optional>
-
+#include "../cuda/device_info.h"
 #include "../error.h"
 #include "../rnn.h"
-#include "tensor.h"
-#ifdef FASTRNN_WITH_CUDA
-#include "../cuda/device_info.h"
-#endif
+#include "device_array.h"
+#include "kernels.h"
 
 namespace py = pybind11;
 
 namespace fastrnn {
 namespace python {
 namespace {
-
-using Array = py::array_t<float>;
-
-// Emulated CUDA kernels work in the host's memory.
-#ifdef FASTRNN_EMULATE
-constexpr Device kDevice = Device::kCuda;
-#else
-constexpr Device kDevice = Device::kCpu;
-#endif
-
-class Workspace {
- public:
-  explicit Workspace(size_t bytes)
-      : storage_(new char[bytes + kWorkspaceAlignment]), pointer_(storage_.get()) {
-    size_t space = bytes + kWorkspaceAlignment;
-    std::align(kWorkspaceAlignment, bytes, pointer_, space);
-  }
-  void* get() const { return pointer_; }
-
- private:
-  std::unique_ptr<char[]> storage_;
-  void* pointer_;
-};
-
-// What forward and backward take, checked.
-struct Inputs {
-  LayerDesc desc;
-  Tensor x, h0;
-  std::optional<Tensor> c0;
-  std::vector<Tensor> weights;  // i2h_weight, h2h_weight, i2h_bias, h2h_bias for each direction
-
-  Inputs(const std::string& mode, const py::object& x_object, const py::object& h0_object,
-         const py::object& c0_object, const py::sequence& weight_objects, bool reserve)
-      : x("x", x_object), h0("h_0", h0_object) {
-    desc.mode = ParseMode(mode);
-    desc.device = kDevice;
-    desc.reserve = reserve;
-    x.ExpectRank(3);
-    h0.ExpectRank(3);
-    desc.steps = x.size(0);
-    desc.batch = x.size(1);
-    desc.input = x.size(2);
-    desc.directions = h0.size(0);
-    desc.hidden = h0.size(2);
-    Validate(desc);
-    h0.ExpectShape({desc.directions, desc.batch, desc.hidden});
-    FASTRNN_EXPECTS(c0_object.is_none() != desc.has_cell(),
-                    desc.has_cell() ? "c_0 is missing: an lstm has a cell state"
-                                    : "c_0 was given, but only an lstm has a cell state");
-    if (desc.has_cell()) {
-      c0.emplace("c_0", c0_object);
-      c0->ExpectShape({desc.directions, desc.batch, desc.hidden});
-    }
-    ReadWeights(weight_objects);
-  }
-
-  Weights WeightsOf(int64_t direction) const {
-    auto at = [&](int64_t i) { return weights[4 * direction + i].data(); };
-    return {at(0), at(1), at(2), at(3)};
-  }
-
- private:
-  void ReadWeights(const py::sequence& objects) {
-    static const char* const kNames[] = {"i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"};
-    FASTRNN_EXPECTS(static_cast<int64_t>(objects.size()) == 4 * desc.directions,
-                    "weights has " + std::to_string(objects.size()) + " arrays, expected " +
-                        std::to_string(4 * desc.directions) + ", four for each direction");
-    for (size_t i = 0; i < objects.size(); ++i) {
-      const std::string name = "weights[" + std::to_string(i) + "] (" + kNames[i % 4] + ")";
-      weights.emplace_back(name, py::object(objects[i]));
-      const Tensor& tensor = weights.back();
-      if (i % 4 == 0) tensor.ExpectShape({desc.gate_rows(), desc.input});
-      if (i % 4 == 1) tensor.ExpectShape({desc.gate_rows(), desc.hidden});
-      if (i % 4 >= 2) tensor.ExpectShape({desc.gate_rows()});
-    }
-  }
-};
-
-Array StateArray(const LayerDesc& desc) {
-  return Array({desc.directions, desc.batch, desc.hidden});
-}
-
-py::tuple ForwardArrays(const std::string& mode, const py::object& x, const py::object& h0,
-                        const py::object& c0, const py::sequence& weights, bool reserve) {
-  const Inputs in(mode, x, h0, c0, weights, reserve);
-  const LayerDesc& desc = in.desc;
-  Array y({desc.steps, desc.batch, desc.directions * desc.hidden});
-  Array hn = StateArray(desc);
-  Array cn = desc.has_cell() ? StateArray(desc) : Array(0);
-  Array kept(reserve ? ReserveBytes(desc) / sizeof(float) : 0);
-  ForwardArgs args;
-  args.x = in.x.data();
-  args.h0 = in.h0.data();
-  args.c0 = in.c0 ? in.c0->data() : nullptr;
-  for (int64_t d = 0; d < desc.directions; ++d) args.weights[d] = in.WeightsOf(d);
-  args.y = y.mutable_data();
-  args.hn = hn.mutable_data();
-  args.cn = cn.mutable_data();
-  args.reserve = kept.mutable_data();
-  {
-    py::gil_scoped_release release;
-    const Workspace workspace(ForwardWorkspaceBytes(desc));
-    args.workspace = workspace.get();
-    Forward(desc, args);
-  }
-  return py::make_tuple(y, hn, desc.has_cell() ? py::object(cn) : py::none(),
-                        reserve ? py::object(kept) : py::none());
-}
-
-// What a forward call with reserve returned, and the gradients of its outputs.
-struct OutputGradients {
-  Tensor y, reserve, dy, dhn;
-  std::optional<Tensor> dcn;
-
-  OutputGradients(const LayerDesc& desc, const py::object& y_object,
-                  const py::object& reserve_object, const py::object& dy_object,
-                  const py::object& dhn_object, const py::object& dcn_object)
-      : y("output", y_object),
-        reserve("reserve", reserve_object),
-        dy("d_output", dy_object),
-        dhn("d_h_n", dhn_object) {
-    y.ExpectShape({desc.steps, desc.batch, desc.directions * desc.hidden});
-    reserve.ExpectShape({static_cast<int64_t>(ReserveBytes(desc) / sizeof(float))});
-    dy.ExpectShape({desc.steps, desc.batch, desc.directions * desc.hidden});
-    dhn.ExpectShape({desc.directions, desc.batch, desc.hidden});
-    if (!desc.has_cell()) return;
-    dcn.emplace("d_c_n", dcn_object);
-    dcn->ExpectShape({desc.directions, desc.batch, desc.hidden});
-  }
-};
-
-py::tuple BackwardArrays(const std::string& mode, const py::object& x, const py::object& h0,
-                         const py::object& c0, const py::sequence& weights, const py::object& y,
-                         const py::object& reserve, const py::object& dy, const py::object& dhn,
-                         const py::object& dcn) {
-  const Inputs in(mode, x, h0, c0, weights, true);
-  const LayerDesc& desc = in.desc;
-  const OutputGradients out(desc, y, reserve, dy, dhn, dcn);
-  Array dx({desc.steps, desc.batch, desc.input});
-  Array dh0 = StateArray(desc);
-  Array dc0 = desc.has_cell() ? StateArray(desc) : Array(0);
-  BackwardArgs args;
-  args.x = in.x.data();
-  args.h0 = in.h0.data();
-  args.c0 = in.c0 ? in.c0->data() : nullptr;
-  args.y = out.y.data();
-  args.reserve = out.reserve.data();
-  args.dy = out.dy.data();
-  args.dhn = out.dhn.data();
-  args.dcn = out.dcn ? out.dcn->data() : nullptr;
-  args.dx = dx.mutable_data();
-  args.dh0 = dh0.mutable_data();
-  args.dc0 = dc0.mutable_data();
-  py::list gradients;
-  for (int64_t d = 0; d < desc.directions; ++d) {
-    Array of_weights[] = {Array({desc.gate_rows(), desc.input}),
-                          Array({desc.gate_rows(), desc.hidden}), Array(desc.gate_rows()),
-                          Array(desc.gate_rows())};
-    args.weights[d] = in.WeightsOf(d);
-    args.gradients[d] = {of_weights[0].mutable_data(), of_weights[1].mutable_data(),
-                         of_weights[2].mutable_data(), of_weights[3].mutable_data()};
-    for (const Array& array : of_weights) gradients.append(array);
-  }
-  {
-    py::gil_scoped_release release;
-    const Workspace workspace(BackwardWorkspaceBytes(desc));
-    args.workspace = workspace.get();
-    Backward(desc, args);
-  }
-  return py::make_tuple(dx, dh0, desc.has_cell() ? py::object(dc0) : py::none(), gradients);
-}
 
 // The types that the MXNet operator computes in, for each kind of MXNet's contexts.
 py::dict OperatorTypes() {
@@ -233,18 +56,15 @@ py::dict BuildInfo() {
   return info;
 }
 
-#ifdef FASTRNN_WITH_CUDA
 std::string CudaVersion(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
-#endif
 
 py::dict CudaDevices() {
   py::dict result;
   py::list devices;
   result["driver"] = py::none();
   result["error"] = py::none();
-#ifdef FASTRNN_WITH_CUDA
   const cuda::Devices found = cuda::QueryDevices();
   if (found.driver_version > 0) result["driver"] = CudaVersion(found.driver_version);
   if (!found.error.empty()) result["error"] = found.error;
@@ -256,9 +76,6 @@ py::dict CudaDevices() {
     entry["multiprocessors"] = device.multiprocessors;
     devices.append(entry);
   }
-#else
-  result["error"] = "built without CUDA";
-#endif
   result["devices"] = devices;
   return result;
 }
@@ -281,9 +98,6 @@ PYBIND11_MODULE(_C, m) {
   });
   m.def("build_info", &BuildInfo);
   m.def("cuda_devices", &CudaDevices);
-  m.def("forward", &ForwardArrays, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
-        py::arg("weights"), py::arg("reserve"));
-  m.def("backward", &BackwardArrays, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
-        py::arg("weights"), py::arg("output"), py::arg("reserve"), py::arg("d_output"),
-        py::arg("d_h_n"), py::arg("d_c_n"));
+  DeviceArray::Define(&m);
+  DefineKernels(&m);
 }
