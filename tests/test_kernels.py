@@ -169,6 +169,7 @@ class MxnetLike(Dlpack):
     method = "to_dlpack_for_read"
 
 
+@pytest.mark.host_arrays
 @pytest.mark.skipif(not hasattr(np.ndarray, "__dlpack__"), reason="NumPy without DLPack")
 def test_takes_arrays_of_other_libraries():
     case = Case("lstm", 4, 3, 2, 5, 1)
