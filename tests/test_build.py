@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from fastrnn_build.detect import Compiler, Machine, Missing, MxNet, Nvcc, OneDnn
 from fastrnn_build.settings import BuildError, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-SWITCHES = ("FASTRNN_NATIVE", "FASTRNN_CUDA", "FASTRNN_CUDA_ARCHITECTURES")
+SWITCHES = ("FASTRNN_NATIVE", "FASTRNN_CUDA", "FASTRNN_CUDA_ARCHITECTURES", "DNNL_ROOT")
 COMPLETE = Machine(
     python=(3, 11),
     platform="linux-x86_64",
@@ -64,9 +65,11 @@ def test_cuda_without_native_is_a_contradiction():
 
 
 def test_settings_are_read_from_the_environment():
-    environ = dict(zip(SWITCHES, ("1", "0", "80;90a;100")))
-    assert Settings.from_environment(environ) == Settings("1", "0", ("80", "90a", "100"))
-    assert Settings.from_environment({}) == Settings("auto", "auto", ())
+    environ = dict(zip(SWITCHES, ("1", "0", "80;90a;100", "/opt/dnnl")))
+    assert Settings.from_environment(environ) == Settings(
+        "1", "0", ("80", "90a", "100"), "/opt/dnnl"
+    )
+    assert Settings.from_environment({}) == Settings("auto", "auto", (), "")
 
 
 # What pip is asked for
@@ -83,6 +86,7 @@ def test_settings_are_read_from_the_environment():
         (Settings(), {"platform": "linux-aarch64", "onednn": NO_ONEDNN}, []),
         (Settings("1"), {"onednn": NO_ONEDNN, "nvcc": NO_NVCC}, ONEDNN_WHEELS),
         (Settings("1", "1"), {"tools": Missing("CMake was not found")}, ONEDNN_WHEELS),
+        (Settings(dnnl_root="/opt/dnnl"), {}, []),
     ],
 )
 def test_a_native_build_asks_for_its_tools(settings, found, expected):
@@ -184,6 +188,11 @@ def test_a_missing_part_is_left_out_alone(settings, found, part, reason):
             Settings("1"),
             {"platform": "linux-aarch64", "onednn": NO_ONEDNN, "nvcc": NO_NVCC},
             "FASTRNN_NATIVE=1 asks .*oneDNN was not found",
+        ),
+        (
+            Settings(dnnl_root="/opt/dnnl"),
+            {"onednn": Missing("DNNL_ROOT=/opt/dnnl holds no oneDNN 3")},
+            "cannot use the oneDNN it was given: DNNL_ROOT=/opt/dnnl holds no",
         ),
     ],
 )
@@ -330,15 +339,22 @@ def test_onednn_wheels_bring_their_licence(tmp_path, monkeypatch):
     }
 
 
-def test_a_system_onednn_is_used_where_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(detect, "_onednn_wheels", lambda: None)
+def test_the_onednn_of_dnnl_root_comes_first_and_is_used_where_it_is(tmp_path, monkeypatch):
+    install_fake_onednn_wheels(tmp_path / "wheels")
+    monkeypatch.syspath_prepend(str(tmp_path / "wheels/lib/site-packages"))
+    own = tmp_path / "own"
+    missing = detect.find_onednn({"DNNL_ROOT": str(own)})
+    assert missing.reason.startswith(f"DNNL_ROOT={own} holds no oneDNN 3 (")
     for path in ("include/oneapi/dnnl/dnnl.hpp", "lib64/libdnnl.so.3"):
-        (tmp_path / path).parent.mkdir(parents=True)
-        (tmp_path / path).touch()
-    onednn = detect.find_onednn({"DNNL_ROOT": str(tmp_path)})
-    assert onednn == OneDnn(tmp_path / "include", tmp_path / "lib64/libdnnl.so.3")
+        (own / path).parent.mkdir(parents=True)
+        (own / path).touch()
+    onednn = detect.find_onednn({"DNNL_ROOT": str(own)})
+    assert onednn == OneDnn(own / "include", own / "lib64/libdnnl.so.3")
     assert commands.bundled_files(onednn) == []
     assert commands.bundled_files(None) == []
+    native = plan.make_plan(Settings(dnnl_root=str(own)), machine(onednn=onednn)).native
+    definitions = commands.cmake_definitions(native, "1.2.3")
+    assert f"-DFASTRNN_ONEDNN_RPATH={own / 'lib64'}" in definitions
 
 
 def test_cmake_is_told_the_parts_of_the_plan():
@@ -350,8 +366,16 @@ def test_cmake_is_told_the_parts_of_the_plan():
     little = plan.make_plan(Settings(cuda="0"), machine(mxnet=NO_MXNET)).native
     names = " ".join(commands.cmake_definitions(little, "1.2.3"))
     assert "FASTRNN_ONEDNN_LIBRARY" in names
+    assert "RPATH" not in names  # the library is shipped
     assert "CUDA" not in names
     assert "MXNET" not in names
+
+
+def test_warnings_stop_the_builds_of_make_and_ci_alone():
+    cmake, make, ci = ((ROOT / f).read_text() for f in ("CMakeLists.txt", "Makefile", ".ci/run"))
+    assert re.search(r"^option\(FASTRNN_WERROR .* OFF\)$", cmake, re.MULTILINE)
+    assert re.search(r"/\.dev-.*: export CMAKE_ARGS := .*-DFASTRNN_WERROR=ON$", make, re.MULTILINE)
+    assert re.search(r"^export CMAKE_ARGS=.*-DFASTRNN_WERROR=ON", ci, re.MULTILINE)
 
 
 def test_describing_the_project_looks_for_nothing():
@@ -364,12 +388,30 @@ def test_describing_the_project_looks_for_nothing():
 # Packing
 
 
+# What builds and tests leave behind in a working tree.
+BUILT = (
+    "fastrnn/_build.json",
+    "fastrnn/_C.so",
+    "fastrnn/libdnnl.so.3",
+    "fastrnn/third_party/onednn/LICENSE",
+    "csrc/_C.so",
+    "tests/cases.pyc",
+    "tests/__pycache__/notes.txt",
+)
+
+
 @pytest.fixture(scope="module")
 def source_archive(tmp_path_factory):
     """Pack the working tree, copied so that nothing is left behind in it."""
     folder = tmp_path_factory.mktemp("sdist")
     ignored = shutil.ignore_patterns(".git", ".venv*", "build", "dist", "*.egg-info", ".*_cache")
     shutil.copytree(ROOT, folder / "tree", ignore=ignored)
+    for name in BUILT:
+        (folder / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "tree" / name).touch()
+    # setuptools takes over what an earlier build noted here.
+    (folder / "tree/fastrnn.egg-info").mkdir()
+    (folder / "tree/fastrnn.egg-info/SOURCES.txt").write_text("\n".join(BUILT))
     return folder / run_hook("build_sdist", folder / "tree", folder)
 
 
@@ -395,16 +437,17 @@ def test_the_source_archive_is_complete_and_holds_nothing_built(source_archive):
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = ["CMakeLists.txt", "LICENSE", "Makefile", "README.md", "setup.py", "pyproject.toml"]
     folders = ("csrc", "fastrnn", "build_backend", "tests", "bench", "docs", ".ci")
-    built = ("_build.json", ".so", ".so.3", ".pyc")
+    left_behind = ("_build.json", ".so", ".so.3")
     for folder in folders:
         files = [f for f in (ROOT / folder).rglob("*") if f.is_file()]
         wanted += [
             f.relative_to(ROOT).as_posix()
             for f in files
-            if not f.name.endswith(built) and "third_party" not in f.parts
+            if not f.name.endswith(left_behind)
+            and not {"third_party", "__pycache__"} & set(f.parts)
         ]
     assert set(wanted) <= names, set(wanted) - names
-    assert not [name for name in names if name.endswith(built) or "third_party" in name]
+    assert not set(BUILT) & names
 
 
 def test_a_python_only_wheel_from_the_source_archive(source_archive, tmp_path):
