@@ -11,6 +11,7 @@ print(s.submodule_search_locations[0] if s else "")')
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 CXX="${CXX:-g++}"
 
 cmake -S . -B "$FASTRNN_EMULATED_BUILDS" -G Ninja --log-level=WARNING -DFASTRNN_EMULATE=ON \
+  -DFASTRNN_WERROR=ON \
   -DFASTRNN_VERSION=emulated -DPython_EXECUTABLE="$(command -v "$python")" \
   -Dpybind11_DIR="$("$python" -c 'import pybind11; print(pybind11.get_cmake_dir())')" \
   -DFASTRNN_MXNET="$mxnet"
