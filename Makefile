@@ -3,6 +3,10 @@
 # make bench   run the benchmarks     make clean   remove what these made
 # make emulated                       run the CUDA kernels' tests without a GPU; needs the toolkit's
 #                                     headers
+# make mutants                        leave out each of the kernels' barriers, fences and waits in
+#                                     turn, and see that a test notices
+# make objects                        compile the kernels for every GPU, with nvcc and as CUDA 11
+#                                     does; look for spilled registers
 #
 # PYTHON=python3.8 chooses another interpreter (3.8 to 3.13), VENV=folder another environment.
 
@@ -15,7 +19,7 @@ SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find build_backend csr
 	-not -name '*.pyc') fastrnn/_version.py
 CXX_SOURCES := $(shell find csrc tests -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name '*.cuh')
 
-.PHONY: demo test emulated lint bench clean
+.PHONY: demo test emulated mutants objects lint bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo-$(VERSION)
@@ -27,6 +31,16 @@ test: $(VENV)/.dev-$(VERSION)
 emulated: $(VENV)/.dev-$(VERSION)
 	$(BIN)/pip install --quiet cmake ninja pybind11
 	PATH="$(abspath $(BIN)):$$PATH" tests/emulator/run.sh $(BIN)/python
+
+mutants: $(VENV)/.dev-$(VERSION)
+	$(BIN)/pip install --quiet cmake ninja pybind11
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/emulator/mutants.py \
+		$(if $(JOBS),--jobs $(JOBS))
+
+objects: $(VENV)/.dev-$(VERSION)
+	$(BIN)/pip install --quiet nvidia-cuda-nvdisasm
+	$(BIN)/python tests/gpu/objects.py
+	$(BIN)/python tests/gpu/objects.py --cuda-11
 
 bench: $(VENV)/.dev-$(VERSION)
 	$(BIN)/pytest bench

@@ -57,7 +57,7 @@ class Case:
     def call(self, library: Any) -> Callable[[], List[Any]]:
         """A function that runs the layer once and waits until it has; it returns the results.
 
-        Training is forward and backward, with the gradients of input, states and weights.
+        Training is forward and backward, with the gradients of input and weights.
         """
         layer = self.layer(library)
         return self.call_of(layer)

@@ -33,7 +33,7 @@ def cuda_devices() -> CudaDevices: ...
 def forward(
     mode: str,
     x: Any,
-    h_0: Any,
+    h_0: Optional[Any],
     c_0: Optional[Any],
     weights: Sequence[Any],
     reserve: bool,
@@ -41,12 +41,12 @@ def forward(
 def backward(
     mode: str,
     x: Any,
-    h_0: Any,
+    h_0: Optional[Any],
     c_0: Optional[Any],
     weights: Sequence[Any],
     output: Any,
     reserve: Any,
     d_output: Any,
-    d_h_n: Any,
+    d_h_n: Optional[Any],
     d_c_n: Optional[Any],
 ) -> Tuple[_Array, _Array, Optional[_Array], List[_Array]]: ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from typing import NoReturn
 
@@ -11,13 +13,18 @@ from fastrnn._version import __version__
 
 __all__ = ["GRU", "LSTM", "RNN", "__version__", "features"]
 
-if _mxnet.installed():
-    from fastrnn.layers import GRU, LSTM, RNN
-else:
-    # Not an error yet: `fastrnn.kernels` and `fastrnn info` work without MXNet.
-    warnings.warn(_mxnet.MISSING, stacklevel=2)
+try:
+    _mxnet.import_mxnet()
+except ImportError as error:
+    # Not fatal yet: `fastrnn.kernels`, `features()` and `fastrnn info` work without MXNet.
+    _without_mxnet = error
+    # The command says it by itself, where it matters ("-m": Python has not found its file yet).
+    if os.path.basename(sys.argv[0]) not in ("fastrnn", "-m"):
+        warnings.warn(str(error), stacklevel=2)
 
     def __getattr__(name: str) -> NoReturn:
         if name in ("GRU", "LSTM", "RNN"):
-            raise ImportError(_mxnet.MISSING)
+            raise ImportError(str(_without_mxnet)) from _without_mxnet
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+else:
+    from fastrnn.layers import GRU, LSTM, RNN

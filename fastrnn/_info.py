@@ -18,6 +18,7 @@ from fastrnn._version import __version__
 
 _REPORT = Path(__file__).with_name("_build.json")
 _NOT_BUILT = "the native library is not built here: run `pip install -e .`"
+_NO_MXNET = "there is no MXNet"
 _NO_KERNELS = "this version computes on the CPU; its CUDA part reports the devices"
 
 _LABELS = {
@@ -92,8 +93,8 @@ def _mxnet_facts(off: Dict[str, str]) -> Dict[str, Any]:
     facts: Dict[str, Any] = {"mxnet": None, "mxnet_build": None, "mxnet_gpus": 0}
     try:
         mx = _mxnet.import_mxnet()
-    except (ImportError, OSError) as error:  # OSError: one of its shared libraries is missing
-        off.update(dict.fromkeys(facts, "there is no MXNet"))
+    except ImportError as error:
+        off.update(dict.fromkeys(facts, _NO_MXNET))
         off["mxnet"] = str(error)
         return facts
     facts["mxnet"] = mx.__version__
@@ -137,7 +138,7 @@ def _library_facts(off: Dict[str, str]) -> Dict[str, Any]:
     facts.update((key, value) for key, value in library.build_info().items() if key in facts)
     if facts["onednn"] is None:
         off["onednn"] = left_out.get("onednn", "left out of the build")
-    why_not = _why_no_operators(facts["mxnet_operators"], left_out)
+    why_not = _why_no_operators(facts["mxnet_operators"], left_out, "mxnet" not in off)
     if why_not:
         facts["mxnet_operators"] = False
         off["mxnet_operators"] = why_not
@@ -161,11 +162,11 @@ def _load() -> Tuple[Optional[ModuleType], str]:
         return None, f"the native library does not load: {error}"
 
 
-def _why_no_operators(built: bool, left_out: Dict[str, str]) -> Optional[str]:
+def _why_no_operators(built: bool, left_out: Dict[str, str], mxnet: bool) -> Optional[str]:
     if not built:
         return left_out.get("mxnet_operators", "left out of the build")
-    if not _mxnet.installed():
-        return _mxnet.MISSING
+    if not mxnet:
+        return _NO_MXNET
     status = importlib.import_module("fastrnn.native").STATUS
     return None if status.usable else status.reason
 

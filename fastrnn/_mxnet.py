@@ -16,9 +16,14 @@ from typing import Any, Callable, NoReturn
 
 import numpy
 
-MISSING = (
-    "fastrnn's layers need MXNet, which is not installed. Install it with the extra that fits the "
-    "machine: pip install 'fastrnn[cpu]', or pip install 'fastrnn[cu112]' for an NVIDIA GPU"
+_INSTALL = (
+    "with the extra that fits the machine: pip install 'fastrnn[cpu]', or "
+    "pip install 'fastrnn[cu112]' for an NVIDIA GPU"
+)
+MISSING = f"fastrnn's layers need MXNet, which is not installed. Install it {_INSTALL}"
+_BROKEN = (
+    "fastrnn's layers need MXNet, which is installed and does not load: {}. Provide what it lacks, "
+    f"or install it again {_INSTALL}"
 )
 _NO_DISTUTILS = (
     "MXNet 1.9.1 imports distutils, which Python {}.{} no longer has; setuptools brings it back: "
@@ -97,8 +102,8 @@ def import_mxnet() -> Any:  # MXNet has no types
     Raises
     ------
     ImportError
-        Without MXNet: names the extra to install. Without ``distutils``: names setuptools.
-        Whatever else MXNet's own import raises passes through.
+        Without MXNet, or where it does not load: says why, and names the extra to install. Without
+        ``distutils``: names setuptools.
     """
     if not installed():
         raise ImportError(MISSING)
@@ -109,10 +114,12 @@ def import_mxnet() -> Any:  # MXNet has no types
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.simplefilter("ignore", FutureWarning)
             return importlib.import_module("mxnet")
-    except ModuleNotFoundError as error:
-        if error.name is not None and error.name.split(".")[0] == "distutils":
+    except (ImportError, OSError, RuntimeError) as error:
+        # OSError: a shared library is missing or too old; RuntimeError: MXNet's own one is.
+        if isinstance(error, ImportError) and (error.name or "").split(".")[0] == "distutils":
             raise ImportError(_NO_DISTUTILS.format(*sys.version_info)) from error
-        raise
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        raise ImportError(_BROKEN.format(first_line)) from error
 
 
 def mixed_precision() -> bool:

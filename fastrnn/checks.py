@@ -31,12 +31,29 @@ def sizes(
         _integer("projection_size", projection_size, 0)  # 0 is MXNet's other word for none
 
 
+def _number(name: str, value: Any) -> None:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+
+
+def float_type(value: Any) -> Any:
+    """Check a layer's number type, and return it as NumPy's."""
+    try:
+        dtype = None if value is None else np.dtype(value)  # None would mean float64
+    except TypeError:
+        dtype = None
+    if dtype is None or dtype.name not in ("float16", "float32", "float64"):
+        raise TypeError(f"dtype: expected float16, float32 or float64, got {value!r}")
+    return dtype
+
+
 def choices(mode: str, layout: str, dropout: float) -> None:
     """Check activation (a part of the mode), layout and dropout."""
     if mode not in GATES:
         raise ValueError(f"activation: expected 'relu' or 'tanh', got {mode[len('rnn_') :]!r}")
     if layout not in ("TNC", "NTC"):
         raise ValueError(f"layout: expected 'TNC' or 'NTC', got {layout!r}")
+    _number("dropout", dropout)
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout: expected a probability from 0 to below 1, got {dropout!r}")
 
@@ -48,14 +65,24 @@ def clipping(low: Optional[float], high: Optional[float]) -> None:
             "state_clip_min, state_clip_max: expected both or neither, "
             f"got state_clip_min={low!r}, state_clip_max={high!r}"
         )
-    if low is not None and high is not None and not low <= high:
+    if low is None or high is None:
+        return
+    _number("state_clip_min", low)
+    _number("state_clip_max", high)
+    if not low <= high:
         raise ValueError(f"state_clip_min: expected at most state_clip_max={high!r}, got {low!r}")
+
+
+def _dense(name: str, value: Any) -> None:
+    if isinstance(value, mx.nd.sparse.BaseSparseNDArray):
+        raise TypeError(f"{name}: expected a dense array, got {value.stype}")
 
 
 def array(name: str, value: Any, kind: Any, shape: Tuple[int, ...], device: Any) -> None:
     """Check an array that has to have this NumPy scalar type, this shape and this device."""
     if not isinstance(value, mx.nd.NDArray):
         raise TypeError(f"{name}: expected an MXNet array, got {type(value).__name__}")
+    _dense(name, value)
     if value.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {value.shape}")
     if value.dtype != kind and not mixed_precision():
@@ -66,6 +93,7 @@ def array(name: str, value: Any, kind: Any, shape: Tuple[int, ...], device: Any)
 
 def inputs(value: Any, layout: str, features: int, kind: Any) -> int:
     """Check a layer's input; `features` below 1 means that any number will do. Returns N."""
+    _dense("inputs", value)
     features = max(features, 0)  # NumPy shapes say -1 for unknown
     shape = value.shape
     wanted = f"({', '.join(layout[:2])}, {features or 'C'})"
@@ -78,6 +106,8 @@ def inputs(value: Any, layout: str, features: int, kind: Any) -> int:
 
 def states(values: Sequence[Any], like: Any, kind: Any, shapes: Sequence[Tuple[int, ...]]) -> None:
     """Check the states given to a layer whose input is `like`."""
+    if not isinstance(values, (list, tuple)):
+        raise TypeError(f"states: expected a list of MXNet arrays, got {type(values).__name__}")
     if len(values) != len(shapes):
         raise ValueError(f"states: expected {len(shapes)} array(s), got {len(values)}")
     device = like.ctx

@@ -18,15 +18,13 @@ import numpy as np
 
 __all__ = ["Gradients", "Reserve", "Result", "backward", "forward"]
 
-WEIGHTS_PER_DIRECTION = 4
-
 
 class Reserve(NamedTuple):
     """What `backward` needs of a forward call. It holds the arrays themselves, not copies."""
 
     mode: str
     x: Any
-    h_0: Any
+    h_0: Optional[Any]
     c_0: Optional[Any]
     weights: Sequence[Any]
     output: np.ndarray
@@ -88,22 +86,17 @@ def forward(
     Raises
     ------
     ValueError
-        A wrong mode, shape, dtype, device or layout; the message names the argument.
+        A wrong mode, shape, dtype, device or layout, or an array that cannot be read; the message
+        names the argument.
     TypeError
-        An argument that is no array.
+        An argument that is no array, a mode that is no string, `weights` that are no sequence.
     RuntimeError
         The library underneath failed.
     ModuleNotFoundError
         fastrnn was installed without its native library.
     """
-    native = _native()
-    weights = list(weights)
-    if h_0 is None:
-        h_0 = _zeros(x, weights)
-    if c_0 is None and mode == "lstm":
-        c_0 = _zeros(x, weights)
-    output, h_n, c_n, values = native.forward(mode, x, h_0, c_0, weights, reserve)
-    kept = Reserve(mode, x, h_0, c_0, weights, output, values) if reserve else None
+    output, h_n, c_n, values = _native().forward(mode, x, h_0, c_0, weights, reserve)
+    kept = Reserve(mode, x, h_0, c_0, tuple(weights), output, values) if reserve else None
     return Result(output, h_n, c_n, kept)
 
 
@@ -139,24 +132,5 @@ def backward(
             f"reserve is of type {type(reserve).__name__}, expected the reserve of a forward call "
             "with reserve=True"
         )
-    mode, x, h_0, c_0, weights, output, values = reserve
-    if d_c_n is not None and mode != "lstm":
-        raise ValueError(f"d_c_n was given, but a {mode} has no cell state")
-    if d_h_n is None:
-        d_h_n = _zeros(x, weights)
-    if d_c_n is None and mode == "lstm":
-        d_c_n = _zeros(x, weights)
-    return Gradients(
-        *_native().backward(mode, x, h_0, c_0, weights, output, values, d_output, d_h_n, d_c_n)
-    )
-
-
-def _zeros(x: Any, weights: Sequence[Any]) -> np.ndarray:
-    """Zero states [D, N, H] that fit; the native side checks the shapes that this reads."""
-    directions = len(weights) // WEIGHTS_PER_DIRECTION
-    if directions not in (1, 2) or len(x.shape) != 3 or len(weights[1].shape) != 2:
-        raise ValueError(
-            f"x is of shape {tuple(x.shape)} and weights has {len(weights)} arrays, expected x "
-            "[T, N, I] and four weights for each of one or two directions"
-        )
-    return np.zeros((directions, x.shape[1], weights[1].shape[1]), np.float32)
+    *inputs, output, values = reserve
+    return Gradients(*_native().backward(*inputs, output, values, d_output, d_h_n, d_c_n))

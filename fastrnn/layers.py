@@ -48,6 +48,15 @@ def _choose(backend: Any) -> Tuple[str, str]:
     return choice, f"{source}={choice}"
 
 
+def _check_static_shape(static_shape: bool, operators: str, backend: Backend) -> None:
+    """Refuse what MXNet's loop gets wrong."""
+    if static_shape and operators == "unrolled":
+        raise ValueError(
+            "static_shape: expected False, since MXNet's foreach gives wrong results with it; "
+            f"got True for a layer on {backend}"
+        )
+
+
 class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
     """What the three layers share. It stands between MXNet's layers and MXNet's base of them."""
 
@@ -74,7 +83,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             [[f"{d}{k}_{name}" for name in names] for d in "lr"[: self._dir]]
             for k in range(num_layers)
         ]
-        self._decide()  # an impossible choice of backend is an error here already
+        self._decide(self._dtype)  # an impossible choice of backend is an error here already
 
     @property
     def backend(self) -> Backend:
@@ -82,46 +91,61 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         return self._runs_on
 
     def cast(self, dtype: Any) -> None:
-        """Convert the parameters to `dtype`, and compute in it from now on."""
+        """Convert the parameters to `dtype`, and compute in it from now on.
+
+        Raises
+        ------
+        TypeError
+            `dtype` is no float.
+        ValueError
+            The layer's ``backend`` or ``static_shape`` was asked for and cannot be had in `dtype`.
+        """
+        self._decide(dtype)
         super().cast(dtype)
-        self._decide()
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         # A copy may wake up in a process with another library.
         self.__dict__.update(state)
-        self._decide()
+        self._decide(self._dtype)
 
-    def _decide(self) -> None:
+    def _decide(self, dtype: Any) -> None:
         """Choose the operators from the layer's options and the process, never from a device.
 
-        A graph, once traced, serves all devices.
+        A graph, once traced, serves all devices. An error leaves the layer as it was.
         """
-        dtype = np.dtype(self._dtype)
-        self._numpy_type = dtype.type
+        dtype = checks.float_type(dtype)
         # No operator on the CPU has float16.
         half = dtype == np.float16 and not native.GPUS
-        self._computed_in = "float32" if half else dtype.name
-        option = None
-        if self._computed_in != "float32":
-            option = f"dtype={dtype.name}"
+        computed_in = "float32" if half else dtype.name
+        note = "; float16 is computed in float32" if half else ""
+        obstacle = self._obstacle(computed_in)
+        if obstacle is None:
+            operators, runs_on = "native", Backend("native", native.STATUS.reason + note)
+        elif self._choice == "native":
+            raise ValueError(f"{self._choice_source}: {obstacle}")
+        else:
+            operators = self._gluon_operators(computed_in)
+            runs_on = Backend("gluon", f"{obstacle}; {_GLUON[operators]}{note}")
+        if self._active:
+            _check_static_shape(dict(self._flags)["static_shape"], operators, runs_on)
+        self._numpy_type, self._computed_in = dtype.type, computed_in
+        self._operators, self._runs_on = operators, runs_on
+
+    def _obstacle(self, dtype: str) -> Optional[str]:
+        """Say why the native operator is not used, if it is not."""
+        if self._choice == "gluon":
+            return self._choice_source
+        if not native.STATUS.usable:
+            return native.STATUS.reason
+        if dtype != "float32":
+            option = f"dtype={dtype}"
         elif self._cell.projected:
             option = f"projection_size={self._projection_size}"
         elif self._cell.clip_min is not None:
             option = f"state_clip_min={self._cell.clip_min}"
-        if self._choice == "gluon":
-            reason = self._choice_source
-        elif not native.STATUS.usable:
-            reason = native.STATUS.reason
-        elif option is not None:
-            reason = f"the native operator does not cover {option}"
         else:
-            self._operators = "native"
-            self._runs_on = Backend("native", native.STATUS.reason)
-            return
-        if self._choice == "native":
-            raise ValueError(f"{self._choice_source}: {reason}")
-        self._operators = self._gluon_operators(self._computed_in)
-        self._runs_on = Backend("gluon", f"{reason}; {_GLUON[self._operators]}")
+            return None
+        return f"the native operator does not cover {option}"
 
     def _gluon_operators(self, dtype: str) -> str:
         """Choose the fastest of MXNet's own operators that are right."""
@@ -173,11 +197,8 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             static_shape, for a layer on unrolled operators: MXNet's loop does not wait there for
             what it reads.
         """
-        if active and static_shape and self._operators == "unrolled":
-            raise ValueError(
-                "static_shape: expected False, since MXNet's foreach gives wrong results with it; "
-                f"got True for a layer on {self.backend}"
-            )
+        if active:
+            _check_static_shape(static_shape, self._operators, self.backend)
         super().hybridize(active, backend, clear, static_alloc, static_shape, *args, **kwargs)
 
     def __call__(self, inputs: Any, states: Any = None, sequence_length: Any = None) -> Any:

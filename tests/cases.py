@@ -33,7 +33,7 @@ class Case:
     directions: int = 1
     projection: int = 0
     clip: Optional[ref.Clip] = None
-    lengths: bool = False
+    lengths: Any = False  # True: any, or one for each row
     layout: str = "TNC"
     dtype: str = "float32"
     states: bool = True  # whether they are given to the layer, rather than left at zero
@@ -52,6 +52,8 @@ class Case:
         self.h0 = 0.5 * rng.randn(blocks, self.N, outputs) * self.states
         self.c0 = 0.3 * rng.randn(blocks, self.N, self.H) * self.states
         self.row_lengths = rng.randint(0, self.T + 1, self.N) if self.lengths else None
+        if isinstance(self.lengths, list):
+            self.row_lengths = np.array(self.lengths)
         if self.mode != "lstm":
             self.c0 = None
         self._round_to_dtype()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import pytest
 import reference as ref
@@ -187,6 +189,31 @@ def test_takes_read_only_arrays():
     assert np.array_equal(case.forward().output, expected)
 
 
+class Sparse(MxnetLike):
+    """An array of which MXNet hands over the stored rows alone."""
+
+    stype = "row_sparse"
+
+
+class Unwilling:
+    def __dlpack__(self):
+        raise BufferError("not today")
+
+
+class Consumed:
+    def to_dlpack_for_read(self):
+        capsule_of = ctypes.pythonapi.PyCapsule_New
+        capsule_of.restype = ctypes.py_object
+        capsule_of.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+        return capsule_of(1, b"used_dltensor", None)
+
+
+def packed_field(shape):
+    """Return a field of packed records: as strided, in whole floats, as a dense array."""
+    record = np.zeros(shape, np.dtype([("value", "f4"), ("flag", "u1")]))
+    return record["value"]
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -194,14 +221,19 @@ def test_takes_read_only_arrays():
         ({"x": np.zeros((2, 3), "f4")}, r"x is of shape \(2, 3\), expected 3 dimensions"),
         ({"x": np.zeros((4, 3, 2))}, "x is of dtype float64, expected float32"),
         ({"x": np.zeros((4, 3, 4), "f4")[:, :, ::2]}, "x is strided"),
+        ({"x": packed_field((4, 3, 1))}, "x is strided, expected a dense"),
+        ({"x": Sparse(np.zeros((4, 3, 2), "f4"))}, "x is sparse, expected a dense"),
+        ({"x": Unwilling()}, r"x\.__dlpack__\(\) failed: not today"),
+        ({"c_0": Consumed()}, r"c_0\.to_dlpack_for_read\(\) is a DLPack capsule that somebody"),
         ({"x": np.zeros((0, 3, 2), "f4")}, "sequence length is 0"),
         (
             {"h_0": np.zeros((1, 4, 5), "f4")},
             r"h_0 is of shape \(1, 4, 5\), expected.*1, 3, 5",
         ),
-        ({"h_0": np.zeros((3, 3, 5), "f4")}, "number of directions is 3"),
+        ({"h_0": np.zeros((3, 3, 5), "f4")}, r"h_0 is of shape \(3, 3, 5\), expected .*1, 3, 5"),
         ({"c_0": np.zeros((1, 3, 6), "f4")}, r"c_0 is of shape \(1, 3, 6\)"),
-        ({"weights": []}, "weights has 0 arrays, expected 4"),
+        ({"weights": []}, "weights has 0 arrays, expected 4 or 8"),
+        ({"weights": [np.zeros((2, 2), "f4")] * 12}, "weights has 12 arrays, expected 4 or 8"),
     ],
 )
 def test_bad_input_is_named(change, message):
@@ -211,6 +243,26 @@ def test_bad_input_is_named(change, message):
     arguments.update(change)
     with pytest.raises(ValueError, match=message):
         kernels.forward(**arguments)
+
+
+@pytest.mark.parametrize("states", [True, False], ids=["states", "no-states"])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"mode": None}, "mode is of type NoneType, expected a string"),
+        ({"x": None}, "x is of type NoneType, expected a NumPy array or"),
+        ({"x": [[[1.0]]]}, "x is of type list"),
+        ({"weights": None}, "weights is of type NoneType, expected a sequence of arrays"),
+        ({"weights": [None] * 4}, r"weights\[0\] \(i2h_weight\) is of type NoneType"),
+    ],
+)
+def test_arguments_that_are_no_arrays_are_named(change, message, states):
+    case = Case("lstm", 4, 3, 2, 5, 1)
+    arguments = {"mode": "lstm", "x": case.x, "weights": case.weights}
+    if states:
+        arguments.update(h_0=case.h_0, c_0=case.c_0)
+    with pytest.raises(TypeError, match=message):
+        kernels.forward(**{**arguments, **change})
 
 
 def test_bad_weights_states_and_reserves_are_named():
@@ -223,13 +275,20 @@ def test_bad_weights_states_and_reserves_are_named():
         kernels.forward("lstm", case.x, case.weights, [1.0], case.c_0)
     with pytest.raises(ValueError, match="weights has 3 arrays"):
         kernels.forward("lstm", case.x, case.weights[:3])
+    with pytest.raises(ValueError, match=r"x is of shape \(3, 2\), expected 3 dimensions"):
+        kernels.forward("lstm", case.x[0], case.weights)
+    wrong[1] = wrong[1][0]
+    with pytest.raises(ValueError, match=r"weights\[1\] \(h2h_weight\) is of shape \(5,\)"):
+        kernels.forward("lstm", case.x, wrong)
     gru = Case("gru", 4, 3, 2, 5, 1)
     with pytest.raises(ValueError, match="only an lstm has a cell state"):
         kernels.forward("gru", gru.x, gru.weights, gru.h_0, case.c_0)
     result = gru.forward(reserve=True)
-    with pytest.raises(ValueError, match="a gru has no cell state"):
+    with pytest.raises(ValueError, match="d_c_n was given, but only an lstm"):
         kernels.backward(result.reserve, gru.d_output, None, case.c_0)
     with pytest.raises(ValueError, match=r"d_output is of shape \(1, 3, 5\)"):
         kernels.backward(result.reserve, gru.d_output[:1])
+    with pytest.raises(ValueError, match=r"d_h_n is of shape \(3, 5\), expected shape \(1, 3, 5\)"):
+        kernels.backward(result.reserve, gru.d_output, gru.d_h_n[0])
     with pytest.raises(TypeError, match="reserve is of type NoneType"):
         kernels.backward(gru.forward().reserve, gru.d_output)

@@ -11,6 +11,10 @@ import fastrnn
 ones = mx.nd.ones
 
 
+def sparse(shape):
+    return mx.nd.sparse.zeros("row_sparse", shape)
+
+
 @pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "hybridized"])
 @pytest.mark.parametrize(
     "inputs, error, message",
@@ -26,6 +30,7 @@ ones = mx.nd.ones
             "inputs: expected dtype float32, got float64",
         ),
         (ones((4, 3, 5), dtype="int32"), TypeError, "inputs: expected dtype float32, got int32"),
+        (sparse((4, 3, 5)), TypeError, "inputs: expected a dense array, got row_sparse"),
     ],
 )
 def test_inputs(inputs, error, message, hybrid, backend):
@@ -81,6 +86,12 @@ def test_empty_inputs(backend):
             TypeError,
             r"states\[0\]: expected an MXNet array, got ndarray",
         ),
+        (
+            [sparse((1, 3, 6)), ones((1, 3, 6))],
+            TypeError,
+            r"states\[0\]: expected a dense array, got row_sparse",
+        ),
+        (5, TypeError, "states: expected a list of MXNet arrays, got int"),
     ],
 )
 def test_states(states, error, message, hybrid, backend):
@@ -132,7 +143,12 @@ def test_lengths_for_a_layer_that_would_ignore_them(backend):
         ({"projection_size": -2}, ValueError, "projection_size: expected at least 0, got -2"),
         ({"layout": "NCT"}, ValueError, "layout: expected 'TNC' or 'NTC', got 'NCT'"),
         ({"dropout": 1.0}, ValueError, "dropout: expected a probability .* got 1.0"),
+        ({"dropout": None}, TypeError, "dropout: expected a number, got None"),
         ({"dropout": -0.1}, ValueError, "dropout: expected a probability .* got -0.1"),
+        ({"dtype": "int32"}, TypeError, "dtype: expected float16, float32 or float64, got 'int32'"),
+        ({"dtype": None}, TypeError, "dtype: expected .* got None"),
+        ({"dtype": "real"}, TypeError, "dtype: expected .* got 'real'"),
+        ({"state_clip_min": "-1", "state_clip_max": 1}, TypeError, "clip_min: expected a number"),
         ({"state_clip_min": -1.0}, ValueError, "state_clip_min, state_clip_max: expected both"),
         (
             {"state_clip_min": 1.0, "state_clip_max": -1.0},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 import subprocess
 import sys
 
@@ -58,13 +59,27 @@ def test_mxnet_computes_on_this_numpy():
     assert mx.np.array([True, False], dtype="bool").dtype == np.bool_
 
 
-def test_a_module_of_mxnets_own_that_is_missing_is_not_explained_away(monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModuleNotFoundError("No module named 'requests'", name="requests"),
+        ImportError("numpy.core.multiarray failed to import"),
+        OSError("libgfortran.so.3: cannot open shared object file: No such file or directory"),
+        RuntimeError("Cannot find the MXNet library.\nList of candidates:\n/lib/libmxnet.so"),
+    ],
+)
+def test_what_keeps_mxnet_from_loading_is_said_with_the_extra(monkeypatch, error):
     def import_module(name):
-        raise ModuleNotFoundError("No module named 'requests'", name="requests")
+        raise error
 
     monkeypatch.setattr(importlib, "import_module", import_module)
-    with pytest.raises(ModuleNotFoundError, match="requests"):
+    with pytest.raises(ImportError, match="does not load: ") as caught:
         _mxnet.import_mxnet()
+    message = str(caught.value)
+    assert str(error).splitlines()[0] in message
+    assert "pip install 'fastrnn[cpu]'" in message
+    assert "\n" not in message
+    assert caught.value.__cause__ is error
 
 
 def test_without_distutils_setuptools_is_named(monkeypatch):
@@ -113,3 +128,45 @@ def test_without_mxnet_the_rest_is_there():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[1:] == ["None", "False"]
+
+
+@pytest.fixture
+def _broken(tmp_path):
+    """Return a function that runs Python where MXNet lacks a system library."""
+    (tmp_path / "mxnet").mkdir()
+    (tmp_path / "mxnet" / "__init__.py").write_text("raise OSError('libgfortran.so.3: no file')\n")
+    paths = [str(tmp_path), *sys.path]
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+
+    return run
+
+
+def test_a_broken_mxnet_leaves_the_rest_working(_broken):
+    done = _broken(
+        "-c", "import fastrnn, fastrnn.kernels; print(fastrnn.features()['off']['mxnet'])"
+    )
+    assert done.returncode == 0, done.stderr
+    for text in (done.stdout, done.stderr):
+        assert "MXNet, which is installed and does not load: libgfortran.so.3: no file." in text
+    done = _broken("-c", "import fastrnn; fastrnn.LSTM")
+    assert done.returncode == 1
+    assert "\nOSError: libgfortran.so.3: no file" in done.stderr  # where it comes from
+    assert done.stderr.splitlines()[-1].startswith("ImportError: fastrnn's layers need MXNet")
+
+
+def test_the_command_names_a_broken_mxnet_once(_broken):
+    done = _broken("-m", "fastrnn", "info")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("libgfortran.so.3") == 1
+    done = _broken("-m", "fastrnn", "train")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("fastrnn: fastrnn's layers need MXNet")
+    assert done.stderr.count("\n") == done.stderr.count("libgfortran.so.3") == 1

@@ -62,6 +62,12 @@ def test_a_library_without_mxnets_operators(_with):
     assert status == native.Status(False, "the native library was built without MXNet's operators")
 
 
+def test_a_library_without_onednn(_with, monkeypatch):
+    monkeypatch.setattr(native, "_register", lambda path: None)
+    status = _with(library(onednn=None))
+    assert status == native.Status(False, "the native library was built without oneDNN")
+
+
 def test_an_mxnet_that_does_not_take_the_library(_with, monkeypatch, tmp_path):
     broken = library()
     broken.__file__ = str(tmp_path / "_C.so")

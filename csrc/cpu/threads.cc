@@ -1,22 +1,44 @@
 #include "threads.h"
 
 #include <omp.h>
+#include <pthread.h>
 #include <sched.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <fstream>
 #include <set>
 #include <string>
+#include <vector>
 
 namespace fastrnn {
 namespace cpu {
 namespace {
 
-// The cores of the processors that this process may run on, told apart by the list of hardware
-// threads that share each; 0 where the system does not say.
-int PhysicalCores() {
+// A forked child has no OpenMP threads, but its runtime may count on those of the parent and wait
+// for them for ever. Alone it waits for nobody.
+std::atomic<bool> forked{false};
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+
+// The processors that this process may run on, none if the system does not say.
+cpu_set_t AllowedProcessors() {
   cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 0;
+  CPU_ZERO(&allowed);
+  const int places = omp_get_num_places();
+  if (places == 0) sched_getaffinity(getpid(), sizeof allowed, &allowed);
+  // Where OpenMP binds threads (OMP_PROC_BIND), a thread's own mask is only the place it is at.
+  for (int place = 0; place < places; ++place) {
+    std::vector<int> processors(omp_get_place_num_procs(place));
+    omp_get_place_proc_ids(place, processors.data());
+    for (int processor : processors) CPU_SET(processor, &allowed);
+  }
+  return allowed;
+}
+
+// The cores of these processors, told apart by the list of hardware threads that share each; 0
+// where the system does not say.
+int PhysicalCores(const cpu_set_t& allowed) {
   std::set<std::string> cores;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &allowed)) continue;
@@ -31,10 +53,11 @@ int PhysicalCores() {
 
 // 0: leave the number as it is.
 int ChosenThreads() {
+  if (forked) return 1;
   static const int threads =
       std::getenv("OMP_NUM_THREADS") != nullptr || std::getenv("MXNET_OMP_MAX_THREADS") != nullptr
           ? 0
-          : PhysicalCores();
+          : PhysicalCores(AllowedProcessors());
   return threads;
 }
 

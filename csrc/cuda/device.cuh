@@ -165,12 +165,27 @@ FASTRNN_DEVICE void CopyAsync(void* shared, const void* global, int valid = kByt
   auto* to = static_cast<unsigned char*>(shared);
   const auto* from = static_cast<const unsigned char*>(global);
   if (valid == kBytes) {
+    // Past the L1 cache, which may hold what another block has overwritten since. In PTX, as
+    // clang's CUDA has no __ldcg of these types.
     if constexpr (kBytes == 16) {
-      *reinterpret_cast<uint4*>(to) = __ldcg(reinterpret_cast<const uint4*>(from));
+      uint4 value;
+      asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+                   : "l"(global)
+                   : "memory");
+      *reinterpret_cast<uint4*>(to) = value;
     } else if constexpr (kBytes == 8) {
-      *reinterpret_cast<uint2*>(to) = __ldcg(reinterpret_cast<const uint2*>(from));
+      uint2 value;
+      asm volatile("ld.global.cg.v2.u32 {%0, %1}, [%2];"
+                   : "=r"(value.x), "=r"(value.y)
+                   : "l"(global)
+                   : "memory");
+      *reinterpret_cast<uint2*>(to) = value;
     } else {
-      *reinterpret_cast<unsigned*>(to) = __ldcg(reinterpret_cast<const unsigned*>(from));
+      asm volatile("ld.global.cg.u32 %0, [%1];"
+                   : "=r"(*reinterpret_cast<unsigned*>(to))
+                   : "l"(global)
+                   : "memory");
     }
   } else {
     for (int i = 0; i < kBytes; ++i) to[i] = i < valid ? from[i] : 0;

@@ -1,12 +1,23 @@
 // The MXNet operator _fastrnn_layer: one recurrent layer, both directions inside.
 //
-//   attributes  mode (lstm, gru, rnn_tanh, rnn_relu), hidden_size, num_directions (1, 2), reserve
-//   (0, 1) inputs      data [T, N, I], state [D, N, H], state_cell [D, N, H] (LSTM), then for each
-//   direction
-//               i2h_weight [G*H, I], h2h_weight [G*H, H], i2h_bias [G*H], h2h_bias [G*H]
-//   outputs     output [T, N, D*H], state [D, N, H], state_cell [D, N, H] (LSTM), and where reserve
-//   is 1
-//               the reserve, which backward reads; without it there is no backward
+// Attributes: mode (lstm, gru, rnn_tanh, rnn_relu), hidden_size, num_directions (1, 2), reserve
+// (0, 1). Without a reserve there is no backward.
+//
+// Inputs:
+//   data        [T, N, I]
+//   state       [D, N, H]
+//   state_cell  [D, N, H], LSTM only
+//   and for each direction
+//   i2h_weight  [G*H, I]
+//   h2h_weight  [G*H, H]
+//   i2h_bias    [G*H]
+//   h2h_bias    [G*H]
+//
+// Outputs:
+//   output      [T, N, D*H]
+//   state       [D, N, H]
+//   state_cell  [D, N, H], LSTM only
+//   reserve     where it was asked for; nobody but backward reads it
 //
 // The operator overwrites its outputs: lib_api does not tell it whether to add. Whoever uses it
 // puts an operator of MXNet's own between it and every array whose gradient may be accumulated.

@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 
@@ -42,36 +43,51 @@ class Workspace {
   void* pointer_;
 };
 
+Array StateArray(const LayerDesc& desc) {
+  return Array({desc.directions, desc.batch, desc.hidden});
+}
+
+// A state or the gradient of one; zeros where it is None.
+Tensor StateTensor(const LayerDesc& desc, const std::string& name, py::object object) {
+  if (object.is_none()) {
+    Array zeros = StateArray(desc);
+    std::fill_n(zeros.mutable_data(), zeros.size(), 0.0f);
+    object = zeros;
+  }
+  Tensor state(name, object);
+  state.ExpectShape({desc.directions, desc.batch, desc.hidden});
+  return state;
+}
+
+// As StateTensor, for what only an LSTM has.
+std::optional<Tensor> CellTensor(const LayerDesc& desc, const std::string& name,
+                                 const py::object& object) {
+  if (desc.has_cell()) return StateTensor(desc, name, object);
+  FASTRNN_EXPECTS(object.is_none(), name + " was given, but only an lstm has a cell state");
+  return std::nullopt;
+}
+
 // What forward and backward take, checked.
 struct Inputs {
   LayerDesc desc;
-  Tensor x, h0;
-  std::optional<Tensor> c0;
+  Tensor x;
   std::vector<Tensor> weights;  // i2h_weight, h2h_weight, i2h_bias, h2h_bias for each direction
+  std::optional<Tensor> h0, c0;
 
-  Inputs(const std::string& mode, const py::object& x_object, const py::object& h0_object,
-         const py::object& c0_object, const py::sequence& weight_objects, bool reserve)
-      : x("x", x_object), h0("h_0", h0_object) {
-    desc.mode = ParseMode(mode);
+  Inputs(const py::object& mode, const py::object& x_object, const py::object& h0_object,
+         const py::object& c0_object, const py::object& weight_objects, bool reserve)
+      : x("x", x_object) {
+    if (!py::isinstance<py::str>(mode)) ThrowTypeError("mode", mode, "a string");
+    desc.mode = ParseMode(mode.cast<std::string>());
     desc.device = kDevice;
     desc.reserve = reserve;
     x.ExpectRank(3);
-    h0.ExpectRank(3);
     desc.steps = x.size(0);
     desc.batch = x.size(1);
     desc.input = x.size(2);
-    desc.directions = h0.size(0);
-    desc.hidden = h0.size(2);
-    Validate(desc);
-    h0.ExpectShape({desc.directions, desc.batch, desc.hidden});
-    FASTRNN_EXPECTS(c0_object.is_none() != desc.has_cell(),
-                    desc.has_cell() ? "c_0 is missing: an lstm has a cell state"
-                                    : "c_0 was given, but only an lstm has a cell state");
-    if (desc.has_cell()) {
-      c0.emplace("c_0", c0_object);
-      c0->ExpectShape({desc.directions, desc.batch, desc.hidden});
-    }
     ReadWeights(weight_objects);
+    h0 = StateTensor(desc, "h_0", h0_object);
+    c0 = CellTensor(desc, "c_0", c0_object);
   }
 
   Weights WeightsOf(int64_t direction) const {
@@ -80,28 +96,35 @@ struct Inputs {
   }
 
  private:
-  void ReadWeights(const py::sequence& objects) {
+  // Their number tells D, and h2h_weight H.
+  void ReadWeights(const py::object& object) {
     static const char* const kNames[] = {"i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"};
-    FASTRNN_EXPECTS(static_cast<int64_t>(objects.size()) == 4 * desc.directions,
-                    "weights has " + std::to_string(objects.size()) + " arrays, expected " +
-                        std::to_string(4 * desc.directions) + ", four for each direction");
+    if (!py::isinstance<py::sequence>(object)) {
+      ThrowTypeError("weights", object, "a sequence of arrays");
+    }
+    const auto objects = py::reinterpret_borrow<py::sequence>(object);
+    FASTRNN_EXPECTS(objects.size() == 4 || objects.size() == 8,
+                    "weights has " + std::to_string(objects.size()) +
+                        " arrays, expected 4 or 8: four for each direction");
     for (size_t i = 0; i < objects.size(); ++i) {
-      const std::string name = "weights[" + std::to_string(i) + "] (" + kNames[i % 4] + ")";
-      weights.emplace_back(name, py::object(objects[i]));
-      const Tensor& tensor = weights.back();
-      if (i % 4 == 0) tensor.ExpectShape({desc.gate_rows(), desc.input});
-      if (i % 4 == 1) tensor.ExpectShape({desc.gate_rows(), desc.hidden});
-      if (i % 4 >= 2) tensor.ExpectShape({desc.gate_rows()});
+      weights.emplace_back("weights[" + std::to_string(i) + "] (" + kNames[i % 4] + ")",
+                           py::object(objects[i]));
+    }
+    weights[1].ExpectRank(2);
+    desc.directions = static_cast<int64_t>(objects.size()) / 4;
+    desc.hidden = weights[1].size(1);
+    Validate(desc);
+    for (size_t i = 0; i < weights.size(); i += 4) {
+      weights[i].ExpectShape({desc.gate_rows(), desc.input});
+      weights[i + 1].ExpectShape({desc.gate_rows(), desc.hidden});
+      weights[i + 2].ExpectShape({desc.gate_rows()});
+      weights[i + 3].ExpectShape({desc.gate_rows()});
     }
   }
 };
 
-Array StateArray(const LayerDesc& desc) {
-  return Array({desc.directions, desc.batch, desc.hidden});
-}
-
-py::tuple ForwardArrays(const std::string& mode, const py::object& x, const py::object& h0,
-                        const py::object& c0, const py::sequence& weights, bool reserve) {
+py::tuple ForwardArrays(const py::object& mode, const py::object& x, const py::object& h0,
+                        const py::object& c0, const py::object& weights, bool reserve) {
   const Inputs in(mode, x, h0, c0, weights, reserve);
   const LayerDesc& desc = in.desc;
   Array y({desc.steps, desc.batch, desc.directions * desc.hidden});
@@ -110,7 +133,7 @@ py::tuple ForwardArrays(const std::string& mode, const py::object& x, const py::
   Array kept(reserve ? ReserveBytes(desc) / sizeof(float) : 0);
   ForwardArgs args;
   args.x = in.x.data();
-  args.h0 = in.h0.data();
+  args.h0 = in.h0->data();
   args.c0 = in.c0 ? in.c0->data() : nullptr;
   for (int64_t d = 0; d < desc.directions; ++d) args.weights[d] = in.WeightsOf(d);
   args.y = y.mutable_data();
@@ -138,19 +161,16 @@ struct OutputGradients {
       : y("output", y_object),
         reserve("reserve", reserve_object),
         dy("d_output", dy_object),
-        dhn("d_h_n", dhn_object) {
+        dhn(StateTensor(desc, "d_h_n", dhn_object)),
+        dcn(CellTensor(desc, "d_c_n", dcn_object)) {
     y.ExpectShape({desc.steps, desc.batch, desc.directions * desc.hidden});
     reserve.ExpectShape({static_cast<int64_t>(ReserveBytes(desc) / sizeof(float))});
     dy.ExpectShape({desc.steps, desc.batch, desc.directions * desc.hidden});
-    dhn.ExpectShape({desc.directions, desc.batch, desc.hidden});
-    if (!desc.has_cell()) return;
-    dcn.emplace("d_c_n", dcn_object);
-    dcn->ExpectShape({desc.directions, desc.batch, desc.hidden});
   }
 };
 
-py::tuple BackwardArrays(const std::string& mode, const py::object& x, const py::object& h0,
-                         const py::object& c0, const py::sequence& weights, const py::object& y,
+py::tuple BackwardArrays(const py::object& mode, const py::object& x, const py::object& h0,
+                         const py::object& c0, const py::object& weights, const py::object& y,
                          const py::object& reserve, const py::object& dy, const py::object& dhn,
                          const py::object& dcn) {
   const Inputs in(mode, x, h0, c0, weights, true);
@@ -161,7 +181,7 @@ py::tuple BackwardArrays(const std::string& mode, const py::object& x, const py:
   Array dc0 = desc.has_cell() ? StateArray(desc) : Array(0);
   BackwardArgs args;
   args.x = in.x.data();
-  args.h0 = in.h0.data();
+  args.h0 = in.h0->data();
   args.c0 = in.c0 ? in.c0->data() : nullptr;
   args.y = out.y.data();
   args.reserve = out.reserve.data();

@@ -30,23 +30,48 @@ std::string ToString(const std::vector<int64_t>& shape) {
   return text + (shape.size() == 1 ? ",)" : ")");
 }
 
+// Calls a method of the array that returns a DLPack capsule.
+py::capsule ExportDlpack(const std::string& name, const py::object& object, const char* method) {
+  py::object capsule;
+  try {
+    capsule = object.attr(method)();
+  } catch (py::error_already_set& error) {
+    if (!error.matches(PyExc_Exception)) throw;
+    const std::string message =
+        name + "." + method + "() failed: " + std::string(py::str(error.value()));
+    py::raise_from(error, PyExc_ValueError, message.c_str());
+    throw py::error_already_set();
+  }
+  if (!PyCapsule_CheckExact(capsule.ptr())) {
+    ThrowTypeError(name + "." + method + "()", capsule, "a capsule");
+  }
+  if (!PyCapsule_IsValid(capsule.ptr(), "dltensor")) {
+    throw py::value_error(name + "." + method +
+                          "() is a DLPack capsule that somebody has consumed, expected a new one");
+  }
+  return capsule;
+}
+
 }  // namespace
+
+void ThrowTypeError(const std::string& name, const py::object& object, const std::string& wanted) {
+  const std::string type = py::str(py::type::of(object).attr("__name__"));
+  throw py::type_error(name + " is of type " + type + ", expected " + wanted);
+}
 
 Tensor::Tensor(const std::string& name, const py::object& object) : name_(name) {
   if (py::isinstance<py::array>(object)) {
     FromNumpy(object.cast<py::array>());
   } else if (py::hasattr(object, "__dlpack__")) {
-    FromDlpack(object.attr("__dlpack__")().cast<py::capsule>());
+    FromDlpack(ExportDlpack(name, object, "__dlpack__"));
   } else if (py::hasattr(object, "to_dlpack_for_read")) {
     // MXNet would hand over the stored rows of a sparse array as if they were all of it.
     if (py::hasattr(object, "stype") && std::string(py::str(object.attr("stype"))) != "default") {
       Fail("sparse", "a dense, row-major array");
     }
-    FromDlpack(object.attr("to_dlpack_for_read")().cast<py::capsule>());
+    FromDlpack(ExportDlpack(name, object, "to_dlpack_for_read"));
   } else {
-    throw py::type_error(name_ + " is of type " +
-                         std::string(py::str(py::type::of(object).attr("__name__"))) +
-                         ", expected a NumPy array or an array with __dlpack__");
+    ThrowTypeError(name, object, "a NumPy array or an array with __dlpack__");
   }
   if (reinterpret_cast<uintptr_t>(data_) % alignof(float) != 0)
     Fail("not aligned", "4-byte alignment");
@@ -76,7 +101,6 @@ void Tensor::FromDlpack(const py::capsule& capsule) {
   // The capsule stays unconsumed, so that it frees the tensor when it goes.
   const auto* tensor =
       static_cast<const DlTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
-  if (tensor == nullptr) throw py::error_already_set();
   if (tensor->device_type != kDlCpu && tensor->device_type != kDlCudaHost) {
     Fail("on DLPack device type " + std::to_string(tensor->device_type),
          "the CPU (1): this build has no kernels for others");

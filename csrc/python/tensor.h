@@ -12,6 +12,10 @@
 namespace fastrnn {
 namespace python {
 
+// "name is of type ..., expected wanted".
+[[noreturn]] void ThrowTypeError(const std::string& name, const pybind11::object& object,
+                                 const std::string& wanted);
+
 class Tensor {
  public:
   // Takes NumPy arrays, and what has __dlpack__ (PyTorch, CuPy) or to_dlpack_for_read (MXNet).

@@ -12,8 +12,10 @@ using namespace fastrnn::cuda;  // NOLINT: the vocabulary under test
 __global__ void VoteKernel(int* counts, unsigned* ballots) {
   const int t = static_cast<int>(threadIdx.x);
   const int odd = __syncthreads_count(t % 2);
-  const int any = __syncthreads_or(t == 40), none = __syncthreads_or(0);
-  const int all = __syncthreads_and(t < 64), not_all = __syncthreads_and(t < 63);
+  const int any = __syncthreads_or(t == 40);
+  const int none = __syncthreads_or(0);       // No mutant: every thread votes as all do together
+  const int all = __syncthreads_and(t < 64);  // No mutant: every thread votes as all do together
+  const int not_all = __syncthreads_and(t < 63);
   const unsigned thirds = __ballot_sync(0xffffffffu, t % 3 == 0);
   if (t == 0) {
     counts[0] = odd;
@@ -75,7 +77,7 @@ __global__ void SumKernel(const float* x, int n, float* partial, unsigned* ticke
     __threadfence();
   }
   __syncthreads();
-  if (last[0] && t == 0) {
+  if (last[0] && t == threads - 1) {
     *sum = 0.0f;
     for (int b = 0; b < blocks; ++b) *sum += partial[b];
   }

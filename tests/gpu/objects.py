@@ -1,0 +1,203 @@
+"""Compiles the kernels for every architecture, and looks at what came out.
+
+    python tests/gpu/objects.py            with this machine's nvcc
+    python tests/gpu/objects.py --cuda-11  as CUDA 11 does, for sm_70 and sm_86
+
+With nvcc: no kernel may spill registers or use a stack frame (from what ptxas says), and no kernel
+that polls other blocks may read through the cache that is not kept coherent with their writes (from
+the machine code, where nvdisasm is found: on the PATH, or from PyPI's nvidia-cuda-nvdisasm). The
+latter holds for all that such a kernel reads: which of it the others write, machine code does not
+tell.
+
+For CUDA 11, whose nvcc needs an old host compiler, clang compiles with the headers, libdevice and
+ptxas of CUDA 11.8 that PyPI has. $CLANG names another clang than the one found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Iterator, List, NamedTuple, Optional, Sequence
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "build_backend"))
+
+from fastrnn_build.detect import Missing, find_nvcc  # noqa: E402
+from fastrnn_build.plan import cuda_architectures  # noqa: E402
+from fastrnn_build.settings import Settings  # noqa: E402
+
+SOURCES = sorted(ROOT.glob("csrc/cuda/*.cu"))
+FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", f"-I{ROOT / 'csrc'}"]
+CLANGS = ("clang-16", "clang-17", "clang-18", "clang-19", "clang")
+CUDA_11_ARCHITECTURES = ("70", "86")
+CUDA_11_PACKAGES = (
+    "nvidia-cuda-nvcc-cu11==11.8.89",
+    "nvidia-cuda-runtime-cu11==11.8.89",
+    "nvidia-curand-cu11==10.3.0.86",
+)
+
+
+class Resources(NamedTuple):
+    """What ptxas says of one kernel; all but the registers in bytes."""
+
+    kernel: str
+    architecture: str
+    stack: int
+    stores: int
+    loads: int
+    registers: int
+
+    def complaint(self) -> Optional[str]:
+        """Return what is wrong, if anything."""
+        if not (self.stack or self.stores or self.loads):
+            return None
+        return (
+            f"{self.kernel} for {self.architecture}: {self.stack} bytes of stack frame, "
+            f"{self.stores} of spill stores, {self.loads} of spill loads"
+        )
+
+
+def parse_resources(report: str) -> Iterator[Resources]:
+    """Yield what `ptxas -v` printed of each kernel.
+
+    Raises
+    ------
+    ValueError
+        If what it says of a kernel is not of the form that is known.
+    """
+    for part in re.split(r"(?=Compiling entry function)", report)[1:]:
+        head = re.match(r"Compiling entry function '(\w+)' for '(\w+)'", part)
+        frame = re.search(
+            r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", part
+        )
+        registers = re.search(r"Used (\d+) registers", part)
+        if not (head and frame and registers):
+            raise ValueError(f"ptxas says something unknown: {part!r}")
+        numbers = [int(number) for number in (*frame.groups(), registers.group(1))]
+        yield Resources(head.group(1), head.group(2), *numbers)
+
+
+def stale_reads(machine_code: str) -> Iterator[str]:
+    """Yield a complaint for each kernel that polls memory and reads through the constant cache.
+
+    A kernel that polls is known by what follows an acquire: the L1 cache is emptied.
+    """
+    for part in re.split(r"(?=^\.text\.)", machine_code, flags=re.MULTILINE)[1:]:
+        name = part[len(".text.") : part.index(":")]
+        if "CCTL.IVALL" in part and re.search(r"\bLDG\S*\.CONSTANT", part):
+            yield f"{name} polls other blocks and has LDG.CONSTANT, which may read stale data"
+
+
+def find_nvdisasm() -> Optional[str]:
+    """Return nvdisasm's path."""
+    packages = Path(sysconfig.get_paths()["purelib"], "nvidia")
+    found = sorted(str(path) for path in packages.glob("cu*/bin/nvdisasm"))
+    return shutil.which("nvdisasm") or (found[-1] if found else None)
+
+
+def compiled(command: Sequence[object]) -> str:
+    """Run a compiler and return what it printed; stop if it fails."""
+    words = [str(word) for word in command]
+    result = subprocess.run(
+        words, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if result.returncode != 0:
+        sys.exit(f"{' '.join(words)}\n{result.stdout}")
+    return result.stdout
+
+
+def check_with_nvcc(
+    nvcc: Path, sources: Sequence[Path], architecture: str, nvdisasm: Optional[str]
+) -> List[str]:
+    """Compile for one architecture, print a line about it, and return the complaints."""
+    resources: List[Resources] = []
+    complaints: List[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for source in sources:
+            cubin = Path(folder, source.stem + ".cubin")
+            target = f"arch=compute_{architecture},code=sm_{architecture}"
+            command = [nvcc, *FLAGS, "-cubin", "-gencode", target, "-Xptxas", "-v", source]
+            resources += parse_resources(compiled([*command, "-o", cubin]))
+            if nvdisasm is not None:
+                complaints += stale_reads(compiled([nvdisasm, "-c", cubin]))
+    complaints += [complaint for r in resources for complaint in [r.complaint()] if complaint]
+    most = max((r.registers for r in resources), default=0)
+    print(f"sm_{architecture}: {len(resources)} kernels, at most {most} registers")
+    return complaints
+
+
+def main_nvcc() -> int:
+    """Check every architecture of this machine's nvcc, and that PTX of the newest is made."""
+    nvcc = find_nvcc(os.environ)
+    if isinstance(nvcc, Missing):
+        print(f"skipped: {nvcc.reason}")
+        return 0
+    nvdisasm = find_nvdisasm()
+    if nvdisasm is None:
+        print("nvdisasm was not found: the machine code is not looked at")
+    architectures = cuda_architectures(Settings(), nvcc)
+    with ThreadPoolExecutor(os.cpu_count()) as pool, tempfile.TemporaryDirectory() as folder:
+        checks = pool.map(lambda a: check_with_nvcc(nvcc.path, SOURCES, a, nvdisasm), architectures)
+        complaints = [complaint for found in checks for complaint in found]
+        for source in SOURCES:
+            ptx = ["-ptx", f"-arch=compute_{architectures[-1]}", "-o", Path(folder, "kernels.ptx")]
+            compiled([nvcc.path, *FLAGS, *ptx, source])
+    print("\n".join(complaints) or "no spills, no stack frames, no stale reads")
+    return 1 if complaints else 0
+
+
+def make_cuda_11(folder: Path) -> Path:
+    """Put together what clang looks for in a toolkit of CUDA 11.8, and return where it is."""
+    toolkit, packages = folder / "toolkit", folder / "packages"
+    if (toolkit / "version.json").is_file():
+        return toolkit
+    for old in (toolkit, packages):
+        shutil.rmtree(old, ignore_errors=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--target", str(packages), *CUDA_11_PACKAGES], check=True)
+    for part in sorted((packages / "nvidia").iterdir()):
+        for name in ("bin", "include", "nvvm"):
+            if (part / name).is_dir():
+                shutil.copytree(part / name, toolkit / name, dirs_exist_ok=True)
+    (toolkit / "bin" / "ptxas").chmod(0o755)
+    (toolkit / "version.json").write_text('{"cuda": {"version": "11.8.0"}}\n')
+    return toolkit
+
+
+def main_cuda_11() -> int:
+    """Compile every source for the architectures of CUDA 11."""
+    candidates = [os.environ["CLANG"]] if os.environ.get("CLANG") else CLANGS
+    clang = next((found for found in map(shutil.which, candidates) if found), None)
+    if clang is None:
+        print(f"skipped: no clang was found (looked for {', '.join(candidates)})")
+        return 0
+    toolkit = make_cuda_11(ROOT / "build" / "cuda-11")
+    flags = [*FLAGS, "-x", "cuda", "--cuda-device-only", f"--cuda-path={toolkit}"]
+    flags += ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-cuda-version"]
+    with tempfile.TemporaryDirectory() as folder:
+        for architecture in CUDA_11_ARCHITECTURES:
+            for source in SOURCES:
+                target = Path(folder, f"{source.stem}.{architecture}.cubin")
+                arch = f"--cuda-gpu-arch=sm_{architecture}"
+                compiled([clang, *flags, arch, "-c", source, "-o", target])
+            print(f"sm_{architecture} of CUDA 11.8: {len(SOURCES)} objects by {clang}")
+    return 0
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cuda-11", action="store_true", help="compile as CUDA 11 does")
+    return main_cuda_11() if parser.parse_args().cuda_11 else main_nvcc()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""How many threads the kernels take, and that they wait for none that a fork left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("fastrnn._C", reason="installed without the native library")
+
+LAYER = """
+import os, signal
+import numpy as np
+from fastrnn import kernels
+
+H = 256
+x = np.ones((4, 32, 64), "f4")
+weights = [np.full(shape, 0.01, "f4") for shape in ((4 * H, 64), (4 * H, H), (4 * H,), (4 * H,))]
+
+def run():
+    return kernels.forward("lstm", x, weights).output
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+"""
+COUNT = """
+before = threads()
+run()
+print(1 + threads() - before)
+"""
+FORK = """
+output = run()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)  # whoever hangs is ended
+    before = threads()
+    same = np.allclose(run(), output)
+    os._exit(0 if same and threads() == before else 1)
+print(os.waitpid(child, 0)[1])
+"""
+FORK_MXNET = """
+import os, signal
+import fastrnn
+from fastrnn._mxnet import import_mxnet
+
+mx = import_mxnet()
+layer = fastrnn.LSTM(256, input_size=64, backend="native")
+layer.initialize()
+x = mx.nd.ones((4, 32, 64))
+output = layer(x).asnumpy()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    os._exit(0 if abs(layer(x).asnumpy() - output).max() < 1e-5 else 1)
+print(os.waitpid(child, 0)[1])
+"""
+
+
+def result_of(code, **environment):
+    """Run the code without what this process's environment says of threads."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_", "MXNET_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**kept, **environment},
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.splitlines()[-1])
+
+
+def test_threads_that_are_bound_to_processors_are_as_many_as_others():
+    assert result_of(LAYER + COUNT, OMP_PROC_BIND="true") == result_of(LAYER + COUNT)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_environment_decides(threads):
+    assert result_of(LAYER + COUNT, OMP_NUM_THREADS=str(threads)) == threads
+
+
+def test_a_processor_of_its_own_gets_one_thread():
+    alone = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
+    assert result_of(alone + LAYER + COUNT) == 1
+
+
+def test_a_forked_child_computes_on_one_thread():
+    assert result_of(LAYER + FORK, OMP_NUM_THREADS="2") == 0
+
+
+# With the naive engine the layers run on the thread that forks.
+@pytest.mark.parametrize("engine", ["NaiveEngine", "ThreadedEnginePerDevice"])
+def test_layers_in_a_forked_child(engine):
+    native = pytest.importorskip("fastrnn.native")
+    if not native.STATUS.usable:
+        pytest.skip(native.STATUS.reason)
+    assert result_of(FORK_MXNET, OMP_NUM_THREADS="2", MXNET_ENGINE_TYPE=engine) == 0
