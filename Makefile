@@ -7,6 +7,8 @@
 #                                     turn, and see that a test notices
 # make objects                        compile the kernels for every GPU, with nvcc and as CUDA 11
 #                                     does; look for spilled registers
+# make gpu-check OUT=folder           on a machine with a GPU: build with what $(PYTHON) has, test,
+#                                     and write a report; COMMIT=... where git cannot tell it
 #
 # PYTHON=python3.8 chooses another interpreter (3.8 to 3.13), VENV=folder another environment.
 
@@ -19,7 +21,7 @@ SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find build_backend csr
 	-not -name '*.pyc') fastrnn/_version.py
 CXX_SOURCES := $(shell find csrc tests -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name '*.cuh')
 
-.PHONY: demo test emulated mutants objects lint bench clean
+.PHONY: demo test emulated mutants objects gpu-check lint bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo-$(VERSION)
@@ -42,6 +44,10 @@ objects: $(VENV)/.dev-$(VERSION)
 	$(BIN)/python tests/gpu/objects.py
 	$(BIN)/python tests/gpu/objects.py --cuda-11
 
+gpu-check:
+	@test -n "$(OUT)" || { echo "say where the report goes: make gpu-check OUT=folder" >&2; exit 1; }
+	$(PYTHON) tests/gpu/gpu_check.py "$(OUT)" --commit "$(COMMIT)"
+
 bench: $(VENV)/.dev-$(VERSION)
 	$(BIN)/pytest bench
 
@@ -60,6 +66,8 @@ $(VENV)/.demo-$(VERSION): $(VENV)/.created-$(VERSION) $(SOURCES)
 	$(BIN)/pip install -e '.[cpu,lm]'
 	touch $@
 
+# A newer compiler's new warning stops this build, never a user's.
+$(VENV)/.dev-$(VERSION): export CMAKE_ARGS := $(CMAKE_ARGS) -DFASTRNN_WERROR=ON
 $(VENV)/.dev-$(VERSION): $(VENV)/.created-$(VERSION) $(SOURCES)
 	$(BIN)/pip install -e '.[cpu,lm,test,bench,lint]'
 	touch $@ $(VENV)/.demo-$(VERSION)

@@ -11,6 +11,7 @@ Exit codes: 0 for success, 2 for bad input (one line on stderr), 130 after Ctrl-
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
@@ -18,7 +19,6 @@ from typing import Any, NoReturn, Optional, Sequence, get_type_hints
 
 from fastrnn._version import __version__
 from fastrnn.lm.config import METRICS, PRESETS, Settings
-from fastrnn.lm.errors import InputError
 
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
@@ -38,14 +38,14 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     arguments : sequence of str, optional
         ``sys.argv[1:]`` by default.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A text may have characters that the terminal has not; better escaped than not at all.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = make_parser().parse_args(arguments)
     try:
         _run(options)
         sys.stdout.flush()
         return OK
-    except (InputError, ImportError) as error:
-        print(f"fastrnn: {error}", file=sys.stderr)
-        return BAD_INPUT
     except KeyboardInterrupt as interrupt:
         print(f"\nfastrnn: interrupted{interrupt}", file=sys.stderr)
         return INTERRUPTED
@@ -55,8 +55,18 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         return OK
     except OSError as error:
         _silence_stdout()
-        print(f"fastrnn: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return _refuse(error)
+    except (ImportError, MemoryError, RuntimeError, ValueError) as error:
+        # Besides InputError: what the layers and MXNet, whose error is a RuntimeError, raise for
+        # options, sizes and devices that they cannot serve.
+        return _refuse(error)
+
+
+def _refuse(error: Exception) -> int:
+    """Say in one line what is wrong; MXNet has that in the last of several."""
+    lines = str(error).strip().splitlines() or ["out of memory"]
+    print(f"fastrnn: {lines[-1].strip()}", file=sys.stderr)
+    return BAD_INPUT
 
 
 def _silence_stdout() -> None:
@@ -70,7 +80,7 @@ def _run(options: argparse.Namespace) -> None:
 
         print(format_features())
         return
-    # Imported late: MXNet takes its time, and --help and `info` do without it.
+    # Only here: --help and `info` also work without MXNet.
     from fastrnn.lm import commands
 
     commands.COMMANDS[options.command](options)
@@ -129,7 +139,7 @@ def _add_train(commands: Any) -> None:
         "  fastrnn train --preset tutorial                  two layers of 1000: takes an hour\n",
     )
     parser.add_argument(
-        "--preset", choices=list(PRESETS), default="demo", help="settings to begin with (demo)"
+        "--preset", choices=list(PRESETS), help="settings to begin with (demo); not with --resume"
     )
     parser.add_argument("--out", type=Path, help="folder for the run (runs/PRESET)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
@@ -175,7 +185,7 @@ def _add_evaluate(commands: Any) -> None:
         "  fastrnn evaluate runs/book --data other.txt    on another text\n",
     )
     _add_run(parser)
-    parser.add_argument("--data", help="another text: all of it is measured")
+    parser.add_argument("--data", help="another text: all of it is measured, whatever --split says")
     parser.add_argument(
         "--split",
         choices=("validation", "test", "train"),

@@ -1,10 +1,11 @@
 """Rows of differing length on an operator that knows nothing of lengths.
 
-The output is masked and a row's last h read from it, so that nothing past a row's length is ever
-used: except the LSTM's cell state, which no output shows. There the gates put the row to rest: one
-more input feature, 1 past the row's length and 0 before, shuts the input gate and opens the forget
-gate so far that the cell state stays as it is and passes its gradient on unchanged. Both directions
-work so, the second one on rows reversed within their own length.
+The output is masked and a row's last h read from it, so nothing that the operator computes past a
+row's length comes to light, except the LSTM's last cell state, which no output holds. So there the
+LSTM's gates put the row to rest: one more input feature, 1 past the row's length and 0 before,
+shuts the input gate and opens the forget gate so far that the cell state stays as it is and passes
+its gradient on unchanged. A ReLU layer is silenced in the same way. The second direction is the
+first one on rows that are reversed within their own length.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Any, Callable, List, Sequence, Tuple
 
 from fastrnn.cell import Cell
 
-# What drives each gate while a row rests. A GRU and tanh stay bounded whatever they do; ReLU is
-# kept silent, for an h that grows without bound would turn a zero gradient into NaN.
+# What drives each gate while a row rests. A GRU's h and a tanh stay bounded without; that of a ReLU
+# may grow to infinity, which would turn its zero gradient into NaN.
 _REST = {"lstm": (-1, 1, 0, 0), "rnn_relu": (-1,)}
-# Beyond any pre-activation, and safe to multiply by a gate's vanishing gradient in float32.
+# Beyond any pre-activation that has not exploded, and finite in float32.
 _DRIVE = 1e12
 
 Plain = Callable[[Any, Cell, Any, Sequence[Any], Sequence[Sequence[Any]]], Tuple[Any, List[Any]]]

@@ -1,16 +1,13 @@
-"""The build: its switches, its decisions, what it asks pip for, and what it packs."""
+"""The build: its switches, its decisions, and what it asks pip for."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import shutil
+import re
 import subprocess
 import sys
-import tarfile
 import textwrap
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -20,7 +17,7 @@ from fastrnn_build.detect import Compiler, Machine, Missing, MxNet, Nvcc, OneDnn
 from fastrnn_build.settings import BuildError, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-SWITCHES = ("FASTRNN_NATIVE", "FASTRNN_CUDA", "FASTRNN_CUDA_ARCHITECTURES")
+SWITCHES = ("FASTRNN_NATIVE", "FASTRNN_CUDA", "FASTRNN_CUDA_ARCHITECTURES", "DNNL_ROOT")
 COMPLETE = Machine(
     python=(3, 11),
     platform="linux-x86_64",
@@ -64,9 +61,11 @@ def test_cuda_without_native_is_a_contradiction():
 
 
 def test_settings_are_read_from_the_environment():
-    environ = dict(zip(SWITCHES, ("1", "0", "80;90a;100")))
-    assert Settings.from_environment(environ) == Settings("1", "0", ("80", "90a", "100"))
-    assert Settings.from_environment({}) == Settings("auto", "auto", ())
+    environ = dict(zip(SWITCHES, ("1", "0", "80;90a;100", "/opt/dnnl")))
+    assert Settings.from_environment(environ) == Settings(
+        "1", "0", ("80", "90a", "100"), "/opt/dnnl"
+    )
+    assert Settings.from_environment({}) == Settings("auto", "auto", (), "")
 
 
 # What pip is asked for
@@ -83,6 +82,7 @@ def test_settings_are_read_from_the_environment():
         (Settings(), {"platform": "linux-aarch64", "onednn": NO_ONEDNN}, []),
         (Settings("1"), {"onednn": NO_ONEDNN, "nvcc": NO_NVCC}, ONEDNN_WHEELS),
         (Settings("1", "1"), {"tools": Missing("CMake was not found")}, ONEDNN_WHEELS),
+        (Settings(dnnl_root="/opt/dnnl"), {}, []),
     ],
 )
 def test_a_native_build_asks_for_its_tools(settings, found, expected):
@@ -184,6 +184,11 @@ def test_a_missing_part_is_left_out_alone(settings, found, part, reason):
             Settings("1"),
             {"platform": "linux-aarch64", "onednn": NO_ONEDNN, "nvcc": NO_NVCC},
             "FASTRNN_NATIVE=1 asks .*oneDNN was not found",
+        ),
+        (
+            Settings(dnnl_root="/opt/dnnl"),
+            {"onednn": Missing("DNNL_ROOT=/opt/dnnl holds no oneDNN 3")},
+            "cannot use the oneDNN it was given: DNNL_ROOT=/opt/dnnl holds no",
         ),
     ],
 )
@@ -330,15 +335,22 @@ def test_onednn_wheels_bring_their_licence(tmp_path, monkeypatch):
     }
 
 
-def test_a_system_onednn_is_used_where_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(detect, "_onednn_wheels", lambda: None)
+def test_the_onednn_of_dnnl_root_comes_first_and_is_used_where_it_is(tmp_path, monkeypatch):
+    install_fake_onednn_wheels(tmp_path / "wheels")
+    monkeypatch.syspath_prepend(str(tmp_path / "wheels/lib/site-packages"))
+    own = tmp_path / "own"
+    missing = detect.find_onednn({"DNNL_ROOT": str(own)})
+    assert missing.reason.startswith(f"DNNL_ROOT={own} holds no oneDNN 3 (")
     for path in ("include/oneapi/dnnl/dnnl.hpp", "lib64/libdnnl.so.3"):
-        (tmp_path / path).parent.mkdir(parents=True)
-        (tmp_path / path).touch()
-    onednn = detect.find_onednn({"DNNL_ROOT": str(tmp_path)})
-    assert onednn == OneDnn(tmp_path / "include", tmp_path / "lib64/libdnnl.so.3")
+        (own / path).parent.mkdir(parents=True)
+        (own / path).touch()
+    onednn = detect.find_onednn({"DNNL_ROOT": str(own)})
+    assert onednn == OneDnn(own / "include", own / "lib64/libdnnl.so.3")
     assert commands.bundled_files(onednn) == []
     assert commands.bundled_files(None) == []
+    native = plan.make_plan(Settings(dnnl_root=str(own)), machine(onednn=onednn)).native
+    definitions = commands.cmake_definitions(native, "1.2.3")
+    assert f"-DFASTRNN_ONEDNN_RPATH={own / 'lib64'}" in definitions
 
 
 def test_cmake_is_told_the_parts_of_the_plan():
@@ -350,8 +362,16 @@ def test_cmake_is_told_the_parts_of_the_plan():
     little = plan.make_plan(Settings(cuda="0"), machine(mxnet=NO_MXNET)).native
     names = " ".join(commands.cmake_definitions(little, "1.2.3"))
     assert "FASTRNN_ONEDNN_LIBRARY" in names
+    assert "RPATH" not in names  # the library is shipped
     assert "CUDA" not in names
     assert "MXNET" not in names
+
+
+def test_warnings_stop_the_builds_of_make_and_ci_alone():
+    cmake, make, ci = ((ROOT / f).read_text() for f in ("CMakeLists.txt", "Makefile", ".ci/run"))
+    assert re.search(r"^option\(FASTRNN_WERROR .* OFF\)$", cmake, re.MULTILINE)
+    assert re.search(r"/\.dev-.*: export CMAKE_ARGS := .*-DFASTRNN_WERROR=ON$", make, re.MULTILINE)
+    assert re.search(r"^export CMAKE_ARGS=.*-DFASTRNN_WERROR=ON", ci, re.MULTILINE)
 
 
 def test_describing_the_project_looks_for_nothing():
@@ -359,64 +379,3 @@ def test_describing_the_project_looks_for_nothing():
     assert commands.plan_for(["setup.py", "sdist"], broken).native is None
     with pytest.raises(BuildError):
         commands.plan_for(["setup.py", "bdist_wheel"], broken)
-
-
-# Packing
-
-
-@pytest.fixture(scope="module")
-def source_archive(tmp_path_factory):
-    """Pack the working tree, copied so that nothing is left behind in it."""
-    folder = tmp_path_factory.mktemp("sdist")
-    ignored = shutil.ignore_patterns(".git", ".venv*", "build", "dist", "*.egg-info", ".*_cache")
-    shutil.copytree(ROOT, folder / "tree", ignore=ignored)
-    return folder / run_hook("build_sdist", folder / "tree", folder)
-
-
-def run_hook(hook: str, tree: Path, output: Path, **environ: str) -> str:
-    script = (
-        "import sys; sys.path.insert(0, 'build_backend'); from fastrnn_build import backend;"
-        f"print(); print(backend.{hook}({str(output)!r}))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", script],
-        check=False,
-        cwd=str(tree),
-        env={**{k: v for k, v in os.environ.items() if k not in SWITCHES}, **environ},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout.splitlines()[-1]
-
-
-def test_the_source_archive_is_complete_and_holds_nothing_built(source_archive):
-    with tarfile.open(str(source_archive)) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = ["CMakeLists.txt", "LICENSE", "Makefile", "README.md", "setup.py", "pyproject.toml"]
-    folders = ("csrc", "fastrnn", "build_backend", "tests", "bench", "docs", ".ci")
-    built = ("_build.json", ".so", ".so.3", ".pyc")
-    for folder in folders:
-        files = [f for f in (ROOT / folder).rglob("*") if f.is_file()]
-        wanted += [
-            f.relative_to(ROOT).as_posix()
-            for f in files
-            if not f.name.endswith(built) and "third_party" not in f.parts
-        ]
-    assert set(wanted) <= names, set(wanted) - names
-    assert not [name for name in names if name.endswith(built) or "third_party" in name]
-
-
-def test_a_python_only_wheel_from_the_source_archive(source_archive, tmp_path):
-    with tarfile.open(str(source_archive)) as archive:
-        archive.extractall(str(tmp_path))
-    tree = next(tmp_path.glob("fastrnn-*"))
-    wheel = run_hook("build_wheel", tree, tmp_path, FASTRNN_NATIVE="0")
-    assert wheel.endswith("-py3-none-any.whl")
-    with zipfile.ZipFile(str(tmp_path / wheel)) as archive:
-        names = archive.namelist()
-        report = json.loads(archive.read("fastrnn/_build.json").decode())
-    assert report["off"]["native"] == "left out by FASTRNN_NATIVE=0"
-    assert {"fastrnn/__init__.py", "fastrnn/py.typed", "fastrnn/_C.pyi"} <= set(names)
-    assert not [name for name in names if ".so" in name or name.startswith("tests/")]
-    assert [name for name in names if name.endswith("LICENSE")]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import pty
+import re
 import resource
 import signal
 import struct
@@ -14,16 +16,19 @@ import subprocess
 import sys
 import termios
 
+import numpy as np
 import pytest
 
 from fastrnn import cli
 from fastrnn.lm import commands, data, runs
 from fastrnn.lm.checkpoint import load_checkpoint
+from fastrnn.lm.ngram import NGram
 
 TEXT = data.load_text("builtin")[:3000]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 TINY = ["--hidden", "16", "--embed", "8", "--batch", "4", "--steps", "20", "--epochs", "2"]
 TINY += ["--sample", "30", "--device", "cpu"]
+LONG = "a" * 300
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +140,34 @@ def test_evaluate(capsys, run, book, tmp_path):
     code, out, _ = call(capsys, "evaluate", run, "--data", other, "--metric", "perplexity")
     assert code == 0
     assert "perplexity" in out[0]
-    assert "too short: 0 tokens" in fails(capsys, "evaluate", run, "--split", "test")
+    assert "split: got 'test', but the" in fails(capsys, "evaluate", run, "--split", "test")
+
+
+def test_a_run_knows_its_text_from_any_folder(capsys, book, tmp_path, monkeypatch):
+    monkeypatch.chdir(book.parent)
+    assert call(capsys, "train", "--data", "book.txt", "--out", tmp_path / "run", *TINY)[0] == 0
+    monkeypatch.chdir(tmp_path)
+    assert call(capsys, "evaluate", "run", "--ngram", "1")[0] == 0
+    resume = ["train", "--out", "run", "--resume", "--epochs", "3", "--device", "cpu"]
+    assert call(capsys, *resume)[0] == 0
+
+
+def test_the_demo_beats_counting(capsys, tmp_path):
+    """Two of its ten epochs do; the figure to beat is the n-gram model's on the same tokens."""
+    options = ["--epochs", "2", "--sample", "0", "--device", "cpu"]
+    code, out, _ = call(capsys, "train", "--preset", "demo", "--out", tmp_path, *options)
+    assert code == 0
+    found = re.findall(r"^(validation|n-gram) +([0-9.]+) bits", "\n".join(out), re.MULTILINE)
+    shown = {name: float(bits) for name, bits in found}
+    assert shown["validation"] < shown["n-gram"]
+
+    text = data.load_text("builtin")
+    vocabulary = load_checkpoint(tmp_path / "best.npz").vocabulary
+    cut = len(text) - round(len(text) / 10)
+    train, validation = vocabulary.encode(text[:cut]), vocabulary.encode(text[cut:])
+    last = 1 + (len(validation) - 1) // 16 * 16
+    counted = NGram(train, 3, len(vocabulary)).evaluate(validation, 1, last)
+    assert shown["n-gram"] == pytest.approx(counted / np.log(2), abs=0.001)
 
 
 def test_generate(capsys, run):
@@ -180,7 +212,12 @@ def test_word_level(capsys, book, tmp_path):
         (["train", "--data", "{tmp}/binary"], "not UTF-8 text: byte 0xff at position 1"),
         (["train", "--resume"], "there is no such checkpoint"),
         (["train", "--resume", "--overwrite"], "only one of them"),
-        (["train", "--out", "{tmp}/short/run", "--data", "{book}"], "cannot be made: Not a dir"),
+        (["train", "--resume", "--preset", "demo"], "resume and preset: the run keeps its"),
+        (["train", "--hidden", "1000000", "--data", "{book}"], "MXNetError: Check failed"),
+        (["train", "--data", LONG], "cannot be read: File name too long"),
+        (["train", "--out", LONG, "--data", "{book}"], "cannot be written to: File name too"),
+        (["train", "--out", "{tmp}/short/run", "--data", "{book}"], "written to: Not a directory"),
+        (["generate", LONG], "cannot be read: File name too long"),
         (["generate", "{tmp}/none"], "there is no such checkpoint"),
         (["generate", "{tmp}/short"], "truncated, damaged or no checkpoint"),
         (["generate", "{run}", "--prompt", "naïve"], "the character 'ï' (U+00EF) at position 2"),
@@ -202,6 +239,43 @@ def test_bad_input(capsys, tmp_path, monkeypatch, run, book, arguments, message)
     filled = [a.format(tmp=tmp_path, run=run, book=book) for a in arguments]
     assert message in fails(capsys, *filled)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_backend_that_does_not_exist(capsys, book, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTRNN_BACKEND", "foo")
+    options = ["train", "--data", book, "--out", tmp_path / "run", *TINY]
+    assert "FASTRNN_BACKEND: expected one of auto" in fails(capsys, *options)
+
+
+def test_a_folder_that_takes_no_files_is_noticed_before_the_first_epoch(capsys, book):
+    code, out, err = call(capsys, "train", "--data", book, "--out", "/proc", *TINY)
+    assert (code, out) == (2, [])
+    assert "out: /proc: cannot be written to" in err[0]
+
+
+def test_characters_that_stdout_does_not_have_are_escaped(run, tmp_path, monkeypatch):
+    path = tmp_path / "bücher.txt"
+    path.write_text("of the the object\n" * 20)
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+    assert cli.main(["evaluate", str(run), "--data", str(path)]) == 0
+    assert rb"b\xfccher.txt" in shown.getvalue()
+
+
+@pytest.mark.parametrize("command", ["train", "suggest x y"])
+def test_without_mxnet_one_line_names_the_extras(command):
+    code = f"""
+import importlib.util, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "mxnet" else find(name, *rest)
+sys.argv = ["fastrnn", *{command.split()}]
+from fastrnn.cli import main
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "pip install 'fastrnn[cpu]'" in done.stderr
 
 
 def test_a_run_is_not_overwritten_unasked(capsys, run, book):

@@ -87,6 +87,13 @@ def test_wrong_checksum_of_a_file(server, places, place):
         data.load_text("nietzsche")
 
 
+def test_unreadable_file(server, places):
+    (places[1] / "nietzsche.txt").mkdir()
+    with pytest.raises(InputError, match=r"nietzsche\.txt: cannot be read: Is a directory"):
+        data.load_text("nietzsche")
+    assert server == []
+
+
 def test_download_fails(server, places):
     with pytest.raises(InputError, match="tinyshakespeare: could not be downloaded .*Not Found"):
         data.load_text("tinyshakespeare")

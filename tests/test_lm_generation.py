@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fastrnn._mxnet import import_mxnet
-from fastrnn.lm import InputError, data, preset
+from fastrnn.lm import InputError, data, generation, preset
 from fastrnn.lm.checkpoint import save_checkpoint
-from fastrnn.lm.generation import Writer, choose, word_being_typed
+from fastrnn.lm.generation import Writer, choose
 from fastrnn.lm.training import Training
 from fastrnn.lm.vocabulary import END_OF_LINE, UNKNOWN, CharacterVocabulary, WordVocabulary
 
@@ -74,6 +77,46 @@ def writer(request, tmp_path_factory):
     return Writer.from_checkpoint(path.parent)
 
 
+def test_a_long_prompt_is_read_in_pieces(writer, monkeypatch):
+    whole, _ = writer.read(writer.vocabulary.encode(TEXT))
+    monkeypatch.setattr(generation, "_PIECE", 100)
+    sizes = []
+
+    def forward(tokens, *states):
+        sizes.append(tokens.size)
+        return original(tokens, *states)
+
+    original = writer.model.forward
+    monkeypatch.setattr(writer.model, "forward", forward)
+    pieces, _ = writer.read(writer.vocabulary.encode(TEXT))
+    assert max(sizes) <= 100
+    np.testing.assert_allclose(pieces, whole, rtol=0, atol=1e-5)
+
+
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_writing_takes_no_more_memory_with_each_token(writer):
+    pieces = writer.generate("The ", length=10_000, seed=1)
+    for _ in zip(range(500), pieces):
+        pass
+    before = resident_bytes()
+    for _ in zip(range(1500), pieces):
+        pass
+    assert resident_bytes() - before < 3 << 20
+
+
+@pytest.mark.parametrize("prompt", ["The value", "The value ", "The value\n", "  "])
+def test_one_space_between_prompt_and_text(writer, prompt):
+    pieces = {next(writer.generate(prompt, seed=seed)) for seed in range(20)}
+    if writer.vocabulary.level == "character":
+        assert {len(piece) for piece in pieces} == {1}
+    else:
+        spaced = any(piece.startswith(" ") for piece in pieces)
+        assert spaced == (not prompt[-1].isspace())
+
+
 @pytest.mark.parametrize("prompt", ["", "a", "The value of an object"])
 def test_any_prompt(writer, prompt):
     pieces = list(writer.generate(prompt, length=30, seed=1))
@@ -134,12 +177,6 @@ def test_pieces_of_words_have_their_spaces():
     assert "Hello" + "".join(pieces) == "Hello, old (new) world\nend"
 
 
-def test_word_being_typed():
-    assert word_being_typed("once upo") == "upo"
-    assert word_being_typed("don't") == "don't"
-    assert word_being_typed("once ") == word_being_typed("(") == word_being_typed("") == ""
-
-
 WORDS = {"the": 0.4, "then": 0.2, "they": 0.1, "to": 0.2, "a": 0.1}
 
 
@@ -152,7 +189,7 @@ class Lexicon(Writer):
 
     def read(self, numbers, state=None):
         text = (state or "") + self.vocabulary.decode(numbers)
-        begun = word_being_typed(text)
+        begun = self.vocabulary.begun(text)
         weight = dict.fromkeys(self.vocabulary.tokens, 1e-12)
         for word, probability in WORDS.items():
             if word.startswith(begun):
@@ -187,13 +224,14 @@ def test_suggestions_of_a_model(writer):
 
 
 def test_completed_words_come_from_the_text_before():
-    vocabulary = WordVocabulary([UNKNOWN, END_OF_LINE, "the", "cat", "car", "dog"])
+    vocabulary = WordVocabulary([UNKNOWN, END_OF_LINE, "the", "cat-nap", "cat-door", "dog"])
 
     class Fixed(Writer):
         def read(self, numbers, state=None):
-            assert vocabulary.decode(numbers) in ("the", "the <unk>")
+            assert vocabulary.decode(numbers).startswith("the")
+            assert "cat" not in vocabulary.decode(numbers)
             return np.log([0.05, 0.05, 0.1, 0.1, 0.3, 0.4]), None
 
-    found = Fixed(None, vocabulary, preset("zaremba-small"), None).suggest("the ca", k=2)
-    assert [s.text for s in found.completions] == ["car", "cat"]
+    found = Fixed(None, vocabulary, preset("zaremba-small"), None).suggest("the cat-", k=2)
+    assert [s.text for s in found.completions] == ["cat-door", "cat-nap"]
     assert [s.probability for s in found.completions] == pytest.approx([0.75, 0.25])

@@ -52,13 +52,22 @@ def test_vocabulary_file(tmp_path):
     path.write_text('{"level": "character"')
     with pytest.raises(InputError, match=r"vocabulary\.json: vocabulary: wanted JSON"):
         Vocabulary.load(path)
+    with pytest.raises(InputError, match=r"none\.json: cannot be read: No such file"):
+        Vocabulary.load(tmp_path / "none.json")
+    path.write_bytes(b"\xff")
+    with pytest.raises(InputError, match=r"vocabulary\.json: .*utf-8"):
+        Vocabulary.load(path)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("[]", "wanted JSON"),
+        ("null", "wanted JSON"),
+        ("[" * 100_000, "wanted JSON"),
         ('{"level": "character", "tokens": [1]}', "a list of strings"),
+        ('{"level": "character", "tokens": "abc"}', "a list of strings"),
+        ('{"level": ["word"], "tokens": ["a"]}', "a list of strings"),
         ('{"level": "syllable", "tokens": ["a"]}', "level: got 'syllable'"),
         ('{"level": "character", "tokens": ["ab"]}', "'ab' is not one character"),
         ('{"level": "character", "tokens": ["a", "a"]}', "'a' is there more than once"),
@@ -92,6 +101,36 @@ def test_unknown_words():
     assert vocabulary.encode("a b\n").tolist() == [
         vocabulary.number(token) for token in ("a", UNKNOWN, END_OF_LINE)
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "piece"),
+    [
+        ("once upo", "upo", "upo"),
+        ("I don't", "don't", "don't"),
+        ("a well-kn", "well-kn", "well-kn"),
+        ("a well-", "well-", "well-"),
+        ("the dog 's", "'s", "'s"),
+        ("(re", "re", "(re"),
+        ("a - ", "", ""),
+        ("once\n", "", ""),
+        ("once\u00a0", "", ""),
+        ("(", "", "("),
+        ("", "", ""),
+    ],
+)
+def test_word_being_typed(text, word, piece):
+    assert WordVocabulary.begun(text) == CharacterVocabulary.begun(text) == word
+    assert WhitespaceVocabulary.begun(text) == piece
+
+
+@given(st.text("ab'- (\n_"))
+def test_a_word_being_typed_is_the_last_token_so_far(text):
+    """Typed on with a letter, the tokenizer makes one token of the word."""
+    for kind in (WordVocabulary, WhitespaceVocabulary):
+        begun = kind.begun(text)
+        if begun:
+            assert kind.tokenize(text + "b")[-1] == begun + "b"
 
 
 def test_whitespace_keeps_tokens_as_they_are():

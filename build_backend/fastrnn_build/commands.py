@@ -123,6 +123,8 @@ def cmake_definitions(native: Native, version: str) -> List[str]:
     if native.onednn:
         values["FASTRNN_ONEDNN_INCLUDE"] = native.onednn.include
         values["FASTRNN_ONEDNN_LIBRARY"] = native.onednn.library
+        if not bundled_files(native.onednn):
+            values["FASTRNN_ONEDNN_RPATH"] = native.onednn.library.parent
     if native.mxnet:
         values["FASTRNN_MXNET"] = native.mxnet.folder
         values["FASTRNN_MXNET_VERSION"] = native.mxnet.version
@@ -139,8 +141,8 @@ def cmake_definitions(native: Native, version: str) -> List[str]:
 def bundled_files(onednn: Optional[OneDnn]) -> List[Tuple[Path, Path]]:
     """Return the files of oneDNN to ship as (source, path inside the package).
 
-    Only the wheel's library is shipped: its folder is gone once an isolated build ends, while a
-    system's library stays where it is.
+    Only the wheel's library is shipped: its folder is gone once an isolated build ends, while any
+    other stays where it is, and is found there by its RPATH.
     """
     if onednn is None or not onednn.licences:
         return []
@@ -153,7 +155,6 @@ def _run(command: Sequence[str], environ: Mapping[str, str]) -> None:
     status = subprocess.run(command, check=False, env=dict(environ)).returncode
     if status != 0:
         raise BuildError(
-            f"the native build failed (status {status}); the lines above say why. If it is only a "
-            "warning of a newer compiler, CMAKE_ARGS=-DFASTRNN_WERROR=OFF lets it pass; "
+            f"the native build failed (status {status}); the lines above say why. "
             "FASTRNN_NATIVE=0 does without the native library"
         )

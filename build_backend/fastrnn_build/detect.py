@@ -177,18 +177,23 @@ def _compile_error(command: Sequence[str], name: str, program: str) -> Optional[
 
 
 def find_onednn(environ: Mapping[str, str]) -> Union[OneDnn, Missing]:
-    """Find oneDNN 3: the wheels from PyPI, then $DNNL_ROOT, /usr/local and /usr."""
-    wheels = _onednn_wheels()
-    if wheels is not None:
-        return wheels
-    roots = [environ.get("DNNL_ROOT"), "/usr/local", "/usr"]
-    for root in (Path(root) for root in roots if root):
-        libraries = sorted(root.glob("lib*/libdnnl.so.3")) + sorted(root.glob("lib/*/libdnnl.so.3"))
-        if libraries and (root / "include/oneapi/dnnl/dnnl.hpp").is_file():
-            return OneDnn(root / "include", libraries[0])
-    return Missing(
+    """Find oneDNN 3: in $DNNL_ROOT if that is set, else as PyPI's wheels or the system's."""
+    root = environ.get("DNNL_ROOT")
+    if root:
+        wanted = "lib*/libdnnl.so.3 and include/oneapi/dnnl/dnnl.hpp"
+        return _onednn_in(root) or Missing(f"DNNL_ROOT={root} holds no oneDNN 3 ({wanted})")
+    found = _onednn_wheels() or _onednn_in("/usr/local") or _onednn_in("/usr")
+    return found or Missing(
         f"oneDNN 3 was not found (pip install {' '.join(ONEDNN_WHEELS)}, or set DNNL_ROOT)"
     )
+
+
+def _onednn_in(folder: str) -> Optional[OneDnn]:
+    root = Path(folder).absolute()
+    libraries = sorted(root.glob("lib*/libdnnl.so.3")) + sorted(root.glob("lib/*/libdnnl.so.3"))
+    if libraries and (root / "include/oneapi/dnnl/dnnl.hpp").is_file():
+        return OneDnn(root / "include", libraries[0])
+    return None
 
 
 def _onednn_wheels() -> Optional[OneDnn]:

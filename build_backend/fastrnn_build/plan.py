@@ -70,9 +70,10 @@ def requirements(settings: Settings, machine: Machine) -> List[str]:
         return []
     if isinstance(nvcc, Nvcc):
         cuda_architectures(settings, nvcc)
-    wheel = machine.platform == ONEDNN_WHEEL_PLATFORM
-    if not wheel and isinstance(machine.onednn, Missing) and isinstance(nvcc, Missing):
-        _refuse_if_asked(settings, machine.onednn)
+    onednn = _onednn(settings, machine)
+    wheel = machine.platform == ONEDNN_WHEEL_PLATFORM and not settings.dnnl_root
+    if not wheel and isinstance(onednn, Missing) and isinstance(nvcc, Missing):
+        _refuse_if_asked(settings, onednn)
         return []
     packages = ["cmake>=3.18", "ninja", "pybind11>=2.13"]
     if wheel:
@@ -91,17 +92,18 @@ def make_plan(settings: Settings, machine: Machine) -> Plan:
     if isinstance(machine.tools, Missing):
         _refuse_if_asked(settings, machine.tools)
         return _python_only(machine.tools)
-    if isinstance(machine.onednn, Missing) and isinstance(nvcc, Missing):
-        neither = Missing(f"{machine.onednn.reason}; CUDA: {nvcc.reason}")
+    onednn = _onednn(settings, machine)
+    if isinstance(onednn, Missing) and isinstance(nvcc, Missing):
+        neither = Missing(f"{onednn.reason}; CUDA: {nvcc.reason}")
         _refuse_if_asked(settings, neither)
         return _python_only(neither)
     mxnet = _mxnet(machine)
-    parts = {"onednn": machine.onednn, "mxnet_operators": mxnet, "cuda": nvcc}
+    parts = {"onednn": onednn, "mxnet_operators": mxnet, "cuda": nvcc}
     return Plan(
         Native(
             compiler,
             machine.tools,
-            None if isinstance(machine.onednn, Missing) else machine.onednn,
+            None if isinstance(onednn, Missing) else onednn,
             None if isinstance(mxnet, Missing) else mxnet,
             None if isinstance(nvcc, Missing) else nvcc,
             () if isinstance(nvcc, Missing) else cuda_architectures(settings, nvcc),
@@ -140,6 +142,12 @@ def _compiler(settings: Settings, machine: Machine) -> Union[Compiler, Missing]:
     if isinstance(found, Missing):
         _refuse_if_asked(settings, found)
     return found
+
+
+def _onednn(settings: Settings, machine: Machine) -> Union[OneDnn, Missing]:
+    if settings.dnnl_root and isinstance(machine.onednn, Missing):
+        raise BuildError(f"the build cannot use the oneDNN it was given: {machine.onednn.reason}")
+    return machine.onednn
 
 
 def _nvcc(settings: Settings, machine: Machine) -> Union[Nvcc, Missing]:

@@ -26,15 +26,18 @@ class Settings:
         "0" (leave it out), "1" (stop the build when it is missing) or "auto" (take it if found).
     cuda_architectures
         Compute capabilities without the dot, such as ("80", "90"). Empty: the toolkit decides.
+    dnnl_root
+        Folder of the oneDNN to use. Empty: one is looked for, or fetched.
     """
 
     native: str = "auto"
     cuda: str = "auto"
     cuda_architectures: Tuple[str, ...] = ()
+    dnnl_root: str = ""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
-        """Read FASTRNN_NATIVE, FASTRNN_CUDA and FASTRNN_CUDA_ARCHITECTURES.
+        """Read FASTRNN_NATIVE, FASTRNN_CUDA, FASTRNN_CUDA_ARCHITECTURES and DNNL_ROOT.
 
         Raises
         ------
@@ -48,7 +51,7 @@ class Settings:
                 "FASTRNN_CUDA=1 asks for a part of the native library, "
                 "which FASTRNN_NATIVE=0 leaves out; set only one of the two"
             )
-        return cls(native, cuda, _architectures(environ))
+        return cls(native, cuda, _architectures(environ), environ.get("DNNL_ROOT", ""))
 
 
 def _switch(environ: Mapping[str, str], name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, get_type_hints
@@ -18,6 +19,7 @@ from fastrnn.lm.display import EpochBar, epoch_line, figure, noun, unit, wrapped
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.evaluation import evaluate, predicted
 from fastrnn.lm.generation import Writer
+from fastrnn.lm.models import parameters_of
 from fastrnn.lm.ngram import NGram
 from fastrnn.lm.runs import BEST, LAST, LOG, PLOT, Run, can_plot, open_checkpoint, resumed
 from fastrnn.lm.text import Corpus
@@ -28,15 +30,18 @@ def train(options: argparse.Namespace) -> None:
     """``fastrnn train``."""
     names = get_type_hints(Settings)
     changes = {name: getattr(options, name) for name in names if name in options}
-    folder: Path = options.out or Path("runs") / options.preset
+    base = options.preset or "demo"
+    folder: Path = options.out or Path("runs") / base
     checkpoint: Optional[Checkpoint] = None
     if options.resume and options.overwrite:
         raise InputError("resume and overwrite: only one of them makes sense")
+    if options.resume and options.preset:
+        raise InputError("resume and preset: the run keeps its settings; --out names its folder")
     if options.resume:
         checkpoint = open_checkpoint(folder / LAST)
         settings = resumed(checkpoint.settings, changes)
     else:
-        settings = preset(options.preset, **changes)
+        settings = preset(base, **changes)
     run = Run(folder, settings, parse_devices(options.device), checkpoint, options.overwrite)
     _introduce(run)
     _train(run)
@@ -72,7 +77,7 @@ def _introduce(run: Run) -> None:
         parts.append(f"{len(corpus.validation):,} to validate on")
     if len(corpus.test):
         parts.append(f"{len(corpus.test):,} to test on")
-    size = sum(array.size for array in training.checkpoint().parameters.values())
+    size = sum(math.prod(p.shape) for p in parameters_of(training.model).values())
     devices = ", ".join(str(context) for context in training.contexts)
     print(f"text    {settings.data}: {', '.join(parts)}; {len(corpus.vocabulary)} different")
     print(f"model   {_describe(training.model, settings)}; {size:,} parameters; on {devices}")
@@ -129,6 +134,11 @@ def evaluate_run(options: argparse.Namespace) -> None:
         assert corpus is not None
         name = f"{options.split} part of {settings.data}"
         numbers = getattr(corpus, options.split)
+        if not len(numbers):
+            raise InputError(
+                f"split: got {options.split!r}, but the run was trained with --{options.split} "
+                f"{getattr(settings, options.split):g}, which leaves that part empty"
+            )
     if len(numbers) <= settings.window:
         raise InputError(f"{name}: too short: {len(numbers)} tokens")
     writer = Writer.from_checkpoint(checkpoint, context)

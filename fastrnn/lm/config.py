@@ -37,7 +37,9 @@ class Settings:
     validation: float = _setting(0.05, "share of the text to validate on", below=1)
     test: float = _setting(0.0, "share of the text, at its end, kept for `evaluate`", below=1)
 
-    model: str = _setting("language", "the recurrent model or the unrolled one", choices=MODELS)
+    model: str = _setting(
+        "language", "recurrent, or unrolled, which ignores cell, layers, dropout", choices=MODELS
+    )
     cell: str = _setting("lstm", "the recurrent cell", choices=CELLS)
     embed: int = _setting(64, "size of the embedding", least=1)
     hidden: int = _setting(256, "hidden units of a layer", least=1)
@@ -55,8 +57,10 @@ class Settings:
     decay: float = _setting(1.0, "factor on the rate for each epoch after --decay-after")
     decay_after: int = _setting(0, "epochs at the full rate")
     clip: float = _setting(0.0, "largest global norm of the gradient, 0 for any")
-    init: float = _setting(0.0, "initial weights uniform in -X to X; 0 for Xavier")
-    patience: int = _setting(0, "stop after so many epochs without a better validation; 0: never")
+    init: float = _setting(0.0, "all weights begin uniform in -X to X; 0: Xavier, embedding 0.1")
+    patience: int = _setting(
+        0, "stop after N epochs without a better loss (validation's, if any); 0: never"
+    )
     seed: int = _setting(1, "seed of all that is random")
 
     metric: str = _setting("bits", "how losses are shown", choices=METRICS)

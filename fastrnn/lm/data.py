@@ -59,27 +59,39 @@ def load_text(data: str) -> str:
     if data == BUILTIN:
         return builtin_text()
     if data in SOURCES:
-        return read_text(fetch(data))
-    return read_text(Path(data))
-
-
-def read_text(path: Path) -> str:
-    """The content of a UTF-8 file, line ends as line feeds, without a byte order mark."""
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
+        return _decode(fetch(data), data)
+    content = _read(Path(data))
+    if content is None:
         names = ", ".join([BUILTIN, *SOURCES])
-        raise InputError(f"{path}: no such file, nor a text with a name ({names})") from None
+        raise InputError(f"{data}: no such file, nor a text with a name ({names})")
+    return _decode(content, data)
+
+
+def absolute(data: str) -> str:
+    """`data` such that it names the same text in any working folder."""
+    return data if data == BUILTIN or data in SOURCES else os.path.abspath(data)
+
+
+def _read(path: Path) -> Optional[bytes]:
+    """The content of a file, None if there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {describe(error)}") from None
+
+
+def _decode(content: bytes, name: str) -> str:
+    """Text from UTF-8, line ends as line feeds, without a byte order mark."""
     try:
-        text = raw.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{path}: not UTF-8 text: byte 0x{raw[error.start]:02x} at position {error.start}"
+            f"{name}: not UTF-8 text: byte 0x{content[error.start]:02x} at position {error.start}"
         ) from None
     if not text:
-        raise InputError(f"{path}: the file is empty")
+        raise InputError(f"{name}: the file is empty")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -89,19 +101,20 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "fastrnn"
 
 
-def fetch(name: str) -> Path:
-    """The path of the named text on this machine, after downloading it if need be."""
+def fetch(name: str) -> bytes:
+    """The content of a named text, downloaded if it is not on this machine."""
     source = SOURCES[name]
     given = os.environ.get("FASTRNN_DATA")
     for folder in ([Path(given)] if given else []) + [cache_folder()]:
         path = folder / f"{name}.txt"
-        if path.is_file():
-            _check(path.read_bytes(), source, str(path))
-            return path
+        content = _read(path)
+        if content is not None:
+            _check(content, source, str(path))
+            return content
     return _download(name, source)
 
 
-def _download(name: str, source: Source) -> Path:
+def _download(name: str, source: Source) -> bytes:
     path = cache_folder() / f"{name}.txt"
     try:
         with urllib.request.urlopen(source.url, timeout=TIMEOUT_SECONDS) as reply:
@@ -118,7 +131,7 @@ def _download(name: str, source: Source) -> Path:
     except OSError as error:
         raise InputError(f"{path.parent}: cannot be made: {describe(error)}") from None
     write_atomically(path, content)
-    return path
+    return content
 
 
 def _check(content: bytes, source: Source, where: str) -> None:

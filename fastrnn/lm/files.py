@@ -4,37 +4,41 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import contextmanager
+import secrets
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Iterator
 
 from fastrnn.lm.errors import InputError
+
+_PARTIAL = ".partial"
 
 
 @contextmanager
 def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` when the block ends without an error.
 
-    The data go to a neighbour with the suffix ``.partial``, reach the disk, and only then get the
+    The data go to a neighbour whose name no other writer has, reach the disk, and only then get the
     name: a reader sees the old file or the new one, also after a crash. After an error or Ctrl-C
-    the neighbour is gone and `path` is as it was; one that a killed process left behind is
-    overwritten by the next write.
+    the neighbour is gone and `path` is as it was; :func:`remove_partial` removes those that killed
+    processes left behind.
 
     Raises
     ------
     InputError
         If the file cannot be written, for example because the disk is full.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = path.parent / f"{path.name}.{secrets.token_hex(8)}{_PARTIAL}"
     try:
-        with open(partial, "wb") as file:
+        # Not tempfile: its files are the owner's alone, and these get the usual permissions.
+        with open(partial, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
         _sync_folder(path.parent)
     except BaseException as error:
-        if partial.exists():
+        with suppress(OSError):  # what went wrong first is what the user has to know
             partial.unlink()
         if isinstance(error, OSError):
             raise InputError(f"{path}: not written: {describe(error)}") from None
@@ -47,11 +51,21 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def remove_partial(path: Path) -> None:
+    """Remove what killed writers of `path` left behind; nobody may be writing it now."""
+    for partial in path.parent.glob(f"{path.name}.*{_PARTIAL}"):
+        partial.unlink()
+
+
 def _sync_folder(folder: Path) -> None:
     """Make the names in `folder` reach the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems, such as those of networks, know no such thing as syncing a folder.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
 

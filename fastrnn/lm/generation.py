@@ -14,11 +14,13 @@ from fastrnn.lm.config import Settings
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.models import build_model, set_parameter_values
 from fastrnn.lm.runs import open_checkpoint
-from fastrnn.lm.vocabulary import UNKNOWN, Vocabulary
+from fastrnn.lm.vocabulary import END_OF_LINE, JOINERS, UNKNOWN, Vocabulary
 
 mx = import_mxnet()
 
 _WIDEST_BEAM = 32
+# Tokens read at once: a longer prompt takes more time but no more memory.
+_PIECE = 1000
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,13 @@ class Writer:
             state = np.concatenate([before, numbers])[-width:].astype(np.int32)
             logits = self.model(mx.nd.array(state[None], self.context, dtype="int32"))
         else:
-            tokens = mx.nd.array(numbers[:, None], self.context, dtype="int32")
             if state is None:
                 state = self.model.begin_state(1, ctx=self.context)
-            logits, state = self.model(tokens, state)
-            logits = logits[-1]
+            for begin in range(0, len(numbers), _PIECE):
+                piece = numbers[begin : begin + _PIECE, None]
+                logits, state = self.model(mx.nd.array(piece, self.context, dtype="int32"), state)
+                logits = logits[-1]
+                logits.wait_to_read()  # else all pieces could be under way at once
         values = logits.asnumpy().reshape(-1).astype(np.float64)
         values -= values.max()
         return values - np.log(np.exp(values).sum()), state
@@ -155,7 +159,10 @@ class Writer:
             raise InputError(f"length: got {length}, wanted at least 0")
         if seed is not None and seed < 0:
             raise InputError(f"seed: got {seed}, wanted at least 0")
-        return self._generate(self._prompt(prompt), length, temperature, top_k, top_p, seed)
+        pieces = self._generate(self._prompt(prompt), length, temperature, top_k, top_p, seed)
+        if self.vocabulary.level != "character" and prompt[-1:].isspace():
+            return (piece if n else piece.lstrip(" ") for n, piece in enumerate(pieces))
+        return pieces
 
     def _generate(
         self,
@@ -213,7 +220,7 @@ class Writer:
             for i in np.argsort(-known, kind="stable")[:k]
             if known[i] > -np.inf
         ]
-        begun = word_being_typed(prefix)
+        begun = self.vocabulary.begun(prefix)
         if not begun:
             return Suggestions(tokens, [])
         if self.vocabulary.level == "character":
@@ -223,7 +230,11 @@ class Writer:
     def _complete(self, prefix: str, begun: str, k: int) -> List[Suggestion]:
         """Whole words that begin with `begun`, by what stands before it."""
         scores, _ = self.read(self._prompt(prefix[: len(prefix) - len(begun)]))
-        fits = [i for i, token in enumerate(self.vocabulary.tokens) if token.startswith(begun)]
+        fits = [
+            i
+            for i, token in enumerate(self.vocabulary.tokens)
+            if token.startswith(begun) and token not in (UNKNOWN, END_OF_LINE)
+        ]
         probabilities = np.exp(scores[fits])
         total = probabilities.sum()
         best = np.argsort(-probabilities, kind="stable")[:k]
@@ -236,14 +247,18 @@ class Writer:
         self, begun: str, log_probabilities: np.ndarray, state: Any, k: int, longest: int = 24
     ) -> List[Suggestion]:
         """Spell words to their end, keeping the `k` likeliest beginnings at each length."""
-        inside = np.array([is_word_character(token) for token in self.vocabulary.tokens])
+        inside = np.array(
+            [t.isalnum() or t == "_" or t in JOINERS for t in self.vocabulary.tokens], bool
+        )
         width = min(k, _WIDEST_BEAM)
         beam = [(0.0, begun, log_probabilities, state)]
         words: Dict[str, float] = {}
         for _ in range(longest):
             longer: List[Tuple[float, str, int, Any]] = []
             for score, word, scores, after in beam:
-                words[word] = score + float(np.logaddexp.reduce(scores[~inside], initial=-np.inf))
+                if word[-1] not in JOINERS:
+                    end = np.logaddexp.reduce(scores[~inside], initial=-np.inf)
+                    words[word] = score + float(end)
                 for i in np.flatnonzero(inside):
                     longer.append((score + scores[i], word, int(i), after))
             kth = sorted(words.values(), reverse=True)[:k][-1] if len(words) >= k else -np.inf
@@ -257,19 +272,6 @@ class Writer:
                 break
         best = sorted(words.items(), key=lambda item: -item[1])[:k]
         return [Suggestion(word, float(np.exp(score))) for word, score in best]
-
-
-def is_word_character(character: str) -> bool:
-    """Whether a character is part of a word rather than between words."""
-    return character.isalnum() or character in "_'’"
-
-
-def word_being_typed(text: str) -> str:
-    """The unfinished word at the end of `text`; empty after a space or sign."""
-    begin = len(text)
-    while begin and is_word_character(text[begin - 1]):
-        begin -= 1
-    return text[begin:]
 
 
 def check_sampling(temperature: float, top_k: int, top_p: float) -> None:

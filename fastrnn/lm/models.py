@@ -80,6 +80,8 @@ class LanguageModel(HybridBlock):
         Between the recurrent layers and before the decoder.
     tie_weights : bool
         The decoder uses the embedding's weights; `embed` and `hidden` must then be the same.
+    embed_init : float
+        The embedding's weights begin uniform in -embed_init to embed_init.
 
     Inputs
     ------
@@ -102,6 +104,7 @@ class LanguageModel(HybridBlock):
         layers: int = 1,
         dropout: float = 0.0,
         tie_weights: bool = False,
+        embed_init: float = 0.1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -113,7 +116,7 @@ class LanguageModel(HybridBlock):
             )
         with self.name_scope():
             self.embedding = nn.Embedding(
-                vocab_size, embed, weight_initializer=mx.init.Uniform(0.1)
+                vocab_size, embed, weight_initializer=mx.init.Uniform(embed_init)
             )
             self.rnn = _recurrent_layers(cell, embed, hidden, layers, dropout)
             self.dropout = nn.Dropout(dropout)
@@ -159,6 +162,7 @@ def build_model(settings: Settings, vocab_size: int) -> Any:
         layers=settings.layers,
         dropout=settings.dropout,
         tie_weights=settings.tie_weights,
+        embed_init=settings.init or 0.1,
     )
 
 

@@ -6,17 +6,19 @@ import csv
 import importlib.util
 import io
 import math
+import os
+import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from fastrnn.lm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fastrnn.lm.config import Settings
-from fastrnn.lm.data import load_text
+from fastrnn.lm.data import absolute, load_text
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.files import describe, write_atomically
+from fastrnn.lm.files import describe, remove_partial, write_atomically
 from fastrnn.lm.training import Report, Training
 
-BEST, LAST, LOG, PLOT = "best.npz", "last.npz", "log.csv", "loss.png"
+BEST, LAST, LOG, PLOT = FILES = "best.npz", "last.npz", "log.csv", "loss.png"
 # A resumed run may go on longer or more patiently and show other things, nothing else.
 CHANGEABLE = ("data", "epochs", "patience", "metric", "ngram", "sample")
 
@@ -33,7 +35,7 @@ class Run:
     checkpoint : Checkpoint, optional
         From :func:`open_checkpoint`, to go on from there.
     overwrite : bool
-        Begin anew where a run already is.
+        Begin anew where a run already is, which stays until the new one has something to save.
 
     Attributes
     ----------
@@ -44,7 +46,8 @@ class Run:
     Raises
     ------
     InputError
-        If the text cannot be had or used, or there is a run in `folder` already.
+        If the text cannot be had or used, there is a run in `folder` already, or nothing can be
+        written there.
     """
 
     def __init__(
@@ -56,17 +59,16 @@ class Run:
         overwrite: bool = False,
     ) -> None:
         self.folder = folder
-        if checkpoint is None and not overwrite and (folder / LAST).exists():
+        self._replaces = checkpoint is None and any(_exists(folder / name) for name in FILES[:2])
+        if self._replaces and not overwrite:
             raise InputError(
                 f"out: {folder} already holds a run; use --resume to continue it, --overwrite to "
                 f"begin anew, or another --out"
             )
+        settings = settings.updated({"data": absolute(settings.data)})
         self.training = Training(settings, load_text(settings.data), contexts, checkpoint)
         self.saved_epoch = self.training.progress.epoch
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"out: {folder}: cannot be made: {describe(error)}") from None
+        _make_writable(folder)
 
     def train(
         self,
@@ -92,6 +94,9 @@ class Run:
         """Write checkpoints, log and picture, each whole or not at all."""
         progress = self.training.progress
         checkpoint = self.training.checkpoint()
+        if self._replaces:
+            _remove_run(self.folder)
+            self._replaces = False
         # The best model first: were only the last one new, it would speak of a best epoch that is
         # not on the disk.
         if progress.best_epoch == progress.epoch:
@@ -103,9 +108,36 @@ class Run:
             write_atomically(self.folder / PLOT, loss_picture(progress.rows))
 
 
+def _exists(path: Path) -> bool:
+    # Other than Path.exists, this is False for names that no file can have.
+    return os.path.exists(path)
+
+
+def _make_writable(folder: Path) -> None:
+    """Make `folder`, see that files can be made there, and clear what killed processes left."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        for name in FILES:
+            remove_partial(folder / name)
+    except OSError as error:
+        raise InputError(f"out: {folder}: cannot be written to: {describe(error)}") from None
+
+
+def _remove_run(folder: Path) -> None:
+    """Remove all but the best model: --resume must never mix what is left with a new run."""
+    try:
+        for name in (LAST, LOG, PLOT):
+            if _exists(folder / name):
+                (folder / name).unlink()
+    except OSError as error:
+        raise InputError(f"out: {folder}: {name} cannot be replaced: {describe(error)}") from None
+
+
 def open_checkpoint(path: Path, last: bool = False) -> Checkpoint:
     """The checkpoint at `path`: a file, or the best (or last) one of a run's folder."""
-    if path.is_dir():
+    if os.path.isdir(path):
         path = path / (LAST if last else BEST)
     return load_checkpoint(path)
 

@@ -286,13 +286,22 @@ class Training:
     def _restore(self, checkpoint: Checkpoint) -> None:
         set_parameter_values(self.model, checkpoint.parameters)
         self.progress = replace(checkpoint.progress)
+        if not checkpoint.progress.updates:
+            return
         optimizer = self._trainer.optimizer
         # The count of updates enters Adam's arithmetic.
         optimizer.begin_num_update = optimizer.num_update = checkpoint.progress.updates
         for updater, context in zip(self._trainer._updaters, self.contexts):
             for index, (name, parameter) in enumerate(self._parameters.items()):
                 state = optimizer.create_state_multi_precision(index, parameter.data(context))
-                for array, value in zip(_as_list(state), checkpoint.optimizer.get(name, [])):
+                arrays, values = _as_list(state), checkpoint.optimizer.get(name, [])
+                got, wanted = ([a.shape for a in kept] for kept in (values, arrays))
+                if got != wanted:
+                    raise InputError(
+                        f"optimizer: the checkpoint's state for {name} has the shapes {got}, "
+                        f"wanted {wanted}"
+                    )
+                for array, value in zip(arrays, values):
                     array[:] = mx.nd.array(value, ctx=context, dtype=value.dtype)
                 updater.states[index] = state
                 updater.states_synced[index] = True

@@ -12,6 +12,7 @@ from typing import Dict, Iterable, List, Sequence, Type, Union
 import numpy as np
 
 from fastrnn.lm.errors import InputError
+from fastrnn.lm.files import describe, write_atomically
 
 UNKNOWN = "<unk>"
 END_OF_LINE = "<eos>"
@@ -20,6 +21,9 @@ LEVELS = ("character", "word", "whitespace")
 # A marker such as <unk>, a word with its apostrophes and hyphens, an ending such as 's on its
 # own, or one sign of punctuation.
 _WORD = re.compile(r"<\w+>|\w+(?:['’-]\w+)*|['’](?:s|t|re|ve|ll|d|m)\b|[^\w\s]")
+# A word or ending of these that is being typed, and what can stand inside it but not end it.
+_BEGUN = re.compile(r"['’](?:s|t|re|ve|ll|d|m)\Z|\w+(?:['’-]\w+)*['’-]?\Z")
+JOINERS = "'’-"
 _NO_SPACE_BEFORE = re.compile(r" (?=[.,;:!?)\]}%]|['’](?:s|t|re|ve|ll|d|m)\b)")
 _NO_SPACE_AFTER = re.compile(r"(?<=[(\[{]) ")
 
@@ -102,6 +106,12 @@ class Vocabulary(ABC):
                 return self._number[token]
         return 0
 
+    @classmethod
+    def begun(cls, text: str) -> str:
+        """The word being typed at the end of `text`; empty after a space or sign."""
+        found = _BEGUN.search(_last_piece(text))
+        return found[0] if found else ""
+
     def to_json(self) -> str:
         """The vocabulary as JSON text: its level and its tokens in order."""
         return json.dumps({"level": self.level, "tokens": self.tokens}, ensure_ascii=False)
@@ -112,9 +122,9 @@ class Vocabulary(ABC):
         try:
             fields = json.loads(text)
             level, tokens = fields["level"], fields["tokens"]
-            if not all(isinstance(token, str) for token in tokens):
+            if type(tokens) is not list or {type(text) for text in (level, *tokens)} != {str}:
                 raise TypeError
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise InputError(
                 'vocabulary: wanted JSON with "level" and "tokens", a list of strings'
             ) from None
@@ -122,15 +132,15 @@ class Vocabulary(ABC):
 
     def save(self, path: Union[str, Path]) -> None:
         """Write :meth:`to_json` to `path`, whole or not at all."""
-        from fastrnn.lm.files import write_atomically
-
         write_atomically(Path(path), self.to_json().encode("utf-8"))
 
     @staticmethod
     def load(path: Union[str, Path]) -> Vocabulary:
-        """Read a vocabulary that :meth:`save` wrote."""
+        """Read a vocabulary that :meth:`save` wrote; InputError names the file if that fails."""
         try:
             return Vocabulary.from_json(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {describe(error)}") from None
         except (InputError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: {error}") from None
 
@@ -236,6 +246,11 @@ class WhitespaceVocabulary(WordVocabulary):
         return line.split()
 
     @classmethod
+    def begun(cls, text: str) -> str:
+        """What stands after the last space."""
+        return _last_piece(text)
+
+    @classmethod
     def join(cls, tokens: Iterable[str]) -> str:
         lines = " ".join(tokens).split(END_OF_LINE)
         return "\n".join(line.strip() for line in lines)
@@ -249,6 +264,11 @@ def vocabulary_class(level: str) -> Type[Vocabulary]:
     if level not in classes:
         raise InputError(f"level: got {level!r}, wanted one of {', '.join(LEVELS)}")
     return classes[level]
+
+
+def _last_piece(text: str) -> str:
+    """What stands after the last space."""
+    return "" if not text or text[-1].isspace() else text.rsplit(None, 1)[-1]
 
 
 def _code_points(text: str) -> np.ndarray:

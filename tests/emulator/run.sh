@@ -9,6 +9,7 @@ export FASTRNN_EMULATED_BUILDS="${2:-$PWD/build/emulated}"
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 CXX="${CXX:-g++}"
 
 cmake -S . -B "$FASTRNN_EMULATED_BUILDS" -G Ninja --log-level=WARNING -DFASTRNN_EMULATE=ON \
+  -DFASTRNN_WERROR=ON \
   -DFASTRNN_VERSION=emulated -DPython_EXECUTABLE="$(command -v "$python")" \
   -Dpybind11_DIR="$("$python" -c 'import pybind11; print(pybind11.get_cmake_dir())')"
 cmake --build "$FASTRNN_EMULATED_BUILDS" --parallel "${JOBS:-$(nproc)}" -- --quiet

@@ -1,0 +1,298 @@
+"""Checks fastrnn on a machine with an NVIDIA GPU, and writes down what came of it.
+
+    python tests/gpu/gpu_check.py OUT
+
+Nothing is fetched: the package is built with what this Python has (setuptools, CMake, pybind11,
+NumPy) and the machine's nvcc, into build/gpu-check, for the architecture of the first GPU unless
+FASTRNN_CUDA_ARCHITECTURES says otherwise. The steps are the tests of the kernels on the GPU, the
+same on small layers under each tool of compute-sanitizer, and the comparison with PyTorch's cuDNN
+layers. PyTorch is also how the tests' arrays get to the GPU.
+
+OUT receives gpu-check.md (a table for people), gpu-check.json (the same for programs) and
+gpu-check.log (everything that was printed). The exit status is 1 if a step failed, and 2, with one
+line that says why, if there was no GPU or something needed was missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, TextIO, Tuple
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = ROOT / "build" / "gpu-check" / "site"
+SANITIZER_TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
+NEEDED_PACKAGES = ("setuptools", "pybind11", "numpy", "torch", "pytest", "hypothesis")
+SANITIZER_STATUS = "86"  # the exit status where compute-sanitizer found something
+# Lines that say how a step ended.
+SUMMARY = re.compile(r"^(?:=+ )?(\d+ (?:passed|failed|error).*?|\w+ SUMMARY: .*?)(?: =+)?$")
+VERSIONS = """
+import json, numpy, torch
+import fastrnn._C as library
+cudnn = torch.backends.cudnn.version()
+print(json.dumps([library.build_info(), numpy.__version__, torch.__version__, cudnn]))
+"""
+
+
+class CannotCheckError(Exception):
+    """There is no GPU, or something that every step needs is missing."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command, or the reason why it is not run."""
+
+    name: str
+    command: Tuple[str, ...] = ()
+    reason: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a step: passed, failed or not run."""
+
+    step: str
+    result: str
+    details: str
+    seconds: float
+
+
+def find_gpu() -> Dict[str, str]:
+    """Return name, driver, memory and compute capability of the first GPU.
+
+    Raises
+    ------
+    CannotCheckError
+        If there is none.
+    """
+    fields = {
+        "device": "name",
+        "driver": "driver_version",
+        "memory": "memory.total",
+        "compute capability": "compute_cap",
+    }
+    command = ["nvidia-smi", f"--query-gpu={','.join(fields.values())}", "--format=csv,noheader"]
+    if shutil.which(command[0]) is None:
+        raise CannotCheckError("there is no GPU here: nvidia-smi was not found")
+    result = subprocess.run(
+        command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    first = (result.stdout.strip().splitlines() or ["nothing"])[0]
+    values = [value.strip() for value in first.split(",")]
+    if result.returncode != 0 or len(values) != len(fields):
+        raise CannotCheckError(f"there is no GPU here: nvidia-smi says {first!r}")
+    return dict(zip(fields, values))
+
+
+def expect_tools() -> None:
+    """Raise CannotCheckError, naming all that is missing, unless the steps can run."""
+    sys.path.insert(0, str(ROOT / "build_backend"))
+    from fastrnn_build import detect
+
+    missing = [name for name in NEEDED_PACKAGES if importlib.util.find_spec(name) is None]
+    found = [detect.find_nvcc(os.environ), detect.find_compiler(os.environ)]
+    if "pybind11" not in missing:
+        found.append(detect.find_tools())
+    reasons = [part.reason for part in found if isinstance(part, detect.Missing)]
+    if missing:
+        reasons.append(f"{sys.executable} has no {', '.join(missing)}")
+    if not reasons and not _torch_sees_a_gpu():
+        reasons.append("PyTorch sees no GPU")
+    if reasons:
+        raise CannotCheckError(f"fastrnn cannot be checked here: {'; '.join(reasons)}")
+
+
+def _torch_sees_a_gpu() -> bool:
+    program = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    return subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def build_step() -> Step:
+    """Return the step that puts the package where the others look for it."""
+    options = ["--no-build-isolation", "--no-deps", "--no-index", "--upgrade", "--target"]
+    command = (sys.executable, "-m", "pip", "install", *options, str(SITE), str(ROOT))
+    return Step("build", command)
+
+
+def test_steps() -> List[Step]:
+    """Return the steps after the build; those that cannot run say why."""
+    tests = ROOT / "tests"
+    pytest = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    on_gpu = (*pytest, "-p", "cuda_arrays")
+    small = str(tests / "emulator" / "small_layers.py")
+    steps = [Step("kernels", (*on_gpu, str(tests / "test_kernels.py"), small))]
+    found = shutil.which("compute-sanitizer")
+    reason = None if found else "compute-sanitizer was not found"
+    for tool in SANITIZER_TOOLS:
+        sanitizer = (str(found), "--tool", tool, "--error-exitcode", SANITIZER_STATUS)
+        steps.append(Step(tool, (*sanitizer, *on_gpu, small), reason))
+    return [*steps, Step("cuDNN", (*pytest, str(tests / "gpu" / "test_cudnn.py")))]
+
+
+def environment(gpu: Mapping[str, str]) -> Dict[str, str]:
+    """Return the environment of the steps.
+
+    The oracle is float64, so products are IEEE float32; every allocation of PyTorch's is one of
+    CUDA's, so that compute-sanitizer sees where it ends.
+    """
+    paths = [SITE, ROOT / "tests", ROOT / "tests" / "emulator", ROOT / "tests" / "gpu"]
+    inherited = os.environ.get("PYTHONPATH")
+    return {
+        "FASTRNN_CUDA_ARCHITECTURES": gpu["compute capability"].replace(".", ""),
+        **os.environ,
+        "FASTRNN_CUDA": "1",
+        "FASTRNN_TF32": "0",
+        "PYTORCH_NO_CUDA_MEMORY_CACHING": "1",
+        "PYTHONPATH": os.pathsep.join([*map(str, paths), *([inherited] if inherited else [])]),
+    }
+
+
+def run(step: Step, variables: Mapping[str, str], log: TextIO) -> Outcome:
+    """Run a step; what it prints goes to the log."""
+    if step.reason:
+        return Outcome(step.name, "not run", step.reason, 0.0)
+    log.write(f"\n== {step.name}: {' '.join(step.command)}\n")
+    log.flush()
+    begin, offset = time.monotonic(), log.tell()
+    # In the tests' folder: the project's root holds a fastrnn that is not built.
+    status = subprocess.run(
+        step.command,
+        check=False,
+        cwd=ROOT / "tests",
+        env=dict(variables),
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+    ).returncode
+    seconds = time.monotonic() - begin
+    with open(log.name, encoding="utf-8", errors="replace") as written:
+        written.seek(offset)
+        summaries = [SUMMARY.match(line.strip("= \n")) for line in written]
+    details = [match.group(1) for match in summaries if match]
+    if status != 0:
+        details.append(f"exit status {status}")
+    return Outcome(step.name, "failed" if status else "passed", "; ".join(details), seconds)
+
+
+def facts(gpu: Mapping[str, str], commit: str) -> Dict[str, Any]:
+    """Return what the table says of machine and sources; the versions come after the build."""
+    return {
+        **gpu,
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": commit or _commit(),
+        "Python": platform.python_version(),
+    }
+
+
+def _commit() -> str:
+    if shutil.which("git") is None:
+        return "unknown"
+    git = ["git", "-C", str(ROOT)]
+    changed = " with changes" if _output([*git, "status", "--porcelain"]) else ""
+    return (_output([*git, "rev-parse", "HEAD"]) or "unknown") + changed
+
+
+def versions(variables: Mapping[str, str]) -> Dict[str, Any]:
+    """Ask the built package, NumPy and PyTorch for their versions.
+
+    Raises
+    ------
+    CannotCheckError
+        If the package does not load.
+    """
+    answer = _output([sys.executable, "-c", VERSIONS], variables)
+    if not answer:
+        raise CannotCheckError("fastrnn was built, but does not load: see above")
+    built, numpy, torch, cudnn = json.loads(answer)
+    return {
+        "CUDA toolkit": built["cuda_toolkit"],
+        "architectures": " ".join(built["cuda_architectures"]),
+        "compiler": built["compiler"],
+        "NumPy": numpy,
+        "PyTorch": torch,
+        "cuDNN": cudnn,
+    }
+
+
+def _output(command: Sequence[str], variables: Optional[Mapping[str, str]] = None) -> str:
+    result = subprocess.run(
+        command,
+        check=False,
+        cwd=ROOT / "tests",
+        env=None if variables is None else dict(variables),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return result.stdout.strip() if result.returncode == 0 else ""
+
+
+def table(about: Mapping[str, Any], outcomes: Sequence[Outcome]) -> str:
+    """Return the report in Markdown."""
+    lines = ["# gpu-check", "", "| | |", "|---|---|"]
+    lines += [
+        f"| {name} | {value if value is not None else 'none'} |" for name, value in about.items()
+    ]
+    lines += ["", "| step | result | seconds | |", "|---|---|---|---|"]
+    for o in outcomes:
+        lines.append(f"| {o.step} | {o.result} | {o.seconds:.1f} | {o.details.replace('|', ' ')} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_report(out: Path, about: Mapping[str, Any], outcomes: Sequence[Outcome]) -> None:
+    """Write both reports, each of them whole or not at all."""
+    steps = [asdict(outcome) for outcome in outcomes]
+    texts = {
+        "gpu-check.md": table(about, outcomes),
+        "gpu-check.json": json.dumps({"about": about, "steps": steps}, indent=2) + "\n",
+    }
+    for name, text in texts.items():
+        unfinished = out / (name + ".part")
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, out / name)
+
+
+def check(out: Path, commit: str = "") -> int:
+    """Do everything, writing the report after each step: the next one may outlast its machine."""
+    gpu = find_gpu()
+    expect_tools()
+    out.mkdir(parents=True, exist_ok=True)
+    about, variables = facts(gpu, commit), environment(gpu)
+    outcomes: List[Outcome] = []
+    with open(out / "gpu-check.log", "w", encoding="utf-8") as log:
+        for step in [build_step(), *test_steps()]:
+            outcomes.append(run(step, variables, log))
+            if step.name == "build" and outcomes[-1].result == "passed":
+                about.update(versions(variables))
+            write_report(out, about, outcomes)
+            print(f"{step.name}: {outcomes[-1].result} {outcomes[-1].details}", flush=True)
+            if step.name == "build" and outcomes[-1].result == "failed":
+                break
+    return 1 if any(outcome.result == "failed" for outcome in outcomes) else 0
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Check, and say in one line what stood in the way."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the reports")
+    parser.add_argument("--commit", default="", help="what the sources are, where git cannot tell")
+    given = parser.parse_args(arguments)
+    try:
+        return check(given.out.resolve(), given.commit)
+    except CannotCheckError as error:
+        print(f"gpu-check: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

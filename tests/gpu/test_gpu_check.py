@@ -1,0 +1,211 @@
+"""gpu_check.py with stand-ins for the GPU: programs on the PATH, and a PyTorch without a device."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import gpu_check
+import numpy as np
+import pytest
+
+pytest.importorskip("fastrnn._C", reason="installed without the native library")
+
+from fastrnn import kernels
+
+MAKEFILE = Path(__file__).resolve().parents[2] / "Makefile"
+NVIDIA_SMI = "echo 'NVIDIA H100 80GB HBM3, 580.159.04, 81559 MiB, 9.0'"
+# Runs the program behind its own six words.
+SANITIZER = 'echo "========= ERROR SUMMARY: 0 errors"; shift 4; exec "$@"'
+FAKE_TORCH = """
+import types
+import numpy as np
+
+__version__ = "2.11.0"
+cuda = types.SimpleNamespace(is_available=lambda: True)
+backends = types.SimpleNamespace(cudnn=types.SimpleNamespace(version=lambda: 91300))
+
+
+class Tensor:
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def stride(self):
+        return [step // self.array.itemsize for step in self.array.strides]
+
+    def copy_(self, other):
+        self.array[...] = other.array
+        return self
+
+    def cpu(self):
+        return self
+
+    def numpy(self):
+        return self.array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__()
+
+
+def from_numpy(array):
+    return Tensor(array)
+
+
+def empty_strided(shape, strides, dtype, device):
+    assert device == "cuda"
+    reach = 1 + sum((size - 1) * step for size, step in zip(shape, strides) if size)
+    steps = [step * dtype.itemsize for step in strides]
+    return Tensor(np.lib.stride_tricks.as_strided(np.empty(reach, dtype), shape, steps))
+
+
+def from_dlpack(array):
+    return Tensor(array.array if isinstance(array, Tensor) else array)
+"""
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """A machine with a GPU, and a package that is built already."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "torch.py").write_text(FAKE_TORCH)
+    programs = {"nvidia-smi": NVIDIA_SMI, "compute-sanitizer": SANITIZER}
+    programs["nvcc"] = "echo 'Cuda compilation tools, release 13.0, V13.0.88'"
+    (tmp_path / "bin").mkdir()
+    for name, script in programs.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    # What the build needs is not there in every environment that runs this test.
+    monkeypatch.setattr(gpu_check, "NEEDED_PACKAGES", ("numpy", "torch", "pytest"))
+    from fastrnn_build import detect
+
+    monkeypatch.setattr(detect, "find_tools", lambda: None)
+    monkeypatch.setattr(detect, "find_compiler", lambda environ: None)
+    built = gpu_check.Step("build", (sys.executable, "-c", "print('Successfully built fastrnn')"))
+    monkeypatch.setattr(gpu_check, "build_step", lambda: built)
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-k 'test_tiny_values or gru-1-sizes1'")
+    return tmp_path
+
+
+def results(out):
+    return {s["step"]: s for s in json.loads((out / "gpu-check.json").read_text())["steps"]}
+
+
+def test_a_whole_run(machine, capsys):
+    out = machine / "new" / "out"
+    # The stand-in has no layers to compare with: that step fails, which the others outlive.
+    assert gpu_check.main([str(out), "--commit", "abc123"]) == 1
+    steps = results(out)
+    names = ["build", "kernels", "memcheck", "racecheck", "synccheck", "initcheck", "cuDNN"]
+    assert list(steps) == names
+    assert [steps[name]["result"] for name in names] == ["passed"] * 6 + ["failed"]
+    assert "2 passed" in steps["kernels"]["details"]
+    assert "ERROR SUMMARY: 0 errors" in steps["memcheck"]["details"]
+    assert "1 passed" in steps["memcheck"]["details"]
+    assert "exit status" in steps["cuDNN"]["details"]
+    text = (out / "gpu-check.md").read_text()
+    assert "| device | NVIDIA H100 80GB HBM3 |" in text
+    assert "| commit | abc123 |" in text
+    assert "| cuDNN | 91300 |" in text
+    assert "| memcheck | passed |" in text
+    assert "Successfully built" in (out / "gpu-check.log").read_text()
+    assert sorted(path.name for path in out.iterdir()) == [
+        "gpu-check.json",
+        "gpu-check.log",
+        "gpu-check.md",
+    ]
+    assert "kernels: passed 2 passed" in capsys.readouterr().out
+
+
+def test_a_finding_of_the_sanitizer_fails(machine, monkeypatch):
+    finding = machine / "bin" / "compute-sanitizer"
+    finding.write_text('#!/bin/sh\necho "========= RACECHECK SUMMARY: 1 hazard"; exit $4\n')
+    steps = [step for step in gpu_check.test_steps() if step.name == "racecheck"]
+    monkeypatch.setattr(gpu_check, "test_steps", lambda: steps)
+    assert gpu_check.main([str(machine / "out")]) == 1
+    step = results(machine / "out")["racecheck"]
+    assert step["result"] == "failed"
+    assert step["details"] == "RACECHECK SUMMARY: 1 hazard; exit status 86"
+
+
+def test_without_the_sanitizer_its_steps_are_not_run(machine, monkeypatch):
+    monkeypatch.setattr(gpu_check.shutil, "which", lambda name: None)
+    steps = {step.name: step.reason for step in gpu_check.test_steps()}
+    assert steps["memcheck"] == "compute-sanitizer was not found"
+    assert steps["kernels"] is None
+
+
+def test_a_build_that_fails_is_the_end(machine, monkeypatch):
+    step = gpu_check.Step("build", (sys.executable, "-c", "import sys; sys.exit(3)"))
+    monkeypatch.setattr(gpu_check, "build_step", lambda: step)
+    assert gpu_check.main([str(machine / "out")]) == 1
+    assert list(results(machine / "out")) == ["build"]
+
+
+@pytest.mark.parametrize(
+    "smi, said",
+    [
+        (None, "there is no GPU here: nvidia-smi was not found"),
+        ("echo 'No devices were found'; exit 6", "nvidia-smi says 'No devices were found'"),
+    ],
+)
+def test_no_gpu_is_one_line(machine, monkeypatch, capsys, smi, said):
+    if smi is None:
+        monkeypatch.setenv("PATH", "/no/such/folder")
+    else:
+        (machine / "bin" / "nvidia-smi").write_text(f"#!/bin/sh\n{smi}\n")
+    assert gpu_check.main([str(machine / "out")]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (machine / "out").exists()
+
+
+def test_everything_that_is_missing_is_named(machine, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_check, "NEEDED_PACKAGES", ("numpy", "no_such_package"))
+    monkeypatch.setenv("CUDACXX", str(machine / "bin" / "nvidia-smi"))
+    assert gpu_check.main([str(machine / "out")]) == 2
+    error = capsys.readouterr().err
+    assert f"{sys.executable} has no no_such_package" in error
+    assert "does not name a CUDA release" in error
+
+
+def test_make_wants_a_folder():
+    result = subprocess.run(
+        ["make", "-f", str(MAKEFILE), "gpu-check"],
+        cwd=MAKEFILE.parent,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert result.returncode != 0
+    assert "make gpu-check OUT=folder" in result.stdout
+
+
+def test_the_tests_arrays_go_to_the_gpu_and_back(machine, monkeypatch):
+    seen = []
+
+    def forward(mode, x, weights, h_0=None, **options):
+        seen.extend([x, *weights, h_0])
+        return kernels.Result(x, h_0, None, "reserve")
+
+    monkeypatch.setattr(kernels, "forward", forward)
+    monkeypatch.setattr(kernels, "backward", kernels.backward)
+    monkeypatch.delitem(sys.modules, "cuda_arrays", raising=False)
+    importlib.import_module("cuda_arrays")
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)[:, :, ::2]
+    result = kernels.forward("gru", x, [x, [1.0]], h_0=x)
+    torch = sys.modules["torch"]
+    assert [type(array) for array in seen] == [torch.Tensor, torch.Tensor, list, torch.Tensor]
+    assert seen[0].array is not x
+    assert seen[0].array.strides == x.strides
+    assert np.array_equal(result.output, x)
+    assert (result.c_n, result.reserve) == (None, "reserve")
