@@ -103,6 +103,53 @@ void Backward(const LayerDesc&, const BackwardArgs&) { Absent("CUDA", "the CUDA 
 }  // namespace cuda
 #endif
 
+namespace {
+
+// Checks that arrays are there and lie where their type may lie.
+class ArrayChecks {
+ public:
+  explicit ArrayChecks(const LayerDesc& desc) : desc_(desc) {}
+
+  void Expect(const std::string& name, const void* array) const {
+    Expect(name, array, SizeOf(desc_.dtype));
+  }
+  void Expect(const std::string& name, const void* array, size_t alignment) const {
+    FASTRNN_EXPECTS(array != nullptr, name + " is null, expected an array");
+    FASTRNN_EXPECTS(reinterpret_cast<uintptr_t>(array) % alignment == 0,
+                    name + " is not aligned, expected an address that is a multiple of " +
+                        std::to_string(alignment));
+  }
+
+  // What both passes take.
+  template <class Args>
+  void ExpectInputs(const Args& args) const {
+    Expect("x", args.x);
+    Expect("h_0", args.h0);
+    if (desc_.has_cell()) Expect("c_0", args.c0);
+    if (args.lengths != nullptr) Expect("lengths", args.lengths, sizeof(int32_t));
+    Expect("output", args.y);
+    if (desc_.reserve && ReserveBytes(desc_) > 0) Expect("reserve", args.reserve, sizeof(float));
+    Expect("workspace", args.workspace, kWorkspaceAlignment);
+    ExpectParameters("weights", args.weights);
+  }
+
+  template <class Parameters>
+  void ExpectParameters(const std::string& name, const Parameters* parameters) const {
+    for (int64_t d = 0; d < desc_.directions; ++d) {
+      const void* const arrays[] = {parameters[d].i2h_weight, parameters[d].h2h_weight,
+                                    parameters[d].i2h_bias, parameters[d].h2h_bias};
+      for (int64_t i = 0; i < 4; ++i) {
+        Expect(name + "[" + std::to_string(4 * d + i) + "]", arrays[i]);
+      }
+    }
+  }
+
+ private:
+  const LayerDesc& desc_;
+};
+
+}  // namespace
+
 size_t ForwardWorkspaceBytes(const LayerDesc& desc) {
   Validate(desc);
   return desc.device == Device::kCuda ? cuda::ForwardWorkspaceBytes(desc)
@@ -117,12 +164,27 @@ size_t BackwardWorkspaceBytes(const LayerDesc& desc) {
 
 void Forward(const LayerDesc& desc, const ForwardArgs& args) {
   Validate(desc);
+  const ArrayChecks checks(desc);
+  checks.ExpectInputs(args);
+  checks.Expect("h_n", args.hn);
+  if (desc.has_cell()) checks.Expect("c_n", args.cn);
   return desc.device == Device::kCuda ? cuda::Forward(desc, args) : cpu::Forward(desc, args);
 }
 
 void Backward(const LayerDesc& desc, const BackwardArgs& args) {
   Validate(desc);
   FASTRNN_EXPECTS(desc.reserve, "backward needs the reserve of a forward call that kept one");
+  const ArrayChecks checks(desc);
+  checks.ExpectInputs(args);
+  checks.Expect("d_output", args.dy);
+  checks.Expect("d_h_n", args.dhn);
+  checks.Expect("gradient of x", args.dx);
+  checks.Expect("gradient of h_0", args.dh0);
+  if (desc.has_cell()) {
+    checks.Expect("d_c_n", args.dcn);
+    checks.Expect("gradient of c_0", args.dc0);
+  }
+  checks.ExpectParameters("gradient of weights", args.gradients);
   return desc.device == Device::kCuda ? cuda::Backward(desc, args) : cpu::Backward(desc, args);
 }
 

@@ -10,8 +10,8 @@
 //   tanh, relu RNN  G = 1
 //
 // 16-bit types are for arrays: products of 16-bit factors are summed in float32, the cells' own
-// arithmetic, c and the running gradients are float32 from the first step to the last, and a result
-// is rounded once.
+// arithmetic, c and the running gradients are float32 from the first step to the last, and so are
+// the sums that weight gradients are. dx of two directions is rounded twice.
 //
 // Python's face of it is fastrnn.kernels:
 //   forward(mode, x, weights, h_0, c_0, lengths=None, tf32=None, reserve=False, stream=None)
@@ -145,8 +145,8 @@ size_t ReserveBytes(const LayerDesc& desc);
 
 // All of the following throw InvalidArgument where this build has no backend for desc.device, or
 // the backend or the device does not cover the layer (the CPU has float32 without lengths only;
-// CUDA devices of compute capability 7.0 and higher, bfloat16 from 8.0), and LibraryError where a
-// library underneath fails.
+// CUDA devices of compute capability 7.0 and higher, bfloat16 from 8.0), or an array is null or not
+// aligned to its type; and LibraryError where a library underneath fails.
 size_t ForwardWorkspaceBytes(const LayerDesc& desc);
 size_t BackwardWorkspaceBytes(const LayerDesc& desc);
 void Forward(const LayerDesc& desc, const ForwardArgs& args);

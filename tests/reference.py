@@ -27,8 +27,12 @@ MODES = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 # The one tolerance of the tests: how far a result may be from the reference, as a fraction of the
-# largest magnitude in the array it belongs to.
-TOLERANCE = {"float16": 5e-3, "float32": 1e-5, "float64": 1e-11}
+# largest magnitude in the array it belongs to. A short mantissa is rounded to in every step, and
+# the errors of the steps add up to a few units in its last place. "tf32" is float32 with products
+# in TF32.
+MANTISSA_BITS = {"float16": 10, "bfloat16": 7, "tf32": 10}
+TOLERANCE = {"float32": 1e-5, "float64": 1e-11}
+TOLERANCE.update({dtype: 5 * 2.0**-bits for dtype, bits in MANTISSA_BITS.items()})
 
 Array = np.ndarray
 

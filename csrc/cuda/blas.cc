@@ -32,8 +32,10 @@ const char* const kLibraries[] = {"libcublas.so.13", "libcublas.so.12", "libcubl
 using Handle = void*;
 constexpr int kSuccess = 0;
 constexpr int kNoTranspose = 0, kTransposed = 1;
-constexpr int kFloat32 = 0;          // CUDA_R_32F
+constexpr int kFloat32 = 0, kFloat16 = 2, kBfloat16 = 14;  // CUDA_R_32F and so on
 constexpr int kComputeFloat32 = 68;  // CUBLAS_COMPUTE_32F: IEEE products and sums
+constexpr int kComputeTf32 = 77;     // CUBLAS_COMPUTE_32F_FAST_TF32
+constexpr int kSumsInFloat32 = 16;   // CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION
 constexpr int kDefaultAlgorithm = -1;
 constexpr int kMajorVersion = 0;  // of libraryPropertyType
 
@@ -41,6 +43,7 @@ struct Library {
   int (*get_property)(int type, int* value);
   int (*create)(Handle* handle);
   int (*destroy)(Handle handle);
+  int (*set_math_mode)(Handle handle, int mode);
   int (*set_stream)(Handle handle, void* stream);
   int (*set_workspace)(Handle handle, void* workspace, size_t bytes);
   int (*gemm)(Handle handle, int transpose_a, int transpose_b, int m, int n, int k,
@@ -69,6 +72,7 @@ bool Load(const char* name, int flags, Library* library, std::string* tried) {
   const bool complete = Find(loaded, "cublasGetProperty", &library->get_property) &&
                         Find(loaded, "cublasCreate_v2", &library->create) &&
                         Find(loaded, "cublasDestroy_v2", &library->destroy) &&
+                        Find(loaded, "cublasSetMathMode", &library->set_math_mode) &&
                         Find(loaded, "cublasSetStream_v2", &library->set_stream) &&
                         Find(loaded, "cublasSetWorkspace_v2", &library->set_workspace) &&
                         Find(loaded, "cublasGemmEx", &library->gemm);
@@ -118,7 +122,11 @@ class Handles {
   }
   Handle Get(int device) {
     Handle& handle = handles_[device];
-    if (handle == nullptr) Try(Cublas().create(&handle), "cublasCreate");
+    if (handle == nullptr) {
+      Try(Cublas().create(&handle), "cublasCreate");
+      // Parts of a sum whose result is in 16 bits would be added up in 16 bits otherwise.
+      Try(Cublas().set_math_mode(handle, kSumsInFloat32), "cublasSetMathMode");
+    }
     return handle;
   }
 
@@ -132,6 +140,11 @@ Handle ThreadsHandle(int device) {
   return handles.Get(device);
 }
 
+int TypeOf(DType dtype) {
+  if (dtype == DType::kFloat32) return kFloat32;
+  return dtype == DType::kFloat16 ? kFloat16 : kBfloat16;
+}
+
 int ToInt(const char* what, int64_t value) {
   FASTRNN_EXPECTS(value <= std::numeric_limits<int>::max(),
                   std::string(what) + " of a matrix product is " + std::to_string(value) +
@@ -143,7 +156,8 @@ int ToInt(const char* what, int64_t value) {
 
 size_t Blas::WorkspaceBytes() { return kWorkspaceBytes + kCublasAlignment; }
 
-Blas::Blas(int device, void* stream, void* workspace) : handle_(ThreadsHandle(device)) {
+Blas::Blas(int device, void* stream, void* workspace, bool tf32)
+    : handle_(ThreadsHandle(device)), tf32_(tf32) {
   const auto address = reinterpret_cast<uintptr_t>(workspace);
   const uintptr_t aligned = (address + kCublasAlignment - 1) / kCublasAlignment * kCublasAlignment;
   // In this order: setting the stream takes the workspace away.
@@ -153,16 +167,17 @@ Blas::Blas(int device, void* stream, void* workspace) : handle_(ThreadsHandle(de
 }
 
 // cuBLAS is column-major, and a row-major matrix is its transpose there: c' = b' * a'.
-void Blas::Gemm(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, float beta, float* c,
-                int64_t c_stride) {
+void Blas::Gemm(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, float beta, Product c) {
   const float alpha = 1.0f;
   const auto operation = [](const Matrix& matrix) {
     return matrix.transpose == Transpose::kYes ? kTransposed : kNoTranspose;
   };
-  Try(Cublas().gemm(handle_, operation(b), operation(a), ToInt("a size", n), ToInt("a size", m),
-                    ToInt("a size", k), &alpha, b.data, kFloat32, ToInt("a stride", b.stride),
-                    a.data, kFloat32, ToInt("a stride", a.stride), &beta, c, kFloat32,
-                    ToInt("a stride", c_stride), kComputeFloat32, kDefaultAlgorithm),
+  const bool tf32 = tf32_ && a.dtype == DType::kFloat32;
+  Try(Cublas().gemm(
+          handle_, operation(b), operation(a), ToInt("a size", n), ToInt("a size", m),
+          ToInt("a size", k), &alpha, b.data, TypeOf(b.dtype), ToInt("a stride", b.stride), a.data,
+          TypeOf(a.dtype), ToInt("a stride", a.stride), &beta, c.data, TypeOf(c.dtype),
+          ToInt("a stride", c.stride), tf32 ? kComputeTf32 : kComputeFloat32, kDefaultAlgorithm),
       "cublasGemmEx");
 }
 

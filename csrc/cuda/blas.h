@@ -1,9 +1,12 @@
-// Matrix products on the device, row-major float32. On a GPU this is cuBLAS, which is loaded at run
-// time: blas.cc says which one. The emulated build has a product of its own in its place.
+// Row-major matrix products on the device, with sums in float32. On a GPU this is cuBLAS, which is
+// loaded at run time: blas.cc says which one. The emulated build has a product of its own in its
+// place.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+
+#include "../rnn.h"
 
 namespace fastrnn {
 namespace cuda {
@@ -11,9 +14,16 @@ namespace cuda {
 enum class Transpose : char { kNo, kYes };
 
 struct Matrix {
-  const float* data;
+  const void* data;
+  DType dtype;
   int64_t stride;  // values from one row to the next, as stored
-  Transpose transpose = Transpose::kNo;
+  Transpose transpose;
+};
+
+struct Product {
+  void* data;
+  DType dtype;
+  int64_t stride;
 };
 
 // Products on one stream, for the length of one call of a layer. Throws LibraryError where no
@@ -24,16 +34,17 @@ class Blas {
   static size_t WorkspaceBytes();
 
   // device is the current device, stream one of its streams. Products on two streams at once need
-  // two workspaces.
-  Blas(int device, void* stream, void* workspace);
+  // two workspaces. tf32: factors in float32 may be rounded to TF32.
+  Blas(int device, void* stream, void* workspace, bool tf32);
 
   // c[m, n] = a[m, k] * b[k, n] + beta * c, where beta is 0 (c need not be initialised) or 1. The
-  // sizes are those after transposition. The same inputs give the same bits.
-  void Gemm(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, float beta, float* c,
-            int64_t c_stride);
+  // sizes are those after transposition. Both factors are of one type, and c is of that or float32.
+  // The same inputs give the same bits.
+  void Gemm(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, float beta, Product c);
 
  private:
   void* handle_;
+  bool tf32_;
 };
 
 }  // namespace cuda

@@ -1,9 +1,11 @@
-// The kernels of the stepwise backend: a step's cells for all rows, forward and backward, and the
-// sums over rows that the bias gradients are.
+// The kernels of a step: its cells for all rows, forward and backward.
 //
 // A step's kernel moves a few hundred kilobytes, which stay in the L2 cache, in less time than its
 // launch takes; so one thread does one hidden unit of one row, neighbours in a warp are neighbours
 // in memory, and there is nothing more to it.
+//
+// Arrays of the layer's type T are read into float and rounded when they are written; what runs
+// from step to step (c, dh, dc) is float throughout. A row past its length keeps its state.
 #pragma once
 
 #include "../cell/gru.h"
@@ -19,39 +21,52 @@ constexpr unsigned kMaxGridRows = 65535;  // of a grid's second dimension
 
 // One step of one direction, for N rows of H units and G gates. Gate k of unit j stands at
 // [k * H + j] of a row. Only what a cell has is looked at: c is LSTM's, hidden_n is GRU's.
+template <class T>
 struct ForwardStep {
   int rows, hidden;
-  bool keep;                // write gates and hidden_n, for backward
-  const float* i2h_bias;    // [G*H]
-  const float* h2h_bias;    // [G*H]
+  int64_t time;
+  const int32_t* lengths;   // [N], or null
+  const T* i2h_bias;        // [G*H]
+  const T* h2h_bias;        // [G*H]
+  const float* input_sum;   // [N, G*H] x * W_i2h'
   const float* hidden_sum;  // [N, G*H] h_prev * W_h2h'
-  float* gates;             // [N, G*H] in: x * W_i2h', out where kept: activated gates
-  const float* h_prev;      // [N, H], may be h
+  const T* h_prev;          // [N, H], may be h
+  const T* c_0;             // [N, H] in place of c_prev in the first step, else null
   const float* c_prev;      // [N, H], may be c
-  float* hidden_n;          // [N, H] hidden_sum of the new gate, with its bias
-  float* h;                 // [N, H]
+  T* gates;                 // [N, G*H] activated, for backward; null, or may be input_sum
+  T* hidden_n;              // [N, H] hidden_sum of the new gate with its bias; null as gates
+  T* h;                     // [N, H]
   float* c;                 // [N, H]
-  float* y;                 // [N, H], rows y_stride apart
+  T* c_n;                   // [N, H] c once more in the last step, else null
+  T* y;                     // [N, H], rows y_stride apart
   int64_t y_stride;
 };
 
+template <class T>
 struct BackwardStep {
   int rows, hidden;
-  const float* gates;     // [N, G*H] activated
-  const float* hidden_n;  // [N, H]
-  const float* h_prev;    // [N, H], rows h_prev_stride apart
-  int64_t h_prev_stride;
-  const float* c_prev;  // [N, H]
-  const float* c;       // [N, H]
-  const float* y;       // [N, H], rows y_stride apart
-  const float* dy;      // [N, H], rows y_stride apart
+  int64_t time, steps;
+  bool reverse;
+  const int32_t* lengths;  // [N], or null
+  const T* gates;          // [N, G*H] activated
+  const T* hidden_n;       // [N, H]
+  const T* h_0;            // [N, H]
+  const T* h_prev;         // [N, H], rows y_stride apart; not looked at in a row's first step
+  const T* c_0;            // [N, H] in place of c_prev in the first step, else null
+  const float* c_prev;     // [N, H]
+  const float* c;          // [N, H]
+  const T* y;              // [N, H], rows y_stride apart
+  const T* dy;             // [N, H], rows y_stride apart
   int64_t y_stride;
-  const float* dh_next;  // [N, H] from the step that was computed after this one
-  const float* dc_next;  // [N, H], may be dc
-  float* dh;             // [N, H], may be dh_next; GRU's share that does not pass the gates
-  float* dc;             // [N, H]
-  float* dgates_x;       // [N, G*H] gradients of the input's share
-  float* dgates_h;       // [N, G*H] gradients of the hidden state's share; GRU's differ
+  const T* dh_n;    // [N, H] in place of what dh and dc hold, in the last step, which is the
+  const T* dc_n;    // first to be computed; else null
+  float* dh;        // [N, H] in: from the step after; out, where wanted: the share of the gradient
+  bool dh_wanted;   // of h_prev that does not pass the gates
+  float* dc;        // [N, H] in: from the step after, out: for the step before
+  T* dc_0;          // [N, H] dc once more in the first step, else null
+  T* dgates_x;      // [N, G*H] gradients of the input's share
+  T* dgates_h;      // [N, G*H] gradients of the hidden state's share; GRU's differ
+  T* dgates_first;  // [N, G*H] dgates_h again, in a row's first step
 };
 
 // The unit that a thread works on.
@@ -68,115 +83,200 @@ struct Place {
 };
 
 // Both shares of a gate's pre-activation, with their biases.
-template <int kGates>
-FASTRNN_DEVICE float InputShare(const ForwardStep& p, Place at, int k) {
-  return p.gates[at.gate<kGates>(k)] + p.i2h_bias[at.bias(k)];
+template <int kGates, class T>
+FASTRNN_DEVICE float InputShare(const ForwardStep<T>& p, Place at, int k) {
+  return p.input_sum[at.gate<kGates>(k)] + ToFloat(p.i2h_bias[at.bias(k)]);
 }
-template <int kGates>
-FASTRNN_DEVICE float HiddenShare(const ForwardStep& p, Place at, int k) {
-  return p.hidden_sum[at.gate<kGates>(k)] + p.h2h_bias[at.bias(k)];
+template <int kGates, class T>
+FASTRNN_DEVICE float HiddenShare(const ForwardStep<T>& p, Place at, int k) {
+  return p.hidden_sum[at.gate<kGates>(k)] + ToFloat(p.h2h_bias[at.bias(k)]);
 }
-template <int kGates>
-FASTRNN_DEVICE float PreActivation(const ForwardStep& p, Place at, int k) {
+template <int kGates, class T>
+FASTRNN_DEVICE float PreActivation(const ForwardStep<T>& p, Place at, int k) {
   return InputShare<kGates>(p, at, k) + HiddenShare<kGates>(p, at, k);
 }
 
+// The gradients of a unit's pre-activations; only GRU's hidden share has its own.
+template <int kGates>
+struct GateGradients {
+  float x[kGates];
+  float h[kGates];
+};
+
 struct LstmStep {
   static constexpr int kGates = 4;
+  static constexpr bool kSharesDiffer = false;
 
-  static FASTRNN_DEVICE float Forward(const ForwardStep& p, Place at) {
+  template <class Arguments>
+  static FASTRNN_DEVICE float PreviousC(const Arguments& p, Place at) {
+    return p.c_0 != nullptr ? ToFloat(p.c_0[at.state()]) : p.c_prev[at.state()];
+  }
+  template <class T>
+  static FASTRNN_DEVICE void StoreC(const ForwardStep<T>& p, Place at, float c) {
+    p.c[at.state()] = c;
+    if (p.c_n != nullptr) p.c_n[at.state()] = FromFloat<T>(c);
+  }
+  template <class T>
+  static FASTRNN_DEVICE float NextDc(const BackwardStep<T>& p, Place at) {
+    return p.dc_n != nullptr ? ToFloat(p.dc_n[at.state()]) : p.dc[at.state()];
+  }
+  template <class T>
+  static FASTRNN_DEVICE void StoreDc(const BackwardStep<T>& p, Place at, float dc) {
+    p.dc[at.state()] = dc;
+    if (p.dc_0 != nullptr) p.dc_0[at.state()] = FromFloat<T>(dc);
+  }
+
+  template <class T>
+  static FASTRNN_DEVICE float Forward(const ForwardStep<T>& p, Place at) {
     cell::LstmGates gates = {PreActivation<kGates>(p, at, 0), PreActivation<kGates>(p, at, 1),
                              PreActivation<kGates>(p, at, 2), PreActivation<kGates>(p, at, 3)};
     float c;
-    const float h = cell::LstmForward(&gates, p.c_prev[at.state()], &c);
-    p.c[at.state()] = c;
-    if (p.keep) {
-      p.gates[at.gate<kGates>(0)] = gates.i;
-      p.gates[at.gate<kGates>(1)] = gates.f;
-      p.gates[at.gate<kGates>(2)] = gates.g;
-      p.gates[at.gate<kGates>(3)] = gates.o;
+    const float h = cell::LstmForward(&gates, PreviousC(p, at), &c);
+    StoreC(p, at, c);
+    if (p.gates != nullptr) {
+      p.gates[at.gate<kGates>(0)] = FromFloat<T>(gates.i);
+      p.gates[at.gate<kGates>(1)] = FromFloat<T>(gates.f);
+      p.gates[at.gate<kGates>(2)] = FromFloat<T>(gates.g);
+      p.gates[at.gate<kGates>(3)] = FromFloat<T>(gates.o);
     }
     return h;
   }
+  template <class T>
+  static FASTRNN_DEVICE void Keep(const ForwardStep<T>& p, Place at) {
+    StoreC(p, at, PreviousC(p, at));
+  }
 
-  static FASTRNN_DEVICE void Backward(const BackwardStep& p, Place at, float dh) {
-    const cell::LstmGates gates = {p.gates[at.gate<kGates>(0)], p.gates[at.gate<kGates>(1)],
-                                   p.gates[at.gate<kGates>(2)], p.gates[at.gate<kGates>(3)]};
-    const size_t i = at.state();
-    float dc = p.dc_next[i];
-    const cell::LstmGates d = cell::LstmBackward(gates, p.c_prev[i], p.c[i], dh, &dc);
-    p.dc[i] = dc;
-    p.dgates_x[at.gate<kGates>(0)] = d.i;
-    p.dgates_x[at.gate<kGates>(1)] = d.f;
-    p.dgates_x[at.gate<kGates>(2)] = d.g;
-    p.dgates_x[at.gate<kGates>(3)] = d.o;
+  template <class T>
+  static FASTRNN_DEVICE float Backward(const BackwardStep<T>& p, Place at, bool, float dh,
+                                       GateGradients<kGates>* d) {
+    const cell::LstmGates gates = {
+        ToFloat(p.gates[at.gate<kGates>(0)]), ToFloat(p.gates[at.gate<kGates>(1)]),
+        ToFloat(p.gates[at.gate<kGates>(2)]), ToFloat(p.gates[at.gate<kGates>(3)])};
+    float dc = NextDc(p, at);
+    const cell::LstmGates of_gates =
+        cell::LstmBackward(gates, PreviousC(p, at), p.c[at.state()], dh, &dc);
+    StoreDc(p, at, dc);
+    d->x[0] = of_gates.i;
+    d->x[1] = of_gates.f;
+    d->x[2] = of_gates.g;
+    d->x[3] = of_gates.o;
+    return 0.0f;
+  }
+  template <class T>
+  static FASTRNN_DEVICE void Keep(const BackwardStep<T>& p, Place at) {
+    StoreDc(p, at, NextDc(p, at));
   }
 };
 
 struct GruStep {
   static constexpr int kGates = 3;
+  static constexpr bool kSharesDiffer = true;
 
-  static FASTRNN_DEVICE float Forward(const ForwardStep& p, Place at) {
+  template <class T>
+  static FASTRNN_DEVICE float Forward(const ForwardStep<T>& p, Place at) {
     cell::GruGates gates = {PreActivation<kGates>(p, at, 0), PreActivation<kGates>(p, at, 1),
                             InputShare<kGates>(p, at, 2)};
     const float hidden_n = HiddenShare<kGates>(p, at, 2);
-    const float h = cell::GruForward(&gates, hidden_n, p.h_prev[at.state()]);
-    if (p.keep) {
-      p.gates[at.gate<kGates>(0)] = gates.r;
-      p.gates[at.gate<kGates>(1)] = gates.z;
-      p.gates[at.gate<kGates>(2)] = gates.n;
-      p.hidden_n[at.state()] = hidden_n;
+    const float h = cell::GruForward(&gates, hidden_n, ToFloat(p.h_prev[at.state()]));
+    if (p.gates != nullptr) {
+      p.gates[at.gate<kGates>(0)] = FromFloat<T>(gates.r);
+      p.gates[at.gate<kGates>(1)] = FromFloat<T>(gates.z);
+      p.gates[at.gate<kGates>(2)] = FromFloat<T>(gates.n);
+      p.hidden_n[at.state()] = FromFloat<T>(hidden_n);
     }
     return h;
   }
 
-  static FASTRNN_DEVICE void Backward(const BackwardStep& p, Place at, float dh) {
-    const cell::GruGates gates = {p.gates[at.gate<kGates>(0)], p.gates[at.gate<kGates>(1)],
-                                  p.gates[at.gate<kGates>(2)]};
+  template <class T>
+  static FASTRNN_DEVICE float Backward(const BackwardStep<T>& p, Place at, bool first, float dh,
+                                       GateGradients<kGates>* d) {
+    const cell::GruGates gates = {ToFloat(p.gates[at.gate<kGates>(0)]),
+                                  ToFloat(p.gates[at.gate<kGates>(1)]),
+                                  ToFloat(p.gates[at.gate<kGates>(2)])};
+    const T h_prev = first ? p.h_0[at.state()] : p.h_prev[at.strided(p.y_stride)];
     float d_hidden_n;
-    const cell::GruGates d = cell::GruBackward(
-        gates, p.hidden_n[at.state()], p.h_prev[at.strided(p.h_prev_stride)], &dh, &d_hidden_n);
-    p.dh[at.state()] = dh;
-    p.dgates_x[at.gate<kGates>(0)] = p.dgates_h[at.gate<kGates>(0)] = d.r;
-    p.dgates_x[at.gate<kGates>(1)] = p.dgates_h[at.gate<kGates>(1)] = d.z;
-    p.dgates_x[at.gate<kGates>(2)] = d.n;
-    p.dgates_h[at.gate<kGates>(2)] = d_hidden_n;
+    const cell::GruGates of_gates = cell::GruBackward(gates, ToFloat(p.hidden_n[at.state()]),
+                                                      ToFloat(h_prev), &dh, &d_hidden_n);
+    d->x[0] = d->h[0] = of_gates.r;
+    d->x[1] = d->h[1] = of_gates.z;
+    d->x[2] = of_gates.n;
+    d->h[2] = d_hidden_n;
+    return dh;
   }
+
+  template <class Arguments>
+  static FASTRNN_DEVICE void Keep(const Arguments&, Place) {}
 };
 
 template <class Activation>
 struct RnnStep {
   static constexpr int kGates = 1;
+  static constexpr bool kSharesDiffer = false;
 
-  static FASTRNN_DEVICE float Forward(const ForwardStep& p, Place at) {
+  template <class T>
+  static FASTRNN_DEVICE float Forward(const ForwardStep<T>& p, Place at) {
     return Activation::Forward(PreActivation<kGates>(p, at, 0));
   }
 
-  static FASTRNN_DEVICE void Backward(const BackwardStep& p, Place at, float dh) {
-    p.dgates_x[at.gate<kGates>(0)] = Activation::Backward(p.y[at.strided(p.y_stride)], dh);
+  template <class T>
+  static FASTRNN_DEVICE float Backward(const BackwardStep<T>& p, Place at, bool, float dh,
+                                       GateGradients<kGates>* d) {
+    d->x[0] = Activation::Backward(ToFloat(p.y[at.strided(p.y_stride)]), dh);
+    return 0.0f;
   }
+
+  template <class Arguments>
+  static FASTRNN_DEVICE void Keep(const Arguments&, Place) {}
 };
 
-// Launched with StepGrid. The loop is for batches beyond a grid's height.
-template <class Step>
-__global__ void __launch_bounds__(kStepThreads) ForwardKernel(const ForwardStep p) {
-  const int unit = static_cast<int>(blockIdx.x * kStepThreads + threadIdx.x);
-  if (unit >= p.hidden) return;
-  for (int row = static_cast<int>(blockIdx.y); row < p.rows; row += static_cast<int>(gridDim.y)) {
-    const Place at = {row, unit, p.hidden};
-    const float h = Step::Forward(p, at);
-    p.h[at.state()] = h;
-    p.y[at.strided(p.y_stride)] = h;
+template <class Step, class T>
+FASTRNN_DEVICE void Unit(const ForwardStep<T>& p, Place at) {
+  const bool active = p.lengths == nullptr || p.time < p.lengths[at.row];
+  T h, y;
+  if (active) {
+    h = y = FromFloat<T>(Step::Forward(p, at));
+  } else {
+    Step::Keep(p, at);
+    h = p.h_prev[at.state()];
+    y = FromFloat<T>(0.0f);
+  }
+  p.h[at.state()] = h;
+  p.y[at.strided(p.y_stride)] = y;
+}
+
+template <class Step, class T>
+FASTRNN_DEVICE void Unit(const BackwardStep<T>& p, Place at) {
+  const int64_t length = p.lengths == nullptr ? p.steps : p.lengths[at.row];
+  const int64_t last_time = (length < p.steps ? length : p.steps) - 1;
+  const bool active = p.time <= last_time;
+  const bool first = active && p.time == (p.reverse ? last_time : 0);
+  const float dh_next = p.dh_n != nullptr ? ToFloat(p.dh_n[at.state()]) : p.dh[at.state()];
+  float dh_prev = dh_next;
+  GateGradients<Step::kGates> d = {};
+  if (active) {
+    const float dh = ToFloat(p.dy[at.strided(p.y_stride)]) + dh_next;
+    dh_prev = Step::Backward(p, at, first, dh, &d);
+  } else {
+    Step::Keep(p, at);
+  }
+  if (p.dh_wanted) p.dh[at.state()] = dh_prev;
+#pragma unroll
+  for (int k = 0; k < Step::kGates; ++k) {
+    const size_t i = at.gate<Step::kGates>(k);
+    const T of_hidden = FromFloat<T>(Step::kSharesDiffer ? d.h[k] : d.x[k]);
+    p.dgates_x[i] = FromFloat<T>(d.x[k]);
+    if (Step::kSharesDiffer) p.dgates_h[i] = of_hidden;
+    if (first) p.dgates_first[i] = of_hidden;
   }
 }
 
-template <class Step>
-__global__ void __launch_bounds__(kStepThreads) BackwardKernel(const BackwardStep p) {
+// Launched with StepGrid. The loop is for batches beyond a grid's height.
+template <class Step, class Arguments>
+__global__ void __launch_bounds__(kStepThreads) StepKernel(const Arguments p) {
   const int unit = static_cast<int>(blockIdx.x * kStepThreads + threadIdx.x);
   if (unit >= p.hidden) return;
   for (int row = static_cast<int>(blockIdx.y); row < p.rows; row += static_cast<int>(gridDim.y)) {
-    const Place at = {row, unit, p.hidden};
-    Step::Backward(p, at, p.dy[at.strided(p.y_stride)] + p.dh_next[at.state()]);
+    Unit<Step>(p, {row, unit, p.hidden});
   }
 }
 
@@ -184,58 +284,6 @@ inline dim3 StepGrid(int rows, int hidden) {
   const unsigned height = static_cast<unsigned>(rows);
   return dim3((static_cast<unsigned>(hidden) + kStepThreads - 1) / kStepThreads,
               height < kMaxGridRows ? height : kMaxGridRows);
-}
-
-// ---- sums over rows -----------------------------------------------------------------------------
-//
-// In two launches and a fixed order, so that the same inputs give the same bits: SumRowsKernel adds
-// up parts of the rows, SumPartsKernel adds up the parts.
-
-constexpr int kSumThreads = 8;  // threads that share a column of a part
-
-// The most parts that a matrix is cut into, and the rows that a part should have at least.
-constexpr int64_t kMaxParts = 64;
-constexpr int64_t kMinRowsPerPart = 64;
-
-inline int64_t SumParts(int64_t rows) {
-  const int64_t parts = (rows + kMinRowsPerPart - 1) / kMinRowsPerPart;
-  return parts < kMaxParts ? parts : kMaxParts;
-}
-
-// partial[part, j] = sum of matrix[row, j] over the rows of the part. Blocks of kWarp x kSumThreads
-// in a grid of columns / kWarp, rounded up, by parts.
-__global__ void __launch_bounds__(kWarp* kSumThreads)
-    SumRowsKernel(const float* matrix, int64_t rows, int64_t columns, int64_t rows_per_part,
-                  float* partial) {
-  FASTRNN_SHARED(float, sums, kSumThreads* kWarp);
-  const int64_t column = static_cast<int64_t>(blockIdx.x) * kWarp + threadIdx.x;
-  const int64_t begin = blockIdx.y * rows_per_part;
-  const int64_t end = min(begin + rows_per_part, rows);
-  float sum = 0.0f;
-  if (column < columns) {
-    for (int64_t row = begin + threadIdx.y; row < end; row += kSumThreads) {
-      sum += matrix[row * columns + column];
-    }
-  }
-  sums[threadIdx.y * kWarp + threadIdx.x] = sum;
-  __syncthreads();
-  if (threadIdx.y == 0 && column < columns) {
-    for (int i = 1; i < kSumThreads; ++i) sum += sums[i * kWarp + threadIdx.x];
-    partial[blockIdx.y * columns + column] = sum;
-  }
-}
-
-// sums[j] = sum of partial[part, j] over the parts, plus what it holds where accumulate is set;
-// copy receives the same, unless it is null.
-__global__ void __launch_bounds__(kStepThreads)
-    SumPartsKernel(const float* partial, int parts, int64_t columns, bool accumulate, float* sums,
-                   float* copy) {
-  const int64_t column = static_cast<int64_t>(blockIdx.x) * kStepThreads + threadIdx.x;
-  if (column >= columns) return;
-  float sum = accumulate ? sums[column] : 0.0f;
-  for (int part = 0; part < parts; ++part) sum += partial[part * columns + column];
-  sums[column] = sum;
-  if (copy != nullptr) copy[column] = sum;
 }
 
 }  // namespace cuda

@@ -24,7 +24,10 @@ int BlocksPerMultiprocessor(int threads, size_t shared_bytes) {
                    static_cast<int>(by_memory)});
 }
 
-cudaError_t LaunchBody(const LaunchConfig& config, void (*body)(void*), void* context) {
+namespace {
+
+cudaError_t CheckedLaunch(const LaunchConfig& config, void (*body)(void*), void* context) {
+  if (LaunchIsToFail()) return cudaErrorLaunchOutOfResources;
   const auto volume = [](dim3 d) { return static_cast<size_t>(d.x) * d.y * d.z; };
   const size_t threads = volume(config.block), blocks = volume(config.grid);
   if (threads == 0 || threads > static_cast<size_t>(kLimits.threads_per_block) || blocks == 0 ||
@@ -43,6 +46,12 @@ cudaError_t LaunchBody(const LaunchConfig& config, void (*body)(void*), void* co
   worker.grid = nullptr;
   worker.current = nullptr;
   return worker.failure.empty() ? cudaSuccess : cudaErrorLaunchFailure;
+}
+
+}  // namespace
+
+cudaError_t LaunchBody(const LaunchConfig& config, void (*body)(void*), void* context) {
+  return NoteError(CheckedLaunch(config, body, context));
 }
 
 const std::string& LastFailure() { return Worker::Get().failure; }

@@ -42,7 +42,6 @@ struct Site {
 
 // A GPU like an A100, with fewer multiprocessors.
 struct DeviceLimits {
-  int compute_capability = 80;
   int multiprocessors = 16;
   int threads_per_block = 1024;
   int threads_per_multiprocessor = 2048;
@@ -52,6 +51,8 @@ struct DeviceLimits {
   size_t shared_bytes_reserved = 1 << 10;  // taken by the system from each block's share
 };
 constexpr DeviceLimits kLimits;
+
+constexpr int kDefaultComputeCapability = 80;  // 10 * major + minor
 
 // How many blocks fit on one multiprocessor; 0: not even one.
 int BlocksPerMultiprocessor(int threads, size_t shared_bytes);
@@ -70,6 +71,11 @@ cudaError_t LaunchBody(const LaunchConfig& config, void (*body)(void*), void* co
 
 // The report of this OS thread's last cudaErrorLaunchFailure.
 const std::string& LastFailure();
+
+// What the CUDA runtime keeps for each thread until somebody asks, and what it answers.
+cudaError_t NoteError(cudaError_t error);
+// Whether a test has asked for this launch to fail.
+bool LaunchIsToFail();
 
 template <class... Parameters, class... Arguments>
 cudaError_t Launch(const LaunchConfig& config, void (*kernel)(Parameters...),

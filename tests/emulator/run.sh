@@ -16,12 +16,12 @@ cmake --build "$FASTRNN_EMULATED_BUILDS" --parallel "${JOBS:-$(nproc)}" -- --qui
 
 "$python" -m pytest --quiet tests/emulator
 
-# run_tests BUILD SCHEDULE FILE: with the build's library in the place of fastrnn's own.
+# run_tests BUILD SCHEDULE FILE...: with the build's library in the place of fastrnn's own.
 run_tests() {
   printf '%s, %s: ' "$1" "$2"
   FASTRNN_EMULATED_LIBRARY=$(echo "$FASTRNN_EMULATED_BUILDS/$1"/_C*.so) \
     FASTRNN_EMULATOR_SCHEDULE=$2 PYTHONPATH=tests:tests/emulator LD_PRELOAD=$(preload "$1") \
-    "$python" -m pytest --quiet -p emulated_library -p no:cacheprovider "$3"
+    "$python" -m pytest --quiet -p emulated_library -p no:cacheprovider "${@:3}"
 }
 
 # The sanitizers' runtimes, which have to be in the process before Python is.
@@ -33,7 +33,7 @@ preload() {
 }
 
 for schedule in fifo lifo random:1 random:2; do
-  run_tests plain "$schedule" tests/test_kernels.py
+  run_tests plain "$schedule" tests/test_kernels.py tests/test_kernels_cuda.py
 done
 # Python's own memory is never all given back.
 export ASAN_OPTIONS=detect_leaks=0

@@ -2,10 +2,35 @@
 // all the same: everything is done when the call returns.
 #include <cuda_runtime_api.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 
+#include "control.h"
 #include "emulator.h"
+
+namespace {
+
+std::atomic<int> compute_capability{emulator::kDefaultComputeCapability};
+thread_local cudaError_t last_error = cudaSuccess;
+thread_local int launches_until_failure = 0;  // 0: none is to fail
+
+}  // namespace
+
+namespace emulator {
+
+cudaError_t NoteError(cudaError_t error) {
+  if (error != cudaSuccess) last_error = error;
+  return error;
+}
+
+bool LaunchIsToFail() { return launches_until_failure > 0 && --launches_until_failure == 0; }
+
+}  // namespace emulator
+
+void emulator_set_compute_capability(int capability) { compute_capability = capability; }
+void emulator_fail_launch(int launches) { launches_until_failure = launches; }
+int emulator_last_error() { return last_error; }
 
 cudaError_t cudaRuntimeGetVersion(int* version) {
   *version = CUDART_VERSION;
@@ -20,13 +45,30 @@ cudaError_t cudaGetDeviceCount(int* count) {
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
-  if (device != 0) return cudaErrorInvalidDevice;
+  if (device != 0) return emulator::NoteError(cudaErrorInvalidDevice);
   std::memset(static_cast<void*>(properties), 0, sizeof *properties);
   std::snprintf(properties->name, sizeof properties->name, "emulator");
-  properties->major = emulator::kLimits.compute_capability / 10;
-  properties->minor = emulator::kLimits.compute_capability % 10;
+  properties->major = compute_capability / 10;
+  properties->minor = compute_capability % 10;
   properties->multiProcessorCount = emulator::kLimits.multiprocessors;
   return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  if (device != 0) return emulator::NoteError(cudaErrorInvalidDevice);
+  switch (attribute) {
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = compute_capability / 10;
+      return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = compute_capability % 10;
+      return cudaSuccess;
+    case cudaDevAttrMultiProcessorCount:
+      *value = emulator::kLimits.multiprocessors;
+      return cudaSuccess;
+    default:
+      return emulator::NoteError(cudaErrorInvalidValue);
+  }
 }
 
 cudaError_t cudaGetDevice(int* device) {
@@ -34,7 +76,9 @@ cudaError_t cudaGetDevice(int* device) {
   return cudaSuccess;
 }
 
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidDevice; }
+cudaError_t cudaSetDevice(int device) {
+  return emulator::NoteError(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+}
 
 cudaError_t cudaMemcpyAsync(void* destination, const void* source, size_t bytes, cudaMemcpyKind,
                             cudaStream_t) {
@@ -47,7 +91,11 @@ cudaError_t cudaMemsetAsync(void* destination, int value, size_t bytes, cudaStre
   return cudaSuccess;
 }
 
-cudaError_t cudaGetLastError() { return cudaSuccess; }
+cudaError_t cudaGetLastError() {
+  const cudaError_t error = last_error;
+  last_error = cudaSuccess;
+  return error;
+}
 
 const char* cudaGetErrorString(cudaError_t error) {
   switch (error) {
@@ -55,6 +103,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "no error";
     case cudaErrorLaunchFailure:
       return emulator::LastFailure().c_str();
+    case cudaErrorLaunchOutOfResources:
+      return "too many resources requested for launch";
     case cudaErrorInvalidDevice:
       return "invalid device ordinal";
     case cudaErrorInvalidConfiguration:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 import reference as ref
+import test_kernels_cuda
 from test_kernels import Case, assert_agrees
 
 # T, N, I, H: ones, odd numbers, more than one block of units, more than one chunk of time, and
@@ -19,3 +20,12 @@ SIZES = [(1, 1, 1, 1), (3, 2, 7, 33), (2, 1, 3, 129), (7, 33, 5, 7)]
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_layer(mode, directions, sizes):
     assert_agrees(Case(mode, *sizes, directions))
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("mode", ref.MODES)
+def test_16_bits_and_lengths(mode, dtype, directions):
+    test_kernels_cuda.assert_agrees(
+        test_kernels_cuda.Case(mode, dtype, (7, 33, 5, 7), directions, [7, 0, 3, 1])
+    )

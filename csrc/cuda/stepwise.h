@@ -1,0 +1,88 @@
+// The stepwise algorithm: per step one product with the recurrent weights and one kernel for
+// everything else. It covers every size, and what it covers is checked before (layer.cu).
+//
+// A direction is worked through in chunks of time. Per chunk, one product projects the inputs of
+// all its steps; backward mirrors this, and adds one product per chunk for dx and each weight
+// gradient.
+#pragma once
+
+#include <algorithm>
+#include <limits>
+
+#include "../error.h"
+#include "../layout.h"
+#include "../rnn.h"
+#include "blas.h"
+#include "device.cuh"
+#include "pointwise.cuh"
+
+namespace fastrnn {
+namespace cuda {
+
+// T is the layer's type: float, Half or Bfloat16. The device is current.
+template <class T>
+size_t StepwiseForwardBytes(const LayerDesc& desc);
+template <class T>
+size_t StepwiseBackwardBytes(const LayerDesc& desc);
+template <class T>
+void StepwiseForward(const LayerDesc& desc, const ForwardArgs& args, bool tf32);
+template <class T>
+void StepwiseBackward(const LayerDesc& desc, const BackwardArgs& args, bool tf32);
+
+// ---- for its two halves -------------------------------------------------------------------------
+
+// Bytes of workspace that the gates of a chunk may take: enough that the products over a chunk run
+// at full rate, and far from the 2 GiB that MXNet can give. Emulated builds set it lower, so that
+// small tests have chunks too.
+#if !defined(FASTRNN_CUDA_CHUNK_BYTES)
+#define FASTRNN_CUDA_CHUNK_BYTES (128 << 20)
+#endif
+constexpr int64_t kChunkBytes = FASTRNN_CUDA_CHUNK_BYTES;
+
+// gate_bytes: what the chunk's arrays take for each gate of each row.
+inline int64_t MaxChunkRows(const LayerDesc& desc, int64_t gate_bytes) {
+  return std::max<int64_t>(1, kChunkBytes / (gate_bytes * desc.gate_rows()));
+}
+
+template <class T>
+constexpr DType kDType = DType::kFloat32;
+template <>
+inline constexpr DType kDType<Half> = DType::kFloat16;
+template <>
+inline constexpr DType kDType<Bfloat16> = DType::kBfloat16;
+
+template <class T>
+Matrix Factor(const T* data, int64_t stride) {
+  return {data, kDType<T>, stride, Transpose::kNo};
+}
+template <class T>
+Matrix Transposed(const T* data, int64_t stride) {
+  return {data, kDType<T>, stride, Transpose::kYes};
+}
+template <class T>
+Product Into(T* data, int64_t stride) {
+  return {data, kDType<T>, stride};
+}
+
+template <class Step, class Arguments>
+void LaunchStep(const Arguments& step, cudaStream_t stream) {
+  FASTRNN_CUDA_TRY(Launch(StepKernel<Step, Arguments>, StepGrid(step.rows, step.hidden),
+                          kStepThreads, 0, stream, step));
+}
+
+template <class Arguments>
+void LaunchStep(Mode mode, const Arguments& step, cudaStream_t stream) {
+  switch (mode) {
+    case Mode::kLstm:
+      return LaunchStep<LstmStep>(step, stream);
+    case Mode::kGru:
+      return LaunchStep<GruStep>(step, stream);
+    case Mode::kRnnTanh:
+      return LaunchStep<RnnStep<cell::TanhActivation>>(step, stream);
+    case Mode::kRnnRelu:
+      return LaunchStep<RnnStep<cell::ReluActivation>>(step, stream);
+  }
+}
+
+}  // namespace cuda
+}  // namespace fastrnn

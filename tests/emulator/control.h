@@ -1,0 +1,44 @@
+// What tests set and ask of the emulator from Python, through ctypes: emulated.py.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#define EMULATOR_CONTROL extern "C" __attribute__((visibility("default")))
+
+// The emulated device's compute capability from now on, as 10 * major + minor.
+EMULATOR_CONTROL void emulator_set_compute_capability(int capability);
+
+// Fails this thread's launch that is so many launches away (1: the next one); 0 takes that back.
+EMULATOR_CONTROL void emulator_fail_launch(int launches);
+
+// The error that the CUDA runtime would report to whoever asks next in this thread.
+EMULATOR_CONTROL int emulator_last_error();
+
+// In how many products of this thread the array was the second factor.
+EMULATOR_CONTROL int emulator_factor_uses(const void* array);
+
+// ---- a layer on plain pointers ------------------------------------------------------------------
+
+// The sizes and arrays of csrc/rnn.h; null where there is none.
+struct EmulatedLayer {
+  const char* mode;
+  const char* dtype;
+  int64_t steps, batch, input, hidden, directions;
+  int32_t tf32;
+  const int32_t* lengths;
+  void *x, *h0, *c0, *y, *hn, *cn, *reserve;
+  void *dy, *dhn, *dcn, *dx, *dh0, *dc0;
+  void* weights[8];
+  void* d_weights[8];
+};
+
+EMULATOR_CONTROL int64_t emulator_reserve_bytes(const EmulatedLayer* layer);
+
+// bytes: of forward's workspace and of backward's. Returns as the next ones.
+EMULATOR_CONTROL int emulator_workspace_bytes(const EmulatedLayer* layer, int64_t* bytes,
+                                              char* message, size_t size);
+
+// 0, or 1 for an InvalidArgument and 2 for other errors, with the message.
+EMULATOR_CONTROL int emulator_forward(const EmulatedLayer* layer, char* message, size_t size);
+EMULATOR_CONTROL int emulator_backward(const EmulatedLayer* layer, char* message, size_t size);
