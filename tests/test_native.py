@@ -81,7 +81,7 @@ def test_a_library_without_mxnets_operators(_with):
 
 def test_a_library_without_onednn(_with, monkeypatch):
     monkeypatch.setattr(native, "_register", lambda path: None)
-    status = _with(library(onednn=None))
+    status = _with(library(onednn=None, operator_types={}))
     assert status == native.Status(False, "the native library was built without oneDNN")
 
 
