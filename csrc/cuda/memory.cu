@@ -1,9 +1,8 @@
-#include "memory.h"
-
 #include <algorithm>
 #include <utility>
 
 #include "device_scope.h"
+#include "memory.h"
 
 namespace fastrnn {
 namespace cuda {
