@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from fastrnn import cli
-from fastrnn.lm import commands, data, runs
+from fastrnn.lm import checkpoint, commands, data, runs
 from fastrnn.lm.checkpoint import load_checkpoint
 from fastrnn.lm.ngram import NGram
 
@@ -335,6 +335,26 @@ def test_interrupt_keeps_the_last_finished_state(book, tmp_path):
         "",
     ]
     assert not list(folder.glob("*.partial"))
+
+
+# The archive that could not close says so once more when it is collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_while_saving_is_one(book, tmp_path, monkeypatch, capsys):
+    write_array, opened = checkpoint._write_array, []
+
+    def interrupted(archive, name, array):
+        if not opened:
+            opened.append(archive.open(name, "w"))
+            raise KeyboardInterrupt  # with the member open, the archive does not close
+        write_array(archive, name, array)
+
+    training = tmp_path / "run"
+    monkeypatch.setattr(checkpoint, "_write_array", interrupted)
+    options = ["train", "--data", str(book), "--out", str(training), *TINY]
+    assert cli.main(options) == 130
+    assert opened
+    assert capsys.readouterr().err.startswith("\nfastrnn: interrupted")
+    assert list(training.iterdir()) == []
 
 
 def test_progress_bar_on_a_terminal(book, tmp_path):

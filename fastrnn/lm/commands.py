@@ -59,14 +59,22 @@ def _train(run: Run) -> None:
 
     try:
         run.train(bar, after_epoch)
-    except KeyboardInterrupt:
-        if not run.saved_epoch:
+    except BaseException as error:
+        if not _is_interrupt(error):
             raise
-        raise KeyboardInterrupt(
+        state = (
             f"; {run.folder} has the state after epoch {run.saved_epoch}, --resume goes on from it"
-        ) from None
+        )
+        raise KeyboardInterrupt(state if run.saved_epoch else "") from None
     finally:
         bar.close()
+
+
+def _is_interrupt(error: Optional[BaseException]) -> bool:
+    """Return whether it is Ctrl-C, or what that led to: a half-written archive fails to close."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _introduce(run: Run) -> None:
