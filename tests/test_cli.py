@@ -315,13 +315,16 @@ def test_the_system_refuses_to_write(run, book, tmp_path):
 
 
 def test_interrupt_keeps_the_last_finished_state(book, tmp_path):
+    def hear_interrupts():
+        # Whoever runs the tests in the background has them ignore it.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     folder = tmp_path / "run"
     options = ["train", "--data", str(book), "--out", str(folder), *TINY, "--epochs", "100000"]
     process = subprocess.Popen(
         [sys.executable, "-m", "fastrnn", *options],
         env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # Whoever runs the tests in the background has them ignore it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=hear_interrupts,
     )  # fmt: skip
     for line in process.stdout:
         if line.startswith("epoch "):
