@@ -324,7 +324,7 @@ def test_interrupt_keeps_the_last_finished_state(book, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "fastrnn", *options],
         env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=hear_interrupts,
+        preexec_fn=hear_interrupts,  # noqa: PLW1509
     )  # fmt: skip
     for line in process.stdout:
         if line.startswith("epoch "):

@@ -191,7 +191,7 @@ def main_cuda_11() -> int:
                 target = Path(folder, f"{source.stem}.{architecture}.cubin")
                 arch = f"--cuda-gpu-arch=sm_{architecture}"
                 compiled([clang, *flags, arch, "-c", source, "-o", target])
-            print(f"sm_{architecture} of CUDA 11.8: {len(SOURCES)} objects by {clang}")
+            print(f"sm_{architecture} of CUDA 11.8: {len(WITH_KERNELS)} objects by {clang}")
     return 0
 
 
