@@ -179,6 +179,20 @@ def test_one_environment_variable_forbids_tf32(monkeypatch):
     assert np.array_equal(case.forward(tf32=True).output, exact)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_results_are_rounded_to_even(dtype):
+    # The output of a layer without weights is the sum of its biases.
+    step = 2.0 ** -ref.MANTISSA_BITS.get(dtype, 23)
+    quarters = step * np.arange(12) / 4 if dtype != "float32" else step * np.arange(12)
+    case = Case("rnn_relu", dtype, (1, 1, 1, len(quarters)), 1)
+    for array in case.weights[:2]:
+        array[:] = 0
+    case.weights[2][:], case.weights[3][:] = encode(np.ones(1), dtype), encode(quarters, dtype)
+    assert np.array_equal(case.forward().output.ravel(), encode(1 + quarters, dtype))
+    case.weights[2][:] = encode(np.array([np.nan]), dtype)
+    assert np.isnan(decode(case.forward().output)).all()
+
+
 def test_running_states_are_float32():
     # f = i = o = 1, and c moves by less than half of bfloat16's step at 1; so do the gradients.
     case = Case("lstm", "bfloat16", (60, 1, 1, 1), 1)
