@@ -6,6 +6,9 @@ Runs where fastrnn._C is a build on the emulator, whose device memory is NumPy's
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -270,6 +273,37 @@ def test_a_launch_that_fails_does_not_spoil_the_next_call(mode):
         assert launches > 6  # every launch of three steps in two directions has failed once
         for again, before in zip(run()[:3], wanted[:3]):
             assert before is None or np.array_equal(again, before)
+
+
+@pytest.mark.parametrize(
+    "environment, message",
+    [
+        ({"FASTRNN_CUBLAS": "/nowhere/libcublas.so"}, "usable cuBLAS:\n  /nowhere/libcublas.so: "),
+        ({"FASTRNN_CUBLAS": np.__file__}, "__init__.py: .*invalid ELF header"),
+        ({"FASTRNN_EMULATED_CUBLAS_VERSION": "0"}, "says that its version is 0, expected 11 or"),
+        (
+            {"FASTRNN_CUBLAS": None},
+            "FASTRNN_CUBLAS may name one.*libcublas.so.11: not in|cublasCreate",
+        ),
+    ],
+)
+def test_a_library_that_is_no_cublas_is_named(environment, message):
+    # In a process of its own: a library that was loaded stays.
+    program = (
+        "import emulated_library, test_kernels_cuda as t, os\n"
+        f"for name, value in {environment!r}.items():\n"
+        "    os.environ.pop(name, None) if value is None else os.putenv(name, value)\n"
+        "case = t.Case('lstm', 'float32', (1, 1, 1, 1), 1)\n"
+        "for _ in range(2):\n"
+        "    try:\n        case.forward()\n"
+        "    except RuntimeError as error:\n        print(error)\n"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    first, second = output[: len(output) // 2], output[len(output) // 2 :]
+    assert first == second  # the next call tries again
+    assert re.search(message, first, re.DOTALL), first
 
 
 def test_arrays_that_are_not_aligned_are_named():
