@@ -77,34 +77,6 @@ size_t ReserveBytes(const LayerDesc& desc) {
 
 namespace {
 
-[[noreturn, maybe_unused]] void Absent(const char* kernels, const char* part) {
-  throw InvalidArgument(std::string("this build of fastrnn has no ") + kernels +
-                            " kernels: it was built without " + part,
-                        __FILE__, __LINE__);
-}
-
-}  // namespace
-
-#ifndef FASTRNN_WITH_ONEDNN
-namespace cpu {
-size_t ForwardWorkspaceBytes(const LayerDesc&) { Absent("CPU", "oneDNN"); }
-size_t BackwardWorkspaceBytes(const LayerDesc&) { Absent("CPU", "oneDNN"); }
-void Forward(const LayerDesc&, const ForwardArgs&) { Absent("CPU", "oneDNN"); }
-void Backward(const LayerDesc&, const BackwardArgs&) { Absent("CPU", "oneDNN"); }
-}  // namespace cpu
-#endif
-
-#ifndef FASTRNN_WITH_CUDA
-namespace cuda {
-size_t ForwardWorkspaceBytes(const LayerDesc&) { Absent("CUDA", "the CUDA toolkit"); }
-size_t BackwardWorkspaceBytes(const LayerDesc&) { Absent("CUDA", "the CUDA toolkit"); }
-void Forward(const LayerDesc&, const ForwardArgs&) { Absent("CUDA", "the CUDA toolkit"); }
-void Backward(const LayerDesc&, const BackwardArgs&) { Absent("CUDA", "the CUDA toolkit"); }
-}  // namespace cuda
-#endif
-
-namespace {
-
 // Checks that arrays are there and lie where their type may lie.
 class ArrayChecks {
  public:

@@ -1,11 +1,8 @@
 """The native library. `fastrnn.kernels` is its public face."""
 
-from typing import Any, List, Optional, Sequence, Tuple, TypedDict
+from typing import Any, Dict, List, Optional, Sequence, Tuple, TypedDict
 
-from numpy import float32
 from numpy.typing import NDArray
-
-_Array = NDArray[float32]
 
 class BuildInfo(TypedDict):
     version: str
@@ -15,7 +12,7 @@ class BuildInfo(TypedDict):
     mxnet_version: Optional[str]
     cuda_toolkit: Optional[str]
     cuda_architectures: List[str]
-    cuda_kernels: bool
+    operator_types: Dict[str, Tuple[str, ...]]
 
 class CudaDevice(TypedDict):
     name: str
@@ -36,17 +33,36 @@ def forward(
     h_0: Optional[Any],
     c_0: Optional[Any],
     weights: Sequence[Any],
+    lengths: Optional[Any],
+    tf32: Optional[bool],
     reserve: bool,
-) -> Tuple[_Array, _Array, Optional[_Array], Optional[_Array]]: ...
+    stream: int,
+) -> List[Any]: ...
 def backward(
     mode: str,
     x: Any,
     h_0: Optional[Any],
     c_0: Optional[Any],
     weights: Sequence[Any],
+    lengths: Optional[Any],
+    tf32: Optional[bool],
     output: Any,
     reserve: Any,
     d_output: Any,
     d_h_n: Optional[Any],
     d_c_n: Optional[Any],
-) -> Tuple[_Array, _Array, Optional[_Array], List[_Array]]: ...
+    stream: int,
+) -> List[Any]: ...
+
+class DeviceArray:
+    """An array on a GPU."""
+
+    shape: Tuple[int, ...]
+    dtype: str  # float32, float16, bfloat16 or int32
+    device: int
+
+    @staticmethod
+    def from_host(array: NDArray[Any], dtype: str, device: int) -> DeviceArray: ...
+    def to_host(self) -> NDArray[Any]: ...
+    def __dlpack__(self, *, stream: Optional[int] = None, **keywords: Any) -> Any: ...
+    def __dlpack_device__(self) -> Tuple[int, int]: ...

@@ -19,7 +19,6 @@ from fastrnn._version import __version__
 _REPORT = Path(__file__).with_name("_build.json")
 _NOT_BUILT = "the native library is not built here: run `pip install -e .`"
 _NO_MXNET = "there is no MXNet"
-_NO_KERNELS = "this version computes on the CPU; its CUDA part reports the devices"
 
 _LABELS = {
     "fastrnn": "fastrnn",
@@ -34,7 +33,6 @@ _LABELS = {
     "mxnet_operators": "native MXNet operators",
     "cuda_toolkit": "CUDA toolkit",
     "cuda_architectures": "CUDA architectures",
-    "cuda_kernels": "CUDA kernels",
     "driver": "CUDA of the driver",
     "devices": "CUDA devices",
 }
@@ -50,9 +48,8 @@ def features() -> Dict[str, Any]:
         or the like. ``mxnet_gpus``: how many MXNet sees. ``native_library``: its path.
         ``compiler``, ``onednn``, ``cuda_toolkit``: versions. ``mxnet_operators``: whether MXNet
         runs the native operators. ``cuda_architectures``: those with machine code.
-        ``cuda_kernels``: whether there are any. ``driver``: the newest CUDA that it serves.
-        ``devices``: a dict for each GPU. What is missing is None, False or empty, and the dict
-        ``off`` has the reason under the same key.
+        ``driver``: the newest CUDA that it serves. ``devices``: a dict for each GPU. What is
+        missing is None, False or empty, and the dict ``off`` has the reason under the same key.
     """
     off: Dict[str, str] = {}
     found: Dict[str, Any] = {
@@ -124,7 +121,6 @@ def _library_facts(off: Dict[str, str]) -> Dict[str, Any]:
         "mxnet_operators": False,
         "cuda_toolkit": None,
         "cuda_architectures": [],
-        "cuda_kernels": False,
         "driver": None,
         "devices": [],
     }
@@ -144,10 +140,8 @@ def _library_facts(off: Dict[str, str]) -> Dict[str, Any]:
         off["mxnet_operators"] = why_not
     if facts["cuda_toolkit"]:
         facts.update(_device_facts(library, facts["cuda_toolkit"], off))
-        if not facts["cuda_kernels"]:
-            off["cuda_kernels"] = _NO_KERNELS
     else:
-        for key in ("cuda_architectures", "cuda_kernels", "driver", "devices"):
+        for key in ("cuda_architectures", "driver", "devices"):
             off[key] = "built without CUDA"
         off["cuda_toolkit"] = left_out.get("cuda", "left out of the build")
     return facts

@@ -1,12 +1,15 @@
 """The kernels without a framework: one recurrent layer, forward and backward.
 
 Arrays may come from any library that speaks DLPack (NumPy, PyTorch, CuPy) and from MXNet. They are
-float32, dense, row-major, and on the CPU; nothing is copied or converted behind the caller's back.
-Results are new NumPy arrays. T steps, N rows, I inputs, H hidden units, G gates (LSTM 4: i, f, g,
-o; GRU 3: r, z, n; RNN 1), D directions (1 or 2).
+dense, row-major, of one type and on one device; nothing is copied or converted behind the caller's
+back. On the CPU the type is float32, and results are new NumPy arrays. On an NVIDIA GPU it is
+float32, float16 or bfloat16, results are new `DeviceArray`, and calls return before the work is
+done. T steps, N rows, I inputs, H hidden units, G gates (LSTM 4: i, f, g, o; GRU 3: r, z, n; RNN
+1), D directions (1 or 2).
 
     result = forward("lstm", x, weights, reserve=True)
     gradients = backward(result.reserve, d_output)
+    output = torch.from_dlpack(result.output)
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-__all__ = ["Gradients", "Reserve", "Result", "backward", "forward"]
+__all__ = ["Gradients", "Reserve", "Result", "backward", "forward", "to_device", "to_host"]
 
 
 class Reserve(NamedTuple):
@@ -27,31 +30,47 @@ class Reserve(NamedTuple):
     h_0: Optional[Any]
     c_0: Optional[Any]
     weights: Sequence[Any]
-    output: np.ndarray
-    values: np.ndarray
+    lengths: Optional[Any]
+    tf32: Optional[bool]
+    output: Any
+    values: Any
 
 
 class Result(NamedTuple):
-    """Outcome of `forward`."""
+    """Outcome of `forward`: NumPy arrays, or on a GPU `DeviceArray`."""
 
-    output: np.ndarray  # [T, N, D*H], the forward direction's H first
-    h_n: np.ndarray  # [D, N, H], after the last step of each direction
-    c_n: Optional[np.ndarray]  # [D, N, H], LSTM only
+    output: Any  # [T, N, D*H], the forward direction's H first
+    h_n: Any  # [D, N, H], after the last step of each direction
+    c_n: Optional[Any]  # [D, N, H], LSTM only
     reserve: Optional[Reserve]  # where it was asked for
 
 
 class Gradients(NamedTuple):
     """Outcome of `backward`, in the shapes of what `forward` was given."""
 
-    x: np.ndarray
-    h_0: np.ndarray
-    c_0: Optional[np.ndarray]
-    weights: List[np.ndarray]
+    x: Any
+    h_0: Any
+    c_0: Optional[Any]
+    weights: List[Any]
 
 
 def _native() -> Any:
     # Imported late: a pure-Python install has this module too, and says here what is missing.
     return importlib.import_module("fastrnn._C")
+
+
+def _stream_number(stream: Any) -> int:
+    """Return the address of a CUDA stream, where 0 is the legacy default stream."""
+    for name in ("cuda_stream", "ptr"):  # PyTorch's name, and CuPy's
+        stream = getattr(stream, name, stream)
+    if stream is None:
+        return 0
+    if not isinstance(stream, int) or isinstance(stream, bool):
+        raise TypeError(
+            f"stream is of type {type(stream).__name__}, expected a CUDA stream: its address, or "
+            "an object of PyTorch or CuPy"
+        )
+    return stream
 
 
 def forward(
@@ -61,7 +80,10 @@ def forward(
     h_0: Optional[Any] = None,
     c_0: Optional[Any] = None,
     *,
+    lengths: Optional[Any] = None,
+    tf32: Optional[bool] = None,
     reserve: bool = False,
+    stream: Any = None,
 ) -> Result:
     """Run one layer over a sequence.
 
@@ -75,13 +97,24 @@ def forward(
         For each direction i2h_weight [G*H, I], h2h_weight [G*H, H], i2h_bias [G*H], h2h_bias [G*H].
     h_0, c_0 : array [D, N, H], optional
         Initial states, zero by default; `c_0` for an LSTM only.
+    lengths : array [N] of int32, optional
+        Each row's number of steps, on a GPU only. What is below 0 counts as 0 and what is above T
+        as T. Outputs past a row's length are zeros, the final states are the row's own last ones,
+        and the reverse direction starts at the row's last step.
+    tf32 : bool, optional
+        Whether products of float32 on a GPU may round their factors to TF32, with 10 bits of
+        mantissa. By default what the environment variable FASTRNN_TF32 says (0 or 1), or True.
     reserve : bool
-        Keep what `backward` needs: G*H + H values a step, row and direction (none for an RNN).
+        Keep what `backward` needs: at most G*H + H values a step, row and direction.
+    stream : optional
+        The CUDA stream to work on: an address, or an object of PyTorch or CuPy; by default the
+        legacy default stream. The arrays are made ready on it as DLPack prescribes.
 
     Returns
     -------
     Result
-        Output, final states and the reserve.
+        Output, final states and the reserve. 16-bit types keep products, c and gate arithmetic in
+        float32; their results are rounded once.
 
     Raises
     ------
@@ -95,8 +128,12 @@ def forward(
     ModuleNotFoundError
         fastrnn was installed without its native library.
     """
-    output, h_n, c_n, values = _native().forward(mode, x, h_0, c_0, weights, reserve)
-    kept = Reserve(mode, x, h_0, c_0, tuple(weights), output, values) if reserve else None
+    output, h_n, c_n, values = _native().forward(
+        mode, x, h_0, c_0, weights, lengths, tf32, reserve, _stream_number(stream)
+    )
+    if not reserve:
+        return Result(output, h_n, c_n, None)
+    kept = Reserve(mode, x, h_0, c_0, tuple(weights), lengths, tf32, output, values)
     return Result(output, h_n, c_n, kept)
 
 
@@ -105,6 +142,8 @@ def backward(
     d_output: Any,
     d_h_n: Optional[Any] = None,
     d_c_n: Optional[Any] = None,
+    *,
+    stream: Any = None,
 ) -> Gradients:
     """Gradients of one layer (backpropagation through time, Werbos 1990).
 
@@ -113,9 +152,11 @@ def backward(
     reserve : Reserve
         From the forward call. The arrays given to that call must not have changed since.
     d_output : array [T, N, D*H]
-        Gradient of the output.
+        Gradient of the output; past a row's length it is ignored.
     d_h_n, d_c_n : array [D, N, H], optional
         Gradients of the final states, zero by default; `d_c_n` for an LSTM only.
+    stream : optional
+        As `forward`.
 
     Returns
     -------
@@ -133,4 +174,53 @@ def backward(
             "with reserve=True"
         )
     *inputs, output, values = reserve
-    return Gradients(*_native().backward(*inputs, output, values, d_output, d_h_n, d_c_n))
+    number = _stream_number(stream)
+    return Gradients(*_gradients(inputs, output, values, d_output, d_h_n, d_c_n, number))
+
+
+def _gradients(inputs: List[Any], *others: Any) -> Sequence[Any]:
+    x, h_0, c_0, *weights = _native().backward(*inputs, *others)
+    return x, h_0, c_0, weights
+
+
+def to_device(array: np.ndarray, dtype: Optional[str] = None, device: int = 0) -> Any:
+    """Copy an array to a GPU.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        Of float32, float16 or int32.
+    dtype : str, optional
+        Convert it first; also to bfloat16, to the nearest number, ties to even.
+    device : int
+        The GPU, as CUDA counts them.
+
+    Returns
+    -------
+    DeviceArray
+        With `shape`, `dtype`, `device`, and DLPack's ``__dlpack__``.
+
+    Raises
+    ------
+    ValueError
+        A type or a device that is none, or a build without CUDA.
+    RuntimeError
+        CUDA failed.
+    """
+    wanted = np.dtype(array.dtype).name if dtype is None else dtype
+    if wanted == "bfloat16":
+        # The upper half of a float32, after a rounding that leaves NaN what it is.
+        bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        array = np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
+    else:
+        array = np.ascontiguousarray(array, wanted)
+    return _native().DeviceArray.from_host(array, wanted, device)
+
+
+def to_host(array: Any) -> np.ndarray:
+    """Copy a `DeviceArray` to the host, once its content is there; bfloat16 becomes float32."""
+    copy = array.to_host()
+    if array.dtype != "bfloat16":
+        return copy
+    return (copy.astype(np.uint32) << 16).view(np.float32)

@@ -114,8 +114,8 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         A graph, once traced, serves all devices. An error leaves the layer as it was.
         """
         dtype = checks.float_type(dtype)
-        # No operator on the CPU has float16.
-        half = dtype == np.float16 and not native.GPUS
+        # Without a GPU, MXNet has no recurrent operator in float16.
+        half = dtype == np.float16 and not native.GPUS and self._obstacle("float16") is not None
         computed_in = "float32" if half else dtype.name
         note = "; float16 is computed in float32" if half else ""
         obstacle = self._obstacle(computed_in)
@@ -137,8 +137,10 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             return self._choice_source
         if not native.STATUS.usable:
             return native.STATUS.reason
-        if dtype != "float32":
+        if dtype not in native.STATUS.types:
             option = f"dtype={dtype}"
+        elif dtype == "float16" and self._use_sequence_length:
+            option = "use_sequence_length=True in float16"  # too narrow a range for lengths.py
         elif self._cell.projected:
             option = f"projection_size={self._projection_size}"
         elif self._cell.clip_min is not None:
@@ -322,7 +324,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             return partial(unrolled.layer, lengths=sequence_length)
         plain: Callable[..., Tuple[Any, List[Any]]] = fused.layer
         if operators == "native":
-            plain = partial(native.layer, reserve=differentiable)
+            plain = partial(native.layer, reserve=differentiable, dtype=self._computed_in)
         if sequence_length is None:
             return plain
         return partial(lengths.layer, plain=plain, lengths=sequence_length, dtype=self._computed_in)

@@ -23,6 +23,7 @@ class Status(NamedTuple):
 
     usable: bool
     reason: str  # why or why not
+    types: Tuple[str, ...] = ()  # that it computes in
 
 
 def _visible_gpus() -> int:
@@ -45,16 +46,40 @@ def _load() -> Status:
     except ImportError as error:
         return Status(False, f"the native library does not load: {error}")
     info = library.build_info()
+    # A graph, once traced, serves all contexts: the operator has to be there for each of them.
+    kind = "gpu" if GPUS else "cpu"
+    types = info["operator_types"]
+    obstacle = None
     if not info["mxnet_operators"]:
-        return Status(False, "the native library was built without MXNet's operators")
-    if info["onednn"] is None:
-        return Status(False, "the native library was built without oneDNN")
-    obstacle = _register(str(library.__file__))
-    if obstacle is None and GPUS and not info["cuda_kernels"]:
-        obstacle = f"the native library has no CUDA kernels, and MXNet sees {GPUS} GPU(s)"
+        obstacle = "the native library was built without MXNet's operators"
+    elif "cpu" not in types:
+        obstacle = "the native library was built without oneDNN"
+    elif kind not in types:
+        obstacle = f"the native library was built without CUDA, and MXNet sees {GPUS} GPU(s)"
+    elif GPUS:
+        obstacle = _unsuitable_gpu(library.cuda_devices(), info["cuda_architectures"])
+    obstacle = obstacle or _register(str(library.__file__))
     if obstacle is not None:
         return Status(False, obstacle)
-    return Status(True, f"MXNet operator {OPERATOR}, oneDNN {info['onednn']}")
+    parts = f"oneDNN {info['onednn']}" + (f", CUDA {info['cuda_toolkit']}" if GPUS else "")
+    return Status(True, f"MXNet operator {OPERATOR}, {parts}", tuple(types[kind]))
+
+
+def _unsuitable_gpu(found: Any, architectures: Sequence[str]) -> Optional[str]:
+    """Say which of the GPUs the library's kernels do not run on, if there is one."""
+    if len(found["devices"]) < GPUS:
+        reason = found["error"] or f"it sees {len(found['devices'])} of MXNet's {GPUS} GPU(s)"
+        return f"the native library cannot use the GPU: {reason}"
+    for device in found["devices"]:
+        major, minor = map(int, device["compute_capability"].split("."))
+        # Machine code runs on later models of its generation, the newest one's PTX on later ones.
+        runs = any(int(a) // 10 == major and int(a) % 10 <= minor for a in architectures)
+        if not runs and 10 * major + minor < max(map(int, architectures)):
+            return (
+                f"the native library has no machine code for {device['name']} (sm_{major}{minor}); "
+                f"it was built for sm_{', sm_'.join(architectures)}"
+            )
+    return None
 
 
 def _register(path: str) -> Optional[str]:
@@ -82,6 +107,7 @@ def layer(
     states: Sequence[Any],
     weights: Sequence[Sequence[Any]],
     reserve: bool = True,
+    dtype: str = "float32",
 ) -> Tuple[Any, List[Any]]:
     """Run one layer, in as many directions as there are `weights`.
 
@@ -93,7 +119,7 @@ def layer(
     F
         `mxnet.nd` or `mxnet.sym`.
     data
-        [T, N, I], float32.
+        [T, N, I].
     states
         [D, N, H], for the LSTM two of them.
     weights
@@ -101,6 +127,8 @@ def layer(
         h2h_bias [G*H].
     reserve
         Whether there may be a backward pass.
+    dtype
+        Of all arrays: one of ``STATUS.types``.
 
     Returns
     -------
@@ -115,5 +143,6 @@ def layer(
         hidden_size=cell.hidden_size,
         num_directions=len(weights),
         reserve=int(reserve),
+        dtype=dtype,
     )
     return outputs[0], [outputs[k + 1] for k in range(len(states))]

@@ -19,7 +19,7 @@ BUILD = {
     "mxnet_version": "1.9.1",
     "cuda_toolkit": "12.4",
     "cuda_architectures": ["80", "90"],
-    "cuda_kernels": True,
+    "operator_types": {"cpu": ("float32",), "gpu": ("float32", "float16")},
 }
 GPU = {
     "name": "NVIDIA H100",
@@ -76,7 +76,7 @@ def test_everything_on(installation):
     [
         ({"onednn": None}, "onednn", "onednn"),
         ({"mxnet_operators": False}, "mxnet_operators", "mxnet_operators"),
-        ({"cuda_toolkit": None, "cuda_kernels": False}, "cuda", "cuda_toolkit"),
+        ({"cuda_toolkit": None}, "cuda", "cuda_toolkit"),
     ],
 )
 def test_a_part_left_out_of_the_build_has_the_reason_of_the_build(installation, build, part, key):

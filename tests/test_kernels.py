@@ -12,60 +12,16 @@ from hypothesis import strategies as st
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
+from kernel_cases import Case, assert_agrees, devices
+
 from fastrnn import kernels
 
 SIZES = st.integers(1, 19)
 
 
-class Case:
-    """Random arguments of one layer, in float32, and the gradients of its results."""
-
-    def __init__(self, mode, steps, rows, inputs, hidden, directions, seed=0):
-        rng = np.random.RandomState(seed)
-
-        def draw(*shape):
-            return rng.standard_normal(shape).astype(np.float32)
-
-        self.mode = mode
-        self.x = draw(steps, rows, inputs)
-        self.h_0 = draw(directions, rows, hidden)
-        self.c_0 = draw(directions, rows, hidden) if mode == "lstm" else None
-        per_direction = ref.random_stack(rng, mode, inputs, hidden, directions=directions)
-        self.weights = [w.astype(np.float32) for d in per_direction for w in d if w is not None]
-        self.d_output = draw(steps, rows, directions * hidden)
-        self.d_h_n = draw(directions, rows, hidden)
-        self.d_c_n = draw(directions, rows, hidden) if mode == "lstm" else None
-
-    def forward(self, **kwargs):
-        return kernels.forward(self.mode, self.x, self.weights, self.h_0, self.c_0, **kwargs)
-
-    def reference(self):
-        directions = len(self.weights) // 4
-        stack = [ref.Weights(*self.weights[4 * d : 4 * d + 4]) for d in range(directions)]
-        result = ref.stack_forward(
-            self.mode, self.x, self.h_0, self.c_0, stack, directions=directions
-        )
-        return result, ref.stack_backward(result, self.d_output, self.d_h_n, self.d_c_n)
-
-
-def assert_agrees(case):
-    result = case.forward(reserve=True)
-    gradients = kernels.backward(result.reserve, case.d_output, case.d_h_n, case.d_c_n)
-    expected, expected_gradients = case.reference()
-    ref.assert_close(result.output, expected.output, "output")
-    ref.assert_close(result.h_n, expected.h, "h_n")
-    ref.assert_close(gradients.x, expected_gradients.x, "x")
-    ref.assert_close(gradients.h_0, expected_gradients.h0, "h_0")
-    if case.mode == "lstm":
-        ref.assert_close(result.c_n, expected.c, "c_n")
-        ref.assert_close(gradients.c_0, expected_gradients.c0, "c_0")
-    flat = [w for d in expected_gradients.weights for w in d if w is not None]
-    for i, (actual, wanted) in enumerate(zip(gradients.weights, flat)):
-        ref.assert_close(actual, wanted, f"weights[{i}]")
-    inference = case.forward()
-    for kept, free in zip(result[:3], inference[:3]):
-        assert kept is None or np.array_equal(kept, free)
-    assert inference.reserve is None
+@pytest.fixture(params=devices())
+def device(request):
+    return request.param
 
 
 @given(
@@ -77,80 +33,83 @@ def assert_agrees(case):
     directions=st.sampled_from((1, 2)),
     seed=st.integers(0, 2**16),
 )
-@example("lstm", 1, 1, 1, 1, 1, 0)
-@example("gru", 3, 1, 33, 129, 2, 1)  # below the least number of steps that packing pays for
+@example(mode="lstm", steps=1, rows=1, inputs=1, hidden=1, directions=1, seed=0)
+@example(
+    mode="gru", steps=3, rows=1, inputs=33, hidden=129, directions=2, seed=1
+)  # below the least number of steps that packing pays for
 @settings(deadline=None, max_examples=60)
-def test_agrees_with_the_reference(mode, steps, rows, inputs, hidden, directions, seed):
-    assert_agrees(Case(mode, steps, rows, inputs, hidden, directions, seed))
+def test_agrees_with_the_reference(device, mode, steps, rows, inputs, hidden, directions, seed):
+    assert_agrees(Case(mode, steps, rows, inputs, hidden, directions, seed, device))
 
 
 @pytest.mark.parametrize("mode", ref.MODES)
-def test_agrees_where_time_is_cut_into_chunks(mode):
+def test_agrees_where_time_is_cut_into_chunks(mode, device):
     # 2100 rows are two chunks, of which the second is shorter.
-    assert_agrees(Case(mode, steps=21, rows=100, inputs=3, hidden=6, directions=2))
+    assert_agrees(Case(mode, 21, 100, 3, 6, directions=2, device=device))
 
 
 @pytest.mark.parametrize("mode", ref.MODES)
-def test_agrees_where_units_are_shared_among_threads(mode):
-    assert_agrees(Case(mode, steps=4, rows=9, inputs=5, hidden=1030, directions=1))
+def test_agrees_where_units_are_shared_among_threads(mode, device):
+    assert_agrees(Case(mode, 4, 9, 5, 1030, device=device))
 
 
 @pytest.mark.parametrize("mode", ref.MODES)
-def test_states_are_zero_by_default(mode):
-    case = Case(mode, 5, 3, 2, 7, 2)
+def test_states_are_zero_by_default(mode, device):
+    case = Case(mode, 5, 3, 2, 7, 2, device=device)
     case.h_0[:] = 0
     case.d_h_n[:] = 0
     if mode == "lstm":
         case.c_0[:] = 0
         case.d_c_n[:] = 0
     given_states = case.forward(reserve=True)
-    result = kernels.forward(mode, case.x, case.weights, reserve=True)
+    result = case.forward(h_0=None, c_0=None, reserve=True)
     assert np.array_equal(result.output, given_states.output)
-    gradients = kernels.backward(result.reserve, case.d_output)
-    wanted = kernels.backward(given_states.reserve, case.d_output, case.d_h_n, case.d_c_n)
+    gradients = case.backward(result.reserve, case.d_output)
+    wanted = case.backward(given_states.reserve)
     assert np.array_equal(gradients.h_0, wanted.h_0)
 
 
-def test_tiny_values():
-    case = Case("lstm", 4, 3, 2, 5, 1)
+def test_tiny_values(device):
+    case = Case("lstm", 4, 3, 2, 5, device=device)
     case.x *= np.float32(1e-6)
     assert_agrees(case)
 
 
 @pytest.mark.parametrize("mode", ref.MODES)
-def test_saturated_gates(mode):
+def test_saturated_gates(mode, device):
     # The gradients are then differences of numbers that float32 rounds to the same.
-    case = Case(mode, 4, 3, 2, 5, 1)
+    case = Case(mode, 4, 3, 2, 5, device=device)
     case.x *= np.float32(1e4)
     result = case.forward(reserve=True)
     ref.assert_close(result.output, case.reference()[0].output, "output")
-    gradients = kernels.backward(result.reserve, case.d_output)
+    gradients = case.backward(result.reserve, case.d_output)
     assert all(np.isfinite(w).all() for w in gradients.weights)
 
 
 @pytest.mark.parametrize("mode", ref.MODES)
-def test_nan_stays_nan(mode):
-    case = Case(mode, 3, 2, 2, 4, 1)
+def test_nan_stays_nan(mode, device):
+    case = Case(mode, 3, 2, 2, 4, device=device)
     case.x[1, 0] = np.nan
     output = case.forward().output
     assert np.isnan(output[1:, 0]).all()
     assert not np.isnan(output[:, 1]).any()
 
 
-def test_same_inputs_give_the_same_bits():
-    case = Case("gru", 30, 33, 65, 70, 2)
+def test_same_inputs_give_the_same_bits(device):
+    case = Case("gru", 30, 33, 65, 70, 2, device=device)
     first, second = case.forward(reserve=True), case.forward(reserve=True)
     assert np.array_equal(first.output, second.output)
-    gradients = [kernels.backward(r.reserve, case.d_output) for r in (first, second)]
+    gradients = [case.backward(r.reserve, case.d_output) for r in (first, second)]
     for a, b in zip(gradients[0].weights, gradients[1].weights):
         assert np.array_equal(a, b)
 
 
-def test_reserve_is_within_its_bound():
+def test_reserve_is_within_its_bound(device):
     for mode in ref.MODES:
-        case = Case(mode, 5, 3, 2, 7, 2)
+        case = Case(mode, 5, 3, 2, 7, 2, device=device)
         bound = 2 * 5 * 3 * (ref.GATES[mode] + 1) * 7
-        assert case.forward(reserve=True).reserve.values.size <= bound, mode
+        (values,) = case.forward(reserve=True).reserve.values.shape
+        assert values <= bound, mode
 
 
 class Dlpack:
@@ -169,7 +128,10 @@ class MxnetLike(Dlpack):
     method = "to_dlpack_for_read"
 
 
-@pytest.mark.host_arrays
+ON_THE_CPU = pytest.mark.skipif("cpu" not in devices(), reason="a build without CPU kernels")
+
+
+@ON_THE_CPU
 @pytest.mark.skipif(not hasattr(np.ndarray, "__dlpack__"), reason="NumPy without DLPack")
 def test_takes_arrays_of_other_libraries():
     case = Case("lstm", 4, 3, 2, 5, 1)
@@ -183,11 +145,15 @@ def test_takes_arrays_of_other_libraries():
         kernels.backward(result.reserve, wrap(case.d_output))
 
 
+@ON_THE_CPU
 def test_takes_read_only_arrays():
     case = Case("gru", 4, 3, 2, 5, 1)
     expected = case.forward().output
     case.x.setflags(write=False)
     assert np.array_equal(case.forward().output, expected)
+
+
+# Bad input on the host; test_device_arrays.py has that on a GPU.
 
 
 class Sparse:
@@ -216,6 +182,7 @@ def packed_field(shape):
     return record["value"]
 
 
+@ON_THE_CPU
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -236,6 +203,8 @@ def packed_field(shape):
         ({"c_0": np.zeros((1, 3, 6), "f4")}, r"c_0 is of shape \(1, 3, 6\)"),
         ({"weights": []}, "weights has 0 arrays, expected 4 or 8"),
         ({"weights": [np.zeros((2, 2), "f4")] * 12}, "weights has 12 arrays, expected 4 or 8"),
+        ({"stream": 7}, "stream was given, but x is on the CPU"),
+        ({"lengths": np.zeros(3, "i4")}, "lengths"),
     ],
 )
 def test_bad_input_is_named(change, message):
@@ -247,6 +216,7 @@ def test_bad_input_is_named(change, message):
         kernels.forward(**arguments)
 
 
+@ON_THE_CPU
 @pytest.mark.parametrize("states", [True, False], ids=["states", "no-states"])
 @pytest.mark.parametrize(
     "change, message",
@@ -267,6 +237,7 @@ def test_arguments_that_are_no_arrays_are_named(change, message, states):
         kernels.forward(**{**arguments, **change})
 
 
+@ON_THE_CPU
 def test_bad_weights_states_and_reserves_are_named():
     case = Case("lstm", 4, 3, 2, 5, 1)
     wrong = list(case.weights)

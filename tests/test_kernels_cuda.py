@@ -1,6 +1,7 @@
 """What the CUDA kernels have and the CPU's do not: 16-bit types, TF32 and lengths.
 
-Runs where fastrnn._C is a build on the emulator, whose device memory is NumPy's.
+Runs where fastrnn._C is a build on the emulator, whose device memory is NumPy's, and on a GPU with
+tests/gpu/cuda_arrays.py.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import numpy as np
 import pytest
 import reference as ref
 
-if "FASTRNN_EMULATED_LIBRARY" not in os.environ:
-    pytest.skip("needs a build on the emulator", allow_module_level=True)
+if "FASTRNN_EMULATED_LIBRARY" not in os.environ and "emulated" not in sys.modules:
+    pytest.skip("needs a build on the emulator or a GPU", allow_module_level=True)
 
 import emulated
 
@@ -220,6 +221,7 @@ def test_weight_gradients_are_summed_in_float32():
     assert_agrees(case)
 
 
+@pytest.mark.emulator
 @pytest.mark.parametrize("directions", [1, 2])
 def test_one_step_reads_each_weight_once(directions):
     case = Case("lstm", "float16", (1, 1, 40, 33), directions)
@@ -229,6 +231,7 @@ def test_one_step_reads_each_weight_once(directions):
     assert uses == [1, 1, 0, 0] * directions
 
 
+@pytest.mark.emulator
 @pytest.mark.parametrize(
     "capability, dtype, message",
     [
@@ -247,6 +250,7 @@ def test_devices_that_are_too_old_are_named(capability, dtype, message):
     case.forward()
 
 
+@pytest.mark.emulator
 def test_devices_without_tf32_or_bfloat16_run_the_rest():
     case = Case("gru", "float32", (2, 2, 33, 20), 1)
     with emulated.compute_capability(70):
@@ -254,6 +258,7 @@ def test_devices_without_tf32_or_bfloat16_run_the_rest():
         assert_agrees(Case("gru", "float16", (2, 2, 2, 2), 1))
 
 
+@pytest.mark.emulator
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_a_launch_that_fails_does_not_spoil_the_next_call(mode):
     case = Case(mode, "float32", (3, 2, 4, 5), 2, [2, 3])
@@ -275,6 +280,7 @@ def test_a_launch_that_fails_does_not_spoil_the_next_call(mode):
             assert before is None or np.array_equal(again, before)
 
 
+@pytest.mark.emulator
 @pytest.mark.parametrize(
     "environment, message",
     [
@@ -306,6 +312,7 @@ def test_a_library_that_is_no_cublas_is_named(environment, message):
     assert re.search(message, first, re.DOTALL), first
 
 
+@pytest.mark.host_arrays
 def test_arrays_that_are_not_aligned_are_named():
     case = Case("lstm", "float16", (2, 2, 2, 2), 1)
     result = case.forward(reserve=True)
@@ -326,6 +333,7 @@ def test_arrays_that_are_not_aligned_are_named():
         case.backward(result)
 
 
+@pytest.mark.emulator
 @pytest.mark.parametrize(
     "sizes, message",
     [
@@ -340,6 +348,7 @@ def test_sizes_beyond_what_the_kernels_count_are_named(sizes, message):
         emulated.workspace_bytes("lstm", "float32", sizes)
 
 
+@pytest.mark.emulator
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_workspaces_do_not_grow_with_time(dtype):
     for mode in ref.MODES:

@@ -157,7 +157,7 @@ def test_the_environment_chooses_where_the_argument_does_not(backend, monkeypatc
     ],
 )
 def test_the_reason_names_the_option(options, reason, monkeypatch):
-    monkeypatch.setattr(native, "STATUS", native.Status(True, "as if"))
+    monkeypatch.setattr(native, "STATUS", native.Status(True, "as if", ("float32",)))
     backend = fastrnn.LSTM(4, **options).backend
     assert backend.name == "gluon"
     assert reason in backend.reason
@@ -192,3 +192,13 @@ def test_float16_where_mxnet_sees_a_gpu_is_left_to_it(mode, monkeypatch):
     assert layer.backend.reason == "no CUDA kernels; MXNet's RNN operator"
     layer = Case(mode, dtype="float16", lengths=True).layer()
     assert layer.backend.reason == "no CUDA kernels; plain operators, step by step"
+
+
+@pytest.mark.parametrize("lengths, name", [(False, "native"), (True, "gluon")])
+def test_float16_is_native_where_the_operator_has_it(lengths, name, monkeypatch):
+    types = ("float32", "float16")
+    monkeypatch.setattr(native, "STATUS", native.Status(True, "as if", types))
+    monkeypatch.setattr(native, "GPUS", 1)
+    layer = fastrnn.LSTM(4, dtype="float16", use_sequence_length=lengths)
+    assert layer.backend.name == name
+    assert "computed in float32" not in layer.backend.reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,9 +20,25 @@ from fastrnn import native
 REPORT = "import fastrnn; print(fastrnn.LSTM(4).backend)"
 
 
-def library(**facts):
-    info = {"mxnet_operators": True, "cuda_kernels": False, "onednn": "1.2.3", **facts}
-    return SimpleNamespace(build_info=lambda: info, __file__="/nowhere/_C.so")
+CPU = {"cpu": ("float32",)}
+GPU = {**CPU, "gpu": ("float32", "float16")}
+
+
+def library(devices=(), error=None, **facts):
+    info = {
+        "mxnet_operators": True,
+        "onednn": "1.2.3",
+        "operator_types": CPU,
+        "cuda_toolkit": "13.0",
+        "cuda_architectures": ["75", "80", "86"],
+        **facts,
+    }
+    found = [{"name": "a GPU", "compute_capability": device} for device in devices]
+    return SimpleNamespace(
+        build_info=lambda: info,
+        cuda_devices=lambda: {"devices": found, "error": error},
+        __file__="/nowhere/_C.so",
+    )
 
 
 @pytest.fixture
@@ -64,7 +81,7 @@ def test_a_library_without_mxnets_operators(_with):
 
 def test_a_library_without_onednn(_with, monkeypatch):
     monkeypatch.setattr(native, "_register", lambda path: None)
-    status = _with(library(onednn=None))
+    status = _with(library(onednn=None, operator_types={}))
     assert status == native.Status(False, "the native library was built without oneDNN")
 
 
@@ -87,15 +104,34 @@ def test_after_mixed_precision_was_started(_with, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "gpus, kernels, usable", [(0, False, True), (2, False, False), (2, True, True)]
+    "gpus, found, obstacle",
+    [
+        (0, library(), None),
+        (0, library(operator_types={}), "without oneDNN"),
+        (2, library(), "without CUDA, and MXNet sees 2 GPU"),
+        (1, library(operator_types={"gpu": ("float32",)}), "without oneDNN"),
+        (1, library(["8.0"], operator_types=GPU), None),
+        (1, library(["8.9"], operator_types=GPU), None),  # runs what was built for 8.6
+        (1, library(["9.0"], operator_types=GPU), None),  # compiles the PTX
+        (1, library(["7.0"], operator_types=GPU), r"no machine code for a GPU \(sm_70\)"),
+        (
+            2,
+            library(["8.0", "6.1"], operator_types=GPU),
+            r"\(sm_61\); it was built for sm_75, sm_80",
+        ),
+        (1, library(error="no driver", operator_types=GPU), "cannot use the GPU: no driver"),
+        (2, library(["8.0"], operator_types=GPU), "sees 1 of MXNet's 2"),
+    ],
 )
-def test_no_cuda_kernels_where_mxnet_sees_a_gpu(_with, monkeypatch, gpus, kernels, usable):
+def test_the_operator_has_to_be_there_for_every_context(_with, monkeypatch, gpus, found, obstacle):
     monkeypatch.setattr(native, "_register", lambda path: None)
     monkeypatch.setattr(native, "GPUS", gpus)
-    status = _with(library(cuda_kernels=kernels))
-    assert status.usable == usable
-    if not usable:
-        assert "no CUDA kernels, and MXNet sees 2 GPU(s)" in status.reason
+    status = _with(found)
+    assert status.usable == (obstacle is None)
+    if obstacle is None:
+        assert status.types == (("float32", "float16") if gpus else ("float32",))
+    else:
+        assert re.search(obstacle, status.reason)
 
 
 def test_a_cuda_that_cannot_start_is_no_gpu(monkeypatch):

@@ -5,6 +5,7 @@
 
 #include "../error.h"
 #include "../rnn.h"
+#include "device_scope.h"
 #include "runtime.h"
 #include "stepwise.h"
 
@@ -15,27 +16,6 @@ namespace {
 constexpr int kOldestCapability = 70;
 constexpr int kTf32Capability = 80;
 constexpr int kBfloat16Capability = 80;
-
-// Makes a device current for the length of a scope. MXNet's runtime and ours keep the current
-// device each for itself, so neither may rely on the other's.
-class DeviceScope {
- public:
-  explicit DeviceScope(int device) {
-    FASTRNN_CUDA_TRY(cudaGetDevice(&previous_));
-    changed_ = device != previous_;
-    if (changed_) FASTRNN_CUDA_TRY(cudaSetDevice(device));
-  }
-  // What was current a moment ago can be made current again; a destructor could not report it.
-  ~DeviceScope() {
-    if (changed_) cudaSetDevice(previous_);
-  }
-  DeviceScope(const DeviceScope&) = delete;
-  DeviceScope& operator=(const DeviceScope&) = delete;
-
- private:
-  int previous_ = 0;
-  bool changed_ = false;
-};
 
 // cuBLAS counts rows and columns in ints, and so do the kernels. The rows of the weights, G * H,
 // need no look: as many weights as would be too many overflow 64 bits.

@@ -1,23 +1,23 @@
 // The MXNet operator _fastrnn_layer: one recurrent layer, both directions inside.
 //
-// Attributes: mode (lstm, gru, rnn_tanh, rnn_relu), hidden_size, num_directions (1, 2), reserve
-// (0, 1). Without a reserve there is no backward.
-//
-// Inputs:
-//   data        [T, N, I]
-//   state       [D, N, H]
-//   state_cell  [D, N, H], LSTM only
-//   and for each direction
-//   i2h_weight  [G*H, I]
-//   h2h_weight  [G*H, H]
-//   i2h_bias    [G*H]
-//   h2h_bias    [G*H]
-//
-// Outputs:
-//   output      [T, N, D*H]
-//   state       [D, N, H]
-//   state_cell  [D, N, H], LSTM only
-//   reserve     where it was asked for; nobody but backward reads it
+// Attributes
+//   mode             lstm, gru, rnn_tanh or rnn_relu
+//   hidden_size      H
+//   num_directions   1 or 2
+//   reserve          1 where there may be a backward pass, otherwise 0
+//   dtype            float32 (default) or float16, which only a GPU has
+//   tf32             1 where float32 products may round their factors to TF32 on a GPU;
+//                    the default is DefaultTf32()
+// Inputs
+//   data             [T, N, I]
+//   state            [D, N, H]
+//   state_cell       [D, N, H], LSTM only
+//   for each direction: i2h_weight [G*H, I], h2h_weight [G*H, H], i2h_bias [G*H], h2h_bias [G*H]
+// Outputs
+//   output           [T, N, D*H]
+//   state            [D, N, H]
+//   state_cell       [D, N, H], LSTM only
+//   reserve          where it was asked for: what backward reads
 //
 // The operator overwrites its outputs: lib_api does not tell it whether to add. Whoever uses it
 // puts an operator of MXNet's own between it and every array whose gradient may be accumulated.
@@ -70,6 +70,11 @@ LayerDesc ParseDesc(const Attributes& attributes) {
   desc.hidden = IntegerAttribute(attributes, "hidden_size", 1, std::numeric_limits<int>::max() / 4);
   desc.directions = IntegerAttribute(attributes, "num_directions", 1, fastrnn::kMaxDirections);
   desc.reserve = IntegerAttribute(attributes, "reserve", 0, 1) == 1;
+  if (attributes.count("dtype") > 0) desc.dtype = fastrnn::ParseDType(attributes.at("dtype"));
+  FASTRNN_EXPECTS(desc.dtype != fastrnn::DType::kBfloat16,
+                  "_fastrnn_layer: dtype is 'bfloat16', expected float32 or float16");
+  desc.tf32 = attributes.count("tf32") > 0 ? IntegerAttribute(attributes, "tf32", 0, 1) == 1
+                                           : fastrnn::DefaultTf32();
   return desc;
 }
 
@@ -126,15 +131,18 @@ MXReturnValue InferType(const Attributes& attributes, std::vector<int>* inputs,
                         std::vector<int>* outputs) {
   return Guard([&] {
     const LayerDesc desc = ParseDesc(attributes);
+    const int expected =
+        desc.dtype == fastrnn::DType::kFloat16 ? mxnet::ext::kFloat16 : mxnet::ext::kFloat32;
     for (size_t i = 0; i < inputs->size(); ++i) {
       int& type = (*inputs)[i];
-      FASTRNN_EXPECTS(type == mxnet::ext::kFloat32 || type == kUnknownType,
+      FASTRNN_EXPECTS(type == expected || type == kUnknownType,
                       "_fastrnn_layer: " + InputName(desc, static_cast<int>(i)) +
-                          " has MXNet's type number " + std::to_string(type) +
-                          ", expected float32 (0)");
-      type = mxnet::ext::kFloat32;
+                          " has MXNet's type number " + std::to_string(type) + ", expected " +
+                          fastrnn::Name(desc.dtype) + " (" + std::to_string(expected) + ")");
+      type = expected;
     }
-    for (int& type : *outputs) type = mxnet::ext::kFloat32;
+    for (int& type : *outputs) type = expected;
+    if (desc.reserve) outputs->back() = mxnet::ext::kFloat32;  // words of 4 bytes
   });
 }
 
@@ -194,32 +202,48 @@ MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* o
   });
 }
 
-fastrnn::Device DeviceOf(const MXTensor& tensor) {
-  return tensor.ctx.dev_type == "gpu" ? fastrnn::Device::kCuda : fastrnn::Device::kCpu;
-}
+// In tests, the CUDA backend may be an emulated one, which works in the host's memory.
+#ifdef FASTRNN_EMULATE
+constexpr bool kEmulated = true;
+#else
+constexpr bool kEmulated = false;
+#endif
+
+bool OnGpu(const LayerDesc& desc) { return desc.device == fastrnn::Device::kCuda && !kEmulated; }
 
 void SetSizes(LayerDesc* desc, const MXTensor& data) {
-  desc->device = DeviceOf(data);
+  const bool cuda = kEmulated || data.ctx.dev_type == "gpu";
+  desc->device = cuda ? fastrnn::Device::kCuda : fastrnn::Device::kCpu;
+  desc->device_index = OnGpu(*desc) ? data.ctx.dev_id : 0;
   desc->steps = data.shape.at(0);
   desc->batch = data.shape.at(1);
   desc->input = data.shape.at(2);
 }
 
-fastrnn::Weights WeightsAt(std::vector<MXTensor>* tensors, int first) {
-  auto at = [&](int i) { return (*tensors)[first + i].data<float>(); };
+void* Data(const MXTensor& tensor) { return tensor.data_ptr; }
+
+fastrnn::Weights WeightsAt(const std::vector<MXTensor>& tensors, int first) {
+  auto at = [&](int i) { return Data(tensors[first + i]); };
   return {at(0), at(1), at(2), at(3)};
 }
 
 // MXNet hands out one shared chunk per call, of a size that it takes as int.
-void* Workspace(const OpResource& resource, size_t bytes) {
+void* Workspace(const LayerDesc& desc, const OpResource& resource, size_t bytes) {
   const size_t padded = bytes + fastrnn::kWorkspaceAlignment;
   FASTRNN_EXPECTS(padded <= static_cast<size_t>(std::numeric_limits<int>::max()),
                   "_fastrnn_layer: a workspace of " + std::to_string(bytes) +
                       " bytes is needed, and MXNet grants less than 2 GiB: use a smaller batch");
-  const auto address = reinterpret_cast<uintptr_t>(resource.alloc_cpu(static_cast<int>(padded)));
+  const int size = static_cast<int>(padded);
+  const auto address = reinterpret_cast<uintptr_t>(OnGpu(desc) ? resource.alloc_gpu(size)
+                                                               : resource.alloc_cpu(size));
   FASTRNN_EXPECTS(address != 0, "_fastrnn_layer: MXNet granted no workspace");
   const uintptr_t mask = fastrnn::kWorkspaceAlignment - 1;
   return reinterpret_cast<void*>((address + mask) & ~mask);
+}
+
+// MXNet waits for its stream where it has to; nothing here does.
+void* Stream(const LayerDesc& desc, const OpResource& resource) {
+  return OnGpu(desc) ? resource.get_cuda_stream() : nullptr;
 }
 
 MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* inputs,
@@ -227,21 +251,22 @@ MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* input
   return Guard([&] {
     LayerDesc desc = ParseDesc(attributes);
     const Positions positions(desc);
-    SetSizes(&desc, (*inputs)[0]);
+    SetSizes(&desc, inputs->at(0));
     fastrnn::ForwardArgs args;
-    args.x = (*inputs)[0].data<float>();
-    args.h0 = (*inputs)[1].data<float>();
-    args.y = (*outputs)[0].data<float>();
-    args.hn = (*outputs)[1].data<float>();
+    args.x = Data(inputs->at(0));
+    args.h0 = Data(inputs->at(1));
+    args.y = Data(outputs->at(0));
+    args.hn = Data(outputs->at(1));
     if (desc.has_cell()) {
-      args.c0 = (*inputs)[2].data<float>();
-      args.cn = (*outputs)[2].data<float>();
+      args.c0 = Data(inputs->at(2));
+      args.cn = Data(outputs->at(2));
     }
-    if (desc.reserve) args.reserve = outputs->back().data<float>();
+    if (desc.reserve) args.reserve = Data(outputs->back());
     for (int d = 0; d < desc.directions; ++d) {
-      args.weights[d] = WeightsAt(inputs, positions.first_weight + d * kWeightsPerDirection);
+      args.weights[d] = WeightsAt(*inputs, positions.first_weight + d * kWeightsPerDirection);
     }
-    args.workspace = Workspace(resource, fastrnn::ForwardWorkspaceBytes(desc));
+    args.workspace = Workspace(desc, resource, fastrnn::ForwardWorkspaceBytes(desc));
+    args.stream = Stream(desc, resource);
     fastrnn::Forward(desc, args);
   });
 }
@@ -256,8 +281,9 @@ MXReturnValue Backward(const Attributes& attributes, std::vector<MXTensor>* tens
     FASTRNN_EXPECTS(desc.reserve,
                     "_fastrnn_layer has no gradient with reserve=0: it kept nothing for one");
     const int inputs = positions.outputs, outputs = inputs + positions.inputs;
-    auto at = [&](int i) { return (*tensors)[i].data<float>(); };
-    SetSizes(&desc, (*tensors)[inputs]);
+    auto at = [&](int i) { return Data(tensors->at(i)); };
+    auto out = [&](int i) { return Data(gradients->at(i)); };
+    SetSizes(&desc, tensors->at(inputs));
     fastrnn::BackwardArgs args;
     args.dy = at(0);
     args.dhn = at(1);
@@ -265,20 +291,20 @@ MXReturnValue Backward(const Attributes& attributes, std::vector<MXTensor>* tens
     args.h0 = at(inputs + 1);
     args.y = at(outputs);
     args.reserve = at(outputs + positions.outputs - 1);
-    args.dx = (*gradients)[0].data<float>();
-    args.dh0 = (*gradients)[1].data<float>();
+    args.dx = out(0);
+    args.dh0 = out(1);
     if (desc.has_cell()) {
       args.dcn = at(2);
       args.c0 = at(inputs + 2);
-      args.dc0 = (*gradients)[2].data<float>();
+      args.dc0 = out(2);
     }
     for (int d = 0; d < desc.directions; ++d) {
       const int first = positions.first_weight + d * kWeightsPerDirection;
-      args.weights[d] = WeightsAt(tensors, inputs + first);
-      auto out = [&](int i) { return (*gradients)[first + i].data<float>(); };
-      args.gradients[d] = {out(0), out(1), out(2), out(3)};
+      args.weights[d] = WeightsAt(*tensors, inputs + first);
+      args.gradients[d] = {out(first), out(first + 1), out(first + 2), out(first + 3)};
     }
-    args.workspace = Workspace(resource, fastrnn::BackwardWorkspaceBytes(desc));
+    args.workspace = Workspace(desc, resource, fastrnn::BackwardWorkspaceBytes(desc));
+    args.stream = Stream(desc, resource);
     fastrnn::Backward(desc, args);
   });
 }
@@ -290,7 +316,9 @@ REGISTER_OP(_fastrnn_layer)
     .setInferType(InferType)
     .setInferShape(InferShape)
     .setForward(Forward, "cpu")
-    .setBackward(Backward, "cpu");
+    .setBackward(Backward, "cpu")
+    .setForward(Forward, "gpu")
+    .setBackward(Backward, "gpu");
 
 // MXNet asks whether the library runs with its version.
 MXReturnValue initialize(int version) {

@@ -1,28 +1,12 @@
 #include "tensor.h"
 
+#include "dlpack.h"
+
 namespace py = pybind11;
 
 namespace fastrnn {
 namespace python {
 namespace {
-
-// The DLPack 0.x memory layout (dmlc/dlpack), which is an ABI that array libraries agree on.
-struct DlTensor {
-  void* data;
-  int32_t device_type;
-  int32_t device_id;
-  int32_t rank;
-  uint8_t type_code;
-  uint8_t type_bits;
-  uint16_t type_lanes;
-  int64_t* shape;
-  int64_t* strides;  // in values; null: dense and row-major
-  uint64_t byte_offset;
-};
-
-constexpr int kDlCpu = 1;
-constexpr int kDlCudaHost = 3;
-constexpr int kDlFloat = 2;
 
 std::string ToString(const std::vector<int64_t>& shape) {
   std::string text = "(";
@@ -30,11 +14,33 @@ std::string ToString(const std::vector<int64_t>& shape) {
   return text + (shape.size() == 1 ? ",)" : ")");
 }
 
+std::string ToString(const Place& place) {
+  return place.device == Device::kCpu ? "the CPU" : "cuda:" + std::to_string(place.index);
+}
+
+// As NumPy names the type.
+std::string TypeName(const DlTensor& tensor) {
+  static const char* const kNames[] = {"int",    "uint",    "float", "opaque",
+                                       "bfloat", "complex", "bool"};
+  const bool known = tensor.type_code < sizeof kNames / sizeof *kNames;
+  std::string name = known ? kNames[tensor.type_code] : "type" + std::to_string(tensor.type_code);
+  name += std::to_string(tensor.type_bits);
+  return tensor.type_lanes == 1 ? name : name + "x" + std::to_string(tensor.type_lanes);
+}
+
+// Whether the owner of the array takes a stream on which the array is to be ready.
+bool IsOnCuda(const py::object& object) {
+  if (!py::hasattr(object, "__dlpack_device__")) return false;
+  const int type = py::tuple(object.attr("__dlpack_device__")())[0].cast<int>();
+  return type == kDlCuda || type == kDlCudaManaged;
+}
+
 // Calls a method of the array that returns a DLPack capsule.
-py::capsule ExportDlpack(const std::string& name, const py::object& object, const char* method) {
+py::capsule ExportDlpack(const std::string& name, const py::object& object, const char* method,
+                         const py::dict& arguments) {
   py::object capsule;
   try {
-    capsule = object.attr(method)();
+    capsule = object.attr(method)(**arguments);
   } catch (py::error_already_set& error) {
     if (!error.matches(PyExc_Exception)) throw;
     const std::string message =
@@ -45,7 +51,7 @@ py::capsule ExportDlpack(const std::string& name, const py::object& object, cons
   if (!PyCapsule_CheckExact(capsule.ptr())) {
     ThrowTypeError(name + "." + method + "()", capsule, "a capsule");
   }
-  if (!PyCapsule_IsValid(capsule.ptr(), "dltensor")) {
+  if (!PyCapsule_IsValid(capsule.ptr(), kDlCapsule)) {
     throw py::value_error(name + "." + method +
                           "() is a DLPack capsule that somebody has consumed, expected a new one");
   }
@@ -59,22 +65,22 @@ void ThrowTypeError(const std::string& name, const py::object& object, const std
   throw py::type_error(name + " is of type " + type + ", expected " + wanted);
 }
 
-Tensor::Tensor(const std::string& name, const py::object& object) : name_(name) {
+Tensor::Tensor(const std::string& name, const py::object& object, void* stream) : name_(name) {
   if (py::isinstance<py::array>(object)) {
     FromNumpy(object.cast<py::array>());
   } else if (py::hasattr(object, "__dlpack__")) {
-    FromDlpack(ExportDlpack(name, object, "__dlpack__"));
+    py::dict arguments;
+    if (IsOnCuda(object)) arguments["stream"] = DlStream(stream);
+    FromDlpack(ExportDlpack(name, object, "__dlpack__", arguments));
   } else if (py::hasattr(object, "to_dlpack_for_read")) {
     // MXNet would hand over the stored rows of a sparse array as if they were all of it.
     if (py::hasattr(object, "stype") && std::string(py::str(object.attr("stype"))) != "default") {
       Fail("sparse", "a dense, row-major array");
     }
-    FromDlpack(ExportDlpack(name, object, "to_dlpack_for_read"));
+    FromDlpack(ExportDlpack(name, object, "to_dlpack_for_read", {}));
   } else {
     ThrowTypeError(name, object, "a NumPy array or an array with __dlpack__");
   }
-  if (reinterpret_cast<uintptr_t>(data_) % alignof(float) != 0)
-    Fail("not aligned", "4-byte alignment");
 }
 
 void Tensor::Fail(const std::string& got, const std::string& wanted) const {
@@ -82,40 +88,41 @@ void Tensor::Fail(const std::string& got, const std::string& wanted) const {
 }
 
 void Tensor::FromNumpy(const py::array& array) {
-  const std::string dtype = py::str(array.dtype());
-  if (dtype != "float32") Fail("of dtype " + dtype, "float32");
+  type_ = py::str(array.dtype());
   shape_.assign(array.shape(), array.shape() + array.ndim());
   std::vector<int64_t> strides(array.strides(), array.strides() + array.ndim());
   for (int64_t& stride : strides) {
     // A field of a packed record lies between the multiples.
-    if (stride % static_cast<int64_t>(sizeof(float)) != 0)
-      Fail("strided", "a dense, row-major array");
-    stride /= static_cast<int64_t>(sizeof(float));
+    if (stride % array.itemsize() != 0) Fail("strided", "a dense, row-major array");
+    stride /= array.itemsize();
   }
   CheckStrides(strides);
-  data_ = static_cast<const float*>(array.data());
+  data_ = array.data();
+  if (reinterpret_cast<uintptr_t>(data_) % array.itemsize() != 0) {
+    Fail("not aligned", "alignment to its values' size");
+  }
   owner_ = array;
 }
 
 void Tensor::FromDlpack(const py::capsule& capsule) {
   // The capsule stays unconsumed, so that it frees the tensor when it goes.
-  const auto* tensor =
-      static_cast<const DlTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
-  if (tensor->device_type != kDlCpu && tensor->device_type != kDlCudaHost) {
-    Fail("on DLPack device type " + std::to_string(tensor->device_type),
-         "the CPU (1): this build has no kernels for others");
+  const auto& tensor =
+      *static_cast<const DlTensor*>(PyCapsule_GetPointer(capsule.ptr(), kDlCapsule));
+  if (tensor.device_type == kDlCuda || tensor.device_type == kDlCudaManaged) {
+    place_ = {Device::kCuda, tensor.device_id};
+  } else if (tensor.device_type != kDlCpu && tensor.device_type != kDlCudaHost) {
+    Fail("on a device of DLPack's type " + std::to_string(tensor.device_type),
+         "the CPU (1) or an NVIDIA GPU (2)");
   }
-  if (tensor->type_code != kDlFloat || tensor->type_bits != 32 || tensor->type_lanes != 1) {
-    Fail("of DLPack type code " + std::to_string(tensor->type_code) + " with " +
-             std::to_string(tensor->type_bits) + " bits",
-         "float32");
+  type_ = TypeName(tensor);
+  shape_.assign(tensor.shape, tensor.shape + tensor.rank);
+  if (tensor.strides != nullptr) {
+    CheckStrides(std::vector<int64_t>(tensor.strides, tensor.strides + tensor.rank));
   }
-  shape_.assign(tensor->shape, tensor->shape + tensor->rank);
-  if (tensor->strides != nullptr) {
-    CheckStrides(std::vector<int64_t>(tensor->strides, tensor->strides + tensor->rank));
+  data_ = static_cast<const char*>(tensor.data) + tensor.byte_offset;
+  if (reinterpret_cast<uintptr_t>(data_) * 8 % std::max<int>(tensor.type_bits, 8) != 0) {
+    Fail("not aligned", "alignment to its values' size");
   }
-  data_ =
-      reinterpret_cast<const float*>(static_cast<const char*>(tensor->data) + tensor->byte_offset);
   owner_ = capsule;
 }
 
@@ -140,6 +147,24 @@ void Tensor::ExpectShape(std::initializer_list<int64_t> expected) const {
   if (shape_ != std::vector<int64_t>(expected)) {
     Fail("of shape " + ToString(shape_), "shape " + ToString(expected));
   }
+}
+
+void Tensor::ExpectType(const std::string& type) const {
+  if (type_ != type) Fail("of dtype " + type_, type);
+}
+
+void Tensor::ExpectPlaceOf(const Tensor& other) const {
+  if (!(place_ == other.place_)) {
+    Fail("on " + ToString(place_), ToString(other.place_) + ", where " + other.name_ + " is");
+  }
+}
+
+DType Tensor::LayerType() const {
+  if (place_.device == Device::kCpu) ExpectType(Name(DType::kFloat32));
+  for (DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBfloat16}) {
+    if (type_ == Name(dtype)) return dtype;
+  }
+  Fail("of dtype " + type_, "float32, float16 or bfloat16");
 }
 
 }  // namespace python

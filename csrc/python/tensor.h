@@ -1,4 +1,4 @@
-// A float32 array that came from Python, kept alive while it is looked at.
+// An array that came from Python, kept alive while it is looked at.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "../rnn.h"
+
 namespace fastrnn {
 namespace python {
 
@@ -16,18 +18,35 @@ namespace python {
 [[noreturn]] void ThrowTypeError(const std::string& name, const pybind11::object& object,
                                  const std::string& wanted);
 
+// Where an array lies.
+struct Place {
+  Device device = Device::kCpu;
+  int index = 0;  // of the CUDA device
+
+  bool operator==(const Place& other) const {
+    return device == other.device && index == other.index;
+  }
+};
+
 class Tensor {
  public:
-  // Takes NumPy arrays, and what has __dlpack__ (PyTorch, CuPy) or to_dlpack_for_read (MXNet).
-  // Throws TypeError or ValueError, naming the argument, unless it is a dense, aligned float32
-  // array on the CPU.
-  Tensor(const std::string& name, const pybind11::object& object);
+  // Takes NumPy arrays, and what has __dlpack__ (PyTorch, CuPy, DeviceArray) or to_dlpack_for_read
+  // (MXNet). The array's owner is asked to make it ready on the stream, a cudaStream_t. Throws
+  // TypeError or ValueError, naming the argument, unless it is a dense, aligned array on a CPU or
+  // an NVIDIA GPU.
+  Tensor(const std::string& name, const pybind11::object& object, void* stream);
 
-  // Throws ValueError unless the shape is this one.
+  // These throw ValueError unless it is so.
   void ExpectShape(std::initializer_list<int64_t> expected) const;
   void ExpectRank(size_t rank) const;
+  void ExpectType(const std::string& type) const;
+  void ExpectPlaceOf(const Tensor& other) const;
 
-  const float* data() const { return data_; }
+  // The layer's type that the array is of; throws ValueError if it is none.
+  DType LayerType() const;
+
+  const void* data() const { return data_; }
+  const Place& place() const { return place_; }
   int64_t size(size_t dimension) const { return shape_.at(dimension); }
 
  private:
@@ -37,8 +56,10 @@ class Tensor {
   [[noreturn]] void Fail(const std::string& got, const std::string& wanted) const;
 
   std::string name_;
+  std::string type_;  // as NumPy names it
   std::vector<int64_t> shape_;
-  const float* data_ = nullptr;
+  Place place_;
+  const void* data_ = nullptr;
   pybind11::object owner_;
 };
 

@@ -1,7 +1,9 @@
 """A pytest plugin (`-p emulated_library`) that puts an emulated build in the place of `fastrnn._C`.
 
-FASTRNN_EMULATED_LIBRARY is the path of the build's `_C`. The rest of the package stays unimported:
-it would bring MXNet, whose threads and allocations are not what the sanitizers are to look at.
+FASTRNN_EMULATED_LIBRARY is the path of the build's `_C`. With FASTRNN_EMULATED_OPERATORS=1 the
+package is imported with it, and MXNet's operators on the CPU are those of the emulated GPU.
+Otherwise the rest of the package stays unimported: it would bring MXNet, whose threads and
+allocations are not what the sanitizers are to look at.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ PACKAGE = Path(__file__).resolve().parents[2] / "fastrnn"
 
 
 def _load() -> None:
-    package = ModuleType("fastrnn")
-    package.__path__ = [str(PACKAGE)]
-    package.__spec__ = ModuleSpec("fastrnn", None, is_package=True)
-    sys.modules["fastrnn"] = package
+    if os.environ.get("FASTRNN_EMULATED_OPERATORS") != "1":
+        package = ModuleType("fastrnn")
+        package.__path__ = [str(PACKAGE)]
+        package.__spec__ = ModuleSpec("fastrnn", None, is_package=True)
+        sys.modules["fastrnn"] = package
     path = os.environ["FASTRNN_EMULATED_LIBRARY"]
     os.environ.setdefault("FASTRNN_CUBLAS", str(Path(path).resolve().parent / "libcublas.so"))
     spec = importlib.util.spec_from_file_location("fastrnn._C", path)

@@ -33,6 +33,7 @@ PLAIN = [("plain", schedule) for schedule in SCHEDULES]
 SUITES: Mapping[Path, Sequence[Tuple[str, str]]] = {
     HERE / "small_layers.py": [THREAD, *PLAIN],
     Path("tests", "test_kernels.py"): PLAIN,
+    Path("tests", "test_kernels_cuda.py"): PLAIN,
 }
 CHOSEN = """// Which of the numbered sites is left out: FASTRNN_MUTANT. Those that a run reaches are
 // written to the file FASTRNN_MUTANTS_REACHED.

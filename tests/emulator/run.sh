@@ -6,12 +6,15 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=$1
 export FASTRNN_EMULATED_BUILDS="${2:-$PWD/build/emulated}"
+mxnet=$("$python" -c 'from importlib.util import find_spec as f; s = f("mxnet")
+print(s.submodule_search_locations[0] if s else "")')
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 CXX="${CXX:-g++}"
 
 cmake -S . -B "$FASTRNN_EMULATED_BUILDS" -G Ninja --log-level=WARNING -DFASTRNN_EMULATE=ON \
   -DFASTRNN_WERROR=ON \
   -DFASTRNN_VERSION=emulated -DPython_EXECUTABLE="$(command -v "$python")" \
-  -Dpybind11_DIR="$("$python" -c 'import pybind11; print(pybind11.get_cmake_dir())')"
+  -Dpybind11_DIR="$("$python" -c 'import pybind11; print(pybind11.get_cmake_dir())')" \
+  -DFASTRNN_MXNET="$mxnet"
 cmake --build "$FASTRNN_EMULATED_BUILDS" --parallel "${JOBS:-$(nproc)}" -- --quiet
 
 "$python" -m pytest --quiet tests/emulator
@@ -33,8 +36,17 @@ preload() {
 }
 
 for schedule in fifo lifo random:1 random:2; do
-  run_tests plain "$schedule" tests/test_kernels.py tests/test_kernels_cuda.py
+  run_tests plain "$schedule" tests/test_kernels.py tests/test_kernels_cuda.py \
+    tests/test_device_arrays.py
 done
+# The same kernels behind MXNet's operator, which works on the calling thread here.
+export FASTRNN_EMULATED_OPERATORS=1 MXNET_ENGINE_TYPE=NaiveEngine FASTRNN_TF32=0
+if [ -n "$mxnet" ]; then
+  run_tests plain random:3 tests/test_operator.py
+  run_tests plain random:4 tests/test_layers_numbers.py
+  run_tests plain random:5 tests/test_layers_options.py -k float16
+fi
+unset FASTRNN_EMULATED_OPERATORS FASTRNN_TF32
 # Python's own memory is never all given back.
 export ASAN_OPTIONS=detect_leaks=0
 run_tests address lifo tests/emulator/small_layers.py

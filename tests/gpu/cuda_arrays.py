@@ -1,11 +1,14 @@
 """A pytest plugin (`-p cuda_arrays`) that has tests of fastrnn.kernels run on the GPU.
 
 NumPy arrays that a test gives to the kernels go there as PyTorch tensors, with their strides, and
-the results come back as NumPy arrays. Tests marked `host_arrays` are left out.
+the results come back as NumPy arrays; uint16 stands for bfloat16, as it does for tests on the
+emulator, whose module `emulated` is this one here. Tests marked `host_arrays` or `emulator` are
+left out.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any, List
 
 import numpy as np
@@ -23,16 +26,23 @@ def to_device(value: Any) -> Any:
         return [to_device(item) for item in value]
     if not isinstance(value, np.ndarray):
         return value
-    host = torch.from_numpy(value)
+    bfloat16 = value.dtype == np.uint16
+    host = torch.from_numpy(value.view(np.int16) if bfloat16 else value)
     device = torch.empty_strided(host.shape, host.stride(), dtype=host.dtype, device="cuda")
-    return device.copy_(host)
+    device.copy_(host)
+    return device.view(torch.bfloat16) if bfloat16 else device
 
 
 def to_host(value: Any) -> Any:
     """Copy an array that the kernels returned, or those of a list, into NumPy arrays."""
     if isinstance(value, list):
         return [to_host(item) for item in value]
-    return None if value is None else torch.from_dlpack(value).cpu().numpy()
+    if value is None:
+        return None
+    host = torch.from_dlpack(value).cpu()
+    if host.dtype == torch.bfloat16:
+        return host.view(torch.int16).numpy().view(np.uint16)
+    return host.numpy()
 
 
 def forward(*arguments: Any, **options: Any) -> kernels.Result:
@@ -51,10 +61,15 @@ def backward(reserve: Any, *arguments: Any, **options: Any) -> kernels.Gradients
 
 
 kernels.forward, kernels.backward = forward, backward
+sys.modules["emulated"] = sys.modules[__name__]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
-    """Leave out what is about arrays on the CPU."""
-    left_out = [item for item in items if item.get_closest_marker("host_arrays")]
+    """Leave out what is about arrays on the CPU, or about the emulated device."""
+    left_out = [
+        item
+        for item in items
+        if item.get_closest_marker("host_arrays") or item.get_closest_marker("emulator")
+    ]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]

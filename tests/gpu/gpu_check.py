@@ -131,7 +131,8 @@ def test_steps() -> List[Step]:
     pytest = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     on_gpu = (*pytest, "-p", "cuda_arrays")
     small = str(tests / "emulator" / "small_layers.py")
-    steps = [Step("kernels", (*on_gpu, str(tests / "test_kernels.py"), small))]
+    suites = [str(tests / name) for name in ("test_kernels.py", "test_kernels_cuda.py")]
+    steps = [Step("kernels", (*on_gpu, *suites, small))]
     found = shutil.which("compute-sanitizer")
     reason = None if found else "compute-sanitizer was not found"
     for tool in SANITIZER_TOOLS:

@@ -1,0 +1,65 @@
+// Arrays in a device's memory for callers that bring no allocator. No CUDA header, so that host
+// files may include it.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+namespace fastrnn {
+namespace cuda {
+
+// Streams are cudaStream_t; null is the legacy default stream. Everything throws LibraryError where
+// CUDA fails.
+
+// The point that a stream has reached, for other streams to wait for. The host never waits.
+class Event {
+ public:
+  Event(int device, void* stream);
+  ~Event();
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+
+  // Work that is enqueued on the stream from now on starts after the event.
+  void Delay(void* stream) const;
+
+ private:
+  friend class Memory;
+  int device_ = 0;
+  void* event_ = nullptr;
+};
+
+// An array, allocated and given back in the order of streams: neither waits for the device.
+class Memory {
+ public:
+  // For work on this stream. Until Publish, the stream has to exist.
+  Memory(int device, size_t bytes, void* stream);
+  ~Memory();
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  void* data() const { return data_; }
+  int device() const { return device_; }
+
+  // Says that the array's content is there at `ready`. From now on the array does not need its
+  // stream: it is given back on the legacy default stream, after `ready`.
+  void Publish(std::shared_ptr<const Event> ready);
+
+  // Lets a stream wait for the content.
+  void Delay(void* stream) const;
+
+ private:
+  int device_ = 0;
+  void* stream_ = nullptr;
+  void* data_ = nullptr;
+  bool pooled_ = true;
+  std::shared_ptr<const Event> ready_;
+};
+
+void FillWithZeros(const Memory& memory, size_t bytes, void* stream);
+
+// Both wait for the copy.
+void CopyToDevice(const Memory& to, const void* from, size_t bytes);
+void CopyToHost(void* to, const Memory& from, size_t bytes);
+
+}  // namespace cuda
+}  // namespace fastrnn

@@ -1,0 +1,12 @@
+// forward and backward, as fastrnn.kernels calls them.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace fastrnn {
+namespace python {
+
+void DefineKernels(pybind11::module_* m);
+
+}  // namespace python
+}  // namespace fastrnn

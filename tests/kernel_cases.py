@@ -1,0 +1,149 @@
+"""One layer for fastrnn.kernels: random arguments on a device, and the oracle's results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Optional, Sequence
+
+import numpy as np
+import reference as ref
+
+from fastrnn import kernels
+
+
+def devices():
+    """Return the devices that the native library has kernels for and that are here."""
+    library = kernels._native()
+    found = [] if library.build_info()["onednn"] is None else ["cpu"]
+    return found + ["cuda"] * bool(library.cuda_devices()["devices"])
+
+
+def put(array: Any, device: str, dtype: Optional[str] = None) -> Any:
+    """Return an array as the kernels take it on a device."""
+    if array is None or device == "cpu":
+        return array
+    return kernels.to_device(array, dtype)
+
+
+def get(array: Any) -> Any:
+    """Return a result on the host."""
+    return array if array is None or isinstance(array, np.ndarray) else kernels.to_host(array)
+
+
+def rounded(array: Any, dtype: str) -> Any:
+    """Return the numbers of `dtype` next to an array's, as float32."""
+    if array is None or dtype == "float32":
+        return array
+    if dtype == "float16":
+        return array.astype(np.float16).astype(np.float32)
+    bits = array.astype(np.float32).view(np.uint32)
+    even = (bits >> 16) & 1
+    return ((bits + 0x7FFF + even) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+@dataclass
+class Case:
+    """Random arguments of one layer, and the gradients of its results, in float32 on the host."""
+
+    mode: str
+    steps: int
+    rows: int
+    inputs: int
+    hidden: int
+    directions: int = 1
+    seed: int = 0
+    device: str = "cpu"
+    dtype: str = "float32"
+    lengths: Optional[Sequence[int]] = None
+    tf32: Optional[bool] = False
+
+    def __post_init__(self):
+        rng = np.random.RandomState(self.seed)
+        state = (self.directions, self.rows, self.hidden)
+        cell = self.mode == "lstm"
+        self.x = self._draw(rng, self.steps, self.rows, self.inputs)
+        self.h_0 = self._draw(rng, *state)
+        self.c_0 = self._draw(rng, *state) if cell else None
+        stack = ref.random_stack(
+            rng, self.mode, self.inputs, self.hidden, directions=self.directions
+        )
+        flat = [w for direction in stack for w in direction if w is not None]
+        self.weights = [rounded(w.astype(np.float32), self.dtype) for w in flat]
+        self.d_output = self._draw(rng, self.steps, self.rows, self.directions * self.hidden)
+        self.d_h_n = self._draw(rng, *state)
+        self.d_c_n = self._draw(rng, *state) if cell else None
+
+    def _draw(self, rng, *shape):
+        return rounded(rng.standard_normal(shape).astype(np.float32), self.dtype)
+
+    def put(self, array):
+        return put(array, self.device, self.dtype)
+
+    def arguments(self):
+        """Return the arguments of `kernels.forward`."""
+        lengths = None if self.lengths is None else np.array(self.lengths, np.int32)
+        return {
+            "mode": self.mode,
+            "x": self.put(self.x),
+            "weights": [self.put(w) for w in self.weights],
+            "h_0": self.put(self.h_0),
+            "c_0": self.put(self.c_0),
+            "lengths": put(lengths, self.device),
+            "tf32": self.tf32,
+        }
+
+    def forward(self, **changes):
+        """Return the results on the host; the reserve stays where it is."""
+        result = kernels.forward(**{**self.arguments(), **changes})
+        return result._replace(**{k: get(getattr(result, k)) for k in ("output", "h_n", "c_n")})
+
+    def backward(self, reserve, *gradients):
+        """Return the gradients on the host, by default of all results."""
+        gradients = gradients or (self.d_output, self.d_h_n, self.d_c_n)
+        found = kernels.backward(reserve, *(self.put(g) for g in gradients))
+        return SimpleNamespace(
+            x=get(found.x),
+            h_0=get(found.h_0),
+            c_0=get(found.c_0),
+            weights=[get(w) for w in found.weights],
+        )
+
+    def reference(self):
+        """Return the oracle's results, and its gradients."""
+        stack = [ref.Weights(*self.weights[4 * d : 4 * d + 4]) for d in range(self.directions)]
+        result = ref.stack_forward(
+            self.mode,
+            self.x,
+            self.h_0,
+            self.c_0,
+            stack,
+            directions=self.directions,
+            lengths=None if self.lengths is None else np.array(self.lengths),
+        )
+        return result, ref.stack_backward(result, self.d_output, self.d_h_n, self.d_c_n)
+
+
+def assert_agrees(case, precision=None):
+    """Fail unless results and gradients are the oracle's, up to `precision`'s rounding."""
+
+    def close(actual, expected, name):
+        ref.assert_close(actual, expected, name, precision or case.dtype)
+
+    result = case.forward(reserve=True)
+    gradients = case.backward(result.reserve)
+    expected, expected_gradients = case.reference()
+    close(result.output, expected.output, "output")
+    close(result.h_n, expected.h, "h_n")
+    close(gradients.x, expected_gradients.x, "x")
+    close(gradients.h_0, expected_gradients.h0, "h_0")
+    if case.mode == "lstm":
+        close(result.c_n, expected.c, "c_n")
+        close(gradients.c_0, expected_gradients.c0, "c_0")
+    flat = [w for d in expected_gradients.weights for w in d if w is not None]
+    for i, (actual, wanted) in enumerate(zip(gradients.weights, flat)):
+        close(actual, wanted, f"weights[{i}]")
+    inference = case.forward()
+    for kept, free in zip(result[:3], inference[:3]):
+        assert kept is None or np.array_equal(kept, free)
+    assert inference.reserve is None

@@ -1,0 +1,126 @@
+"""fastrnn.kernels on a GPU, or on the emulator: DeviceArray, streams, and bad input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastrnn._C", reason="installed without the native library")
+
+from kernel_cases import Case, devices, put, rounded
+
+from fastrnn import kernels
+
+if "cuda" not in devices():
+    pytest.skip("no CUDA kernels, or no GPU", allow_module_level=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int32"])
+def test_arrays_go_to_the_device_and_back(dtype):
+    array = np.arange(12).reshape(3, 4).astype(dtype)
+    copy = kernels.to_device(array)
+    assert (copy.shape, copy.dtype, copy.device) == ((3, 4), dtype, 0)
+    assert copy.__dlpack_device__() == (2, 0)
+    back = kernels.to_host(copy)
+    assert back.dtype == array.dtype
+    assert np.array_equal(back, array)
+    assert np.array_equal(kernels.to_host(kernels.to_device(array.T)), array.T)
+
+
+def test_bfloat16_is_rounded_to_even():
+    values = np.array([1.0, 1.00390625, 1.01171875, -3.3, 1e-40, np.inf, np.nan], np.float32)
+    back = kernels.to_host(kernels.to_device(values, "bfloat16"))
+    assert np.array_equal(back[:3], np.array([1.0, 1.0, 1.015625], np.float32))
+    assert np.array_equal(back[:-1], rounded(values, "bfloat16")[:-1])
+    assert np.isnan(back[-1])
+
+
+def test_an_exported_array_outlives_its_owner():
+    capsule = kernels.to_device(np.ones(5, np.float32)).__dlpack__(stream=1)
+    assert "dltensor" in repr(capsule)
+    assert "dltensor" in repr(kernels.to_device(np.ones(5, np.float32)).__dlpack__(stream=-1))
+
+
+@pytest.mark.parametrize("wanted", [{"copy": True}, {"dl_device": (1, 0)}])
+def test_an_array_is_exported_as_it_is_or_not_at_all(wanted):
+    array = kernels.to_device(np.ones(5, np.float32))
+    with pytest.raises(BufferError, match="shared as it is"):
+        array.__dlpack__(**wanted)
+    array.__dlpack__(dl_device=(2, 0), copy=False, max_version=(1, 0))
+
+
+class Stream:
+    def __init__(self, name, address):
+        setattr(self, name, address)
+
+
+@pytest.mark.parametrize("stream", [None, 0, 1, Stream("cuda_stream", 0), Stream("ptr", 0)])
+def test_streams_come_as_addresses_or_objects(stream):
+    case = Case("gru", 4, 3, 2, 5, device="cuda")
+    expected = case.forward(reserve=True)
+    result = case.forward(stream=stream)
+    assert np.array_equal(result.output, expected.output)
+    kernels.backward(expected.reserve, case.put(case.d_output), stream=stream)
+
+
+@pytest.mark.parametrize("stream", ["0", 1.0, True])
+def test_what_is_no_stream_is_named(stream):
+    case = Case("gru", 4, 3, 2, 5, device="cuda")
+    with pytest.raises(TypeError, match="stream is of type .*expected a CUDA stream"):
+        case.forward(stream=stream)
+
+
+HALF, FLOAT = np.float16, np.float32
+
+
+def on_gpu(shape, dtype):
+    return kernels.to_device(np.zeros(shape, dtype))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            {"x": on_gpu((4, 3, 2), "i4")},
+            "x is of dtype int32, expected float32, ",
+        ),
+        ({"h_0": np.zeros((1, 3, 5), FLOAT)}, "h_0 is on the CPU, expected cuda:0, where x is"),
+        (
+            {"h_0": on_gpu((1, 3, 5), HALF)},
+            "h_0 is of dtype float16, expected float32",
+        ),
+        ({"c_0": on_gpu((1, 3, 6), FLOAT)}, r"c_0 is of shape \(1, 3, 6\)"),
+        ({"lengths": np.zeros(3, "i4")}, "lengths is on the CPU, expected cuda:0"),
+        (
+            {"lengths": on_gpu(3, FLOAT)},
+            "lengths is of dtype float32, expected int32",
+        ),
+        (
+            {"lengths": on_gpu(4, "i4")},
+            r"lengths is of shape \(4,\), expected .*\(3,\)",
+        ),
+    ],
+)
+def test_bad_input_is_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        Case("lstm", 4, 3, 2, 5, device="cuda").forward(**change)
+
+
+def test_mixed_types_and_devices_of_weights_are_named():
+    case = Case("lstm", 4, 3, 2, 5, device="cuda")
+    weights = case.arguments()["weights"]
+    wrong = put(case.weights[3], "cuda", "float16")
+    with pytest.raises(ValueError, match=r"weights\[3\] \(h2h_bias\) is of dtype float16"):
+        case.forward(weights=[*weights[:3], wrong])
+    with pytest.raises(ValueError, match=r"weights\[0\] \(i2h_weight\) is on the CPU"):
+        case.forward(weights=case.weights)
+    reserve = case.forward(reserve=True).reserve
+    with pytest.raises(ValueError, match="d_output is on the CPU"):
+        kernels.backward(reserve, case.d_output)
+
+
+def test_a_device_that_is_none():
+    with pytest.raises(RuntimeError, match="cudaSetDevice"):
+        kernels.to_device(np.ones(3, FLOAT), device=99)
+    with pytest.raises(ValueError, match="dtype is 'float64', expected float32"):
+        kernels.to_device(np.ones(3))
