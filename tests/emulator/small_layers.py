@@ -8,7 +8,9 @@ from __future__ import annotations
 import pytest
 import reference as ref
 import test_kernels_cuda
-from kernel_cases import Case, assert_agrees
+from kernel_cases import Case, assert_agrees, devices
+
+DEVICE = devices()[-1]  # a GPU before the CPU
 
 # T, N, I, H: ones, odd numbers, more than one block of units, more than one chunk of time, and
 # more rows than one thread of the bias sums takes.
@@ -19,7 +21,7 @@ SIZES = [(1, 1, 1, 1), (3, 2, 7, 33), (2, 1, 3, 129), (7, 33, 5, 7)]
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_layer(mode, directions, sizes):
-    assert_agrees(Case(mode, *sizes, directions, device="cuda"))
+    assert_agrees(Case(mode, *sizes, directions, device=DEVICE))
 
 
 @pytest.mark.parametrize("directions", [1, 2])
