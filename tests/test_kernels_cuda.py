@@ -7,6 +7,8 @@ tests/gpu/cuda_arrays.py.
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 import sys
 
 import numpy as np
@@ -181,6 +183,20 @@ def test_one_environment_variable_forbids_tf32(monkeypatch):
     assert np.array_equal(case.forward(tf32=True).output, exact)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_results_are_rounded_to_even(dtype):
+    # The output of a layer without weights is the sum of its biases.
+    step = 2.0 ** -ref.MANTISSA_BITS.get(dtype, 23)
+    quarters = step * np.arange(12) / 4 if dtype != "float32" else step * np.arange(12)
+    case = Case("rnn_relu", dtype, (1, 1, 1, len(quarters)), 1)
+    for array in case.weights[:2]:
+        array[:] = 0
+    case.weights[2][:], case.weights[3][:] = encode(np.ones(1), dtype), encode(quarters, dtype)
+    assert np.array_equal(case.forward().output.ravel(), encode(1 + quarters, dtype))
+    case.weights[2][:] = encode(np.array([np.nan]), dtype)
+    assert np.isnan(decode(case.forward().output)).all()
+
+
 def test_running_states_are_float32():
     # f = i = o = 1, and c moves by less than half of bfloat16's step at 1; so do the gradients.
     case = Case("lstm", "bfloat16", (60, 1, 1, 1), 1)
@@ -262,6 +278,38 @@ def test_a_launch_that_fails_does_not_spoil_the_next_call(mode):
         assert launches > 6  # every launch of three steps in two directions has failed once
         for again, before in zip(run()[:3], wanted[:3]):
             assert before is None or np.array_equal(again, before)
+
+
+@pytest.mark.emulator
+@pytest.mark.parametrize(
+    "environment, message",
+    [
+        ({"FASTRNN_CUBLAS": "/nowhere/libcublas.so"}, "usable cuBLAS:\n  /nowhere/libcublas.so: "),
+        ({"FASTRNN_CUBLAS": np.__file__}, "__init__.py: .*invalid ELF header"),
+        ({"FASTRNN_EMULATED_CUBLAS_VERSION": "0"}, "says that its version is 0, expected 11 or"),
+        (
+            {"FASTRNN_CUBLAS": None},
+            "FASTRNN_CUBLAS may name one.*libcublas.so.11: not in|cublasCreate",
+        ),
+    ],
+)
+def test_a_library_that_is_no_cublas_is_named(environment, message):
+    # In a process of its own: a library that was loaded stays.
+    program = (
+        "import emulated_library, test_kernels_cuda as t, os\n"
+        f"for name, value in {environment!r}.items():\n"
+        "    os.environ.pop(name, None) if value is None else os.putenv(name, value)\n"
+        "case = t.Case('lstm', 'float32', (1, 1, 1, 1), 1)\n"
+        "for _ in range(2):\n"
+        "    try:\n        case.forward()\n"
+        "    except RuntimeError as error:\n        print(error)\n"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    first, second = output[: len(output) // 2], output[len(output) // 2 :]
+    assert first == second  # the next call tries again
+    assert re.search(message, first, re.DOTALL), first
 
 
 @pytest.mark.host_arrays

@@ -15,7 +15,8 @@ EMULATOR_CONTROL void emulator_fail_launch(int launches);
 // The error that the CUDA runtime would report to whoever asks next in this thread.
 EMULATOR_CONTROL int emulator_last_error();
 
-// In how many products of this thread the array was the second factor.
+// In how many products of this thread the array was the second factor. A function of the library in
+// the place of cuBLAS, whose column-major first factor it is.
 EMULATOR_CONTROL int emulator_factor_uses(const void* array);
 
 // ---- a layer on plain pointers ------------------------------------------------------------------

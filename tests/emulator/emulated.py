@@ -30,7 +30,8 @@ class Layer(ctypes.Structure):
 
 
 LIBRARY.emulator_reserve_bytes.restype = ctypes.c_int64
-LIBRARY.emulator_factor_uses.argtypes = [ctypes.c_void_p]
+CUBLAS = ctypes.CDLL(os.environ["FASTRNN_CUBLAS"])
+CUBLAS.emulator_factor_uses.argtypes = [ctypes.c_void_p]
 
 
 @contextlib.contextmanager
@@ -56,7 +57,7 @@ def last_error() -> int:
 
 def factor_uses(array: np.ndarray) -> int:
     """Return in how many products of this thread the array was the second factor."""
-    return int(LIBRARY.emulator_factor_uses(array.ctypes.data))
+    return int(CUBLAS.emulator_factor_uses(array.ctypes.data))
 
 
 def workspace_bytes(mode: str, dtype: str, sizes: Sequence[int]) -> Tuple[int, int]:

@@ -25,6 +25,7 @@ def _load() -> None:
         package.__spec__ = ModuleSpec("fastrnn", None, is_package=True)
         sys.modules["fastrnn"] = package
     path = os.environ["FASTRNN_EMULATED_LIBRARY"]
+    os.environ.setdefault("FASTRNN_CUBLAS", str(Path(path).resolve().parent / "libcublas.so"))
     spec = importlib.util.spec_from_file_location("fastrnn._C", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"FASTRNN_EMULATED_LIBRARY is {path!r}, expected a Python extension")
