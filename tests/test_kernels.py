@@ -191,6 +191,8 @@ def packed_field(shape):
         ({"x": np.zeros((4, 3, 2))}, "x is of dtype float64, expected float32"),
         ({"x": np.zeros((4, 3, 4), "f4")[:, :, ::2]}, "x is strided"),
         ({"x": packed_field((4, 3, 1))}, "x is strided, expected a dense"),
+        ({"x": np.zeros((4, 3, 2), "f4").astype(">f4")}, "x is of dtype >f4, expected float32"),
+        ({"x": np.zeros((4, 3, 2), [])}, r"x is of dtype \[\], expected a type of numbers"),
         ({"x": Sparse()}, "x is sparse, expected a dense"),
         ({"x": Unwilling()}, r"x\.__dlpack__\(\) failed: not today"),
         ({"c_0": Consumed()}, r"c_0\.to_dlpack_for_read\(\) is a DLPack capsule that somebody"),

@@ -89,6 +89,7 @@ void Tensor::Fail(const std::string& got, const std::string& wanted) const {
 
 void Tensor::FromNumpy(const py::array& array) {
   type_ = py::str(array.dtype());
+  if (array.itemsize() == 0) Fail("of dtype " + type_, "a type of numbers");
   shape_.assign(array.shape(), array.shape() + array.ndim());
   std::vector<int64_t> strides(array.strides(), array.strides() + array.ndim());
   for (int64_t& stride : strides) {
