@@ -121,13 +121,15 @@ class Handles {
     for (const auto& [device, handle] : handles_) Cublas().destroy(handle);
   }
   Handle Get(int device) {
-    Handle& handle = handles_[device];
-    if (handle == nullptr) {
-      Try(Cublas().create(&handle), "cublasCreate");
-      // Parts of a sum whose result is in 16 bits would be added up in 16 bits otherwise.
-      Try(Cublas().set_math_mode(handle, kSumsInFloat32), "cublasSetMathMode");
-    }
-    return handle;
+    const auto found = handles_.find(device);
+    if (found != handles_.end()) return found->second;
+    Handle handle = nullptr;
+    Try(Cublas().create(&handle), "cublasCreate");
+    // Parts of a sum whose result is in 16 bits would be added up in 16 bits otherwise.
+    const int status = Cublas().set_math_mode(handle, kSumsInFloat32);
+    if (status != kSuccess) Cublas().destroy(handle);
+    Try(status, "cublasSetMathMode");
+    return handles_[device] = handle;
   }
 
  private:
