@@ -46,7 +46,8 @@ Event::~Event() = default;
 void Event::Delay(void*) const { NoCuda(); }
 Memory::Memory(int, size_t, void*) { NoCuda(); }
 Memory::~Memory() = default;
-void Memory::Publish(std::shared_ptr<const Event>) { NoCuda(); }
+void Memory::Publish(const std::shared_ptr<const Event>&) { NoCuda(); }
+void Memory::KeepUntil(std::shared_ptr<const Event>) { NoCuda(); }
 void Memory::Delay(void*) const { NoCuda(); }
 void FillWithZeros(const Memory&, size_t, void*) { NoCuda(); }
 void CopyToDevice(const Memory&, const void*, size_t) { NoCuda(); }

@@ -26,7 +26,7 @@ bool Allocate(void** data, size_t bytes, cudaStream_t stream) {
 
 }  // namespace
 
-Event::Event(int device, void* stream) : device_(device) {
+Event::Event(int device, void* stream) : device_(device), stream_(stream) {
   const DeviceScope scope(device_);
   cudaEvent_t event;
   FASTRNN_CUDA_TRY(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
@@ -54,7 +54,9 @@ Memory::~Memory() {
   int previous = 0;
   if (cudaGetDevice(&previous) != cudaSuccess) return;
   cudaSetDevice(device_);
-  if (ready_ != nullptr) cudaStreamWaitEvent(AsStream(stream_), AsEvent(ready_->event_), 0);
+  for (const auto& [stream, end] : ends_) {
+    if (stream != stream_) cudaStreamWaitEvent(AsStream(stream_), AsEvent(end->event_), 0);
+  }
   if (pooled_) {
     cudaFreeAsync(data_, AsStream(stream_));
   } else {
@@ -63,9 +65,15 @@ Memory::~Memory() {
   cudaSetDevice(previous);
 }
 
-void Memory::Publish(std::shared_ptr<const Event> ready) {
+void Memory::Publish(const std::shared_ptr<const Event>& ready) {
   stream_ = nullptr;
-  ready_ = std::move(ready);
+  ready_ = ready;
+  KeepUntil(ready);
+}
+
+void Memory::KeepUntil(std::shared_ptr<const Event> end) {
+  void* const stream = end->stream();
+  ends_[stream] = std::move(end);
 }
 
 void Memory::Delay(void* stream) const {

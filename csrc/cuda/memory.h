@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <memory>
 
 namespace fastrnn {
@@ -22,9 +23,12 @@ class Event {
   // Work that is enqueued on the stream from now on starts after the event.
   void Delay(void* stream) const;
 
+  void* stream() const { return stream_; }
+
  private:
   friend class Memory;
   int device_ = 0;
+  void* stream_ = nullptr;
   void* event_ = nullptr;
 };
 
@@ -42,7 +46,10 @@ class Memory {
 
   // Says that the array's content is there at `ready`. From now on the array does not need its
   // stream: it is given back on the legacy default stream, after `ready`.
-  void Publish(std::shared_ptr<const Event> ready);
+  void Publish(const std::shared_ptr<const Event>& ready);
+
+  // Has the array, which has been published, given back after this event too: its stream reads it.
+  void KeepUntil(std::shared_ptr<const Event> end);
 
   // Lets a stream wait for the content.
   void Delay(void* stream) const;
@@ -53,12 +60,15 @@ class Memory {
   void* data_ = nullptr;
   bool pooled_ = true;
   std::shared_ptr<const Event> ready_;
+  std::map<void*, std::shared_ptr<const Event>> ends_;  // of each stream the last one
 };
 
 void FillWithZeros(const Memory& memory, size_t bytes, void* stream);
 
-// Both wait for the copy.
+// When this returns, `from` has been read, but what came from there may still be on its way: work
+// on the legacy default stream finds it arrived.
 void CopyToDevice(const Memory& to, const void* from, size_t bytes);
+// Waits for the content, and for the copy.
 void CopyToHost(void* to, const Memory& from, size_t bytes);
 
 }  // namespace cuda

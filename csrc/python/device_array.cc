@@ -74,19 +74,31 @@ void DeviceArray::Publish(const std::shared_ptr<const cuda::Event>& ready) {
   memory_->Publish(ready);
 }
 
+void DeviceArray::KeepUntil(const std::shared_ptr<const cuda::Event>& end) {
+  memory_->KeepUntil(end);
+}
+
 DeviceArray DeviceArray::FromHost(const py::array& array, const std::string& type, int device) {
   const std::string wanted = Find(type).numpy_name;
   const std::string got = py::str(array.dtype());
   FASTRNN_EXPECTS(got == wanted, "array is of dtype " + got + ", expected " + wanted);
   const py::array dense = py::array::ensure(array, py::array::c_style);
   DeviceArray copy(device, {dense.shape(), dense.shape() + dense.ndim()}, type, nullptr);
-  cuda::CopyToDevice(*copy.memory_, dense.data(), copy.bytes());
+  const void* from = dense.data();
+  // A function that a stream calls on the host may be one of Python's.
+  const py::gil_scoped_release release;
+  cuda::CopyToDevice(*copy.memory_, from, copy.bytes());
+  copy.Publish(std::make_shared<const cuda::Event>(device, nullptr));
   return copy;
 }
 
 py::array DeviceArray::ToHost() const {
   py::array copy(py::dtype(Find(type_).numpy_name), shape_);
-  cuda::CopyToHost(copy.mutable_data(), *memory_, bytes());
+  void* const to = copy.mutable_data();
+  {
+    const py::gil_scoped_release release;  // as in FromHost
+    cuda::CopyToHost(to, *memory_, bytes());
+  }
   return copy;
 }
 

@@ -23,7 +23,7 @@ class DeviceArray {
   // Not initialised; for work on the stream.
   DeviceArray(int device, std::vector<int64_t> shape, std::string type, void* stream);
 
-  // Copies an array from the host, whose bytes are of this type.
+  // Copies an array from the host, whose bytes are of this type, on the legacy default stream.
   static DeviceArray FromHost(const pybind11::array& array, const std::string& type, int device);
 
   // Copies the values to the host; bfloat16 as the uint16 that it is stored as.
@@ -32,6 +32,7 @@ class DeviceArray {
   void* data() const;
   void FillWithZeros(void* stream);
   void Publish(const std::shared_ptr<const cuda::Event>& ready);
+  void KeepUntil(const std::shared_ptr<const cuda::Event>& end);
 
   // Adds the class to the module.
   static void Define(pybind11::module_* m);

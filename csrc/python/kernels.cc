@@ -64,13 +64,15 @@ class Results {
   }
   void AddNone() { objects_.push_back(py::none()); }
 
-  // All work that writes them has been enqueued.
-  py::list Publish() {
+  // All work that writes them has been enqueued. It reads the inputs and the weights.
+  py::list Publish(std::initializer_list<py::object> inputs, const py::sequence& weights) {
     if (place_.device == Device::kCuda) {
       const auto ready = std::make_shared<const cuda::Event>(place_.index, stream_);
       for (const py::object& object : objects_) {
         if (!object.is_none()) object.cast<DeviceArray&>().Publish(ready);
       }
+      for (const py::object& input : inputs) KeepUntil(input, ready);
+      for (const auto weight : weights) KeepUntil(py::object(weight), ready);
     }
     py::list list;
     for (const py::object& object : objects_) list.append(object);
@@ -78,6 +80,11 @@ class Results {
   }
 
  private:
+  // Whoever brings an array that is not ours knows how long it lives.
+  static void KeepUntil(const py::object& object, const std::shared_ptr<const cuda::Event>& end) {
+    if (py::isinstance<DeviceArray>(object)) object.cast<DeviceArray&>().KeepUntil(end);
+  }
+
   py::object New(const Shape& shape, DType dtype, bool zeros, void** data) const {
     if (place_.device == Device::kCuda) {
       DeviceArray array(place_.index, shape, Name(dtype), stream_);
@@ -257,7 +264,7 @@ py::list ForwardArrays(const py::object& mode, const py::object& x, const py::ob
     args.workspace = workspace.data();
     Forward(desc, args);
   }
-  return results.Publish();
+  return results.Publish({x, h0, c0, lengths}, weights);
 }
 
 // What a forward call with reserve returned, and the gradients of its outputs.
@@ -325,7 +332,7 @@ py::list BackwardArrays(const py::object& mode, const py::object& x, const py::o
     args.workspace = workspace.data();
     Backward(desc, args);
   }
-  return results.Publish();
+  return results.Publish({x, h0, c0, lengths, y, reserve, dy, dhn, dcn}, weights);
 }
 
 }  // namespace

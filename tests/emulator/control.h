@@ -15,9 +15,27 @@ EMULATOR_CONTROL void emulator_fail_launch(int launches);
 // The error that the CUDA runtime would report to whoever asks next in this thread.
 EMULATOR_CONTROL int emulator_last_error();
 
-// In how many products of this thread the array was the second factor. A function of the library in
-// the place of cuBLAS, whose column-major first factor it is.
+// The current device of this thread, and how many kernels this thread has launched on a device.
+EMULATOR_CONTROL int emulator_current_device();
+EMULATOR_CONTROL int emulator_launches(int device);
+
+// How often a stream was made to wait for a point of another one; null: the legacy default stream.
+EMULATOR_CONTROL int emulator_waits(void* stream, void* other);
+
+// Whether the last copy between host and device was waited for with Python's lock held.
+EMULATOR_CONTROL int emulator_copied_with_python_locked();
+
+// Of the library in the place of cuBLAS:
+
+// In how many products of this thread the array was the second factor, which is the first one where
+// matrices are column-major.
 EMULATOR_CONTROL int emulator_factor_uses(const void* array);
+
+// Fails this thread's call that is so many calls away (1: the next one); 0 takes that back.
+EMULATOR_CONTROL void emulator_fail_blas(int calls);
+
+// How many handles there are.
+EMULATOR_CONTROL int emulator_handles();
 
 // ---- a layer on plain pointers ------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 // A library in the place of cuBLAS, whose products are plain loops on the host. Factors are rounded
 // as the tensor cores do, so that a wrong type shows. The names and numbers are those of cuBLAS's
 // ABI, after its documentation.
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <map>
@@ -16,7 +17,13 @@ using fastrnn::cuda::FromFloat;
 using fastrnn::cuda::Half;
 using fastrnn::cuda::ToFloat;
 
-enum Status { kSuccess = 0, kNotInitialized = 1, kInvalidValue = 7, kNotSupported = 15 };
+enum Status {
+  kSuccess = 0,
+  kNotInitialized = 1,
+  kInvalidValue = 7,
+  kExecutionFailed = 13,
+  kNotSupported = 15
+};
 enum Type { kFloat32 = 0, kFloat16 = 2, kBfloat16 = 14 };
 enum Compute { kComputeFloat32 = 68, kComputeTf32 = 77 };
 constexpr int kSumsInFloat32 = 16;  // a math mode
@@ -26,7 +33,11 @@ struct Handle {
   void* workspace = nullptr;
 };
 
+std::atomic<int> handles{0};
+thread_local int calls_until_failure = 0;  // 0: none is to fail
 thread_local std::map<const void*, int> factor_uses;
+
+bool IsToFail() { return calls_until_failure > 0 && --calls_until_failure == 0; }
 
 float Load(const void* data, int type, int64_t index) {
   if (type == kFloat16) return ToFloat(static_cast<const Half*>(data)[index]);
@@ -72,6 +83,8 @@ bool Known(int type) { return type == kFloat32 || type == kFloat16 || type == kB
 }  // namespace
 
 int emulator_factor_uses(const void* array) { return factor_uses[array]; }
+void emulator_fail_blas(int calls) { calls_until_failure = calls; }
+int emulator_handles() { return handles; }
 
 EMULATOR_CONTROL int cublasGetProperty(int type, int* value) {
   const char* version = std::getenv("FASTRNN_EMULATED_CUBLAS_VERSION");
@@ -80,26 +93,32 @@ EMULATOR_CONTROL int cublasGetProperty(int type, int* value) {
 }
 
 EMULATOR_CONTROL int cublasCreate_v2(Handle** handle) {
+  if (IsToFail()) return kNotInitialized;
   *handle = new Handle;
+  ++handles;
   return kSuccess;
 }
 
 EMULATOR_CONTROL int cublasDestroy_v2(Handle* handle) {
   delete handle;
+  --handles;
   return kSuccess;
 }
 
 EMULATOR_CONTROL int cublasSetMathMode(Handle* handle, int mode) {
+  if (IsToFail()) return kExecutionFailed;
   handle->math_mode = mode;
   return kSuccess;
 }
 
 EMULATOR_CONTROL int cublasSetStream_v2(Handle* handle, void*) {
+  if (IsToFail()) return kExecutionFailed;
   handle->workspace = nullptr;
   return kSuccess;
 }
 
 EMULATOR_CONTROL int cublasSetWorkspace_v2(Handle* handle, void* workspace, size_t bytes) {
+  if (IsToFail()) return kExecutionFailed;
   if (reinterpret_cast<uintptr_t>(workspace) % 256 != 0) return kInvalidValue;
   // Somebody else's array would not survive this.
   static_cast<char*>(workspace)[0] = static_cast<char*>(workspace)[bytes - 1] = 0x55;
@@ -112,6 +131,7 @@ EMULATOR_CONTROL int cublasGemmEx(Handle* handle, int transpose_a, int transpose
                                   int k, const float* alpha, const void* a, int a_type, int lda,
                                   const void* b, int b_type, int ldb, const float* beta, void* c,
                                   int c_type, int ldc, int compute_type, int) {
+  if (IsToFail()) return kExecutionFailed;
   if (handle->workspace == nullptr || handle->math_mode != kSumsInFloat32) return kNotInitialized;
   if (*alpha != 1.0f || lda < (transpose_a ? k : m) || ldb < (transpose_b ? n : k) || ldc < m) {
     return kInvalidValue;

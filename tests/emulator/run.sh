@@ -35,6 +35,7 @@ preload() {
   esac
 }
 
+run_tests plain fifo tests/emulator/calls.py
 for schedule in fifo lifo random:1 random:2; do
   run_tests plain "$schedule" tests/test_kernels.py tests/test_kernels_cuda.py \
     tests/test_device_arrays.py

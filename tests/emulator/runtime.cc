@@ -1,5 +1,5 @@
-// The functions of the CUDA runtime that the backend calls, for one emulated device. Streams are
-// all the same: everything is done when the call returns.
+// The functions of the CUDA runtime that the backend calls, for two emulated devices, which share
+// the host's memory. Streams are all the same: everything is done when the call returns.
 #include <cuda_runtime_api.h>
 
 #include <atomic>
@@ -11,9 +11,15 @@
 
 namespace {
 
+constexpr int kDevices = 2;
+
 std::atomic<int> compute_capability{emulator::kDefaultComputeCapability};
+thread_local int current_device = 0;
+thread_local int launches[kDevices] = {};
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local int launches_until_failure = 0;  // 0: none is to fail
+
+bool Exists(int device) { return device >= 0 && device < kDevices; }
 
 }  // namespace
 
@@ -24,13 +30,18 @@ cudaError_t NoteError(cudaError_t error) {
   return error;
 }
 
-bool LaunchIsToFail() { return launches_until_failure > 0 && --launches_until_failure == 0; }
+bool LaunchIsToFail() {
+  ++launches[current_device];
+  return launches_until_failure > 0 && --launches_until_failure == 0;
+}
 
 }  // namespace emulator
 
 void emulator_set_compute_capability(int capability) { compute_capability = capability; }
 void emulator_fail_launch(int launches) { launches_until_failure = launches; }
 int emulator_last_error() { return last_error; }
+int emulator_current_device() { return current_device; }
+int emulator_launches(int device) { return launches[device]; }
 
 cudaError_t cudaRuntimeGetVersion(int* version) {
   *version = CUDART_VERSION;
@@ -40,12 +51,12 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 cudaError_t cudaDriverGetVersion(int* version) { return cudaRuntimeGetVersion(version); }
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = kDevices;
   return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
-  if (device != 0) return emulator::NoteError(cudaErrorInvalidDevice);
+  if (!Exists(device)) return emulator::NoteError(cudaErrorInvalidDevice);
   std::memset(static_cast<void*>(properties), 0, sizeof *properties);
   std::snprintf(properties->name, sizeof properties->name, "emulator");
   properties->major = compute_capability / 10;
@@ -55,7 +66,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
-  if (device != 0) return emulator::NoteError(cudaErrorInvalidDevice);
+  if (!Exists(device)) return emulator::NoteError(cudaErrorInvalidDevice);
   switch (attribute) {
     case cudaDevAttrComputeCapabilityMajor:
       *value = compute_capability / 10;
@@ -72,12 +83,14 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
 }
 
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = current_device;
   return cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int device) {
-  return emulator::NoteError(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+  if (!Exists(device)) return emulator::NoteError(cudaErrorInvalidDevice);
+  current_device = device;
+  return cudaSuccess;
 }
 
 cudaError_t cudaMemcpyAsync(void* destination, const void* source, size_t bytes, cudaMemcpyKind,

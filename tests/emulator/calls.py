@@ -1,0 +1,189 @@
+"""What the backend asks of CUDA and cuBLAS, as far as no result shows it.
+
+run.sh runs this file on an emulated build.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import threading
+from functools import partial
+
+import emulated
+import numpy as np
+import pytest
+from kernel_cases import Case
+
+from fastrnn import kernels
+
+LIBRARY, CUBLAS = emulated.LIBRARY, emulated.CUBLAS
+LIBRARY.emulator_waits.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+LEGACY, FIRST, SECOND = 0, 0x1000, 0x2000  # addresses of streams, which the emulator does not read
+
+
+@contextlib.contextmanager
+def waits(stream, other):
+    """Count how often a stream is made to wait for another one."""
+    before = LIBRARY.emulator_waits(stream, other)
+    counted = []
+    yield counted
+    counted.append(LIBRARY.emulator_waits(stream, other) - before)
+
+
+def in_new_thread(run):
+    """Return what `run` returns in a thread of its own, once that has ended."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(run()))
+    thread.start()
+    thread.join()
+    # Python's thread has ended; what C++ destroys with a thread is destroyed after that.
+    while os.path.exists(f"/proc/self/task/{thread.native_id}"):
+        pass
+    return found[0]
+
+
+def case(mode="lstm", **options):
+    return Case(mode, 3, 2, 4, 5, 2, device="cuda", **options)
+
+
+# ---- streams ------------------------------------------------------------------------------------
+
+
+def test_a_stream_waits_for_what_another_one_computes():
+    arguments = case().arguments()
+    result = kernels.forward(**arguments, reserve=True, stream=FIRST)
+    with waits(SECOND, FIRST) as counted:
+        result.output.__dlpack__(stream=SECOND)
+        result.output.__dlpack__(stream=-1)
+    assert counted == [1]
+    with waits(SECOND, FIRST) as counted:
+        kernels.backward(result.reserve, result.output, stream=SECOND)
+    assert counted == [3]  # output, once more as its own gradient, and the reserve
+
+
+def test_a_stream_waits_for_a_copy_from_the_host():
+    # CUDA says that a copy is out of the host's array, not that it has arrived.
+    array = kernels.to_device(np.ones(3, np.float32))
+    with waits(FIRST, LEGACY) as counted:
+        array.__dlpack__(stream=FIRST)
+    assert counted == [1]
+
+
+def test_arrays_are_given_back_after_the_work_that_reads_them():
+    arguments = case(lengths=[3, 1]).arguments()
+    result = kernels.forward(**arguments, reserve=True, stream=FIRST)
+    with waits(LEGACY, FIRST) as counted:
+        del arguments  # the reserve holds them
+    assert counted == [0]
+    gradient = kernels.to_device(np.zeros((3, 2, 10), np.float32))
+    gradients = kernels.backward(result.reserve, gradient, stream=SECOND)
+    with waits(LEGACY, FIRST) as by_forward, waits(LEGACY, SECOND) as by_backward:
+        del result, gradient
+    assert by_forward == [16]  # x, weights, two states, lengths; output, two states and the reserve
+    assert by_backward == [15]  # not the final states, but the gradient
+    with waits(LEGACY, SECOND) as counted:
+        del gradients
+    assert counted == [11]
+
+
+def test_many_calls_on_one_stream_are_one_wait():
+    arguments = case().arguments()
+    for _ in range(5):
+        kernels.forward(**arguments, stream=FIRST)
+    with waits(LEGACY, FIRST) as counted:
+        del arguments
+    assert counted == [11]
+
+
+def test_nobody_waits_for_a_copy_with_python_locked():
+    array = kernels.to_device(np.ones(3, np.float32))
+    assert not LIBRARY.emulator_copied_with_python_locked()
+    kernels.to_host(array)
+    assert not LIBRARY.emulator_copied_with_python_locked()
+
+
+# ---- devices ------------------------------------------------------------------------------------
+
+
+def on_device(arguments, device):
+    """Copy what `Case.arguments` made to another device."""
+
+    def copy(value):
+        if isinstance(value, list):
+            return [copy(item) for item in value]
+        moves = hasattr(value, "__dlpack__")
+        return kernels.to_device(kernels.to_host(value), device=device) if moves else value
+
+    return {name: copy(value) for name, value in arguments.items()}
+
+
+def test_work_is_done_on_the_arrays_device():
+    arguments = case().arguments()
+    wanted = kernels.to_host(kernels.forward(**arguments).output)
+    before = [LIBRARY.emulator_launches(device) for device in range(2)]
+    result = kernels.forward(**on_device(arguments, 1), reserve=True)
+    kernels.backward(result.reserve, result.output)
+    assert (result.output.device, result.output.__dlpack_device__()) == (1, (2, 1))
+    assert np.array_equal(kernels.to_host(result.output), wanted)
+    assert LIBRARY.emulator_launches(0) == before[0]
+    assert LIBRARY.emulator_launches(1) > before[1]
+    assert LIBRARY.emulator_current_device() == 0
+
+
+def test_the_device_is_restored_after_an_error():
+    arguments = on_device(case().arguments(), 1)
+    with emulated.failing_launch(2), pytest.raises(RuntimeError):
+        kernels.forward(**arguments)
+    assert LIBRARY.emulator_current_device() == 0
+
+
+def test_arrays_on_two_devices_are_named():
+    arguments = case().arguments()
+    arguments["h_0"] = on_device(arguments, 1)["h_0"]
+    with pytest.raises(ValueError, match="h_0 is on cuda:1, expected cuda:0, where x is"):
+        kernels.forward(**arguments)
+
+
+# ---- cuBLAS -------------------------------------------------------------------------------------
+
+
+def test_there_is_one_handle_for_each_device_and_thread():
+    first = case().arguments()
+    second = on_device(first, 1)
+    kernels.forward(**first)
+
+    def handles():
+        found = [CUBLAS.emulator_handles()]
+        for arguments in (first, first, second, second):
+            kernels.forward(**arguments)
+            found.append(CUBLAS.emulator_handles())
+        return [n - found[0] for n in found]
+
+    before = CUBLAS.emulator_handles()
+    assert in_new_thread(handles) == [0, 1, 1, 2, 2]
+    assert CUBLAS.emulator_handles() == before
+
+
+def test_a_call_of_cublas_that_fails_does_not_spoil_the_next_one():
+    arguments = case().arguments()
+    wanted = kernels.to_host(kernels.forward(**arguments).output)
+
+    def fails(calls):
+        """Whether the call failed that is so many calls of a new handle away."""
+        CUBLAS.emulator_fail_blas(calls)
+        try:
+            kernels.forward(**arguments)
+            failed = False
+        except RuntimeError as error:
+            assert "cublas" in str(error)
+            failed = True
+        CUBLAS.emulator_fail_blas(0)
+        assert np.array_equal(kernels.to_host(kernels.forward(**arguments).output), wanted)
+        return failed
+
+    calls = 1
+    while in_new_thread(partial(fails, calls)):
+        calls += 1
+    assert calls > 4 + 2 * 4  # the handle, its settings, and the products of both directions
