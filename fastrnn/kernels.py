@@ -4,8 +4,10 @@ Arrays may come from any library that speaks DLPack (NumPy, PyTorch, CuPy) and f
 dense, row-major, of one type and on one device; nothing is copied or converted behind the caller's
 back. On the CPU the type is float32, and results are new NumPy arrays. On an NVIDIA GPU it is
 float32, float16 or bfloat16, results are new `DeviceArray`, and calls return before the work is
-done. T steps, N rows, I inputs, H hidden units, G gates (LSTM 4: i, f, g, o; GRU 3: r, z, n; RNN
-1), D directions (1 or 2).
+done. The calls' own work keeps a `DeviceArray`'s memory for as long as it needs it; another
+library that shares the memory and works on a stream of its own holds on to the array until then. T
+steps, N rows, I inputs, H hidden units, G gates (LSTM 4: i, f, g, o; GRU 3: r, z, n; RNN 1), D
+directions (1 or 2).
 
     result = forward("lstm", x, weights, reserve=True)
     gradients = backward(result.reserve, d_output)
@@ -15,9 +17,12 @@ done. T steps, N rows, I inputs, H hidden units, G gates (LSTM 4: i, f, g, o; GR
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any, List, NamedTuple, Optional, Sequence
 
 import numpy as np
+
+_HOST_TYPES = ("float32", "float16", "int32")  # of a GPU's, those that NumPy has
 
 __all__ = ["Gradients", "Reserve", "Result", "backward", "forward", "to_device", "to_host"]
 
@@ -70,6 +75,8 @@ def _stream_number(stream: Any) -> int:
             f"stream is of type {type(stream).__name__}, expected a CUDA stream: its address, or "
             "an object of PyTorch or CuPy"
         )
+    if not 0 <= stream <= sys.maxsize:
+        raise ValueError(f"stream is {stream}, expected the address of a CUDA stream")
     return stream
 
 
@@ -204,22 +211,28 @@ def to_device(array: np.ndarray, dtype: Optional[str] = None, device: int = 0) -
     ------
     ValueError
         A type or a device that is none, or a build without CUDA.
+    TypeError
+        No NumPy array.
     RuntimeError
         CUDA failed.
     """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"array is of type {type(array).__name__}, expected a NumPy array")
     wanted = np.dtype(array.dtype).name if dtype is None else dtype
     if wanted == "bfloat16":
         # The upper half of a float32, after a rounding that leaves NaN what it is.
-        bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+        bits = np.asarray(array, np.float32, order="C").view(np.uint32)
         rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
         array = np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
-    else:
-        array = np.ascontiguousarray(array, wanted)
+    elif wanted in _HOST_TYPES:
+        array = np.asarray(array, wanted, order="C")
     return _native().DeviceArray.from_host(array, wanted, device)
 
 
 def to_host(array: Any) -> np.ndarray:
     """Copy a `DeviceArray` to the host, once its content is there; bfloat16 becomes float32."""
+    if not isinstance(array, _native().DeviceArray):
+        raise TypeError(f"array is of type {type(array).__name__}, expected a DeviceArray")
     copy = array.to_host()
     if array.dtype != "bfloat16":
         return copy

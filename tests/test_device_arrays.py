@@ -63,6 +63,40 @@ def test_streams_come_as_addresses_or_objects(stream):
     kernels.backward(expected.reserve, case.put(case.d_output), stream=stream)
 
 
+@pytest.mark.parametrize("stream", [-1, 2**63])
+def test_what_is_no_streams_address_is_named(stream):
+    case = Case("gru", 4, 3, 2, 5, device="cuda")
+    with pytest.raises(ValueError, match=f"stream is {stream}, expected the address of a CUDA"):
+        case.forward(stream=stream)
+
+
+class Producer:
+    """An array that notes the stream on which it is to be ready."""
+
+    def __init__(self, array):
+        self.array, self.streams = array, []
+        self.__dlpack_device__ = array.__dlpack_device__
+
+    def __dlpack__(self, *, stream=None):
+        self.streams.append(stream)
+        return self.array.__dlpack__(stream=stream)
+
+
+@pytest.mark.parametrize("stream, number", [(None, 1), (0, 1), (1, 1), (2, 2)])
+def test_arrays_are_asked_for_on_the_stream(stream, number):
+    case = Case("gru", 4, 3, 2, 5, device="cuda")
+    producer = Producer(case.put(case.x))
+    case.forward(x=producer, stream=stream)
+    assert producer.streams == [number]
+
+
+@pytest.mark.parametrize("stream, error", [(-2, ValueError), ("0", TypeError), (True, TypeError)])
+def test_streams_that_consumers_cannot_mean_are_named(stream, error):
+    array = kernels.to_device(np.ones(5, np.float32))
+    with pytest.raises(error, match="stream is .*expected "):
+        array.__dlpack__(stream=stream)
+
+
 @pytest.mark.parametrize("stream", ["0", 1.0, True])
 def test_what_is_no_stream_is_named(stream):
     case = Case("gru", 4, 3, 2, 5, device="cuda")
@@ -119,8 +153,23 @@ def test_mixed_types_and_devices_of_weights_are_named():
         kernels.backward(reserve, case.d_output)
 
 
-def test_a_device_that_is_none():
-    with pytest.raises(RuntimeError, match="cudaSetDevice"):
-        kernels.to_device(np.ones(3, FLOAT), device=99)
+@pytest.mark.parametrize("device", [-1, 99])
+def test_a_device_that_is_none(device):
+    with pytest.raises(ValueError, match=f"device is {device}, expected one of CUDA's"):
+        kernels.to_device(np.ones(3, FLOAT), device=device)
+
+
+def test_what_cannot_go_to_the_device_is_named():
     with pytest.raises(ValueError, match="dtype is 'float64', expected float32"):
         kernels.to_device(np.ones(3))
+    with pytest.raises(ValueError, match="dtype is 'bf16', expected float32"):
+        kernels.to_device(np.ones(3), "bf16")
+    with pytest.raises(TypeError, match="array is of type list, expected a NumPy array"):
+        kernels.to_device([1.0])
+    with pytest.raises(TypeError, match="array is of type ndarray, expected a DeviceArray"):
+        kernels.to_host(np.ones(3))
+
+
+def test_an_array_without_dimensions_stays_one():
+    for dtype in (None, "bfloat16"):
+        assert kernels.to_device(np.array(3, FLOAT), dtype).shape == ()

@@ -16,7 +16,7 @@ class DeviceScope {
   explicit DeviceScope(int device) {
     FASTRNN_CUDA_TRY(cudaGetDevice(&previous_));
     changed_ = device != previous_;
-    if (changed_) FASTRNN_CUDA_TRY(cudaSetDevice(device));
+    if (changed_) MakeCurrent(device);
   }
   // What was current a moment ago can be made current again; a destructor could not report it.
   ~DeviceScope() {
@@ -26,6 +26,19 @@ class DeviceScope {
   DeviceScope& operator=(const DeviceScope&) = delete;
 
  private:
+  static void MakeCurrent(int device) {
+    const cudaError_t status = cudaSetDevice(device);
+    if (status == cudaErrorInvalidDevice) {
+      cudaGetLastError();
+      int count = 0;
+      FASTRNN_CUDA_TRY(cudaGetDeviceCount(&count));
+      throw InvalidArgument("device is " + std::to_string(device) + ", expected one of CUDA's " +
+                                std::to_string(count) + ", counted from 0",
+                            __FILE__, __LINE__);
+    }
+    FASTRNN_CUDA_TRY(status);
+  }
+
   int previous_ = 0;
   bool changed_ = false;
 };

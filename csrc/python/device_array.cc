@@ -7,6 +7,7 @@
 #include "../cuda/memory.h"
 #include "../error.h"
 #include "dlpack.h"
+#include "tensor.h"
 
 namespace py = pybind11;
 
@@ -46,11 +47,16 @@ struct Exported {
 void Release(DlManagedTensor* managed) { delete static_cast<Exported*>(managed->context); }
 
 // The stream that __dlpack__ was given, after the array API standard: None and 1 are the legacy
-// default stream, 2 is the per-thread one.
-void* StreamOf(const py::object& stream) {
-  if (stream.is_none()) return nullptr;
+// default stream, 2 is the per-thread one, and -1 is none that would have to wait.
+intptr_t StreamNumber(const py::object& stream) {
+  if (stream.is_none()) return 1;
+  if (!py::isinstance<py::int_>(stream) || py::isinstance<py::bool_>(stream)) {
+    ThrowTypeError("stream", stream, "None or a stream's number");
+  }
   const auto number = stream.cast<intptr_t>();
-  return number == 1 ? nullptr : reinterpret_cast<void*>(number);
+  FASTRNN_EXPECTS(number >= -1,
+                  "stream is " + std::to_string(number) + ", expected a stream's number or -1");
+  return number;
 }
 
 }  // namespace
@@ -103,8 +109,8 @@ py::array DeviceArray::ToHost() const {
 }
 
 py::capsule DeviceArray::ToDlpack(const py::object& stream) const {
-  const bool as_is = !stream.is_none() && stream.cast<intptr_t>() == -1;
-  if (!as_is) memory_->Delay(StreamOf(stream));
+  const intptr_t number = StreamNumber(stream);
+  if (number >= 0) memory_->Delay(number == 1 ? nullptr : reinterpret_cast<void*>(number));
   const Type& type = Find(type_);
   auto exported = std::make_unique<Exported>(Exported{{}, memory_, shape_});
   DlTensor& tensor = exported->managed.tensor;
