@@ -146,6 +146,24 @@ def test_takes_arrays_of_other_libraries():
 
 
 @ON_THE_CPU
+@pytest.mark.skipif(not hasattr(np.ndarray, "__dlpack__"), reason="NumPy without DLPack")
+@pytest.mark.parametrize(
+    "x, message",
+    [
+        (np.zeros((4, 3, 4), "f4")[:, :, ::2], "x is strided, expected a dense, row-major array"),
+        (np.zeros((2, 3, 4), "f4").T, "x is strided"),
+        (np.zeros(97, "u1")[1:].view("f4").reshape(4, 3, 2), "x is not aligned, expected alignm"),
+        (np.zeros((4, 3, 2), "i4"), "x is of dtype int32, expected float32"),
+        (np.zeros((4, 0, 2), "f4"), "batch size is 0, expected 1 or more"),
+    ],
+)
+def test_arrays_of_other_libraries_that_are_none_for_the_kernels_are_named(x, message):
+    case = Case("lstm", 4, 3, 2, 5, 1)
+    with pytest.raises(ValueError, match=message):
+        kernels.forward("lstm", Dlpack(x), case.weights)
+
+
+@ON_THE_CPU
 def test_takes_read_only_arrays():
     case = Case("gru", 4, 3, 2, 5, 1)
     expected = case.forward().output
