@@ -204,7 +204,8 @@ def packed_field(shape):
         ({"weights": []}, "weights has 0 arrays, expected 4 or 8"),
         ({"weights": [np.zeros((2, 2), "f4")] * 12}, "weights has 12 arrays, expected 4 or 8"),
         ({"stream": 7}, "stream was given, but x is on the CPU"),
-        ({"lengths": np.zeros(3, "i4")}, "lengths"),
+        ({"lengths": np.zeros(3, "i8")}, "lengths is of dtype int64, expected int32"),
+        ({"lengths": np.zeros(4, "i4")}, r"lengths is of shape \(4,\), expected shape \(3,\)"),
     ],
 )
 def test_bad_input_is_named(change, message):
