@@ -8,23 +8,29 @@ import reference as ref
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
-from kernel_cases import PLACES, Case, assert_agrees
+from kernel_cases import PLACES, Case, assert_agrees, devices
 
 on_every_place = pytest.mark.parametrize("device, dtype", PLACES)
 for_every_mode = pytest.mark.parametrize("mode", ref.MODES)
 
 
-# T, N, I, H: more than one chunk of time on the emulator, and on the CPU; few steps and many units.
-@pytest.mark.parametrize("sizes", [(7, 33, 5, 7), (21, 100, 3, 6), (3, 3, 4, 600)])
 # Lengths outside of [0, T] count as its ends.
 @pytest.mark.parametrize("lengths", [[0], [7, 0, 3, 1], [-5, 6, 100]])
 @pytest.mark.parametrize("directions", [1, 2])
 @on_every_place
 @for_every_mode
-def test_agrees_with_the_reference(mode, device, dtype, directions, lengths, sizes):
-    lengths = np.resize(lengths, sizes[1])
-    case = Case(mode, *sizes, directions, device=device, dtype=dtype, lengths=lengths)
-    assert_agrees(case)
+def test_agrees_with_the_reference(mode, device, dtype, directions, lengths):
+    sizes, lengths = (7, 33, 5, 7), np.resize(lengths, 33)
+    assert_agrees(Case(mode, *sizes, directions, device=device, dtype=dtype, lengths=lengths))
+
+
+# T, N, I, H: more than one chunk of time on the CPU too; few steps, and units for several threads.
+@pytest.mark.parametrize("sizes", [(21, 100, 3, 6), (3, 3, 4, 600)])
+@pytest.mark.parametrize("device", devices())
+@for_every_mode
+def test_agrees_where_work_is_divided(mode, device, sizes):
+    lengths = np.resize([sizes[0], 1, 2], sizes[1])
+    assert_agrees(Case(mode, *sizes, 2, device=device, lengths=lengths))
 
 
 @on_every_place

@@ -44,7 +44,8 @@ export FASTRNN_EMULATED_OPERATORS=1 MXNET_ENGINE_TYPE=NaiveEngine FASTRNN_TF32=0
 if [ -n "$mxnet" ]; then
   run_tests plain random:3 tests/test_operator.py
   run_tests plain random:4 tests/test_layers_numbers.py
-  run_tests plain random:5 tests/test_layers_options.py -k float16
+  run_tests plain random:5 tests/test_layers_options.py -k 'float16 or lengths'
+  run_tests plain random:6 tests/gpu/test_mxnet_operator.py
 fi
 unset FASTRNN_EMULATED_OPERATORS FASTRNN_TF32
 # Python's own memory is never all given back.

@@ -95,7 +95,7 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(detect, "find_tools", lambda: None)
     monkeypatch.setattr(detect, "find_compiler", lambda environ: None)
     built = gpu_check.Step("build", (sys.executable, "-c", "print('Successfully built fastrnn')"))
-    monkeypatch.setattr(gpu_check, "build_step", lambda: built)
+    monkeypatch.setattr(gpu_check, "build_step", lambda mxnet: built)
     monkeypatch.setenv("PYTEST_ADDOPTS", "-k 'test_tiny_values or gru-1-sizes1'")
     return tmp_path
 
@@ -109,9 +109,12 @@ def test_a_whole_run(machine, capsys):
     # The stand-in has no layers to compare with: that step fails, which the others outlive.
     assert gpu_check.main([str(out), "--commit", "abc123"]) == 1
     steps = results(out)
-    names = ["build", "kernels", "memcheck", "racecheck", "synccheck", "initcheck", "cuDNN"]
-    assert list(steps) == names
-    assert [steps[name]["result"] for name in names] == ["passed"] * 6 + ["failed"]
+    names = ["build", "kernels", "memcheck", "racecheck", "synccheck", "initcheck"]
+    assert list(steps) == [*names, "MXNet operator", "cuDNN"]
+    assert [steps[name]["result"] for name in names] == ["passed"] * 6
+    assert steps["MXNet operator"]["result"] == "not run"
+    assert steps["MXNet operator"]["details"].endswith("may bring an MXNet that sees the GPU")
+    assert steps["cuDNN"]["result"] == "failed"
     assert "2 passed" in steps["kernels"]["details"]
     assert "ERROR SUMMARY: 0 errors" in steps["memcheck"]["details"]
     assert "1 passed" in steps["memcheck"]["details"]
@@ -134,7 +137,7 @@ def test_a_finding_of_the_sanitizer_fails(machine, monkeypatch):
     finding = machine / "bin" / "compute-sanitizer"
     finding.write_text('#!/bin/sh\necho "========= RACECHECK SUMMARY: 1 hazard"; exit $4\n')
     steps = [step for step in gpu_check.test_steps() if step.name == "racecheck"]
-    monkeypatch.setattr(gpu_check, "test_steps", lambda: steps)
+    monkeypatch.setattr(gpu_check, "test_steps", lambda mxnet: steps)
     assert gpu_check.main([str(machine / "out")]) == 1
     step = results(machine / "out")["racecheck"]
     assert step["result"] == "failed"
@@ -148,9 +151,33 @@ def test_without_the_sanitizer_its_steps_are_not_run(machine, monkeypatch):
     assert steps["kernels"] is None
 
 
+def test_the_operator_runs_in_the_mxnet_that_a_script_brings(machine, monkeypatch):
+    pytest.importorskip("fastrnn.native")
+    monkeypatch.setattr(gpu_check, "SEES_GPU", "import os; os.environ['SCRIPT_RAN']")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-k gru-float32-1-sizes0")
+    every = gpu_check.test_steps
+    only = [step.name for step in every()].index("MXNet operator")
+    monkeypatch.setattr(gpu_check, "test_steps", lambda mxnet: [every(mxnet)[only]])
+    assert gpu_check.main([str(machine / "without")]) == 0
+    step = results(machine / "without")["MXNet operator"]
+    assert step["result"] == "not run"
+    assert "'SCRIPT_RAN'; --mxnet may" in step["details"]
+    script = machine / "mx net.sh"
+    script.write_text("export SCRIPT_RAN=1\n")
+    assert gpu_check.main([str(machine / "with"), "--mxnet", str(script)]) == 0
+    step = results(machine / "with")["MXNet operator"]
+    assert step["result"] == "passed"
+    assert "2 passed" in step["details"]
+
+
+def test_a_script_that_is_not_there_is_named(machine, capsys):
+    assert gpu_check.main([str(machine / "out"), "--mxnet", "no/such.sh"]) == 2
+    assert "no/such.sh, expected a shell script" in capsys.readouterr().err
+
+
 def test_a_build_that_fails_is_the_end(machine, monkeypatch):
     step = gpu_check.Step("build", (sys.executable, "-c", "import sys; sys.exit(3)"))
-    monkeypatch.setattr(gpu_check, "build_step", lambda: step)
+    monkeypatch.setattr(gpu_check, "build_step", lambda mxnet: step)
     assert gpu_check.main([str(machine / "out")]) == 1
     assert list(results(machine / "out")) == ["build"]
 
