@@ -182,10 +182,16 @@ def packed_field(shape):
     return record["value"]
 
 
+def misaligned(shape):
+    """Return a dense array of float32 whose address is odd."""
+    return np.zeros(4 * int(np.prod(shape)) + 1, np.uint8)[1:].view(np.float32).reshape(shape)
+
+
 @ON_THE_CPU
 @pytest.mark.parametrize(
     "change, message",
     [
+        ({"x": misaligned((4, 3, 2))}, "x is not aligned, expected alignment to its values' size"),
         ({"mode": "lstmp"}, "mode is 'lstmp', expected lstm"),
         ({"x": np.zeros((2, 3), "f4")}, r"x is of shape \(2, 3\), expected 3 dimensions"),
         ({"x": np.zeros((4, 3, 2))}, "x is of dtype float64, expected float32"),

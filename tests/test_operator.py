@@ -5,6 +5,7 @@ Its numbers are tested through the layers.
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 native = pytest.importorskip("fastrnn.native")
@@ -126,6 +127,18 @@ def test_a_wrong_type_is_named():
     inputs[4] = inputs[4].astype("float64")
     with pytest.raises(mx.MXNetError, match="l_h2h_weight has MXNet's type number 1"):
         call(inputs)
+
+
+@pytest.mark.parametrize(
+    "place, name", [(0, "x"), (1, "h_0"), (2, "c_0"), (4, r"weights\[1\]"), (7, "lengths")]
+)
+def test_an_array_that_is_not_aligned_is_named(place, name):
+    inputs = [*arrays(), mx.nd.array([1, 3], dtype="int32")]
+    values = inputs[place].asnumpy()
+    shifted = np.zeros(values.nbytes + 1, np.uint8)[1:].view(values.dtype).reshape(values.shape)
+    inputs[place] = mx.nd.from_numpy(shifted)
+    with pytest.raises(mx.MXNetError, match=f"{name} is not aligned, expected .* multiple of 4"):
+        call(inputs, use_sequence_length=1)
 
 
 @pytest.mark.parametrize(

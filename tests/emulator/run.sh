@@ -37,8 +37,9 @@ preload() {
 
 for schedule in fifo lifo random:1 random:2; do
   run_tests plain "$schedule" tests/test_kernels.py tests/test_kernels_cuda.py \
-    tests/test_device_arrays.py
+    tests/test_kernels_lengths.py tests/test_device_arrays.py
 done
+run_tests plain fifo tests/emulator/device_faults.py
 # The same kernels behind MXNet's operator, which works on the calling thread here.
 export FASTRNN_EMULATED_OPERATORS=1 MXNET_ENGINE_TYPE=NaiveEngine FASTRNN_TF32=0
 if [ -n "$mxnet" ]; then

@@ -6,7 +6,7 @@ Nothing is fetched: the package is built with what this Python has (setuptools, 
 NumPy) and the machine's nvcc, into build/gpu-check, for the architecture of the first GPU unless
 FASTRNN_CUDA_ARCHITECTURES says otherwise. The steps are the tests of the kernels on the GPU, the
 same on small layers under each tool of compute-sanitizer, the operator inside MXNet, and the
-comparison with PyTorch's cuDNN layers. PyTorch is also how the tests' arrays get to the GPU.
+comparison with PyTorch's cuDNN layers.
 
 The operator needs an MXNet that sees the GPU. Where this Python has none, FILE is a shell script
 that brings one: it is sourced before the build and before that step, not before the others.
@@ -160,33 +160,28 @@ def test_steps(mxnet: Optional[Path] = None) -> List[Step]:
     """Return the steps after the build; those that cannot run say why."""
     tests = ROOT / "tests"
     pytest = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-    on_gpu = (*pytest, "-p", "cuda_arrays")
     small = str(tests / "emulator" / "small_layers.py")
-    suites = [str(tests / name) for name in ("test_kernels.py", "test_kernels_cuda.py")]
-    steps = [Step("kernels", (*on_gpu, *suites, small))]
+    suites = [str(tests / name) for name in ("test_kernels.py", "test_device_arrays.py")]
+    suites += [str(tests / f"test_kernels_{part}.py") for part in ("cuda", "lengths")]
+    steps = [Step("kernels", (*pytest, *suites, small))]
     found = shutil.which("compute-sanitizer")
     reason = None if found else "compute-sanitizer was not found"
     for tool in SANITIZER_TOOLS:
         sanitizer = (str(found), "--tool", tool, "--error-exitcode", SANITIZER_STATUS)
-        steps.append(Step(tool, (*sanitizer, *on_gpu, small), reason))
+        steps.append(Step(tool, (*sanitizer, *pytest, small), reason))
     steps.append(operator_step(mxnet, pytest))
     return [*steps, Step("cuDNN", (*pytest, str(tests / "gpu" / "test_cudnn.py")))]
 
 
 def environment(gpu: Mapping[str, str]) -> Dict[str, str]:
-    """Return the environment of the steps.
-
-    The oracle is float64, so products are IEEE float32; every allocation of PyTorch's is one of
-    CUDA's, so that compute-sanitizer sees where it ends.
-    """
-    paths = [SITE, ROOT / "tests", ROOT / "tests" / "emulator", ROOT / "tests" / "gpu"]
+    """Return the environment of the steps. The oracle is float64, so products are IEEE float32."""
+    paths = [SITE, ROOT / "tests"]
     inherited = os.environ.get("PYTHONPATH")
     return {
         "FASTRNN_CUDA_ARCHITECTURES": gpu["compute capability"].replace(".", ""),
         **os.environ,
         "FASTRNN_CUDA": "1",
         "FASTRNN_TF32": "0",
-        "PYTORCH_NO_CUDA_MEMORY_CACHING": "1",
         "PYTHONPATH": os.pathsep.join([*map(str, paths), *([inherited] if inherited else [])]),
     }
 
