@@ -8,7 +8,8 @@
 # make objects                        compile the kernels for every GPU, with nvcc and as CUDA 11
 #                                     does; look for spilled registers
 # make gpu-check OUT=folder           on a machine with a GPU: build with what $(PYTHON) has, test,
-#                                     and write a report; COMMIT=... where git cannot tell it
+#                                     and write a report; COMMIT=... where git cannot tell it, and
+#                                     MXNET=script where $(PYTHON) has no MXNet that sees the GPU
 #
 # PYTHON=python3.8 chooses another interpreter (3.8 to 3.13), VENV=folder another environment.
 
@@ -46,7 +47,8 @@ objects: $(VENV)/.dev-$(VERSION)
 
 gpu-check:
 	@test -n "$(OUT)" || { echo "say where the report goes: make gpu-check OUT=folder" >&2; exit 1; }
-	$(PYTHON) tests/gpu/gpu_check.py "$(OUT)" --commit "$(COMMIT)"
+	$(PYTHON) tests/gpu/gpu_check.py "$(OUT)" --commit "$(COMMIT)" \
+		$(if $(MXNET),--mxnet "$(MXNET)")
 
 bench: $(VENV)/.dev-$(VERSION)
 	$(BIN)/pytest bench

@@ -93,8 +93,8 @@ struct WeightGradients {
 };
 
 // Lengths: row n takes part in the steps at time 0 to lengths[n] - 1, and the reverse direction
-// starts at lengths[n] - 1. Nobody looks at lengths on the host, so what is below 0 counts as 0 and
-// what is above T as T. Past a row's length
+// starts at lengths[n] - 1. What is below 0 counts as 0 and what is above T as T, since the host
+// does not look at lengths that are on a GPU. Past a row's length
 //   - x and dy are not looked at: NaN there harms nothing;
 //   - y and dx are zeros, and no step there adds to any gradient.
 // hn and cn are the row's states after its own last step: the initial ones where the length is 0.
@@ -144,9 +144,9 @@ void Validate(const LayerDesc& desc);
 size_t ReserveBytes(const LayerDesc& desc);
 
 // All of the following throw InvalidArgument where this build has no backend for desc.device, or
-// the backend or the device does not cover the layer (the CPU has float32 without lengths only;
-// CUDA devices of compute capability 7.0 and higher, bfloat16 from 8.0), or an array is null or not
-// aligned to its type; and LibraryError where a library underneath fails.
+// the backend or the device does not cover the layer (the CPU has float32 only; CUDA devices of
+// compute capability 7.0 and higher, bfloat16 from 8.0), or an array is null or not aligned to its
+// type; and LibraryError where a library underneath fails.
 size_t ForwardWorkspaceBytes(const LayerDesc& desc);
 size_t BackwardWorkspaceBytes(const LayerDesc& desc);
 void Forward(const LayerDesc& desc, const ForwardArgs& args);

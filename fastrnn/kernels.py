@@ -105,9 +105,9 @@ def forward(
     h_0, c_0 : array [D, N, H], optional
         Initial states, zero by default; `c_0` for an LSTM only.
     lengths : array [N] of int32, optional
-        Each row's number of steps, on a GPU only. What is below 0 counts as 0 and what is above T
-        as T. Outputs past a row's length are zeros, the final states are the row's own last ones,
-        and the reverse direction starts at the row's last step.
+        Each row's number of steps. What is below 0 counts as 0 and what is above T as T. Outputs
+        past a row's length are zeros, the final states are the row's own last ones, and the reverse
+        direction starts at the row's last step.
     tf32 : bool, optional
         Whether products of float32 on a GPU may round their factors to TF32, with 10 bits of
         mantissa. By default what the environment variable FASTRNN_TF32 says (0 or 1), or True.

@@ -139,8 +139,6 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             return native.STATUS.reason
         if dtype not in native.STATUS.types:
             option = f"dtype={dtype}"
-        elif dtype == "float16" and self._use_sequence_length:
-            option = "use_sequence_length=True in float16"  # too narrow a range for lengths.py
         elif self._cell.projected:
             option = f"projection_size={self._projection_size}"
         elif self._cell.clip_min is not None:
@@ -214,7 +212,9 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             [L*D, N, H], for the LSTM a list of two; zeros by default. With a projection the first
             one is [L*D, N, P].
         sequence_length
-            [N], each row's number of steps, for a layer made with ``use_sequence_length=True``.
+            [N], each row's number of steps, for a layer made with ``use_sequence_length=True``. The
+            native operator on a GPU does not wait for them to be known: there, what is below 0
+            counts as 0, and what is above T as T.
 
         Returns
         -------
@@ -225,7 +225,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         Raises
         ------
         TypeError, ValueError
-            An argument of the wrong kind, type, shape or device.
+            An argument of the wrong kind, type, shape or device; lengths that are not from 0 to T.
         """
         eager = isinstance(inputs, mx.nd.NDArray)
         if not eager and not isinstance(inputs, mx.sym.Symbol):
@@ -251,7 +251,10 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         rows = checks.inputs(inputs, self._layout, self.l0_i2h_weight.shape[1], kind)
         if sequence_length is not None:
             steps = inputs.shape[self._layout.index("T")]
-            checks.sequence_length(sequence_length, inputs, rows, steps)
+            checks.sequence_length(sequence_length, inputs, rows)
+            # MXNet's operators would read beyond the arrays.
+            if self._operators != "native" or inputs.ctx.device_type == "cpu":
+                checks.lengths(sequence_length, steps)
         if states is None:
             return _ZeroStates(self.begin_state(rows, ctx=inputs.ctx, dtype=inputs.dtype))
         checks.states(states, inputs, kind, [info["shape"] for info in self.state_info(rows)])
@@ -293,6 +296,8 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             params = {name: a.as_nd_ndarray() for name, a in params.items()}
             if sequence_length is not None:
                 sequence_length = sequence_length.as_nd_ndarray()
+        if sequence_length is not None:  # no operator writes a gradient for it
+            sequence_length = F.BlockGrad(F.cast(sequence_length, dtype="int32"))
         half = self._numpy_type is np.float16 and self._computed_in != "float16"
         differentiable = F is mx.sym or mx.autograd.is_recording()
         # Neither the native operator nor MXNet's own can add to a gradient; identity can. It also
@@ -322,12 +327,16 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         """Return a function of F, cell, data, states and weights that runs one layer."""
         if operators == "unrolled":
             return partial(unrolled.layer, lengths=sequence_length)
-        plain: Callable[..., Tuple[Any, List[Any]]] = fused.layer
         if operators == "native":
-            plain = partial(native.layer, reserve=differentiable, dtype=self._computed_in)
+            return partial(
+                native.layer,
+                reserve=differentiable,
+                dtype=self._computed_in,
+                lengths=sequence_length,
+            )
         if sequence_length is None:
-            return plain
-        return partial(lengths.layer, plain=plain, lengths=sequence_length, dtype=self._computed_in)
+            return fused.layer
+        return partial(lengths.layer, lengths=sequence_length, dtype=self._computed_in)
 
     def _all_layers(
         self,

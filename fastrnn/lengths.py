@@ -1,4 +1,4 @@
-"""Rows of differing length on an operator that knows nothing of lengths.
+"""Rows of differing length on MXNet's ``RNN`` operator, which knows nothing of lengths.
 
 The output is masked and a row's last h read from it, so nothing that the operator computes past a
 row's length comes to light, except the LSTM's last cell state, which no output holds. So there the
@@ -10,8 +10,9 @@ first one on rows that are reversed within their own length.
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Sequence, Tuple
+from typing import Any, List, Sequence, Tuple
 
+from fastrnn import fused
 from fastrnn.cell import Cell
 
 # What drives each gate while a row rests. A GRU's h and a tanh stay bounded without; that of a ReLU
@@ -19,8 +20,6 @@ from fastrnn.cell import Cell
 _REST = {"lstm": (-1, 1, 0, 0), "rnn_relu": (-1,)}
 # Beyond any pre-activation that has not exploded, and finite in float32.
 _DRIVE = 1e12
-
-Plain = Callable[[Any, Cell, Any, Sequence[Any], Sequence[Sequence[Any]]], Tuple[Any, List[Any]]]
 
 
 def reverse(F: Any, data: Any, lengths: Any) -> Any:
@@ -46,18 +45,17 @@ def layer(
     data: Any,
     states: Sequence[Any],
     weights: Sequence[Sequence[Any]],
-    plain: Plain,
     lengths: Any,
     dtype: str,
 ) -> Tuple[Any, List[Any]]:
-    """Run one layer with `plain`, a function like `fastrnn.native.layer`.
+    """Run one layer.
 
     Parameters
     ----------
     data, states, weights
         As for `fastrnn.native.layer`.
     lengths
-        [N], between 0 and T.
+        [N] of int32, between 0 and T.
     dtype
         Type of `data`.
 
@@ -68,7 +66,6 @@ def layer(
         for a row without steps are those it came with.
     """
     directions = len(weights)
-    lengths = F.cast(lengths, dtype="int32")  # its own type may have no room for one more
     # Padding may hold anything: zeros in its place keep NaN out of the gradients.
     data = mask(F, data, lengths)
     rest = _REST.get(cell.mode)
@@ -83,7 +80,7 @@ def layer(
         if rest is not None:
             driven = F._internal._rnn_param_concat(i2h_weight, drive, dim=1)
         ordered = reverse(F, data, lengths) if d == 1 else data
-        output, end = plain(F, cell, ordered, own, [[driven, *others]])
+        output, end = fused.layer(F, cell, ordered, own, [[driven, *others]])
         steps_of_h = F.concat(own[0], output, dim=0)  # from before the first step on
         h = F.SequenceLast(steps_of_h, lengths + 1, use_sequence_length=True)
         end[0] = F.expand_dims(h, axis=0)

@@ -108,6 +108,7 @@ def layer(
     weights: Sequence[Sequence[Any]],
     reserve: bool = True,
     dtype: str = "float32",
+    lengths: Any = None,
 ) -> Tuple[Any, List[Any]]:
     """Run one layer, in as many directions as there are `weights`.
 
@@ -128,21 +129,28 @@ def layer(
     reserve
         Whether there may be a backward pass.
     dtype
-        Of all arrays: one of ``STATUS.types``.
+        Of these arrays: one of ``STATUS.types``.
+    lengths
+        [N] of int32, each row's number of steps, between 0 and T; by default all have T. The
+        operator leaves their gradient as it is, so no gradient may be taken.
 
     Returns
     -------
     output, states
-        [T, N, D*H], and the states after each direction's last step.
+        [T, N, D*H], zero past a row's length, and the states after each row's last step in each
+        direction.
     """
+    has_lengths = lengths is not None
     outputs = getattr(F._internal, OPERATOR)(
         data,
         *states,
         *(array for direction in weights for array in direction),
+        *([lengths] if has_lengths else []),
         mode=cell.mode,
         hidden_size=cell.hidden_size,
         num_directions=len(weights),
         reserve=int(reserve),
         dtype=dtype,
+        use_sequence_length=int(has_lengths),
     )
     return outputs[0], [outputs[k + 1] for k in range(len(states))]

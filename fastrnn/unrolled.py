@@ -35,7 +35,7 @@ def layer(
         For each direction: i2h_weight [G*H, I], h2h_weight [G*H, P], i2h_bias [G*H],
         h2h_bias [G*H] and, when projected, h2r_weight [P, H].
     lengths
-        Steps of each row, [N], between 0 and T; None when all rows have T.
+        Steps of each row, [N] of int32, between 0 and T; None when all rows have T.
 
     Returns
     -------

@@ -200,10 +200,16 @@ def packed_field(shape):
     return record["value"]
 
 
+def misaligned(shape):
+    """Return a dense array of float32 whose address is odd."""
+    return np.zeros(4 * int(np.prod(shape)) + 1, np.uint8)[1:].view(np.float32).reshape(shape)
+
+
 @ON_THE_CPU
 @pytest.mark.parametrize(
     "change, message",
     [
+        ({"x": misaligned((4, 3, 2))}, "x is not aligned, expected alignment to its values' size"),
         ({"mode": "lstmp"}, "mode is 'lstmp', expected lstm"),
         ({"x": np.zeros((2, 3), "f4")}, r"x is of shape \(2, 3\), expected 3 dimensions"),
         ({"x": np.zeros((4, 3, 2))}, "x is of dtype float64, expected float32"),
@@ -224,7 +230,8 @@ def packed_field(shape):
         ({"weights": []}, "weights has 0 arrays, expected 4 or 8"),
         ({"weights": [np.zeros((2, 2), "f4")] * 12}, "weights has 12 arrays, expected 4 or 8"),
         ({"stream": 7}, "stream was given, but x is on the CPU"),
-        ({"lengths": np.zeros(3, "i4")}, "lengths"),
+        ({"lengths": np.zeros(3, "i8")}, "lengths is of dtype int64, expected int32"),
+        ({"lengths": np.zeros(4, "i4")}, r"lengths is of shape \(4,\), expected shape \(3,\)"),
     ],
 )
 def test_bad_input_is_named(change, message):

@@ -5,6 +5,7 @@ Its numbers are tested through the layers.
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 native = pytest.importorskip("fastrnn.native")
@@ -18,15 +19,22 @@ mx = native.mx
 RANKS = {"i2h_weight": 2, "h2h_weight": 2, "i2h_bias": 1, "h2h_bias": 1}
 
 
-def symbol(mode="lstm", directions=1, reserve=1, hidden=5):
+def symbol(mode="lstm", directions=1, reserve=1, hidden=5, lengths=0):
     ranks = {"data": 3, "state": 3}
     if mode == "lstm":
         ranks["state_cell"] = 3
     for d in "lr"[:directions]:
         ranks.update({f"{d}_{name}": rank for name, rank in RANKS.items()})
+    if lengths:
+        ranks["sequence_length"] = 1
     inputs = [mx.sym.var(name, shape=(0,) * rank) for name, rank in ranks.items()]
     return mx.sym._internal._fastrnn_layer(
-        *inputs, mode=mode, hidden_size=hidden, num_directions=directions, reserve=reserve
+        *inputs,
+        mode=mode,
+        hidden_size=hidden,
+        num_directions=directions,
+        reserve=reserve,
+        use_sequence_length=lengths,
     )
 
 
@@ -59,6 +67,32 @@ def test_sizes_are_inferred_from_states_and_weights():
     )
     assert arguments[0][1:] == (3, 4)
     assert outputs[0][1:] == (3, 5)
+
+
+@pytest.mark.parametrize("mode", ["lstm", "gru"])
+def test_lengths_are_one_more_input(mode):
+    head = symbol(mode, directions=2, lengths=1)
+    assert head.infer_shape(data=(7, 3, 4))[0][-1] == (3,)
+    types, _, _ = head.infer_type(data="float32")
+    assert [t.__name__ for t in types] == ["float32"] * (len(types) - 1) + ["int32"]
+
+
+def test_lengths_out_of_range_count_as_the_ends():
+    lengths = [mx.nd.array(values, dtype="int32") for values in ([-3, 9], [0, 3])]
+    inputs = arrays()
+    outputs = [call([*inputs, n], use_sequence_length=1)[0] for n in lengths]
+    assert (outputs[0] == outputs[1]).all()
+    assert outputs[1][:, 1].any()
+    assert not outputs[1][:, 0].any()
+
+
+def test_wrong_lengths_are_named():
+    for lengths, message in [
+        (mx.nd.ones((2,)), "sequence_length has MXNet's type number 0, expected int32"),
+        (mx.nd.ones((3,), dtype="int32"), r"sequence_length has shape \(3,\)"),
+    ]:
+        with pytest.raises(mx.MXNetError, match=message):
+            call([*arrays(), lengths], use_sequence_length=1)
 
 
 def test_the_reserve_is_within_its_bound():
@@ -96,12 +130,25 @@ def test_a_wrong_type_is_named():
 
 
 @pytest.mark.parametrize(
+    "place, name", [(0, "x"), (1, "h_0"), (2, "c_0"), (4, r"weights\[1\]"), (7, "lengths")]
+)
+def test_an_array_that_is_not_aligned_is_named(place, name):
+    inputs = [*arrays(), mx.nd.array([1, 3], dtype="int32")]
+    values = inputs[place].asnumpy()
+    shifted = np.zeros(values.nbytes + 1, np.uint8)[1:].view(values.dtype).reshape(values.shape)
+    inputs[place] = mx.nd.from_numpy(shifted)
+    with pytest.raises(mx.MXNetError, match=f"{name} is not aligned, expected .* multiple of 4"):
+        call(inputs, use_sequence_length=1)
+
+
+@pytest.mark.parametrize(
     "change, message",
     [
         ({"mode": "elman"}, "mode is 'elman'"),
         ({"hidden_size": 0}, "hidden_size is '0'"),
         ({"num_directions": 3}, "num_directions is '3'"),
         ({"reserve": "yes"}, "reserve is 'yes'"),
+        ({"use_sequence_length": 2}, "use_sequence_length is '2'"),
     ],
 )
 def test_a_wrong_attribute_is_named(change, message):

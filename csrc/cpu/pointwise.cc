@@ -51,6 +51,7 @@ FASTRNN_CLONES void LstmBackward(const LstmBackwardRow& row, Units units) {
     const cell::LstmGates d =
         cell::LstmBackward(gates, r.c_prev[j], r.c[j], r.dy[j] + r.dh[j], &dc);
     r.dc[j] = dc;
+    r.dh[j] = 0.0f;
     r.dgates[j] = d.i;
     r.dgates[H + j] = d.f;
     r.dgates[2 * H + j] = d.g;
@@ -112,6 +113,7 @@ FASTRNN_HOST_DEVICE void RnnBackward(const RnnBackwardRow& row, Units units) {
 #pragma omp simd
   for (int64_t j = units.begin; j < units.end; ++j) {
     r.dgates[j] = Activation::Backward(r.y[j], r.dy[j] + r.dh[j]);
+    r.dh[j] = 0.0f;
   }
 }
 

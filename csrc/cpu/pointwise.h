@@ -1,5 +1,8 @@
 // The cells applied to a stretch of one row's hidden units, vectorised for the processor at hand.
 // Every pointer is to the row's first hidden unit; gate k of unit j stands at [k * hidden + j].
+//
+// dh is the gradient of the hidden state, in: from the next step, out: that share of the previous
+// state's which does not pass the gates, 0 but for GRU.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +31,7 @@ struct LstmBackwardRow {
   const float* c_prev;  // [H]
   const float* c;       // [H]
   const float* dy;      // [H]
-  const float* dh;      // [H] from the next step
+  float* dh;            // [H]
   float* dc;            // [H] in: from the next step, out: for the previous one
   float* dgates;        // [4H]
 };
@@ -50,7 +53,7 @@ struct GruBackwardRow {
   const float* hidden_n;  // [H]
   const float* h_prev;    // [H]
   const float* dy;        // [H]
-  float* dh;              // [H] in: from the next step, out: the direct share for the previous one
+  float* dh;              // [H]
   float* dgates_x;        // [3H] gradients of the input's share
   float* dgates_h;        // [3H] gradients of the hidden state's share
 };
@@ -69,7 +72,7 @@ void RnnReluForward(const RnnForwardRow& row, Units units);
 struct RnnBackwardRow {
   const float* y;   // [H]
   const float* dy;  // [H]
-  const float* dh;  // [H] from the next step
+  float* dh;        // [H]
   float* dgates;    // [H]
 };
 void RnnTanhBackward(const RnnBackwardRow& row, Units units);

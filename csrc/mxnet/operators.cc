@@ -8,11 +8,13 @@
 //   dtype            float32 (default) or float16, which only a GPU has
 //   tf32             1 where float32 products may round their factors to TF32 on a GPU;
 //                    the default is DefaultTf32()
+//   use_sequence_length  1 where each row has a length of its own, otherwise 0 (default)
 // Inputs
 //   data             [T, N, I]
 //   state            [D, N, H]
 //   state_cell       [D, N, H], LSTM only
 //   for each direction: i2h_weight [G*H, I], h2h_weight [G*H, H], i2h_bias [G*H], h2h_bias [G*H]
+//   sequence_length  [N] of int32, where it is used; its gradient is not written
 // Outputs
 //   output           [T, N, D*H]
 //   state            [D, N, H]
@@ -80,17 +82,22 @@ LayerDesc ParseDesc(const Attributes& attributes) {
 
 // Positions of the operator's inputs and outputs.
 struct Positions {
-  int inputs, outputs, first_weight;
-  explicit Positions(const LayerDesc& desc) {
+  int inputs, outputs, first_weight, lengths;
+  bool has_lengths;
+  Positions(const LayerDesc& desc, const Attributes& attributes) {
+    has_lengths = attributes.count("use_sequence_length") > 0 &&
+                  IntegerAttribute(attributes, "use_sequence_length", 0, 1) == 1;
     first_weight = desc.has_cell() ? 3 : 2;
-    inputs = first_weight + kWeightsPerDirection * static_cast<int>(desc.directions);
+    lengths = first_weight + kWeightsPerDirection * static_cast<int>(desc.directions);
+    inputs = lengths + (has_lengths ? 1 : 0);
     outputs = first_weight + (desc.reserve ? 1 : 0);
   }
 };
 
-std::string InputName(const LayerDesc& desc, int index) {
+std::string InputName(const Positions& positions, int index) {
   static const char* const kWeights[] = {"i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"};
-  const int weight = index - Positions(desc).first_weight;
+  if (index == positions.lengths) return "sequence_length";
+  const int weight = index - positions.first_weight;
   if (weight >= 0) {
     return std::string(weight < kWeightsPerDirection ? "l_" : "r_") +
            kWeights[weight % kWeightsPerDirection];
@@ -121,7 +128,7 @@ MXReturnValue Guard(Call call) {
 
 MXReturnValue ParseAttributes(const Attributes& attributes, int* num_inputs, int* num_outputs) {
   return Guard([&] {
-    const Positions positions(ParseDesc(attributes));
+    const Positions positions(ParseDesc(attributes), attributes);
     *num_inputs = positions.inputs;
     *num_outputs = positions.outputs;
   });
@@ -131,17 +138,21 @@ MXReturnValue InferType(const Attributes& attributes, std::vector<int>* inputs,
                         std::vector<int>* outputs) {
   return Guard([&] {
     const LayerDesc desc = ParseDesc(attributes);
-    const int expected =
+    const Positions positions(desc, attributes);
+    const int layer_type =
         desc.dtype == fastrnn::DType::kFloat16 ? mxnet::ext::kFloat16 : mxnet::ext::kFloat32;
-    for (size_t i = 0; i < inputs->size(); ++i) {
-      int& type = (*inputs)[i];
+    for (int i = 0; i < positions.inputs; ++i) {
+      int& type = inputs->at(i);
+      const bool lengths = i == positions.lengths;
+      const int expected = lengths ? mxnet::ext::kInt32 : layer_type;
       FASTRNN_EXPECTS(type == expected || type == kUnknownType,
-                      "_fastrnn_layer: " + InputName(desc, static_cast<int>(i)) +
-                          " has MXNet's type number " + std::to_string(type) + ", expected " +
-                          fastrnn::Name(desc.dtype) + " (" + std::to_string(expected) + ")");
+                      "_fastrnn_layer: " + InputName(positions, i) + " has MXNet's type number " +
+                          std::to_string(type) + ", expected " +
+                          (lengths ? "int32" : fastrnn::Name(desc.dtype)) + " (" +
+                          std::to_string(expected) + ")");
       type = expected;
     }
-    for (int& type : *outputs) type = expected;
+    for (int& type : *outputs) type = layer_type;
     if (desc.reserve) outputs->back() = mxnet::ext::kFloat32;  // words of 4 bytes
   });
 }
@@ -170,28 +181,31 @@ void MergeShape(const std::string& name, Shape* shape, const Shape& expected) {
 MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* outputs) {
   return Guard([&] {
     const LayerDesc desc = ParseDesc(attributes);
-    const Positions positions(desc);
+    const Positions positions(desc, attributes);
     const auto H = static_cast<unsigned int>(desc.hidden);
     const auto D = static_cast<unsigned int>(desc.directions);
     const auto GH = static_cast<unsigned int>(desc.gate_rows());
     Shape& data = (*inputs)[0];
     MergeShape("data", &data, {kUnknown, kUnknown, kUnknown});
-    for (int i = 1; i < positions.first_weight;
-         ++i) {  // A batch size may be known from a state alone.
+    // A batch size may be known from a state alone.
+    for (int i = 1; i < positions.first_weight; ++i) {
       if ((*inputs)[i].size() == 3)
-        Merge(InputName(desc, i), (*inputs)[i], &data[1], (*inputs)[i][1]);
+        Merge(InputName(positions, i), (*inputs)[i], &data[1], (*inputs)[i][1]);
     }
-    for (int i = positions.first_weight; i < positions.inputs; i += kWeightsPerDirection) {
+    for (int i = positions.first_weight; i < positions.lengths; i += kWeightsPerDirection) {
       if ((*inputs)[i].size() == 2)
-        Merge(InputName(desc, i), (*inputs)[i], &data[2], (*inputs)[i][1]);
+        Merge(InputName(positions, i), (*inputs)[i], &data[2], (*inputs)[i][1]);
     }
     const Shape state = {D, data[1], H};
     const Shape weights[] = {{GH, data[2]}, {GH, H}, {GH}, {GH}};
-    for (int i = 1; i < positions.inputs; ++i) {
-      const int weight = i - positions.first_weight;
-      MergeShape(InputName(desc, i), &(*inputs)[i],
-                 weight < 0 ? state : weights[weight % kWeightsPerDirection]);
+    const auto merge = [&](int i, const Shape& expected) {
+      MergeShape(InputName(positions, i), &inputs->at(i), expected);
+    };
+    for (int i = 1; i < positions.first_weight; ++i) merge(i, state);
+    for (int i = positions.first_weight; i < positions.lengths; ++i) {
+      merge(i, weights[(i - positions.first_weight) % kWeightsPerDirection]);
     }
+    if (positions.has_lengths) merge(positions.lengths, {data[1]});
     (*outputs)[0] = {data[0], data[1], D * H};
     for (int i = 1; i < positions.first_weight; ++i) (*outputs)[i] = state;
     if (desc.reserve) {
@@ -222,6 +236,10 @@ void SetSizes(LayerDesc* desc, const MXTensor& data) {
 
 void* Data(const MXTensor& tensor) { return tensor.data_ptr; }
 
+const int32_t* Lengths(const Positions& positions, const MXTensor* inputs) {
+  return positions.has_lengths ? static_cast<int32_t*>(Data(inputs[positions.lengths])) : nullptr;
+}
+
 fastrnn::Weights WeightsAt(const std::vector<MXTensor>& tensors, int first) {
   auto at = [&](int i) { return Data(tensors[first + i]); };
   return {at(0), at(1), at(2), at(3)};
@@ -250,10 +268,11 @@ MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* input
                       std::vector<MXTensor>* outputs, const OpResource& resource) {
   return Guard([&] {
     LayerDesc desc = ParseDesc(attributes);
-    const Positions positions(desc);
+    const Positions positions(desc, attributes);
     SetSizes(&desc, inputs->at(0));
     fastrnn::ForwardArgs args;
     args.x = Data(inputs->at(0));
+    args.lengths = Lengths(positions, inputs->data());
     args.h0 = Data(inputs->at(1));
     args.y = Data(outputs->at(0));
     args.hn = Data(outputs->at(1));
@@ -277,7 +296,7 @@ MXReturnValue Backward(const Attributes& attributes, std::vector<MXTensor>* tens
                        std::vector<MXTensor>* gradients, const OpResource& resource) {
   return Guard([&] {
     LayerDesc desc = ParseDesc(attributes);
-    const Positions positions(desc);
+    const Positions positions(desc, attributes);
     FASTRNN_EXPECTS(desc.reserve,
                     "_fastrnn_layer has no gradient with reserve=0: it kept nothing for one");
     const int inputs = positions.outputs, outputs = inputs + positions.inputs;
@@ -288,6 +307,7 @@ MXReturnValue Backward(const Attributes& attributes, std::vector<MXTensor>* tens
     args.dy = at(0);
     args.dhn = at(1);
     args.x = at(inputs);
+    args.lengths = Lengths(positions, &tensors->at(inputs));
     args.h0 = at(inputs + 1);
     args.y = at(outputs);
     args.reserve = at(outputs + positions.outputs - 1);

@@ -37,27 +37,8 @@ EMULATOR_CONTROL void emulator_fail_blas(int calls);
 // How many handles there are.
 EMULATOR_CONTROL int emulator_handles();
 
-// ---- a layer on plain pointers ------------------------------------------------------------------
-
-// The sizes and arrays of csrc/rnn.h; null where there is none.
-struct EmulatedLayer {
-  const char* mode;
-  const char* dtype;
-  int64_t steps, batch, input, hidden, directions;
-  int32_t tf32;
-  const int32_t* lengths;
-  void *x, *h0, *c0, *y, *hn, *cn, *reserve;
-  void *dy, *dhn, *dcn, *dx, *dh0, *dc0;
-  void* weights[8];
-  void* d_weights[8];
-};
-
-EMULATOR_CONTROL int64_t emulator_reserve_bytes(const EmulatedLayer* layer);
-
-// bytes: of forward's workspace and of backward's. Returns as the next ones.
-EMULATOR_CONTROL int emulator_workspace_bytes(const EmulatedLayer* layer, int64_t* bytes,
-                                              char* message, size_t size);
-
-// 0, or 1 for an InvalidArgument and 2 for other errors, with the message.
-EMULATOR_CONTROL int emulator_forward(const EmulatedLayer* layer, char* message, size_t size);
-EMULATOR_CONTROL int emulator_backward(const EmulatedLayer* layer, char* message, size_t size);
+// bytes: of the workspaces of forward and backward, in one direction. Returns 0, or 1 with the
+// message where the sizes are refused.
+EMULATOR_CONTROL int emulator_workspace_bytes(const char* mode, const char* dtype, int64_t steps,
+                                              int64_t batch, int64_t input, int64_t hidden,
+                                              int64_t* bytes, char* message, size_t size);

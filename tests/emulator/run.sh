@@ -38,14 +38,16 @@ preload() {
 run_tests plain fifo tests/emulator/calls.py
 for schedule in fifo lifo random:1 random:2; do
   run_tests plain "$schedule" tests/test_kernels.py tests/test_kernels_cuda.py \
-    tests/test_device_arrays.py
+    tests/test_kernels_lengths.py tests/test_device_arrays.py
 done
+run_tests plain fifo tests/emulator/device_faults.py
 # The same kernels behind MXNet's operator, which works on the calling thread here.
 export FASTRNN_EMULATED_OPERATORS=1 MXNET_ENGINE_TYPE=NaiveEngine FASTRNN_TF32=0
 if [ -n "$mxnet" ]; then
   run_tests plain random:3 tests/test_operator.py
   run_tests plain random:4 tests/test_layers_numbers.py
-  run_tests plain random:5 tests/test_layers_options.py -k float16
+  run_tests plain random:5 tests/test_layers_options.py -k 'float16 or lengths'
+  run_tests plain random:6 tests/gpu/test_mxnet_operator.py
 fi
 unset FASTRNN_EMULATED_OPERATORS FASTRNN_TF32
 # Python's own memory is never all given back.

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import pytest
 import reference as ref
-import test_kernels_cuda
-from kernel_cases import Case, assert_agrees, devices
+from kernel_cases import DTYPES, Case, assert_agrees, devices
 
 DEVICE = devices()[-1]  # a GPU before the CPU
 
@@ -25,9 +24,9 @@ def test_layer(mode, directions, sizes):
 
 
 @pytest.mark.parametrize("directions", [1, 2])
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", DTYPES[DEVICE][1:])
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_16_bits_and_lengths(mode, dtype, directions):
-    test_kernels_cuda.assert_agrees(
-        test_kernels_cuda.Case(mode, dtype, (5, 9, 3, 4), directions, [5, 0, 3, 1])
-    )
+    lengths = [5, 0, 3, 1, 5, 0, 3, 1, 5]
+    case = Case(mode, 5, 9, 3, 4, directions, device=DEVICE, dtype=dtype, lengths=lengths)
+    assert_agrees(case)

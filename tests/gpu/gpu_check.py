@@ -1,12 +1,15 @@
 """Checks fastrnn on a machine with an NVIDIA GPU, and writes down what came of it.
 
-    python tests/gpu/gpu_check.py OUT
+    python tests/gpu/gpu_check.py OUT [--mxnet FILE]
 
 Nothing is fetched: the package is built with what this Python has (setuptools, CMake, pybind11,
 NumPy) and the machine's nvcc, into build/gpu-check, for the architecture of the first GPU unless
 FASTRNN_CUDA_ARCHITECTURES says otherwise. The steps are the tests of the kernels on the GPU, the
-same on small layers under each tool of compute-sanitizer, and the comparison with PyTorch's cuDNN
-layers. PyTorch is also how the tests' arrays get to the GPU.
+same on small layers under each tool of compute-sanitizer, the operator inside MXNet, and the
+comparison with PyTorch's cuDNN layers.
+
+The operator needs an MXNet that sees the GPU. Where this Python has none, FILE is a shell script
+that brings one: it is sourced before the build and before that step, not before the others.
 
 OUT receives gpu-check.md (a table for people), gpu-check.json (the same for programs) and
 gpu-check.log (everything that was printed). The exit status is 1 if a step failed, and 2, with one
@@ -38,10 +41,18 @@ SANITIZER_STATUS = "86"  # the exit status where compute-sanitizer found somethi
 # Lines that say how a step ended.
 SUMMARY = re.compile(r"^(?:=+ )?(\d+ (?:passed|failed|error).*?|\w+ SUMMARY: .*?)(?: =+)?$")
 VERSIONS = """
-import json, numpy, torch
+import json, numpy, re, torch
 import fastrnn._C as library
 cudnn = torch.backends.cudnn.version()
-print(json.dumps([library.build_info(), numpy.__version__, torch.__version__, cudnn]))
+cublas = re.search(r"/\\S*/libcublas\\.so\\S*", open("/proc/self/maps").read())
+versions = [numpy.__version__, torch.__version__, cudnn, cublas and cublas.group()]
+print(json.dumps([library.build_info(), *versions]))
+"""
+# Ends well where MXNet loads and sees a GPU.
+SEES_GPU = """
+import sys
+from fastrnn._mxnet import import_mxnet
+sys.exit(not import_mxnet().context.num_gpus())
 """
 
 
@@ -118,43 +129,59 @@ def _torch_sees_a_gpu() -> bool:
     return subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def build_step() -> Step:
+def beside_mxnet(script: Optional[Path], *command: str) -> Tuple[str, ...]:
+    """Return the command that runs `command` once the script that brings MXNet was sourced."""
+    if script is None:
+        return command
+    return ("bash", "-c", '. "$0" && exec "$@"', str(script), *command)
+
+
+def build_step(mxnet: Optional[Path] = None) -> Step:
     """Return the step that puts the package where the others look for it."""
     options = ["--no-build-isolation", "--no-deps", "--no-index", "--upgrade", "--target"]
     command = (sys.executable, "-m", "pip", "install", *options, str(SITE), str(ROOT))
-    return Step("build", command)
+    return Step("build", beside_mxnet(mxnet, *command))
 
 
-def test_steps() -> List[Step]:
+def operator_step(mxnet: Optional[Path], pytest: Sequence[str]) -> Step:
+    """Return the step that calls the operator inside MXNet, on the GPU."""
+    name, test = "MXNet operator", str(ROOT / "tests" / "gpu" / "test_mxnet_operator.py")
+    look = beside_mxnet(mxnet, sys.executable, "-c", SEES_GPU)
+    found = subprocess.run(
+        look, check=False, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if found.returncode != 0:
+        said = (found.stdout.strip().splitlines() or ["MXNet sees no GPU"])[-1]
+        return Step(name, reason=f"{said}; --mxnet may bring an MXNet that sees the GPU")
+    return Step(name, beside_mxnet(mxnet, *pytest, test))
+
+
+def test_steps(mxnet: Optional[Path] = None) -> List[Step]:
     """Return the steps after the build; those that cannot run say why."""
     tests = ROOT / "tests"
     pytest = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-    on_gpu = (*pytest, "-p", "cuda_arrays")
     small = str(tests / "emulator" / "small_layers.py")
-    suites = [str(tests / name) for name in ("test_kernels.py", "test_kernels_cuda.py")]
-    steps = [Step("kernels", (*on_gpu, *suites, small))]
+    suites = [str(tests / name) for name in ("test_kernels.py", "test_device_arrays.py")]
+    suites += [str(tests / f"test_kernels_{part}.py") for part in ("cuda", "lengths")]
+    steps = [Step("kernels", (*pytest, *suites, small))]
     found = shutil.which("compute-sanitizer")
     reason = None if found else "compute-sanitizer was not found"
     for tool in SANITIZER_TOOLS:
         sanitizer = (str(found), "--tool", tool, "--error-exitcode", SANITIZER_STATUS)
-        steps.append(Step(tool, (*sanitizer, *on_gpu, small), reason))
+        steps.append(Step(tool, (*sanitizer, *pytest, small), reason))
+    steps.append(operator_step(mxnet, pytest))
     return [*steps, Step("cuDNN", (*pytest, str(tests / "gpu" / "test_cudnn.py")))]
 
 
 def environment(gpu: Mapping[str, str]) -> Dict[str, str]:
-    """Return the environment of the steps.
-
-    The oracle is float64, so products are IEEE float32; every allocation of PyTorch's is one of
-    CUDA's, so that compute-sanitizer sees where it ends.
-    """
-    paths = [SITE, ROOT / "tests", ROOT / "tests" / "emulator", ROOT / "tests" / "gpu"]
+    """Return the environment of the steps. The oracle is float64, so products are IEEE float32."""
+    paths = [SITE, ROOT / "tests"]
     inherited = os.environ.get("PYTHONPATH")
     return {
         "FASTRNN_CUDA_ARCHITECTURES": gpu["compute capability"].replace(".", ""),
         **os.environ,
         "FASTRNN_CUDA": "1",
         "FASTRNN_TF32": "0",
-        "PYTORCH_NO_CUDA_MEMORY_CACHING": "1",
         "PYTHONPATH": os.pathsep.join([*map(str, paths), *([inherited] if inherited else [])]),
     }
 
@@ -215,7 +242,7 @@ def versions(variables: Mapping[str, str]) -> Dict[str, Any]:
     answer = _output([sys.executable, "-c", VERSIONS], variables)
     if not answer:
         raise CannotCheckError("fastrnn was built, but does not load: see above")
-    built, numpy, torch, cudnn = json.loads(answer)
+    built, numpy, torch, cudnn, cublas = json.loads(answer)
     return {
         "CUDA toolkit": built["cuda_toolkit"],
         "architectures": " ".join(built["cuda_architectures"]),
@@ -223,6 +250,7 @@ def versions(variables: Mapping[str, str]) -> Dict[str, Any]:
         "NumPy": numpy,
         "PyTorch": torch,
         "cuDNN": cudnn,
+        "cuBLAS": cublas,
     }
 
 
@@ -263,7 +291,7 @@ def write_report(out: Path, about: Mapping[str, Any], outcomes: Sequence[Outcome
         os.replace(unfinished, out / name)
 
 
-def check(out: Path, commit: str = "") -> int:
+def check(out: Path, commit: str = "", mxnet: Optional[Path] = None) -> int:
     """Do everything, writing the report after each step: the next one may outlast its machine."""
     gpu = find_gpu()
     expect_tools()
@@ -271,10 +299,13 @@ def check(out: Path, commit: str = "") -> int:
     about, variables = facts(gpu, commit), environment(gpu)
     outcomes: List[Outcome] = []
     with open(out / "gpu-check.log", "w", encoding="utf-8") as log:
-        for step in [build_step(), *test_steps()]:
+        for step in [build_step(mxnet), *test_steps(mxnet)]:
             outcomes.append(run(step, variables, log))
             if step.name == "build" and outcomes[-1].result == "passed":
                 about.update(versions(variables))
+                # Without PyTorch in the process there may be no other cuBLAS to find.
+                if about["cuBLAS"] is not None:
+                    variables.setdefault("FASTRNN_CUBLAS", about["cuBLAS"])
             write_report(out, about, outcomes)
             print(f"{step.name}: {outcomes[-1].result} {outcomes[-1].details}", flush=True)
             if step.name == "build" and outcomes[-1].result == "failed":
@@ -287,9 +318,13 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the reports")
     parser.add_argument("--commit", default="", help="what the sources are, where git cannot tell")
+    parser.add_argument("--mxnet", type=Path, metavar="FILE", help="shell script that brings MXNet")
     given = parser.parse_args(arguments)
     try:
-        return check(given.out.resolve(), given.commit)
+        mxnet = given.mxnet and given.mxnet.resolve()
+        if mxnet and not mxnet.is_file():
+            raise CannotCheckError(f"--mxnet is {mxnet}, expected a shell script")
+        return check(given.out.resolve(), given.commit, mxnet)
     except CannotCheckError as error:
         print(f"gpu-check: {error}", file=sys.stderr)
         return 2

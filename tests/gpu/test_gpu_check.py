@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
@@ -10,12 +9,9 @@ import sys
 from pathlib import Path
 
 import gpu_check
-import numpy as np
 import pytest
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
-
-from fastrnn import kernels
 
 MAKEFILE = Path(__file__).resolve().parents[2] / "Makefile"
 NVIDIA_SMI = "echo 'NVIDIA H100 80GB HBM3, 580.159.04, 81559 MiB, 9.0'"
@@ -23,53 +19,10 @@ NVIDIA_SMI = "echo 'NVIDIA H100 80GB HBM3, 580.159.04, 81559 MiB, 9.0'"
 SANITIZER = 'echo "========= ERROR SUMMARY: 0 errors"; shift 4; exec "$@"'
 FAKE_TORCH = """
 import types
-import numpy as np
 
 __version__ = "2.11.0"
-int16, bfloat16 = np.dtype("int16"), np.dtype("complex64")  # which stands for a type NumPy lacks
 cuda = types.SimpleNamespace(is_available=lambda: True)
 backends = types.SimpleNamespace(cudnn=types.SimpleNamespace(version=lambda: 91300))
-
-
-class Tensor:
-    def __init__(self, array):
-        self.array, self.shape, self.dtype = array, array.shape, array.dtype
-
-    def stride(self):
-        return [step // self.array.itemsize for step in self.array.strides]
-
-    def copy_(self, other):
-        self.array[...] = other.array
-        return self
-
-    def view(self, dtype):
-        viewed = Tensor(self.array)
-        viewed.dtype = dtype
-        return viewed
-
-    def cpu(self):
-        return self
-
-    def numpy(self):
-        return self.array
-
-    def __dlpack__(self, **options):
-        return self.array.__dlpack__()
-
-
-def from_numpy(array):
-    return Tensor(array)
-
-
-def empty_strided(shape, strides, dtype, device):
-    assert device == "cuda"
-    reach = 1 + sum((size - 1) * step for size, step in zip(shape, strides) if size)
-    steps = [step * dtype.itemsize for step in strides]
-    return Tensor(np.lib.stride_tricks.as_strided(np.empty(reach, dtype), shape, steps))
-
-
-def from_dlpack(array):
-    return array if isinstance(array, Tensor) else Tensor(array)
 """
 
 
@@ -95,7 +48,7 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(detect, "find_tools", lambda: None)
     monkeypatch.setattr(detect, "find_compiler", lambda environ: None)
     built = gpu_check.Step("build", (sys.executable, "-c", "print('Successfully built fastrnn')"))
-    monkeypatch.setattr(gpu_check, "build_step", lambda: built)
+    monkeypatch.setattr(gpu_check, "build_step", lambda mxnet: built)
     monkeypatch.setenv("PYTEST_ADDOPTS", "-k 'test_tiny_values or gru-1-sizes1'")
     return tmp_path
 
@@ -109,9 +62,12 @@ def test_a_whole_run(machine, capsys):
     # The stand-in has no layers to compare with: that step fails, which the others outlive.
     assert gpu_check.main([str(out), "--commit", "abc123"]) == 1
     steps = results(out)
-    names = ["build", "kernels", "memcheck", "racecheck", "synccheck", "initcheck", "cuDNN"]
-    assert list(steps) == names
-    assert [steps[name]["result"] for name in names] == ["passed"] * 6 + ["failed"]
+    names = ["build", "kernels", "memcheck", "racecheck", "synccheck", "initcheck"]
+    assert list(steps) == [*names, "MXNet operator", "cuDNN"]
+    assert [steps[name]["result"] for name in names] == ["passed"] * 6
+    assert steps["MXNet operator"]["result"] == "not run"
+    assert steps["MXNet operator"]["details"].endswith("may bring an MXNet that sees the GPU")
+    assert steps["cuDNN"]["result"] == "failed"
     assert "2 passed" in steps["kernels"]["details"]
     assert "ERROR SUMMARY: 0 errors" in steps["memcheck"]["details"]
     assert "1 passed" in steps["memcheck"]["details"]
@@ -134,7 +90,7 @@ def test_a_finding_of_the_sanitizer_fails(machine, monkeypatch):
     finding = machine / "bin" / "compute-sanitizer"
     finding.write_text('#!/bin/sh\necho "========= RACECHECK SUMMARY: 1 hazard"; exit $4\n')
     steps = [step for step in gpu_check.test_steps() if step.name == "racecheck"]
-    monkeypatch.setattr(gpu_check, "test_steps", lambda: steps)
+    monkeypatch.setattr(gpu_check, "test_steps", lambda mxnet: steps)
     assert gpu_check.main([str(machine / "out")]) == 1
     step = results(machine / "out")["racecheck"]
     assert step["result"] == "failed"
@@ -148,9 +104,33 @@ def test_without_the_sanitizer_its_steps_are_not_run(machine, monkeypatch):
     assert steps["kernels"] is None
 
 
+def test_the_operator_runs_in_the_mxnet_that_a_script_brings(machine, monkeypatch):
+    pytest.importorskip("fastrnn.native")
+    monkeypatch.setattr(gpu_check, "SEES_GPU", "import os; os.environ['SCRIPT_RAN']")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-k gru-float32-1-sizes0")
+    every = gpu_check.test_steps
+    only = [step.name for step in every()].index("MXNet operator")
+    monkeypatch.setattr(gpu_check, "test_steps", lambda mxnet: [every(mxnet)[only]])
+    assert gpu_check.main([str(machine / "without")]) == 0
+    step = results(machine / "without")["MXNet operator"]
+    assert step["result"] == "not run"
+    assert "'SCRIPT_RAN'; --mxnet may" in step["details"]
+    script = machine / "mx net.sh"
+    script.write_text("export SCRIPT_RAN=1\n")
+    assert gpu_check.main([str(machine / "with"), "--mxnet", str(script)]) == 0
+    step = results(machine / "with")["MXNet operator"]
+    assert step["result"] == "passed"
+    assert "2 passed" in step["details"]
+
+
+def test_a_script_that_is_not_there_is_named(machine, capsys):
+    assert gpu_check.main([str(machine / "out"), "--mxnet", "no/such.sh"]) == 2
+    assert "no/such.sh, expected a shell script" in capsys.readouterr().err
+
+
 def test_a_build_that_fails_is_the_end(machine, monkeypatch):
     step = gpu_check.Step("build", (sys.executable, "-c", "import sys; sys.exit(3)"))
-    monkeypatch.setattr(gpu_check, "build_step", lambda: step)
+    monkeypatch.setattr(gpu_check, "build_step", lambda mxnet: step)
     assert gpu_check.main([str(machine / "out")]) == 1
     assert list(results(machine / "out")) == ["build"]
 
@@ -194,30 +174,3 @@ def test_make_wants_a_folder():
     )
     assert result.returncode != 0
     assert "make gpu-check OUT=folder" in result.stdout
-
-
-def test_the_tests_arrays_go_to_the_gpu_and_back(machine, monkeypatch):
-    seen = []
-
-    def forward(mode, x, weights, h_0=None, **options):
-        seen.extend([x, *weights, h_0])
-        return kernels.Result(x, h_0, None, "reserve")
-
-    monkeypatch.setattr(kernels, "forward", forward)
-    monkeypatch.setattr(kernels, "backward", kernels.backward)
-    for name in ("cuda_arrays", "emulated"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    importlib.import_module("cuda_arrays")
-    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)[:, :, ::2]
-    result = kernels.forward("gru", x, [x, [1.0]], h_0=x)
-    torch = sys.modules["torch"]
-    assert [type(array) for array in seen] == [torch.Tensor, torch.Tensor, list, torch.Tensor]
-    assert seen[0].array is not x
-    assert seen[0].array.strides == x.strides
-    assert np.array_equal(result.output, x)
-    assert (result.c_n, result.reserve) == (None, "reserve")
-    bits = np.arange(3, dtype=np.uint16)
-    output = sys.modules["emulated"].forward("gru", bits, []).output
-    assert seen[-2].dtype == torch.bfloat16
-    assert output.dtype == np.uint16
-    assert np.array_equal(output, bits)

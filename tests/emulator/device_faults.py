@@ -1,0 +1,129 @@
+"""What a GPU may lack or fail at, and a caller ask too much of: on the emulated one.
+
+run.sh runs this file.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import emulated
+import numpy as np
+import pytest
+import reference as ref
+from kernel_cases import DTYPES, Case, assert_agrees
+
+from fastrnn import kernels
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+def test_one_step_reads_each_weight_once(directions):
+    arguments = Case("lstm", 1, 1, 40, 33, directions, device="cuda", dtype="float16").arguments()
+    weights = arguments["weights"]
+    before = [emulated.factor_uses(w) for w in weights]
+    kernels.forward(**arguments)
+    uses = [emulated.factor_uses(w) - n for w, n in zip(weights, before)]
+    assert uses == [1, 1, 0, 0] * directions
+
+
+@pytest.mark.parametrize(
+    "capability, dtype, message",
+    [
+        (
+            61,
+            "float32",
+            r"device 0 \(emulator\) has compute capability 6.1, expected 7.0 or higher",
+        ),
+        (75, "bfloat16", r"compute capability 7.5, expected 8.0 or higher for bfloat16"),
+    ],
+)
+def test_devices_that_are_too_old_are_named(capability, dtype, message):
+    case = Case("gru", 2, 2, 2, 2, device="cuda", dtype=dtype)
+    with emulated.compute_capability(capability), pytest.raises(ValueError, match=message):
+        case.forward()
+    case.forward()
+
+
+def test_devices_without_tf32_or_bfloat16_run_the_rest():
+    with emulated.compute_capability(70):
+        assert_agrees(Case("gru", 2, 2, 33, 20, device="cuda", tf32=True))
+        assert_agrees(Case("gru", 2, 2, 2, 2, device="cuda", dtype="float16"))
+
+
+@pytest.mark.parametrize("mode", ref.MODES)
+def test_a_launch_that_fails_does_not_spoil_the_next_call(mode):
+    case = Case(mode, 3, 2, 4, 5, 2, device="cuda", lengths=[2, 3])
+    reserve = case.forward(reserve=True).reserve
+    for run in (
+        lambda: case.forward()[:3],
+        lambda: case.backward(reserve).weights,
+    ):
+        wanted = run()
+        launches, failed = 0, True
+        while failed:
+            launches += 1
+            with emulated.failing_launch(launches):
+                try:
+                    run()
+                    failed = False
+                except RuntimeError as error:
+                    assert "too many resources requested for launch" in str(error)
+            assert emulated.last_error() == 0
+        assert launches > 6  # every launch of three steps in two directions has failed once
+        for again, before in zip(run(), wanted):
+            assert before is None or np.array_equal(again, before)
+
+
+@pytest.mark.parametrize(
+    "environment, message",
+    [
+        ({"FASTRNN_CUBLAS": "/nowhere/libcublas.so"}, "usable cuBLAS:\n  /nowhere/libcublas.so: "),
+        ({"FASTRNN_CUBLAS": np.__file__}, "__init__.py: .*invalid ELF header"),
+        ({"FASTRNN_EMULATED_CUBLAS_VERSION": "0"}, "says that its version is 0, expected 11 or"),
+        (
+            {"FASTRNN_CUBLAS": None},
+            "FASTRNN_CUBLAS may name one.*libcublas.so.11: not in|cublasCreate",
+        ),
+    ],
+)
+def test_a_library_that_is_no_cublas_is_named(environment, message):
+    # In a process of its own: a library that was loaded stays.
+    program = (
+        "import emulated_library, kernel_cases, os\n"
+        f"for name, value in {environment!r}.items():\n"
+        "    os.environ.pop(name, None) if value is None else os.putenv(name, value)\n"
+        "case = kernel_cases.Case('lstm', 1, 1, 1, 1, device='cuda')\n"
+        "for _ in range(2):\n"
+        "    try:\n        case.forward()\n"
+        "    except RuntimeError as error:\n        print(error)\n"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    first, second = output[: len(output) // 2], output[len(output) // 2 :]
+    assert first == second  # the next call tries again
+    assert re.search(message, first, re.DOTALL), first
+
+
+@pytest.mark.parametrize(
+    "sizes, message",
+    [
+        ((2**31, 2**31, 1, 1), "the number of values of the input overflows|gates overflows"),
+        ((1, 2**31, 1, 1), "batch size is 2147483648, expected at most 2147483647 on CUDA"),
+        ((1, 1, 2**31, 1), "input size is 2147483648, expected at most"),
+        ((1, 1, 1, 2**29), "the number of values of the weights overflows 64 bits"),
+    ],
+)
+def test_sizes_beyond_what_the_kernels_count_are_named(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        emulated.workspace_bytes("lstm", "float32", sizes)
+
+
+@pytest.mark.parametrize("dtype", DTYPES["cuda"])
+def test_workspaces_do_not_grow_with_time(dtype):
+    for mode in ref.MODES:
+        assert emulated.workspace_bytes(mode, dtype, (10**6, 32, 250, 1000)) == (
+            emulated.workspace_bytes(mode, dtype, (10**4, 32, 250, 1000))
+        )
