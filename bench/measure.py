@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from bench import data as bench_data
-from bench import gpu_memory, timing
+from bench import gpu_memory, language_model, timing
 from bench.cases import Case
 from bench.data import Data, Results
 from bench.limits import Peaks, limit
-from bench.peers import Layer, Peer
+from bench.peers import Peer
 
 # Seconds to spend on timing one row.
 BUDGET = 5.0
@@ -37,18 +37,17 @@ def measure(
     memory
         Gives the peak MiB of a peer on the CPU, where a process of its own has to measure it.
     """
-    sets = 2
-    if device == "cuda":
-        import torch
-
-        cache = getattr(torch.cuda.get_device_properties(0), "L2_cache_size", 50 << 20)
-        sets = timing.input_sets(4 * case.steps * case.batch * case.inputs, cache)
-    data = bench_data.draw(case, sets)
-    wanted = _reference(case, data, device)
+    sets = _input_sets(case, device)
+    if case.task == "layer":
+        data = bench_data.draw(case, sets)
+        wanted = _reference(case, data, device)
+    else:
+        data = language_model.draw(case)
+        wanted = language_model.expected(case, data)
     entries: Dict[str, Row] = {
         name: {"status": "missing", "reason": reason} for name, reason in missing.items()
     }
-    layers: Dict[str, Layer] = {}
+    layers: Dict[str, Any] = {}
     for peer in peers:
         entries[peer.name], layer = checked(peer, case, data, device, wanted)
         if layer is not None:
@@ -56,7 +55,7 @@ def measure(
     calls = {name: layer.run for name, layer in layers.items()}
     for name, times in _times(calls, sets, budget, device).items():
         entries[name].update(times)
-    if memory is not None:
+    if memory is not None and case.task == "layer":
         for peer in peers:
             if peer.name in layers:
                 entries[peer.name]["peak_mib"] = memory(peer, case)
@@ -73,6 +72,17 @@ def measure(
     }
 
 
+def _input_sets(case: Case, device: str) -> int:
+    if case.task != "layer":
+        return 1
+    if device == "cpu":
+        return 2
+    import torch
+
+    cache = getattr(torch.cuda.get_device_properties(0), "L2_cache_size", 50 << 20)
+    return timing.input_sets(4 * case.steps * case.batch * case.inputs, cache)
+
+
 def _reference(case: Case, data: Data, device: str) -> Results:
     """The oracle's results; on a GPU PyTorch's in float64, which are there sooner."""
     if device == "cpu":
@@ -84,14 +94,23 @@ def _reference(case: Case, data: Data, device: str) -> Results:
     return layer.results()
 
 
-def checked(peer: Peer, case: Case, data: Data, device: str, wanted: Results) -> Any:
+def _build(peer: Peer, case: Case, data: Any, device: str) -> Any:
+    if case.task == "layer":
+        return peer.build(case, data, device)
+    model = language_model.build(peer.name, case, data, device)
+    if model is None:
+        raise NotImplementedError("its layer is in no language model here")
+    return model
+
+
+def checked(peer: Peer, case: Case, data: Any, device: str, wanted: Results) -> Any:
     """A peer's entry in the row, and its layer if that may be timed."""
     reason = peer.supports(case, device)
     if reason:
         return {"status": "unsupported", "reason": reason}, None
     before = gpu_memory.start() if device == "cuda" else None
     try:
-        layer = peer.build(case, data, device)
+        layer = _build(peer, case, data, device)
         layer.run(0)
     except NotImplementedError as error:
         return {"status": "unsupported", "reason": str(error)}, None

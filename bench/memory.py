@@ -1,8 +1,9 @@
-"""Runs a layer three times and prints the process's peak resident memory in MiB.
+"""Runs a layer three times and prints what of memory that takes at its peak, in MiB.
 
-    python memory.py PEER CASE [nothing]
+    python memory.py PEER CASE
 
-CASE is a JSON object of `cases.Case`. With ``nothing`` the libraries are only imported.
+CASE is a JSON object of `cases.Case`. The figure is the process's largest resident memory beyond
+that with libraries, weights and inputs in place.
 """
 
 from __future__ import annotations
@@ -22,36 +23,32 @@ from bench.peers import Peer, all_peers
 IMPORTED = {"fastrnn": ("fastrnn",), "MXNet": ("fastrnn",), "PyTorch": ("torch",)}
 
 
-def peak_mib() -> float:
-    """Of this process. Not getrusage, whose figure begins with that of the parent."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
 def of_process(peer: Peer, case: Case) -> float:
-    """Peak of a process that runs the case, beyond one that has the same data and imports."""
-    sizes = json.dumps(asdict(case))
+    """The figure of a process of its own."""
+    command = [sys.executable, __file__, peer.name, json.dumps(asdict(case))]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
-    def peak(*words: str) -> float:
-        command = [sys.executable, __file__, peer.name, sizes, *words]
-        return float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
-    return peak() - peak("nothing")
+def resident_mib(field: str) -> float:
+    """``VmRSS`` or, its largest value so far, ``VmHWM`` of this process."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.split(f"{field}:")[1].split()[0]) / 1024
 
 
 def main() -> None:
     """Run it."""
-    name, sizes, *nothing = sys.argv[1:]
+    name, sizes = sys.argv[1:]
     case = Case(**json.loads(sizes))
     for module in IMPORTED[name]:
         importlib.import_module(module)
     values = data.draw(case)
-    if not nothing:
-        (peer,) = (p for p in all_peers("cpu") if p.name == name)
-        layer = peer.build(case, values, "cpu")
-        for _ in range(3):
-            layer.run(0)
-    print(peak_mib())
+    Path("/proc/self/clear_refs").write_text("5")  # the largest value begins anew
+    before = resident_mib("VmRSS")
+    (peer,) = (p for p in all_peers("cpu") if p.name == name)
+    layer = peer.build(case, values, "cpu")
+    for _ in range(3):
+        layer.run(0)
+    print(resident_mib("VmHWM") - before)
 
 
 if __name__ == "__main__":
