@@ -14,6 +14,7 @@ import numpy as np
 from bench import data as bench_data
 from bench.cases import Case
 from bench.data import Results
+from bench.peers.gluon import gluon_layer, layer_parameters
 
 VOCABULARY = 80
 RATE = 1e-3
@@ -63,23 +64,26 @@ class GluonModel:
     """fastrnn's language model on the CPU, with its own layer or with MXNet's."""
 
     def __init__(self, case: Case, text: TextData, own_layer: bool):
-        import fastrnn
+        from fastrnn._mxnet import import_mxnet
         from fastrnn.lm.models import LanguageModel
 
-        mx = self._mx = fastrnn.native.mx
+        mx = self._mx = import_mxnet()
         self._case = case
         model = LanguageModel(VOCABULARY, case.cell, case.inputs, case.hidden, case.layers)
+        if not own_layer:
+            del model.rnn  # Gluon lets nobody change an attribute's type
+            model.rnn = gluon_layer(mx.gluon.rnn, case)
         model.initialize()
-        kinds = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
-        named = {
-            f"rnn.l{k // 4}_{kinds[k % 4]}": array for k, array in enumerate(text.weights)
-        }
-        named["embedding.weight"] = text.embedding
-        named.update({"decoder.weight": text.decoder, "decoder.bias": text.bias})
-        for name, parameter in model._collect_params_with_prefix().items():
-            parameter.set_data(mx.nd.array(named[name]))
-        self._model = model if own_layer else fastrnn.restore(model)
-        self._model.hybridize()
+        values = zip(layer_parameters(model.rnn, len(text.weights)), text.weights)
+        for parameter, array in [
+            *values,
+            (model.embedding.weight, text.embedding),
+            (model.decoder.weight, text.decoder),
+            (model.decoder.bias, text.bias),
+        ]:
+            parameter.set_data(mx.nd.array(array))
+        self._model = model
+        model.hybridize()
         self._parameters = list(self._model.collect_params().values())
         self._trainer = mx.gluon.Trainer(
             self._model.collect_params(), "adam", {"learning_rate": RATE}, kvstore=None

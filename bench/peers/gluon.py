@@ -18,24 +18,35 @@ def _mxnet() -> Any:
     return import_mxnet()
 
 
+def gluon_layer(library: Any, case: Case, **options: Any) -> Any:
+    """A layer of ``fastrnn`` or ``mx.gluon.rnn``, without values."""
+    options["num_layers"] = case.layers
+    options["input_size"] = case.inputs
+    options["bidirectional"] = case.bidirectional
+    if case.cell.startswith("rnn_"):
+        return library.RNN(case.hidden, activation=case.cell[len("rnn_") :], **options)
+    return getattr(library, case.cell.upper())(case.hidden, **options)
+
+
+def layer_parameters(layer: Any, count: int, directions: int = 1) -> List[Any]:
+    """The parameters of a Gluon layer in the order of `data.Data.weights`."""
+    kinds = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
+    names = [
+        f"{'lr'[k // 4 % directions]}{k // (4 * directions)}_{kinds[k % 4]}" for k in range(count)
+    ]
+    return [getattr(layer, name) for name in names]
+
+
 class _GluonLayer(Layer):
     def __init__(self, library: Any, case: Case, data: Data, device: str):
         mx = self._mx = _mxnet()
         self._case = case
         context = mx.gpu(0) if device == "cuda" else mx.cpu()
-        options = {
-            "num_layers": case.layers,
-            "input_size": case.inputs,
-            "bidirectional": case.bidirectional,
-            "dtype": case.dtype,
-            "use_sequence_length": case.ragged,
-        }
-        if case.cell.startswith("rnn_"):
-            layer = library.RNN(case.hidden, activation=case.cell[len("rnn_") :], **options)
-        else:
-            layer = getattr(library, case.cell.upper())(case.hidden, **options)
+        layer = gluon_layer(library, case, dtype=case.dtype, use_sequence_length=case.ragged)
         layer.initialize(ctx=context)
-        self._weights = self._set_weights(layer, data.weights, case.directions)
+        self._weights = layer_parameters(layer, len(data.weights), case.directions)
+        for parameter, array in zip(self._weights, data.weights):
+            parameter.set_data(mx.nd.array(array, dtype=array.dtype))
         if case.hybridize:
             layer.hybridize(static_alloc=True, static_shape=True)
         self._layer = layer
@@ -49,18 +60,6 @@ class _GluonLayer(Layer):
             for x in self._xs:
                 x.attach_grad()
         self._latest: List[Any] = []
-
-    def _set_weights(self, layer: Any, weights: List[np.ndarray], directions: int) -> List[Any]:
-        """Fill the parameters, and return them in the order of `weights`."""
-        kinds = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
-        parameters = []
-        for k, array in enumerate(weights):
-            place, kind = divmod(k, 4)
-            number, direction = divmod(place, directions)
-            parameter = getattr(layer, f"{'lr'[direction]}{number}_{kinds[kind]}")
-            parameter.set_data(self._mx.nd.array(array, dtype=array.dtype))
-            parameters.append(parameter)
-        return parameters
 
     def run(self, number: int) -> None:
         x = self._xs[number]
