@@ -123,9 +123,9 @@ def test_calls_take_turns():
 
 def test_a_short_call_is_warmed_up():
     machine = Machine()
-    seconds = iter([0.001, *[0.009, 0.001] * 500])
-    times = timing.time_calls({"a": machine.call("a", seconds)}, 1, 0.01, machine.clock)
-    assert times["a"] == (0.001, 0.001, 0.001, 5)
+    seconds = iter([2**-10, *[2**-7, 2**-10] * 500])
+    times = timing.time_calls({"a": machine.call("a", seconds)}, 1, 2**-6, machine.clock)
+    assert times["a"] == (2**-10, 2**-10, 2**-10, 8)
 
 
 def test_median_and_quartiles():

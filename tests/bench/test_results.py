@@ -13,7 +13,7 @@ from bench import report, results
 from bench.cases import Case
 from bench.results import OtherResultsError, Store
 
-ABOUT = {"kind": "cpu", "device": "a test's machine", "commit": "abc", "date": "2000-01-01"}
+ABOUT = {"kind": "cpu", "device": "test data", "commit": "abc", "date": "2000-01-01"}
 ABOUT.update(versions={"fastrnn": "0"}, missing={"Haste": "haste_pytorch is not installed"})
 
 
