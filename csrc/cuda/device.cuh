@@ -135,6 +135,17 @@ FASTRNN_DEVICE void AddRelease(unsigned* p, unsigned value) {
   asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(value) : "memory");
 }
 
+// 16 bytes, aligned to that, that another block has written during this launch and signalled: past
+// the L1 cache, which would keep them although they change.
+FASTRNN_DEVICE uint4 LoadExchanged(const void* p) {
+  uint4 value;
+  asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(p)
+               : "memory");
+  return value;
+}
+
 // ---- barriers ---------------------------------------------------------------------------------
 
 // Barrier `id` (1 to 15; 0 is __syncthreads) for `threads` threads of the block, whole warps.
@@ -249,14 +260,18 @@ FASTRNN_DEVICE void LoadMatrixX2Transposed(uint32_t (&r)[2], const void* row) {
 }
 #endif
 
-#if FASTRNN_ARCH >= 800
-// The nearest TF32 number, ties away from zero.
+// The nearest TF32 number, ties away from zero. Older architectures have no use for one.
 FASTRNN_DEVICE uint32_t ToTf32(float value) {
+#if FASTRNN_ARCH >= 800
   uint32_t bits;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
   return bits;
+#else
+  return __float_as_uint(value);
+#endif
 }
 
+#if FASTRNN_ARCH >= 800
 #define FASTRNN_MMA(Name, shape_and_types)                                                      \
   FASTRNN_DEVICE void Name(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],       \
                            const float (&c)[4]) {                                               \
@@ -334,6 +349,14 @@ inline void AddRelease(unsigned* p, unsigned value, EMULATOR_SITE) {
   ::emulator::PerhapsYield({"AddRelease", file, line});
   ::emulator::NoteProgress();
   __atomic_fetch_add(p, value, __ATOMIC_RELEASE);
+}
+
+inline uint4 LoadExchanged(const void* p, EMULATOR_SITE) {
+  if (reinterpret_cast<uintptr_t>(p) % sizeof(uint4) != 0) {
+    ::emulator::Fail("an exchanged value is not aligned to 16 bytes",
+                     {"LoadExchanged", file, line});
+  }
+  return *static_cast<const uint4*>(p);
 }
 
 inline void NamedBarrier(int id, int threads, EMULATOR_SITE) {

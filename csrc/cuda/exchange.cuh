@@ -5,8 +5,9 @@
 // for that. There are two buffers, which the rounds use in turn.
 //
 // Why a reader sees what was written: every thread's stores come before Publish's barrier, and the
-// barrier before thread 0's release of the flag (a release is cumulative: it covers what the barrier
-// has made visible to thread 0). A lane's acquire that reads r or more comes after that release, and
+// barrier before thread 0's release of the flag (a release is cumulative: it covers what the
+// barrier has made visible to thread 0). A lane's acquire that reads r or more comes after that
+// release, and
 // __syncwarp puts the loads of all lanes after all lanes' acquires.
 //
 // Why a buffer may be written again: round r + 2 goes where round r was. A block publishes r + 1
@@ -14,12 +15,12 @@
 // between, and it writes round r + 2 only after its warps, taken together, have waited for round
 // r + 1 of every block of the group. So nobody reads round r any more.
 //
-// Exchanged arrays are read past the L1 cache (LoadExchanged), and never through the read-only path,
-// for which a kernel must not call them const __restrict__.
+// Exchanged arrays are read past the L1 cache (LoadExchanged), and never through the read-only
+// path, for which a kernel must not call them const __restrict__.
 //
-// Flags are zeroed before the launch, on its stream: a launch that was cut short leaves nothing that
-// the next one could trip on. The launch is cooperative: a block that waits may rely on the others
-// being there.
+// Flags are zeroed before the launch, on its stream: a launch that was cut short leaves nothing
+// that the next one could trip on. The launch is cooperative: a block that waits may rely on the
+// others being there.
 #pragma once
 
 #include "device.cuh"

@@ -1,13 +1,13 @@
-// The product of a step, by one block of a persistent kernel: a tile of the recurrent weights, which
-// the block keeps on the chip, times what the blocks of its group exchange.
+// The product of a step, by one block of a persistent kernel: a tile of the recurrent weights,
+// which the block keeps on the chip, times what the blocks of its group exchange.
 //
 //   D[16 * kRowTiles, 8 * kBatchTiles] = weights[rows, K] * exchanged[K, rows of the batch]
 //
-// K is cut into chunks of 64 bytes. The warps share the chunks: each multiplies all rows of the tile
-// by its own chunks, whose exchanged part it reads straight into registers, and the warps' sums are
-// added up in shared memory, in a fixed order. Which chunk belongs to which warp depends on K alone,
-// and no row of the batch takes part in another's sum: the same bits come out for every split of the
-// batch.
+// K is cut into chunks of 64 bytes. The warps share the chunks: each multiplies all rows of the
+// tile by its own chunks, whose exchanged part it reads straight into registers, and the warps'
+// sums are added up in shared memory, in a fixed order. Which chunk belongs to which warp depends
+// on K alone, and no row of the batch takes part in another's sum: the same bits come out for every
+// split of the batch.
 //
 // An exchanged array is [chunks][8 * kBatchTiles][64 bytes], zero in what is no value and no row.
 // With g = lane / 4 and q = lane % 4, a lane reads 16 bytes of row g at q: four words, a word being
@@ -18,6 +18,8 @@
 // The weights' words stand in the same order: as many chunks as fit in registers, the others in
 // shared memory.
 #pragma once
+
+#include <type_traits>
 
 #include "device.cuh"
 
@@ -50,7 +52,7 @@ struct FloatMath {
 };
 
 // Chunks of the weights that each warp has in registers: 64 registers of each thread.
-constexpr int RegisterChunks(bool tensor_cores, int row_tiles) {
+__host__ __device__ constexpr int RegisterChunks(bool tensor_cores, int row_tiles) {
   return tensor_cores ? 8 / row_tiles : 0;
 }
 
@@ -74,9 +76,7 @@ struct ProductShape {
   }
   // From a row of a warp's sums to the next: 8 or 24 more than a multiple of 32, so that the eight
   // rows that a warp writes at once lie in different banks.
-  __host__ __device__ int sum_stride() const {
-    return columns() + (columns() % 16 == 0 ? 8 : 0);
-  }
+  __host__ __device__ int sum_stride() const { return columns() + (columns() % 16 == 0 ? 8 : 0); }
   // From a value along K to the next in what FloatMath stages: 2 more than a multiple of 8, also
   // for the banks.
   __host__ __device__ int stage_stride() const { return columns() + 2; }
@@ -104,7 +104,7 @@ struct ProductMemory {
 
 // Four words of weights of a row, and of the row 8 below.
 struct WeightWords {
-  uint32_t low[4], high[4];
+  uint4 low, high;
 };
 
 FASTRNN_DEVICE uint32_t Word(Half first, Half second) {
@@ -115,6 +115,14 @@ FASTRNN_DEVICE uint32_t Word(Bfloat16 first, Bfloat16 second) {
 }
 
 // ---- a tile on the tensor cores, in one warp ----------------------------------------------------
+
+// Whether the architecture that is compiled for multiplies so.
+template <class Math>
+constexpr bool kIsSupported =
+    !Math::kTensorCores || FASTRNN_ARCH >= (std::is_same<Math, HalfMath>::value ? 750 : 800);
+
+template <class Math>
+FASTRNN_DEVICE void MultiplyWords(float (&sums)[4], const WeightWords& weights, uint4 exchanged);
 
 #if FASTRNN_ARCH >= 800
 FASTRNN_DEVICE void Mma(HalfMath, float (&sums)[4], const uint32_t (&a)[4],
@@ -131,19 +139,18 @@ FASTRNN_DEVICE void Mma(Tf32Math, float (&sums)[4], const uint32_t (&a)[4],
 }
 template <class Math>
 FASTRNN_DEVICE void MultiplyWords(float (&sums)[4], const WeightWords& weights, uint4 exchanged) {
-  Mma(Math(), sums, {weights.low[0], weights.high[0], weights.low[1], weights.high[1]},
-      {exchanged.x, exchanged.y});
-  Mma(Math(), sums, {weights.low[2], weights.high[2], weights.low[3], weights.high[3]},
-      {exchanged.z, exchanged.w});
+  const uint4 low = weights.low, high = weights.high;
+  Mma(Math(), sums, {low.x, high.x, low.y, high.y}, {exchanged.x, exchanged.y});
+  Mma(Math(), sums, {low.z, high.z, low.w, high.w}, {exchanged.z, exchanged.w});
 }
 #elif FASTRNN_ARCH >= 750
 template <class Math>
 FASTRNN_DEVICE void MultiplyWords(float (&sums)[4], const WeightWords& weights, uint4 exchanged) {
-  const uint32_t words[4] = {exchanged.x, exchanged.y, exchanged.z, exchanged.w};
-#pragma unroll
-  for (int w = 0; w < 4; ++w) {
-    MmaF16M16N8K8(sums, {weights.low[w], weights.high[w]}, {words[w]}, sums);
-  }
+  const uint4 low = weights.low, high = weights.high;
+  MmaF16M16N8K8(sums, {low.x, high.x}, {exchanged.x}, sums);
+  MmaF16M16N8K8(sums, {low.y, high.y}, {exchanged.y}, sums);
+  MmaF16M16N8K8(sums, {low.z, high.z}, {exchanged.z}, sums);
+  MmaF16M16N8K8(sums, {low.w, high.w}, {exchanged.w}, sums);
 }
 #endif
 
@@ -157,20 +164,49 @@ FASTRNN_DEVICE uint32_t WeightWord(const Weight& weight, int k) {
   }
 }
 
+// What every product of a block has: its shape, its memory, and the sum over the warps.
+template <bool kTensorCores, int kRowTiles, int kBatchTiles>
+class StepProductBase {
+ public:
+  FASTRNN_DEVICE StepProductBase(int chunks, SharedCarver* carver)
+      : shape_{kRowTiles, kBatchTiles, chunks, kTensorCores}, memory_(shape_, carver) {}
+
+  // This warp's chunks: first to end - 1.
+  FASTRNN_DEVICE int first() const { return min(Warp() * shape_.chunks_per_warp(), shape_.chunks); }
+  FASTRNN_DEVICE int end() const { return min(first() + shape_.chunks_per_warp(), shape_.chunks); }
+
+  // A sum over all of K, once a barrier stands behind Multiply.
+  FASTRNN_DEVICE float Sum(int row, int column) const {
+    const int stride = shape_.rows() * shape_.sum_stride();
+    const float* sums = memory_.sums + row * shape_.sum_stride() + column;
+    float sum = sums[0];
+    for (int warp = 1; warp < shape_.active_warps(); ++warp) sum += sums[warp * stride];
+    return sum;
+  }
+
+ protected:
+  static FASTRNN_DEVICE int Warp() { return static_cast<int>(threadIdx.x) / kWarp; }
+  static FASTRNN_DEVICE int Lane() { return static_cast<int>(threadIdx.x) % kWarp; }
+
+  // The warp's own sums, from a row and column on.
+  FASTRNN_DEVICE float* OwnSums(int row, int column) const {
+    return memory_.sums + (Warp() * shape_.rows() + row) * shape_.sum_stride() + column;
+  }
+
+  const ProductShape shape_;
+  const ProductMemory memory_;
+};
+
 template <class Math, int kRowTiles, int kBatchTiles>
-class Product {
+class StepProduct : public StepProductBase<true, kRowTiles, kBatchTiles> {
+  using Base = StepProductBase<true, kRowTiles, kBatchTiles>;
+  using Base::Lane, Base::Warp, Base::memory_, Base::shape_;
+
  public:
   using Value = typename Math::Value;
   static constexpr int kChunk = kChunkBytesOfK / sizeof(Value);
 
-  FASTRNN_DEVICE Product(int chunks, SharedCarver* carver)
-      : shape_{kRowTiles, kBatchTiles, chunks, true}, memory_(shape_, carver) {}
-
-  // This warp's chunks: first to end - 1.
-  FASTRNN_DEVICE int first() const { return min(Warp() * shape_.chunks_per_warp(), shape_.chunks); }
-  FASTRNN_DEVICE int end() const {
-    return min(first() + shape_.chunks_per_warp(), shape_.chunks);
-  }
+  using Base::Base, Base::end, Base::first;
 
   // weight(row, k), for any row of the tile and any k of the chunks.
   template <class Weight>
@@ -186,8 +222,8 @@ class Product {
       for (int tile = 0; tile < kRowTiles; ++tile) {
         const WeightWords words = Words(weight, tile, c);
         uint4* shared = SharedWords(c - first() - kKept, tile);
-        shared[0] = make_uint4(words.low[0], words.low[1], words.low[2], words.low[3]);
-        shared[kWarp] = make_uint4(words.high[0], words.high[1], words.high[2], words.high[3]);
+        shared[0] = words.low;
+        shared[kWarp] = words.high;
       }
     }
   }
@@ -197,49 +233,31 @@ class Product {
   FASTRNN_DEVICE void Multiply(const Value* exchanged) {
     if (first() == end()) return;
     float sums[kRowTiles][kBatchTiles][4] = {};
+    uint4 words[kAhead][kBatchTiles];
 #pragma unroll
-    for (int c = 0; c < kKept; c += kAhead) {
-      uint4 words[kAhead][kBatchTiles];
-#pragma unroll
-      for (int i = 0; i < kAhead; ++i) {
-        if (first() + c + i < end()) LoadChunk(exchanged, first() + c + i, words[i]);
-      }
+    for (int kept = 0; kept < kKept; kept += kAhead) {
+      LoadChunks(exchanged, first() + kept, words);
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
-        if (first() + c + i < end()) MultiplyChunk(kept_[c + i], words[i], sums);
+        if (first() + kept + i < end()) MultiplyChunk(kept_[kept + i], words[i], sums);
       }
     }
-    for (int c = first() + kKept; c < end(); ++c) {
-      uint4 words[kBatchTiles];
-      LoadChunk(exchanged, c, words);
-      WeightWords weights[kRowTiles];
+    for (int chunk = first() + kKept; chunk < end(); chunk += kAhead) {
+      LoadChunks(exchanged, chunk, words);
 #pragma unroll
-      for (int tile = 0; tile < kRowTiles; ++tile) {
-        const uint4* shared = SharedWords(c - first() - kKept, tile);
-        const uint4 low = shared[0], high = shared[kWarp];
-        weights[tile] = {{low.x, low.y, low.z, low.w}, {high.x, high.y, high.z, high.w}};
+      for (int i = 0; i < kAhead; ++i) {
+        if (chunk + i < end()) MultiplyShared(chunk + i - first() - kKept, words[i], sums);
       }
-      MultiplyChunk(weights, words, sums);
     }
     StoreSums(sums);
-  }
-
-  // A sum over all of K, once a barrier stands behind Multiply.
-  FASTRNN_DEVICE float Sum(int row, int column) const {
-    const int stride = shape_.rows() * shape_.sum_stride();
-    const float* sums = memory_.sums + row * shape_.sum_stride() + column;
-    float sum = sums[0];
-    for (int warp = 1; warp < shape_.active_warps(); ++warp) sum += sums[warp * stride];
-    return sum;
   }
 
  private:
   static constexpr int kKept = RegisterChunks(true, kRowTiles);
   // Chunks whose exchanged words are on their way at once.
-  static constexpr int kAhead = kKept * kBatchTiles <= 16 ? kKept : 16 / kBatchTiles;
-
-  static FASTRNN_DEVICE int Warp() { return static_cast<int>(threadIdx.x) / kWarp; }
-  static FASTRNN_DEVICE int Lane() { return static_cast<int>(threadIdx.x) % kWarp; }
+  static constexpr int kAhead = kBatchTiles > 4             ? 1
+                                : kKept * kBatchTiles <= 16 ? kKept
+                                                            : 16 / kBatchTiles;
 
   FASTRNN_DEVICE uint4* SharedWords(int chunk, int tile) const {
     const int index = (Warp() * shape_.shared_chunks_per_warp() + chunk) * kRowTiles + tile;
@@ -248,26 +266,43 @@ class Product {
 
   template <class Weight>
   FASTRNN_DEVICE static WeightWords Words(const Weight& weight, int tile, int chunk) {
-    WeightWords words;
     const int row = tile * kTileRows + Lane() / 4;
     const int k = chunk * kChunk + Lane() % 4 * (kChunk / 4);
-    const auto low = [&](int at) { return weight(row, at); };
-    const auto high = [&](int at) { return weight(row + 8, at); };
-#pragma unroll
-    for (int w = 0; w < 4; ++w) {
-      words.low[w] = WeightWord<Math>(low, k + w * (kChunk / 16));
-      words.high[w] = WeightWord<Math>(high, k + w * (kChunk / 16));
-    }
-    return words;
+    return {RowWords(weight, row, k), RowWords(weight, row + 8, k)};
   }
 
-  FASTRNN_DEVICE static void LoadChunk(const Value* exchanged, int chunk,
-                                       uint4 (&words)[kBatchTiles]) {
+  template <class Weight>
+  FASTRNN_DEVICE static uint4 RowWords(const Weight& weight, int row, int k) {
+    const auto of_row = [&](int at) { return weight(row, at); };
+    constexpr int kStep = kChunk / 16;  // values of a word
+    return make_uint4(WeightWord<Math>(of_row, k), WeightWord<Math>(of_row, k + kStep),
+                      WeightWord<Math>(of_row, k + 2 * kStep),
+                      WeightWord<Math>(of_row, k + 3 * kStep));
+  }
+
+  // kAhead chunks, as far as the warp has them, all on their way before the first is needed.
+  FASTRNN_DEVICE void LoadChunks(const Value* exchanged, int chunk,
+                                 uint4 (&words)[kAhead][kBatchTiles]) const {
 #pragma unroll
-    for (int tile = 0; tile < kBatchTiles; ++tile) {
-      const int row = (chunk * kBatchTiles + tile) * kTileBatch + Lane() / 4;
-      words[tile] = LoadExchanged(exchanged + row * kChunk + Lane() % 4 * (kChunk / 4));
+    for (int i = 0; i < kAhead; ++i) {
+      if (chunk + i >= end()) break;
+#pragma unroll
+      for (int tile = 0; tile < kBatchTiles; ++tile) {
+        const int row = ((chunk + i) * kBatchTiles + tile) * kTileBatch + Lane() / 4;
+        words[i][tile] = LoadExchanged(exchanged + row * kChunk + Lane() % 4 * (kChunk / 4));
+      }
     }
+  }
+
+  FASTRNN_DEVICE void MultiplyShared(int index, const uint4 (&words)[kBatchTiles],
+                                     float (&sums)[kRowTiles][kBatchTiles][4]) const {
+    WeightWords weights[kRowTiles];
+#pragma unroll
+    for (int tile = 0; tile < kRowTiles; ++tile) {
+      const uint4* shared = SharedWords(index, tile);
+      weights[tile] = {shared[0], shared[kWarp]};
+    }
+    MultiplyChunk(weights, words, sums);
   }
 
   FASTRNN_DEVICE static void MultiplyChunk(const WeightWords (&weights)[kRowTiles],
@@ -283,14 +318,13 @@ class Product {
   }
 
   FASTRNN_DEVICE void StoreSums(const float (&sums)[kRowTiles][kBatchTiles][4]) const {
-    float* own = memory_.sums + Warp() * shape_.rows() * shape_.sum_stride();
 #pragma unroll
     for (int row = 0; row < kRowTiles; ++row) {
 #pragma unroll
       for (int column = 0; column < kBatchTiles; ++column) {
-        float* at = own + (row * kTileRows + Lane() / 4) * shape_.sum_stride() +
-                    column * kTileBatch + Lane() % 4 * 2;
-        const float(&values)[4] = sums[row][column];
+        float* at =
+            this->OwnSums(row * kTileRows + Lane() / 4, column * kTileBatch + Lane() % 4 * 2);
+        const float (&values)[4] = sums[row][column];
         *reinterpret_cast<float2*>(at) = make_float2(values[0], values[1]);
         *reinterpret_cast<float2*>(at + 8 * shape_.sum_stride()) =
             make_float2(values[2], values[3]);
@@ -298,8 +332,6 @@ class Product {
     }
   }
 
-  ProductShape shape_;
-  ProductMemory memory_;
   WeightWords kept_[kKept][kRowTiles];
 };
 

@@ -234,12 +234,14 @@ FASTRNN_DEVICE T Advance(bool active, const Shares<Step::kGates>& shares, UnitSt
 template <class Step, class T>
 FASTRNN_DEVICE void StoreActivated(const ForwardStep<T>& p, Place at,
                                    const Activated<Step::kGates>& activated) {
-  if (Step::kGates == 1 || p.gates == nullptr) return;
+  if constexpr (Step::kGates > 1) {
+    if (p.gates == nullptr) return;
 #pragma unroll
-  for (int k = 0; k < Step::kGates; ++k) {
-    p.gates[at.gate<Step::kGates>(k)] = FromFloat<T>(activated.gates[k]);
+    for (int k = 0; k < Step::kGates; ++k) {
+      p.gates[at.gate<Step::kGates>(k)] = FromFloat<T>(activated.gates[k]);
+    }
+    if (Step::kSharesDiffer) p.hidden_n[at.state()] = FromFloat<T>(activated.hidden_n);
   }
-  if (Step::kSharesDiffer) p.hidden_n[at.state()] = FromFloat<T>(activated.hidden_n);
 }
 
 template <class Step, class T>
@@ -268,10 +270,11 @@ template <class Step, class T>
 FASTRNN_DEVICE void LoadSeen(const BackwardStep<T>& p, Place at, bool first,
                              Seen<Step::kGates>* seen) {
   Step::Load(p, at, first, seen);
-  if (Step::kGates == 1) return;
+  if constexpr (Step::kGates > 1) {
 #pragma unroll
-  for (int k = 0; k < Step::kGates; ++k) {
-    seen->activated.gates[k] = ToFloat(p.gates[at.gate<Step::kGates>(k)]);
+    for (int k = 0; k < Step::kGates; ++k) {
+      seen->activated.gates[k] = ToFloat(p.gates[at.gate<Step::kGates>(k)]);
+    }
   }
 }
 

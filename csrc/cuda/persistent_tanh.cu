@@ -1,0 +1,9 @@
+#include "persistent_kernels.h"
+
+namespace fastrnn {
+namespace cuda {
+
+FASTRNN_FORWARD_KERNELS(RnnStep<cell::TanhActivation>)
+
+}  // namespace cuda
+}  // namespace fastrnn
