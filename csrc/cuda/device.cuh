@@ -135,14 +135,20 @@ FASTRNN_DEVICE void AddRelease(unsigned* p, unsigned value) {
   asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(value) : "memory");
 }
 
-// 16 bytes, aligned to that, that another block has written during this launch and signalled: past
-// the L1 cache, which would keep them although they change.
-FASTRNN_DEVICE uint4 LoadExchanged(const void* p) {
+// What another block has written during this launch and signalled: past the L1 cache, which would
+// keep it although it changes. 16 bytes are aligned to that.
+FASTRNN_DEVICE uint4 LoadExchanged16(const void* p) {
   uint4 value;
   asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
                : "l"(p)
                : "memory");
+  return value;
+}
+
+FASTRNN_DEVICE float LoadExchanged(const float* p) {
+  float value;
+  asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(value) : "l"(p) : "memory");
   return value;
 }
 
@@ -351,7 +357,8 @@ inline void AddRelease(unsigned* p, unsigned value, EMULATOR_SITE) {
   __atomic_fetch_add(p, value, __ATOMIC_RELEASE);
 }
 
-inline uint4 LoadExchanged(const void* p, EMULATOR_SITE) {
+inline float LoadExchanged(const float* p) { return *p; }
+inline uint4 LoadExchanged16(const void* p, EMULATOR_SITE) {
   if (reinterpret_cast<uintptr_t>(p) % sizeof(uint4) != 0) {
     ::emulator::Fail("an exchanged value is not aligned to 16 bytes",
                      {"LoadExchanged", file, line});

@@ -14,6 +14,11 @@ size_t PersistentForwardBytes(const LayerDesc& desc, const PersistentPlan& plan)
 template <class T>
 void PersistentForward(const LayerDesc& desc, const ForwardArgs& args, bool tf32,
                        const PersistentPlan& plan);
+template <class T>
+size_t PersistentBackwardBytes(const LayerDesc& desc, const PersistentPlan& plan);
+template <class T>
+void PersistentBackward(const LayerDesc& desc, const BackwardArgs& args, bool tf32,
+                        const PersistentPlan& plan);
 
 }  // namespace cuda
 }  // namespace fastrnn

@@ -31,22 +31,6 @@ struct PersistentForwardArgs {
   unsigned* flags;  // [directions][groups][blocks], zeros
 };
 
-// Values that a group exchanges in a round.
-inline __host__ __device__ size_t ExchangedValues(int chunks, int batch_tiles, int chunk_values) {
-  return static_cast<size_t>(chunks) * static_cast<size_t>(batch_tiles * kTileBatch) *
-         static_cast<size_t>(chunk_values);
-}
-
-// What is multiplied of a number is what its type, or TF32, has of it.
-template <class Math, class T>
-FASTRNN_DEVICE T ForExchange(float value) {
-  if constexpr (std::is_same<Math, Tf32Math>::value) {
-    return __uint_as_float(ToTf32(value));
-  } else {
-    return FromFloat<T>(value);
-  }
-}
-
 // h2h_weight [G*H, H] as a block's tile: row k * units + u is gate k of the block's unit u.
 template <class T>
 struct ForwardWeight {
@@ -67,7 +51,7 @@ class ForwardBlock {
   static constexpr int kUnits = kTileRows * kRowTiles / kGates;
   static constexpr int kRows = kTileBatch * kBatchTiles;
   static constexpr int kCells = (kUnits * kRows + kProductThreads - 1) / kProductThreads;
-  using BlockProduct = StepProduct<Math, kRowTiles, kBatchTiles>;
+  using BlockProduct = StepProduct<Math, kRowTiles, kBatchTiles, 16>;
   static constexpr int kChunk = BlockProduct::kChunk;
 
  public:
@@ -119,13 +103,12 @@ class ForwardBlock {
   }
 
   FASTRNN_DEVICE void HandOn(Place at, float h, int s) const {
-    const int row = at.unit / kChunk * kRows + at.row - first_row_;
-    Buffer(s)[row * kChunk + at.unit % kChunk] = ForExchange<Math, T>(h);
+    Buffer(s)[BlockProduct::ExchangedIndex(at.unit, at.row - first_row_)] = ForExchange<Math>(h);
   }
 
   FASTRNN_DEVICE void RunStep(int s) {
-    Shares<kGates> shares[kCells];
-    bool active[kCells];
+    Shares<kGates> shares[kCells] = {};
+    bool active[kCells] = {};
     ForEachCell([&](int i, Place at) {
       active[i] = IsActive(step_, at);
 #pragma unroll
@@ -138,7 +121,7 @@ class ForwardBlock {
     product_.Multiply(Buffer(s));
     __syncthreads();
     Activated<kGates> activated[kCells];
-    T y[kCells];
+    T y[kCells] = {};
     ForEachCell([&](int i, Place at) {
       const int row = at.row - first_row_, unit = at.unit - first_unit_;
 #pragma unroll

@@ -3,7 +3,7 @@
 namespace fastrnn {
 namespace cuda {
 
-FASTRNN_FORWARD_KERNELS(GruStep)
+FASTRNN_PERSISTENT_KERNELS(GruStep)
 
 }  // namespace cuda
 }  // namespace fastrnn

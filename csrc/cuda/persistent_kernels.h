@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../cell/rnn.h"
+#include "persistent_backward.cuh"
 #include "persistent_forward.cuh"
 #include "plan.h"
 
@@ -10,10 +11,43 @@ namespace cuda {
 
 template <class T>
 using ForwardKernel = void (*)(PersistentForwardArgs<T>);
+template <class T>
+using BackwardKernel = void (*)(PersistentBackwardArgs<T>);
 
 // Null where there is none for the plan's tiles.
 template <class Step, class T>
 ForwardKernel<T> FindForwardKernel(const PersistentPlan& plan, bool tf32);
+template <class Step, class T>
+BackwardKernel<T> FindBackwardKernel(const PersistentPlan& plan, bool tf32);
+
+template <class T>
+ForwardKernel<T> FindForwardKernel(Mode mode, const PersistentPlan& plan, bool tf32) {
+  switch (mode) {
+    case Mode::kLstm:
+      return FindForwardKernel<LstmStep, T>(plan, tf32);
+    case Mode::kGru:
+      return FindForwardKernel<GruStep, T>(plan, tf32);
+    case Mode::kRnnTanh:
+      return FindForwardKernel<RnnStep<cell::TanhActivation>, T>(plan, tf32);
+    case Mode::kRnnRelu:
+      return FindForwardKernel<RnnStep<cell::ReluActivation>, T>(plan, tf32);
+  }
+  return nullptr;
+}
+template <class T>
+BackwardKernel<T> FindBackwardKernel(Mode mode, const PersistentPlan& plan, bool tf32) {
+  switch (mode) {
+    case Mode::kLstm:
+      return FindBackwardKernel<LstmStep, T>(plan, tf32);
+    case Mode::kGru:
+      return FindBackwardKernel<GruStep, T>(plan, tf32);
+    case Mode::kRnnTanh:
+      return FindBackwardKernel<RnnStep<cell::TanhActivation>, T>(plan, tf32);
+    case Mode::kRnnRelu:
+      return FindBackwardKernel<RnnStep<cell::ReluActivation>, T>(plan, tf32);
+  }
+  return nullptr;
+}
 
 // ---- for the files of the cells -----------------------------------------------------------------
 
@@ -41,18 +75,49 @@ ForwardKernel<typename Math::Value> ForwardKernelOf(const PersistentPlan& plan) 
   return nullptr;
 }
 
-#define FASTRNN_FORWARD_KERNELS(Step)                                                             \
-  template <>                                                                                     \
-  ForwardKernel<float> FindForwardKernel<Step, float>(const PersistentPlan& plan, bool tf32) {    \
-    return tf32 ? ForwardKernelOf<Step, Tf32Math>(plan) : ForwardKernelOf<Step, FloatMath>(plan); \
-  }                                                                                               \
-  template <>                                                                                     \
-  ForwardKernel<Half> FindForwardKernel<Step, Half>(const PersistentPlan& plan, bool) {           \
-    return ForwardKernelOf<Step, HalfMath>(plan);                                                 \
-  }                                                                                               \
-  template <>                                                                                     \
-  ForwardKernel<Bfloat16> FindForwardKernel<Step, Bfloat16>(const PersistentPlan& plan, bool) {   \
-    return ForwardKernelOf<Step, Bfloat16Math>(plan);                                             \
+template <class Step, class Math, int kRowTiles, int kSplit>
+BackwardKernel<typename Math::Value> BackwardKernelOf(int batch_tiles) {
+  switch (batch_tiles) {
+    case 1:
+      return PersistentBackwardKernel<Step, Math, kRowTiles, 1, kSplit>;
+    case 2:
+      return PersistentBackwardKernel<Step, Math, kRowTiles, 2, kSplit>;
+    case 4:
+      return PersistentBackwardKernel<Step, Math, kRowTiles, 4, kSplit>;
+    default:
+      return nullptr;
+  }
+}
+
+template <class Step, class Math>
+BackwardKernel<typename Math::Value> BackwardKernelOf(const PersistentPlan& plan) {
+  const auto is = [&plan](BackwardTiles tiles) {
+    return plan.row_tiles == tiles.row_tiles && plan.split == tiles.split;
+  };
+  if constexpr (Step::kGates == 1) {
+    if (is({1, 1})) return BackwardKernelOf<Step, Math, 1, 1>(plan.batch_tiles);
+    if (is({2, 1})) return BackwardKernelOf<Step, Math, 2, 1>(plan.batch_tiles);
+  } else {
+    if (is({1, 1})) return BackwardKernelOf<Step, Math, 1, 1>(plan.batch_tiles);
+    if (is({2, 4})) return BackwardKernelOf<Step, Math, 2, 4>(plan.batch_tiles);
+    if (is({4, 4})) return BackwardKernelOf<Step, Math, 4, 4>(plan.batch_tiles);
+  }
+  return nullptr;
+}
+
+#define FASTRNN_PERSISTENT_KERNELS(Step)                            \
+  FASTRNN_FIND(Step, Forward, float, Tf32Math, FloatMath)           \
+  FASTRNN_FIND(Step, Forward, Half, HalfMath, HalfMath)             \
+  FASTRNN_FIND(Step, Forward, Bfloat16, Bfloat16Math, Bfloat16Math) \
+  FASTRNN_FIND(Step, Backward, float, Tf32Math, FloatMath)          \
+  FASTRNN_FIND(Step, Backward, Half, HalfMath, HalfMath)            \
+  FASTRNN_FIND(Step, Backward, Bfloat16, Bfloat16Math, Bfloat16Math)
+
+// Math is the one where TF32 is allowed, Exact the other.
+#define FASTRNN_FIND(Step, Pass, T, Math, Exact)                                        \
+  template <>                                                                           \
+  Pass##Kernel<T> Find##Pass##Kernel<Step, T>(const PersistentPlan& plan, bool tf32) {  \
+    return tf32 ? Pass##KernelOf<Step, Math>(plan) : Pass##KernelOf<Step, Exact>(plan); \
   }
 
 }  // namespace cuda

@@ -3,7 +3,7 @@
 namespace fastrnn {
 namespace cuda {
 
-FASTRNN_FORWARD_KERNELS(LstmStep)
+FASTRNN_PERSISTENT_KERNELS(LstmStep)
 
 }  // namespace cuda
 }  // namespace fastrnn

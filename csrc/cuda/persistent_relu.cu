@@ -3,7 +3,7 @@
 namespace fastrnn {
 namespace cuda {
 
-FASTRNN_FORWARD_KERNELS(RnnStep<cell::ReluActivation>)
+FASTRNN_PERSISTENT_KERNELS(RnnStep<cell::ReluActivation>)
 
 }  // namespace cuda
 }  // namespace fastrnn

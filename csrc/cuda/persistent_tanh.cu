@@ -3,7 +3,7 @@
 namespace fastrnn {
 namespace cuda {
 
-FASTRNN_FORWARD_KERNELS(RnnStep<cell::TanhActivation>)
+FASTRNN_PERSISTENT_KERNELS(RnnStep<cell::TanhActivation>)
 
 }  // namespace cuda
 }  // namespace fastrnn

@@ -10,13 +10,21 @@ namespace cuda {
 enum class Algorithm { kStepwise, kPersistent };
 
 // How a persistent kernel's work is cut. A block multiplies 16 * row_tiles rows of weights by
-// 8 * batch_tiles rows of the batch; the blocks of a group have all units of their rows of the
-// batch, and exchange with nobody else. Groups that do not fit beside each other are launched one
-// after the other.
+// 8 * batch_tiles rows of the batch. Forward these are the gates of its units, as many as there is
+// room for; backward they are units of dh, of which its own are the split-th part. The blocks of a
+// group have all units of their rows of the batch, and exchange with nobody else. Groups that do
+// not fit beside each other are launched one after the other.
 //
-// Kernels exist for SmallRowTiles and twice as many, and for kBatchTiles.
+// Kernels exist for kBatchTiles and, forward, for SmallRowTiles and twice as many.
 constexpr int SmallRowTiles(int gates) { return gates == 1 ? 1 : 2; }
 constexpr int kBatchTiles[] = {1, 2, 4};
+
+// Backward they exist for these: the blocks that share K are as many as `split`.
+struct BackwardTiles {
+  int row_tiles, split;
+};
+constexpr BackwardTiles kBackwardTilesOfRnn[] = {{1, 1}, {2, 1}};
+constexpr BackwardTiles kBackwardTiles[] = {{1, 1}, {2, 4}, {4, 4}};
 
 struct PersistentPlan {
   int row_tiles = 1;

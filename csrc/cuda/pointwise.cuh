@@ -33,15 +33,15 @@ FASTRNN_DEVICE void Unit(const ForwardStep<T>& p, Place at) {
 
 template <class Step, class T>
 FASTRNN_DEVICE void Unit(const BackwardStep<T>& p, Place at) {
-  const Part part = PartOf(p, at);
+  const Presence present = PresenceOf(p, at);
   const float dh_next = p.dh_n != nullptr ? ToFloat(p.dh_n[at.state()]) : p.dh[at.state()];
   float dc = 0.0f;
   if (Step::kHasCell) dc = p.dc_n != nullptr ? ToFloat(p.dc_n[at.state()]) : p.dc[at.state()];
   float dh_prev = dh_next;
   GateGradients<Step::kGates> d = {};
-  if (part.active) {
+  if (present.active) {
     Seen<Step::kGates> seen;
-    LoadSeen<Step>(p, at, part.first, &seen);
+    LoadSeen<Step>(p, at, present.first, &seen);
     dh_prev = Step::Backward(seen, ToFloat(p.dy[at.strided(p.y_stride)]) + dh_next, &dc, &d);
   }
   if (p.dh_wanted) p.dh[at.state()] = dh_prev;
@@ -49,7 +49,7 @@ FASTRNN_DEVICE void Unit(const BackwardStep<T>& p, Place at) {
     p.dc[at.state()] = dc;
     if (p.dc_0 != nullptr) p.dc_0[at.state()] = FromFloat<T>(dc);
   }
-  StoreGradients<Step>(p, at, part.first, d);
+  StoreGradients<Step>(p, at, present.first, d);
 }
 
 // Launched with StepGrid. The loop is for batches beyond a grid's height.

@@ -102,6 +102,22 @@ struct ProductMemory {
   }
 };
 
+// Values that a group exchanges in a round.
+inline __host__ __device__ size_t ExchangedValues(int chunks, int batch_tiles, int chunk_values) {
+  return static_cast<size_t>(chunks) * static_cast<size_t>(batch_tiles * kTileBatch) *
+         static_cast<size_t>(chunk_values);
+}
+
+// What is multiplied of a number is what its type, or TF32, has of it.
+template <class Math>
+FASTRNN_DEVICE typename Math::Value ForExchange(float value) {
+  if constexpr (std::is_same<Math, Tf32Math>::value) {
+    return __uint_as_float(ToTf32(value));
+  } else {
+    return FromFloat<typename Math::Value>(value);
+  }
+}
+
 // Four words of weights of a row, and of the row 8 below.
 struct WeightWords {
   uint4 low, high;
@@ -165,15 +181,23 @@ FASTRNN_DEVICE uint32_t WeightWord(const Weight& weight, int k) {
 }
 
 // What every product of a block has: its shape, its memory, and the sum over the warps.
-template <bool kTensorCores, int kRowTiles, int kBatchTiles>
+template <class Math, int kRowTiles, int kBatchTiles>
 class StepProductBase {
  public:
+  using Value = typename Math::Value;
+  static constexpr int kChunk = kChunkBytesOfK / sizeof(Value);
+
   FASTRNN_DEVICE StepProductBase(int chunks, SharedCarver* carver)
-      : shape_{kRowTiles, kBatchTiles, chunks, kTensorCores}, memory_(shape_, carver) {}
+      : shape_{kRowTiles, kBatchTiles, chunks, Math::kTensorCores}, memory_(shape_, carver) {}
 
   // This warp's chunks: first to end - 1.
   FASTRNN_DEVICE int first() const { return min(Warp() * shape_.chunks_per_warp(), shape_.chunks); }
   FASTRNN_DEVICE int end() const { return min(first() + shape_.chunks_per_warp(), shape_.chunks); }
+
+  // Where a number stands in an exchanged array: k along K, of a row of the batch.
+  static FASTRNN_DEVICE int ExchangedIndex(int k, int row) {
+    return (k / kChunk * kBatchTiles * kTileBatch + row) * kChunk + k % kChunk;
+  }
 
   // A sum over all of K, once a barrier stands behind Multiply.
   FASTRNN_DEVICE float Sum(int row, int column) const {
@@ -197,16 +221,16 @@ class StepProductBase {
   const ProductMemory memory_;
 };
 
-template <class Math, int kRowTiles, int kBatchTiles>
-class StepProduct : public StepProductBase<true, kRowTiles, kBatchTiles> {
-  using Base = StepProductBase<true, kRowTiles, kBatchTiles>;
+// kAheadTiles: how many tiles of exchanged words, of four registers each, a thread has room for.
+template <class Math, int kRowTiles, int kBatchTiles, int kAheadTiles>
+class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles> {
+  using Base = StepProductBase<Math, kRowTiles, kBatchTiles>;
   using Base::Lane, Base::Warp, Base::memory_, Base::shape_;
 
  public:
-  using Value = typename Math::Value;
-  static constexpr int kChunk = kChunkBytesOfK / sizeof(Value);
-
   using Base::Base, Base::end, Base::first;
+  using Base::kChunk;
+  using typename Base::Value;
 
   // weight(row, k), for any row of the tile and any k of the chunks.
   template <class Weight>
@@ -255,9 +279,9 @@ class StepProduct : public StepProductBase<true, kRowTiles, kBatchTiles> {
  private:
   static constexpr int kKept = RegisterChunks(true, kRowTiles);
   // Chunks whose exchanged words are on their way at once.
-  static constexpr int kAhead = kBatchTiles > 4             ? 1
-                                : kKept * kBatchTiles <= 16 ? kKept
-                                                            : 16 / kBatchTiles;
+  static constexpr int kAhead = kAheadTiles < kBatchTiles           ? 1
+                                : kAheadTiles / kBatchTiles < kKept ? kAheadTiles / kBatchTiles
+                                                                    : kKept;
 
   FASTRNN_DEVICE uint4* SharedWords(int chunk, int tile) const {
     const int index = (Warp() * shape_.shared_chunks_per_warp() + chunk) * kRowTiles + tile;
@@ -289,7 +313,7 @@ class StepProduct : public StepProductBase<true, kRowTiles, kBatchTiles> {
 #pragma unroll
       for (int tile = 0; tile < kBatchTiles; ++tile) {
         const int row = ((chunk + i) * kBatchTiles + tile) * kTileBatch + Lane() / 4;
-        words[i][tile] = LoadExchanged(exchanged + row * kChunk + Lane() % 4 * (kChunk / 4));
+        words[i][tile] = LoadExchanged16(exchanged + row * kChunk + Lane() % 4 * (kChunk / 4));
       }
     }
   }

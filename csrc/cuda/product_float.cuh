@@ -8,17 +8,16 @@
 namespace fastrnn {
 namespace cuda {
 
-template <int kRowTiles, int kBatchTiles>
-class StepProduct<FloatMath, kRowTiles, kBatchTiles>
-    : public StepProductBase<false, kRowTiles, kBatchTiles> {
-  using Base = StepProductBase<false, kRowTiles, kBatchTiles>;
+template <int kRowTiles, int kBatchTiles, int kAheadTiles>
+class StepProduct<FloatMath, kRowTiles, kBatchTiles, kAheadTiles>
+    : public StepProductBase<FloatMath, kRowTiles, kBatchTiles> {
+  using Base = StepProductBase<FloatMath, kRowTiles, kBatchTiles>;
   using Base::Lane, Base::Warp, Base::memory_, Base::shape_;
 
  public:
-  using Value = float;
-  static constexpr int kChunk = kFloatChunk;
-
   using Base::Base, Base::end, Base::first;
+  using Base::kChunk;
+  using typename Base::Value;
 
   template <class Weight>
   FASTRNN_DEVICE void LoadWeights(const Weight& weight) {
@@ -62,7 +61,7 @@ class StepProduct<FloatMath, kRowTiles, kBatchTiles>
     for (int tile = 0; tile < kBatchTiles; ++tile) {
       const int column = tile * kTileBatch + Lane() / 4;
       const uint4 words =
-          LoadExchanged(exchanged + (chunk * shape_.columns() + column) * kChunk + k);
+          LoadExchanged16(exchanged + (chunk * shape_.columns() + column) * kChunk + k);
       float* to = Staged() + k * shape_.stage_stride() + column;
       to[0] = __uint_as_float(words.x);
       to[shape_.stage_stride()] = __uint_as_float(words.y);

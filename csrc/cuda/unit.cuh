@@ -255,11 +255,11 @@ FASTRNN_DEVICE void StoreState(const ForwardStep<T>& p, Place at, UnitState stat
 // ---- backward -----------------------------------------------------------------------------------
 
 // Whether the row takes part in the step, and whether it is the first one that does.
-struct Part {
+struct Presence {
   bool active, first;
 };
 template <class T>
-FASTRNN_DEVICE Part PartOf(const BackwardStep<T>& p, Place at) {
+FASTRNN_DEVICE Presence PresenceOf(const BackwardStep<T>& p, Place at) {
   const int64_t length = p.lengths == nullptr ? p.steps : p.lengths[at.row];
   const int64_t last_time = (length < p.steps ? length : p.steps) - 1;
   const bool active = p.time <= last_time;
