@@ -26,7 +26,11 @@
 namespace fastrnn {
 namespace cuda {
 
-constexpr int kProductWarps = 8;
+// Emulated builds with ThreadSanitizer have fewer: it gives every thread more than a megabyte.
+#if !defined(FASTRNN_PRODUCT_WARPS)
+#define FASTRNN_PRODUCT_WARPS 8
+#endif
+constexpr int kProductWarps = FASTRNN_PRODUCT_WARPS;
 constexpr int kProductThreads = kProductWarps * kWarp;
 constexpr int kChunkBytesOfK = 64;
 constexpr int kTileRows = 16;
