@@ -132,6 +132,7 @@ class BackwardDirection {
     BackwardStep<T> step = {};
     step.rows = static_cast<int>(N);
     step.hidden = static_cast<int>(H);
+    step.relu = desc_.mode == Mode::kRnnRelu;
     step.time = time;
     step.steps = walk_.steps;
     step.reverse = walk_.reverse;

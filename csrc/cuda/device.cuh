@@ -159,6 +159,26 @@ FASTRNN_DEVICE void NamedBarrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
+// A barrier for all threads of a cluster: what they wrote before it, in shared memory of their own
+// block or another, all of them see behind it. Before sm_90 there are no clusters.
+FASTRNN_DEVICE void ClusterBarrier() {
+#if FASTRNN_ARCH >= 900
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
+// Where `own`, in this block's dynamic shared memory, is in that of the cluster's block `rank`.
+// That block must have started, and may not have ended.
+template <class T>
+FASTRNN_DEVICE T* ClusterShared(T* own, unsigned rank) {
+  uint64_t address = reinterpret_cast<uint64_t>(own);
+#if FASTRNN_ARCH >= 900
+  asm("mapa.u64 %0, %0, %1;" : "+l"(address) : "r"(rank));
+#endif
+  return reinterpret_cast<T*>(address);
+}
+
 // ---- asynchronous copies from global to shared memory -------------------------------------------
 
 // kBytes (4, 8 or 16), aligned to that, of which those past `valid` become zero and are not read.
@@ -302,8 +322,25 @@ inline cudaError_t AllowShared(const void* kernel, size_t bytes) {
                               static_cast<int>(bytes));
 }
 
+// A grid in clusters of neighbours along x; cooperative as well.
+inline cudaError_t LaunchWithClusters(const void* function, unsigned cluster, dim3 grid, dim3 block,
+                                      void** arguments, size_t shared_bytes, cudaStream_t stream) {
+#if CUDART_VERSION >= 11080
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim = {cluster, 1, 1};
+  attributes[1].id = cudaLaunchAttributeCooperative;
+  attributes[1].val.cooperative = 1;
+  cudaLaunchConfig_t config = {grid, block, shared_bytes, stream, attributes, 2};
+  return cudaLaunchKernelExC(&config, function, arguments);
+#else
+  return cudaErrorNotSupported;
+#endif
+}
+
+// cluster: 0 for a launch that is not cooperative.
 template <class... Parameters, class... Arguments>
-cudaError_t LaunchAs(bool cooperative, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+cudaError_t LaunchAs(unsigned cluster, void (*kernel)(Parameters...), dim3 grid, dim3 block,
                      size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
   std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
   void* pointers[sizeof...(Parameters) + 1];
@@ -316,18 +353,45 @@ cudaError_t LaunchAs(bool cooperative, void (*kernel)(Parameters...), dim3 grid,
   const void* function = reinterpret_cast<const void*>(kernel);
   const cudaError_t allowed = AllowShared(function, shared_bytes);
   if (allowed != cudaSuccess) return allowed;
-  return cooperative
+  if (cluster > 1) {
+    return LaunchWithClusters(function, cluster, grid, block, pointers, shared_bytes, stream);
+  }
+  return cluster == 1
              ? cudaLaunchCooperativeKernel(function, grid, block, pointers, shared_bytes, stream)
              : cudaLaunchKernel(function, grid, block, pointers, shared_bytes, stream);
 }
 
-// How many blocks of the kernel the current device can hold at once: the largest cooperative grid.
+inline cudaError_t MaxResidentClusters(const void* function, unsigned cluster, int threads,
+                                       size_t shared_bytes, int* clusters) {
+#if CUDART_VERSION >= 11080
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {cluster, 1, 1};
+  cudaLaunchConfig_t config = {
+      dim3(cluster), dim3(static_cast<unsigned>(threads)), shared_bytes, nullptr, &attribute, 1};
+  return cudaOccupancyMaxActiveClusters(clusters, function, &config);
+#else
+  *clusters = 0;
+  return cudaSuccess;
+#endif
+}
+
+// How many blocks of the kernel, in clusters, the current device can hold at once: the largest
+// cooperative grid.
 template <class... Parameters>
 cudaError_t MaxResidentBlocks(void (*kernel)(Parameters...), int threads, size_t shared_bytes,
-                              int* blocks) {
+                              int* blocks, unsigned cluster = 1) {
   const void* function = reinterpret_cast<const void*>(kernel);
   int device = 0, multiprocessors = 0, per_multiprocessor = 0;
   cudaError_t status = AllowShared(function, shared_bytes);
+  if (cluster > 1) {
+    int clusters = 0;
+    if (status == cudaSuccess) {
+      status = MaxResidentClusters(function, cluster, threads, shared_bytes, &clusters);
+    }
+    *blocks = clusters * static_cast<int>(cluster);
+    return status;
+  }
   if (status == cudaSuccess) status = cudaGetDevice(&device);
   if (status == cudaSuccess) {
     status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
@@ -368,6 +432,14 @@ inline uint4 LoadExchanged16(const void* p, EMULATOR_SITE) {
 
 inline void NamedBarrier(int id, int threads, EMULATOR_SITE) {
   ::emulator::WaitAtBarrier(id, threads, false, {"NamedBarrier", file, line});
+}
+
+inline void ClusterBarrier(EMULATOR_SITE) {
+  ::emulator::WaitForCluster({"ClusterBarrier", file, line});
+}
+template <class T>
+T* ClusterShared(T* own, unsigned rank, EMULATOR_SITE) {
+  return static_cast<T*>(::emulator::ClusterShared(own, rank, {"ClusterShared", file, line}));
 }
 
 template <int kBytes>
@@ -411,16 +483,17 @@ inline void MmaBf16M16N8K16(float (&d)[4], const uint32_t (&a)[4], const uint32_
 }
 
 template <class... Parameters, class... Arguments>
-cudaError_t LaunchAs(bool cooperative, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+cudaError_t LaunchAs(unsigned cluster, void (*kernel)(Parameters...), dim3 grid, dim3 block,
                      size_t shared_bytes, cudaStream_t, Arguments&&... arguments) {
-  return ::emulator::Launch({grid, block, shared_bytes, cooperative}, kernel,
-                            std::forward<Arguments>(arguments)...);
+  return ::emulator::Launch({grid, block, shared_bytes, cluster > 0, cluster > 1 ? cluster : 1},
+                            kernel, std::forward<Arguments>(arguments)...);
 }
 template <class... Parameters>
 cudaError_t MaxResidentBlocks(void (*)(Parameters...), int threads, size_t shared_bytes,
-                              int* blocks) {
+                              int* blocks, unsigned cluster = 1) {
   *blocks = ::emulator::kLimits.multiprocessors *
             ::emulator::BlocksPerMultiprocessor(threads, shared_bytes);
+  *blocks -= *blocks % static_cast<int>(cluster);
   return cudaSuccess;
 }
 
@@ -432,7 +505,7 @@ cudaError_t MaxResidentBlocks(void (*)(Parameters...), int threads, size_t share
 template <class Kernel, class... Arguments>
 cudaError_t Launch(Kernel kernel, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                    Arguments&&... arguments) {
-  return LaunchAs(false, kernel, grid, block, shared_bytes, stream,
+  return LaunchAs(0, kernel, grid, block, shared_bytes, stream,
                   std::forward<Arguments>(arguments)...);
 }
 
@@ -440,7 +513,15 @@ cudaError_t Launch(Kernel kernel, dim3 grid, dim3 block, size_t shared_bytes, cu
 template <class Kernel, class... Arguments>
 cudaError_t LaunchCooperative(Kernel kernel, dim3 grid, dim3 block, size_t shared_bytes,
                               cudaStream_t stream, Arguments&&... arguments) {
-  return LaunchAs(true, kernel, grid, block, shared_bytes, stream,
+  return LaunchAs(1, kernel, grid, block, shared_bytes, stream,
+                  std::forward<Arguments>(arguments)...);
+}
+
+// As well, in clusters of so many neighbours along x; more than one needs sm_90.
+template <class Kernel, class... Arguments>
+cudaError_t LaunchClusters(Kernel kernel, unsigned cluster, dim3 grid, dim3 block,
+                           size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
+  return LaunchAs(cluster, kernel, grid, block, shared_bytes, stream,
                   std::forward<Arguments>(arguments)...);
 }
 

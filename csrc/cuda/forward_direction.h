@@ -96,6 +96,7 @@ class ForwardDirection {
     ForwardStep<T> step = {};
     step.rows = static_cast<int>(N);
     step.hidden = static_cast<int>(H);
+    step.relu = desc_.mode == Mode::kRnnRelu;
     step.time = time;
     step.lengths = lengths_;
     step.i2h_bias = weights_.i2h_bias;

@@ -14,12 +14,13 @@
 //   3. multiplies, and hands its sums to the blocks of the tile (where K is split),
 //   4. waits for theirs, and has dh.
 //
-// There are two exchanges, each with flags of its own: of gate gradients among the blocks of the
-// group, and of sums among the blocks of a tile. Both alternate between two buffers. That sums of
-// step s are read before those of s + 2 are written, exchange.cuh's argument says: all blocks of
-// the tile wait for each other. That gate gradients of step s are: a block that writes those of s +
-// 2 has the sums of step s + 1 of all parts, which are made of gate gradients that every block of
-// the group published after it had read those of step s.
+// Steps 3 and 4 are a second exchange, or, on sm_90, stores into the shared memory of a cluster and
+// its barrier (kCluster). There are two exchanges, each with flags of its own: of gate gradients
+// among the blocks of the group, and of sums among the blocks of a tile. Both alternate between two
+// buffers. That sums of step s are read before those of s + 2 are written, exchange.cuh's argument
+// says: all blocks of the tile wait for each other. That gate gradients of step s are: a block that
+// writes those of s + 2 has the sums of step s + 1 of all parts, which are made of gate gradients
+// that every block of the group published after it had read those of step s.
 //
 // The grid is blocks of a group x groups x directions.
 #pragma once
@@ -59,7 +60,7 @@ struct BackwardWeight {
   }
 };
 
-template <class Step, class Math, int kRowTiles, int kBatchTiles, int kSplit>
+template <class Step, class Math, int kRowTiles, int kBatchTiles, int kSplit, bool kCluster>
 class BackwardBlock {
   using T = typename Math::Value;
   static constexpr int kGates = Step::kGates;
@@ -83,6 +84,7 @@ class BackwardBlock {
         chunks_(ChunksOfPart(step_.hidden)),
         carver_(shared),
         product_(chunks_, &carver_),
+        parts_(kCluster ? carver_.Take<float>(2 * kSplit * kRows * kUnits) : nullptr),
         exchange_(args.flags + Group() * gridDim.x, static_cast<int>(blockIdx.x)),
         sums_exchange_(args.sums_flags + Group() * gridDim.x, static_cast<int>(blockIdx.x)) {
     step_.c_0 = nullptr;
@@ -94,6 +96,7 @@ class BackwardBlock {
   }
 
   FASTRNN_DEVICE void Run() {
+    if constexpr (kCluster) ClusterBarrier();  // From now on the others' shared memory is there.
     ForEachCell([this](int i, Place at) {
       dh_[i] = step_.dh_n != nullptr ? ToFloat(step_.dh_n[at.state()]) : step_.dh[at.state()];
       dc_[i] = 0.0f;
@@ -156,7 +159,8 @@ class BackwardBlock {
   FASTRNN_DEVICE void RunStep(int s) {
     GateGradients<kGates> d[kCells] = {};
     ForEachCell([&](int i, Place at) {
-      if (present_[i].active) dh_[i] = Step::Backward(seen_[i], dy_[i] + dh_[i], &dc_[i], &d[i]);
+      if (present_[i].active)
+        dh_[i] = Step::Backward(step_, seen_[i], dy_[i] + dh_[i], &dc_[i], &d[i]);
 #pragma unroll
       for (int k = 0; k < kGates; ++k) {
         Buffer(s)[BlockProduct::ExchangedIndex(at.unit * kGates + k, at.row - first_row_)] =
@@ -184,6 +188,8 @@ class BackwardBlock {
       ForEachCell([this](int i, Place at) {
         dh_[i] += product_.Sum(at.unit - first_unit_, at.row - first_row_);
       });
+    } else if constexpr (kCluster) {
+      AddPartsInCluster(s);
     } else {
       AddParts(round);
     }
@@ -202,6 +208,26 @@ class BackwardBlock {
       const float* own = tile + (at.row - first_row_) * kTileUnits + at.unit - Tile() * kTileUnits;
 #pragma unroll
       for (int part = 0; part < kSplit; ++part) dh_[i] += LoadExchanged(own + part * kSums);
+    });
+  }
+
+  // The sums go straight to where they are needed, in the shared memory of the cluster's blocks.
+  // What is written for step s + 2 meets nobody who still reads that of s: the barrier of s + 1
+  // stands between. After the last one no block looks at another's memory, so that each may end.
+  FASTRNN_DEVICE void AddPartsInCluster(int s) {
+    constexpr int kPart = kRows * kUnits;
+    float* parts = parts_ + s % 2 * kSplit * kPart;
+    for (int i = static_cast<int>(threadIdx.x); i < kPart * kSplit; i += kProductThreads) {
+      const int unit = i % kTileUnits, row = i / kTileUnits;
+      float* theirs = ClusterShared(parts + Part() * kPart + row * kUnits + unit % kUnits,
+                                    static_cast<unsigned>(unit / kUnits));
+      *theirs = product_.Sum(unit, row);
+    }
+    ClusterBarrier();
+    ForEachCell([&](int i, Place at) {
+      const float* own = parts + (at.row - first_row_) * kUnits + at.unit - first_unit_;
+#pragma unroll
+      for (int part = 0; part < kSplit; ++part) dh_[i] += own[part * kPart];
     });
   }
 
@@ -229,6 +255,7 @@ class BackwardBlock {
   const int first_unit_, first_row_, chunks_;
   SharedCarver carver_;
   BlockProduct product_;
+  float* parts_;  // [2][kSplit][kRows][kUnits] of the cluster's sums, those for this block's units
   Exchange exchange_, sums_exchange_;
   T* buffers_;
   float* sums_;
@@ -237,12 +264,12 @@ class BackwardBlock {
   Presence present_[kCells];
 };
 
-template <class Step, class Math, int kRowTiles, int kBatchTiles, int kSplit>
+template <class Step, class Math, int kRowTiles, int kBatchTiles, int kSplit, bool kCluster>
 __global__ void __launch_bounds__(kProductThreads, 1)
     PersistentBackwardKernel(const PersistentBackwardArgs<typename Math::Value> args) {
-  if constexpr (kIsSupported<Math>) {
+  if constexpr (kIsSupported<Math> && (!kCluster || kHasClusters)) {
     FASTRNN_DYNAMIC_SHARED(shared);
-    BackwardBlock<Step, Math, kRowTiles, kBatchTiles, kSplit>(args, shared).Run();
+    BackwardBlock<Step, Math, kRowTiles, kBatchTiles, kSplit, kCluster>(args, shared).Run();
   }
 }
 

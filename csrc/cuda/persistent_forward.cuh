@@ -126,7 +126,7 @@ class ForwardBlock {
       const int row = at.row - first_row_, unit = at.unit - first_unit_;
 #pragma unroll
       for (int k = 0; k < kGates; ++k) shares[i].hidden[k] += product_.Sum(k * kUnits + unit, row);
-      y[i] = Advance<Step, T>(active[i], shares[i], &state_[i], &activated[i]);
+      y[i] = Advance<Step>(step_, active[i], shares[i], &state_[i], &activated[i]);
       HandOn(at, state_[i].h, s + 1);
     });
     exchange_.Publish(static_cast<unsigned>(s) + 2);

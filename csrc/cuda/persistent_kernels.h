@@ -1,7 +1,6 @@
 // The instances of the persistent kernels, each cell's in a file of its own.
 #pragma once
 
-#include "../cell/rnn.h"
 #include "persistent_backward.cuh"
 #include "persistent_forward.cuh"
 #include "plan.h"
@@ -28,9 +27,8 @@ ForwardKernel<T> FindForwardKernel(Mode mode, const PersistentPlan& plan, bool t
     case Mode::kGru:
       return FindForwardKernel<GruStep, T>(plan, tf32);
     case Mode::kRnnTanh:
-      return FindForwardKernel<RnnStep<cell::TanhActivation>, T>(plan, tf32);
     case Mode::kRnnRelu:
-      return FindForwardKernel<RnnStep<cell::ReluActivation>, T>(plan, tf32);
+      return FindForwardKernel<RnnStep, T>(plan, tf32);
   }
   return nullptr;
 }
@@ -42,9 +40,8 @@ BackwardKernel<T> FindBackwardKernel(Mode mode, const PersistentPlan& plan, bool
     case Mode::kGru:
       return FindBackwardKernel<GruStep, T>(plan, tf32);
     case Mode::kRnnTanh:
-      return FindBackwardKernel<RnnStep<cell::TanhActivation>, T>(plan, tf32);
     case Mode::kRnnRelu:
-      return FindBackwardKernel<RnnStep<cell::ReluActivation>, T>(plan, tf32);
+      return FindBackwardKernel<RnnStep, T>(plan, tf32);
   }
   return nullptr;
 }
@@ -75,18 +72,24 @@ ForwardKernel<typename Math::Value> ForwardKernelOf(const PersistentPlan& plan) 
   return nullptr;
 }
 
-template <class Step, class Math, int kRowTiles, int kSplit>
+template <class Step, class Math, int kRowTiles, int kSplit, bool kCluster = false>
 BackwardKernel<typename Math::Value> BackwardKernelOf(int batch_tiles) {
   switch (batch_tiles) {
     case 1:
-      return PersistentBackwardKernel<Step, Math, kRowTiles, 1, kSplit>;
+      return PersistentBackwardKernel<Step, Math, kRowTiles, 1, kSplit, kCluster>;
     case 2:
-      return PersistentBackwardKernel<Step, Math, kRowTiles, 2, kSplit>;
+      return PersistentBackwardKernel<Step, Math, kRowTiles, 2, kSplit, kCluster>;
     case 4:
-      return PersistentBackwardKernel<Step, Math, kRowTiles, 4, kSplit>;
+      return PersistentBackwardKernel<Step, Math, kRowTiles, 4, kSplit, kCluster>;
     default:
       return nullptr;
   }
+}
+
+template <class Step, class Math, int kRowTiles, int kSplit>
+BackwardKernel<typename Math::Value> InCluster(const PersistentPlan& plan) {
+  return plan.cluster ? BackwardKernelOf<Step, Math, kRowTiles, kSplit, true>(plan.batch_tiles)
+                      : BackwardKernelOf<Step, Math, kRowTiles, kSplit>(plan.batch_tiles);
 }
 
 template <class Step, class Math>
@@ -99,8 +102,8 @@ BackwardKernel<typename Math::Value> BackwardKernelOf(const PersistentPlan& plan
     if (is({2, 1})) return BackwardKernelOf<Step, Math, 2, 1>(plan.batch_tiles);
   } else {
     if (is({1, 1})) return BackwardKernelOf<Step, Math, 1, 1>(plan.batch_tiles);
-    if (is({2, 4})) return BackwardKernelOf<Step, Math, 2, 4>(plan.batch_tiles);
-    if (is({4, 4})) return BackwardKernelOf<Step, Math, 4, 4>(plan.batch_tiles);
+    if (is({2, 4})) return InCluster<Step, Math, 2, 4>(plan);
+    if (is({4, 4})) return InCluster<Step, Math, 4, 4>(plan);
   }
   return nullptr;
 }

@@ -29,12 +29,13 @@ constexpr BackwardTiles kBackwardTiles[] = {{1, 1}, {2, 4}, {4, 4}};
 struct PersistentPlan {
   int row_tiles = 1;
   int batch_tiles = 1;
-  int units = 1;       // hidden units of a block
-  int blocks = 1;      // of a group
-  int groups = 1;      // in one launch and direction
-  int launches = 1;    // for all rows of the batch
-  int split = 1;       // backward: blocks that share a product's K, see persistent_backward.cuh
-  int directions = 1;  // in one launch
+  int units = 1;         // hidden units of a block
+  int blocks = 1;        // of a group
+  int groups = 1;        // in one launch and direction
+  int launches = 1;      // for all rows of the batch
+  int split = 1;         // backward: blocks that share a product's K, see persistent_backward.cuh
+  bool cluster = false;  // those blocks are a cluster, and reduce in its shared memory
+  int directions = 1;    // in one launch
   size_t shared_bytes = 0;  // of a block
 };
 

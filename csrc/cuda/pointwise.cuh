@@ -26,7 +26,7 @@ FASTRNN_DEVICE void Unit(const ForwardStep<T>& p, Place at) {
       shares.hidden[k] = p.hidden_sum[at.gate<Step::kGates>(k)] + ToFloat(p.h2h_bias[at.bias(k)]);
     }
   }
-  p.y[at.strided(p.y_stride)] = Advance<Step, T>(active, shares, &state, &activated);
+  p.y[at.strided(p.y_stride)] = Advance<Step>(p, active, shares, &state, &activated);
   if (active) StoreActivated<Step>(p, at, activated);
   StoreState<Step>(p, at, state);
 }
@@ -42,7 +42,7 @@ FASTRNN_DEVICE void Unit(const BackwardStep<T>& p, Place at) {
   if (present.active) {
     Seen<Step::kGates> seen;
     LoadSeen<Step>(p, at, present.first, &seen);
-    dh_prev = Step::Backward(seen, ToFloat(p.dy[at.strided(p.y_stride)]) + dh_next, &dc, &d);
+    dh_prev = Step::Backward(p, seen, ToFloat(p.dy[at.strided(p.y_stride)]) + dh_next, &dc, &d);
   }
   if (p.dh_wanted) p.dh[at.state()] = dh_prev;
   if (Step::kHasCell) {

@@ -19,6 +19,7 @@ namespace cuda {
 template <class T>
 struct ForwardStep {
   int rows, hidden;
+  bool relu;  // in place of tanh, in an RNN
   int64_t time;
   const int32_t* lengths;   // [N], or null
   const T* i2h_bias;        // [G*H]
@@ -40,6 +41,7 @@ struct ForwardStep {
 template <class T>
 struct BackwardStep {
   int rows, hidden;
+  bool relu;
   int64_t time, steps;
   bool reverse;
   const int32_t* lengths;  // [N], or null
@@ -119,8 +121,9 @@ struct LstmStep {
   static constexpr bool kHasCell = true;
   static constexpr bool kSharesDiffer = false;
 
-  static FASTRNN_DEVICE void Forward(const Shares<kGates>& shares, UnitState* state,
-                                     Activated<kGates>* activated) {
+  template <class T>
+  static FASTRNN_DEVICE void Forward(const ForwardStep<T>&, const Shares<kGates>& shares,
+                                     UnitState* state, Activated<kGates>* activated) {
     cell::LstmGates gates = {shares.input[0] + shares.hidden[0], shares.input[1] + shares.hidden[1],
                              shares.input[2] + shares.hidden[2],
                              shares.input[3] + shares.hidden[3]};
@@ -133,8 +136,9 @@ struct LstmStep {
     seen->c = p.c[at.state()];
     seen->c_prev = p.c_0 != nullptr ? ToFloat(p.c_0[at.state()]) : p.c_prev[at.state()];
   }
-  static FASTRNN_DEVICE float Backward(const Seen<kGates>& seen, float dh, float* dc,
-                                       GateGradients<kGates>* d) {
+  template <class T>
+  static FASTRNN_DEVICE float Backward(const BackwardStep<T>&, const Seen<kGates>& seen, float dh,
+                                       float* dc, GateGradients<kGates>* d) {
     const float* gates = seen.activated.gates;
     const cell::LstmGates of_gates =
         cell::LstmBackward({gates[0], gates[1], gates[2], gates[3]}, seen.c_prev, seen.c, dh, dc);
@@ -151,8 +155,9 @@ struct GruStep {
   static constexpr bool kHasCell = false;
   static constexpr bool kSharesDiffer = true;
 
-  static FASTRNN_DEVICE void Forward(const Shares<kGates>& shares, UnitState* state,
-                                     Activated<kGates>* activated) {
+  template <class T>
+  static FASTRNN_DEVICE void Forward(const ForwardStep<T>&, const Shares<kGates>& shares,
+                                     UnitState* state, Activated<kGates>* activated) {
     cell::GruGates gates = {shares.input[0] + shares.hidden[0], shares.input[1] + shares.hidden[1],
                             shares.input[2]};
     state->h = cell::GruForward(&gates, shares.hidden[2], state->h);
@@ -165,8 +170,9 @@ struct GruStep {
     seen->activated.hidden_n = ToFloat(p.hidden_n[at.state()]);
     seen->h_prev = ToFloat(first ? p.h_0[at.state()] : p.h_prev[at.strided(p.y_stride)]);
   }
-  static FASTRNN_DEVICE float Backward(const Seen<kGates>& seen, float dh, float*,
-                                       GateGradients<kGates>* d) {
+  template <class T>
+  static FASTRNN_DEVICE float Backward(const BackwardStep<T>&, const Seen<kGates>& seen, float dh,
+                                       float*, GateGradients<kGates>* d) {
     const float* gates = seen.activated.gates;
     const cell::GruGates of_gates = cell::GruBackward(
         {gates[0], gates[1], gates[2]}, seen.activated.hidden_n, seen.h_prev, &dh, &d->h[2]);
@@ -177,24 +183,27 @@ struct GruStep {
   }
 };
 
-template <class Activation>
 struct RnnStep {
   static constexpr int kGates = 1;
   static constexpr bool kHasCell = false;
   static constexpr bool kSharesDiffer = false;
 
-  static FASTRNN_DEVICE void Forward(const Shares<kGates>& shares, UnitState* state,
-                                     Activated<kGates>*) {
-    state->h = Activation::Forward(shares.input[0] + shares.hidden[0]);
+  template <class T>
+  static FASTRNN_DEVICE void Forward(const ForwardStep<T>& p, const Shares<kGates>& shares,
+                                     UnitState* state, Activated<kGates>*) {
+    const float a = shares.input[0] + shares.hidden[0];
+    state->h = p.relu ? cell::ReluActivation::Forward(a) : cell::TanhActivation::Forward(a);
   }
 
   template <class T>
   static FASTRNN_DEVICE void Load(const BackwardStep<T>& p, Place at, bool, Seen<kGates>* seen) {
     seen->h = ToFloat(p.y[at.strided(p.y_stride)]);
   }
-  static FASTRNN_DEVICE float Backward(const Seen<kGates>& seen, float dh, float*,
-                                       GateGradients<kGates>* d) {
-    d->x[0] = Activation::Backward(seen.h, dh);
+  template <class T>
+  static FASTRNN_DEVICE float Backward(const BackwardStep<T>& p, const Seen<kGates>& seen, float dh,
+                                       float*, GateGradients<kGates>* d) {
+    d->x[0] = p.relu ? cell::ReluActivation::Backward(seen.h, dh)
+                     : cell::TanhActivation::Backward(seen.h, dh);
     return 0.0f;
   }
 };
@@ -222,10 +231,10 @@ FASTRNN_DEVICE float InputShare(const ForwardStep<T>& p, Place at, int k) {
 
 // The step itself; a row past its length keeps its state. Returns the output.
 template <class Step, class T>
-FASTRNN_DEVICE T Advance(bool active, const Shares<Step::kGates>& shares, UnitState* state,
-                         Activated<Step::kGates>* activated) {
+FASTRNN_DEVICE T Advance(const ForwardStep<T>& p, bool active, const Shares<Step::kGates>& shares,
+                         UnitState* state, Activated<Step::kGates>* activated) {
   if (!active) return FromFloat<T>(0.0f);
-  Step::Forward(shares, state, activated);
+  Step::Forward(p, shares, state, activated);
   const T h = FromFloat<T>(state->h);
   state->h = ToFloat(h);
   return h;

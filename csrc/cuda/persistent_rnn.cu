@@ -3,7 +3,7 @@
 namespace fastrnn {
 namespace cuda {
 
-FASTRNN_PERSISTENT_KERNELS(RnnStep<cell::TanhActivation>)
+FASTRNN_PERSISTENT_KERNELS(RnnStep)
 
 }  // namespace cuda
 }  // namespace fastrnn
