@@ -22,6 +22,7 @@
 #include <utility>
 
 #include "runtime.h"
+#include "shared_carver.h"
 
 #if defined(FASTRNN_EMULATE)
 #ifndef FASTRNN_ARCH
@@ -88,34 +89,6 @@ FASTRNN_DEVICE Bfloat16 FromFloat<Bfloat16>(float value) {
   if (value != value) return {static_cast<uint16_t>(bits >> 16 | 0x40u)};
   return {static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16)};
 }
-
-// Places arrays one after the other in dynamic shared memory: with a null base on the host to learn
-// the size, and with the base on the device. In emulation a gap follows each array, which
-// AddressSanitizer watches, so that an overrun into the next one is seen.
-class SharedCarver {
- public:
-  __host__ __device__ explicit SharedCarver(unsigned char* base) : base_(base) {}
-
-  template <class T>
-  __host__ __device__ T* Take(size_t count) {
-    T* array = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + bytes_);
-    const size_t end = bytes_ + count * sizeof(T);
-    bytes_ = (end + kAlignment - 1) / kAlignment * kAlignment;
-#if defined(FASTRNN_EMULATE)
-    bytes_ += kGap;
-    if (base_ != nullptr) ::emulator::GuardGap(base_ + end, bytes_ - end);
-#endif
-    return array;
-  }
-
-  __host__ __device__ size_t bytes() const { return bytes_; }
-
- private:
-  static constexpr size_t kAlignment = 16;
-  static constexpr size_t kGap = 64;
-  unsigned char* base_;
-  size_t bytes_ = 0;
-};
 
 #if !defined(FASTRNN_EMULATE)
 

@@ -69,8 +69,10 @@ class BackwardBlock {
   static constexpr int kRows = kTileBatch * kBatchTiles;
   static constexpr int kCells = (kUnits * kRows + kProductThreads - 1) / kProductThreads;
   // What a cell has seen takes registers, too.
-  static constexpr int kAheadTiles = kRowTiles > 2 ? 4 : kCells > 1 ? 8 : 16;
-  using BlockProduct = StepProduct<Math, kRowTiles, kBatchTiles, kAheadTiles>;
+  static constexpr int kKept = RegisterChunks(Math::kTensorCores, kRowTiles, true);
+  // sm_86's code needs a few registers more.
+  static constexpr int kAheadTiles = kRowTiles > 2 ? 4 : kCells > 1 || FASTRNN_ARCH == 860 ? 8 : 16;
+  using BlockProduct = StepProduct<Math, kRowTiles, kBatchTiles, kKept, kAheadTiles>;
   static constexpr int kChunk = BlockProduct::kChunk;
 
  public:
@@ -84,7 +86,7 @@ class BackwardBlock {
         chunks_(ChunksOfPart(step_.hidden)),
         carver_(shared),
         product_(chunks_, &carver_),
-        parts_(kCluster ? carver_.Take<float>(2 * kSplit * kRows * kUnits) : nullptr),
+        parts_(kCluster ? TakeClusterSums(product_.shape(), &carver_) : nullptr),
         exchange_(args.flags + Group() * gridDim.x, static_cast<int>(blockIdx.x)),
         sums_exchange_(args.sums_flags + Group() * gridDim.x, static_cast<int>(blockIdx.x)) {
     step_.c_0 = nullptr;

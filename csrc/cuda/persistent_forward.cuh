@@ -51,7 +51,9 @@ class ForwardBlock {
   static constexpr int kUnits = kTileRows * kRowTiles / kGates;
   static constexpr int kRows = kTileBatch * kBatchTiles;
   static constexpr int kCells = (kUnits * kRows + kProductThreads - 1) / kProductThreads;
-  using BlockProduct = StepProduct<Math, kRowTiles, kBatchTiles, 16>;
+  static constexpr int kKept = RegisterChunks(Math::kTensorCores, kRowTiles, false);
+  static constexpr int kAheadTiles = kRowTiles > 2 ? 4 : 16;
+  using BlockProduct = StepProduct<Math, kRowTiles, kBatchTiles, kKept, kAheadTiles>;
   static constexpr int kChunk = BlockProduct::kChunk;
 
  public:

@@ -22,19 +22,10 @@
 #include <type_traits>
 
 #include "device.cuh"
+#include "plan.h"
 
 namespace fastrnn {
 namespace cuda {
-
-// Emulated builds with ThreadSanitizer have fewer: it gives every thread more than a megabyte.
-#if !defined(FASTRNN_PRODUCT_WARPS)
-#define FASTRNN_PRODUCT_WARPS 8
-#endif
-constexpr int kProductWarps = FASTRNN_PRODUCT_WARPS;
-constexpr int kProductThreads = kProductWarps * kWarp;
-constexpr int kChunkBytesOfK = 64;
-constexpr int kTileRows = 16;
-constexpr int kTileBatch = 8;
 
 // How products are computed; Value is the type of weights and exchanged numbers.
 struct HalfMath {
@@ -54,63 +45,6 @@ struct FloatMath {
   using Value = float;
   static constexpr bool kTensorCores = false;
 };
-
-// Chunks of the weights that each warp has in registers: 64 registers of each thread.
-__host__ __device__ constexpr int RegisterChunks(bool tensor_cores, int row_tiles) {
-  return tensor_cores ? 8 / row_tiles : 0;
-}
-
-// What a block's product takes of shared memory, for host and device. K has `chunks` chunks.
-struct ProductShape {
-  int row_tiles, batch_tiles, chunks;
-  bool tensor_cores;
-
-  __host__ __device__ int rows() const { return kTileRows * row_tiles; }
-  __host__ __device__ int columns() const { return kTileBatch * batch_tiles; }
-  __host__ __device__ int chunks_per_warp() const {
-    return (chunks + kProductWarps - 1) / kProductWarps;
-  }
-  // Warps that have chunks.
-  __host__ __device__ int active_warps() const {
-    return (chunks + chunks_per_warp() - 1) / chunks_per_warp();
-  }
-  __host__ __device__ int shared_chunks_per_warp() const {
-    const int kept = RegisterChunks(tensor_cores, row_tiles);
-    return chunks_per_warp() > kept ? chunks_per_warp() - kept : 0;
-  }
-  // From a row of a warp's sums to the next: 8 or 24 more than a multiple of 32, so that the eight
-  // rows that a warp writes at once lie in different banks.
-  __host__ __device__ int sum_stride() const { return columns() + (columns() % 16 == 0 ? 8 : 0); }
-  // From a value along K to the next in what FloatMath stages: 2 more than a multiple of 8, also
-  // for the banks.
-  __host__ __device__ int stage_stride() const { return columns() + 2; }
-};
-
-constexpr int kFloatChunk = kChunkBytesOfK / sizeof(float);
-
-struct ProductMemory {
-  uint4* weights;  // [warps][shared chunks][row tiles][2][lanes], or of FloatMath floats
-                   // [warps][shared chunks][16 along K][rows]
-  float* sums;     // [active warps][rows][sum_stride]
-  float* stage;    // FloatMath: [warps][16 along K][stage_stride]
-
-  __host__ __device__ ProductMemory(const ProductShape& shape, SharedCarver* carver) {
-    const size_t tiles = static_cast<size_t>(kProductWarps) * shape.shared_chunks_per_warp() *
-                         static_cast<size_t>(shape.row_tiles);
-    weights = carver->Take<uint4>(tiles * 2 * kWarp);
-    sums = carver->Take<float>(static_cast<size_t>(shape.active_warps()) * shape.rows() *
-                               shape.sum_stride());
-    stage = shape.tensor_cores ? nullptr
-                               : carver->Take<float>(static_cast<size_t>(kProductWarps) *
-                                                     kFloatChunk * shape.stage_stride());
-  }
-};
-
-// Values that a group exchanges in a round.
-inline __host__ __device__ size_t ExchangedValues(int chunks, int batch_tiles, int chunk_values) {
-  return static_cast<size_t>(chunks) * static_cast<size_t>(batch_tiles * kTileBatch) *
-         static_cast<size_t>(chunk_values);
-}
 
 // What is multiplied of a number is what its type, or TF32, has of it.
 template <class Math>
@@ -191,14 +125,17 @@ FASTRNN_DEVICE uint32_t WeightWord(const Weight& weight, int k) {
 }
 
 // What every product of a block has: its shape, its memory, and the sum over the warps.
-template <class Math, int kRowTiles, int kBatchTiles>
+template <class Math, int kRowTiles, int kBatchTiles, int kKept>
 class StepProductBase {
  public:
   using Value = typename Math::Value;
   static constexpr int kChunk = kChunkBytesOfK / sizeof(Value);
 
   FASTRNN_DEVICE StepProductBase(int chunks, SharedCarver* carver)
-      : shape_{kRowTiles, kBatchTiles, chunks, Math::kTensorCores}, memory_(shape_, carver) {}
+      : shape_{kRowTiles, kBatchTiles, chunks, Math::kTensorCores, kKept},
+        memory_(shape_, carver) {}
+
+  FASTRNN_DEVICE const ProductShape& shape() const { return shape_; }
 
   // This warp's chunks: first to end - 1.
   FASTRNN_DEVICE int first() const { return min(Warp() * shape_.chunks_per_warp(), shape_.chunks); }
@@ -231,10 +168,11 @@ class StepProductBase {
   const ProductMemory memory_;
 };
 
-// kAheadTiles: how many tiles of exchanged words, of four registers each, a thread has room for.
-template <class Math, int kRowTiles, int kBatchTiles, int kAheadTiles>
-class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles> {
-  using Base = StepProductBase<Math, kRowTiles, kBatchTiles>;
+// kKept: RegisterChunks. kAheadTiles: how many tiles of exchanged words, of four registers each, a
+// thread has room for.
+template <class Math, int kRowTiles, int kBatchTiles, int kKept, int kAheadTiles>
+class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kKept> {
+  using Base = StepProductBase<Math, kRowTiles, kBatchTiles, kKept>;
   using Base::Lane, Base::Warp, Base::memory_, Base::shape_;
 
  public:
@@ -287,7 +225,6 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles> {
   }
 
  private:
-  static constexpr int kKept = RegisterChunks(true, kRowTiles);
   // Chunks whose exchanged words are on their way at once.
   static constexpr int kAhead = kAheadTiles < kBatchTiles           ? 1
                                 : kAheadTiles / kBatchTiles < kKept ? kAheadTiles / kBatchTiles
@@ -295,7 +232,7 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles> {
 
   FASTRNN_DEVICE uint4* SharedWords(int chunk, int tile) const {
     const int index = (Warp() * shape_.shared_chunks_per_warp() + chunk) * kRowTiles + tile;
-    return memory_.weights + index * 2 * kWarp + Lane();
+    return reinterpret_cast<uint4*>(memory_.weights) + index * 2 * kWarp + Lane();
   }
 
   template <class Weight>

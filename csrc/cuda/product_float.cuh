@@ -8,10 +8,10 @@
 namespace fastrnn {
 namespace cuda {
 
-template <int kRowTiles, int kBatchTiles, int kAheadTiles>
-class StepProduct<FloatMath, kRowTiles, kBatchTiles, kAheadTiles>
-    : public StepProductBase<FloatMath, kRowTiles, kBatchTiles> {
-  using Base = StepProductBase<FloatMath, kRowTiles, kBatchTiles>;
+template <int kRowTiles, int kBatchTiles, int kKept, int kAheadTiles>
+class StepProduct<FloatMath, kRowTiles, kBatchTiles, kKept, kAheadTiles>
+    : public StepProductBase<FloatMath, kRowTiles, kBatchTiles, 0> {
+  using Base = StepProductBase<FloatMath, kRowTiles, kBatchTiles, 0>;
   using Base::Lane, Base::Warp, Base::memory_, Base::shape_;
 
  public:

@@ -42,7 +42,7 @@ struct Site {
 
 // A GPU like an A100, with fewer multiprocessors.
 struct DeviceLimits {
-  int multiprocessors = 16;
+  int multiprocessors = 40;
   int threads_per_block = 1024;
   int threads_per_multiprocessor = 2048;
   int blocks_per_multiprocessor = 32;

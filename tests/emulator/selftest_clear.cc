@@ -262,9 +262,9 @@ cudaError_t Limits() {
   Expect(Launch(IndexKernel, 1, 32, 200 << 10, nullptr, out) != cudaSuccess,
          "200 KiB of shared memory are too many");
   int blocks = 0;
-  Expect(MaxResidentBlocks(IndexKernel, 1024, 0, &blocks) == cudaSuccess && blocks == 32,
-         "two blocks of 1024 threads fit on each of 16 multiprocessors");
-  Expect(LaunchCooperative(IndexKernel, 33, 1024, 0, nullptr, out) ==
+  Expect(MaxResidentBlocks(IndexKernel, 1024, 0, &blocks) == cudaSuccess && blocks == 80,
+         "two blocks of 1024 threads fit on each of 40 multiprocessors");
+  Expect(LaunchCooperative(IndexKernel, 81, 1024, 0, nullptr, out) ==
              cudaErrorCooperativeLaunchTooLarge,
          "a cooperative grid must fit");
   return cudaSuccess;
