@@ -129,9 +129,9 @@ class ForwardBlock {
 #pragma unroll
       for (int k = 0; k < kGates; ++k) shares[i].hidden[k] += product_.Sum(k * kUnits + unit, row);
       y[i] = Advance<Step>(step_, active[i], shares[i], &state_[i], &activated[i]);
-      HandOn(at, state_[i].h, s + 1);
+      if (s + 1 < steps_) HandOn(at, state_[i].h, s + 1);
     });
-    exchange_.Publish(static_cast<unsigned>(s) + 2);
+    if (s + 1 < steps_) exchange_.Publish(static_cast<unsigned>(s) + 2);
     ForEachCell([&](int i, Place at) {
       step_.y[at.strided(step_.y_stride)] = y[i];
       if (active[i]) StoreActivated<Step>(step_, at, activated[i]);

@@ -180,7 +180,8 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kKept> 
   using Base::kChunk;
   using typename Base::Value;
 
-  // weight(row, k), for any row of the tile and any k of the chunks.
+  // weight(row, k), for any row of the tile and any k of the chunks. A barrier of the block has to
+  // stand between this and Multiply.
   template <class Weight>
   FASTRNN_DEVICE void LoadWeights(const Weight& weight) {
 #pragma unroll

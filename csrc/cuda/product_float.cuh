@@ -27,7 +27,6 @@ class StepProduct<FloatMath, kRowTiles, kBatchTiles, kKept, kAheadTiles>
         shared[i] = weight(i % shape_.rows(), chunk * kChunk + i / shape_.rows());
       }
     }
-    __syncwarp();
   }
 
   FASTRNN_DEVICE void Multiply(const Value* exchanged) {

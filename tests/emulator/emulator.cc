@@ -153,6 +153,7 @@ void* ClusterShared(void* own, unsigned rank, Site site) {
     Fail("an address that is not in the block's dynamic shared memory", site);
   }
   if (rank >= block.cluster->blocks.size()) Fail("a block that the cluster does not have", site);
+  if (!block.cluster->met) Fail("a block of the cluster that may not have started", site);
   const Block* other = block.cluster->blocks[rank];
   if (other == nullptr) Fail("a block of the cluster that has ended", site);
   return static_cast<unsigned char*>(other->dynamic_shared->memory.get()) + offset;

@@ -254,7 +254,9 @@ void Grid::OnCluster(Thread* thread) {
     return GiveUp("divergent barrier: threads of one cluster wait at different places");
   }
   waiting.push_back(thread);
-  if (waiting.size() == threads_per_block_ * config_.cluster) Release(std::exchange(waiting, {}));
+  if (waiting.size() < threads_per_block_ * config_.cluster) return;
+  thread->block->cluster->met = true;
+  Release(std::exchange(waiting, {}));
 }
 
 void Grid::OnPoll(Thread* thread) {

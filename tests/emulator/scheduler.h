@@ -97,6 +97,7 @@ struct SharedArray {
 struct Cluster {
   std::vector<Block*> blocks;  // null: has ended
   std::vector<Thread*> waiting;
+  bool met = false;     // at a barrier: all have started
   char rounds[2] = {};  // ThreadSanitizer's addresses
 };
 

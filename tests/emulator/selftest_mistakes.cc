@@ -147,6 +147,11 @@ __global__ void EndedBlockOfACluster() {
 
 __global__ void NotInSharedMemory(float* array) { ClusterShared(array, 0); }
 
+__global__ void BlockThatMayNotHaveStarted() {
+  FASTRNN_DYNAMIC_SHARED(shared);
+  ClusterShared(shared, 1);
+}
+
 template <class Kernel, class... Arguments>
 cudaError_t InCluster(Kernel kernel, Arguments... arguments) {
   return LaunchClusters(kernel, 2, 2, 1, sizeof(float), nullptr, arguments...);
@@ -184,6 +189,8 @@ std::vector<Case> MistakeCases() {
        [] { return InCluster(EndedBlockOfACluster); }},
       {"not_in_shared_memory", Outcome::kRefuse, "not in the block's dynamic shared memory",
        [] { return InCluster(NotInSharedMemory, floats); }},
+      {"block_that_may_not_have_started", Outcome::kRefuse, "may not have started",
+       [] { return InCluster(BlockThatMayNotHaveStarted); }},
       {"misaligned_copy", Outcome::kRefuse, "not aligned",
        [] { return Launch(MisalignedCopy, 1, 1, 0, nullptr, floats); }},
       {"copies_not_waited_for", Outcome::kRefuse, "never waited for",

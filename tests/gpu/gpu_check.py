@@ -131,7 +131,10 @@ def test_steps() -> List[Step]:
     pytest = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     on_gpu = (*pytest, "-p", "cuda_arrays")
     small = str(tests / "emulator" / "small_layers.py")
-    suites = [str(tests / name) for name in ("test_kernels.py", "test_kernels_cuda.py")]
+    suites = [
+        str(tests / name)
+        for name in ("test_kernels.py", "test_kernels_cuda.py", "test_persistent.py")
+    ]
     steps = [Step("kernels", (*on_gpu, *suites, small))]
     found = shutil.which("compute-sanitizer")
     reason = None if found else "compute-sanitizer was not found"
