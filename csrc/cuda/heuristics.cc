@@ -94,7 +94,7 @@ ProductShape ShapeOf(const Problem& problem, const PersistentPlan& plan) {
   const int64_t values = kChunkBytesOfK / SizeOf(problem.desc.dtype);
   const int64_t chunks = CeilDiv(CeilDiv(problem.numbers(), values), plan.split);
   return {plan.row_tiles, plan.batch_tiles, static_cast<int>(chunks), problem.tensor_cores,
-          RegisterChunks(problem.tensor_cores, plan.row_tiles, problem.pass == Pass::kBackward)};
+          RegisterChunks(problem.tensor_cores, plan.row_tiles)};
 }
 
 size_t SharedBytes(const Problem& problem, const PersistentPlan& plan) {
@@ -108,28 +108,35 @@ size_t SharedBytes(const Problem& problem, const PersistentPlan& plan) {
 // ---- plans --------------------------------------------------------------------------------------
 
 // All tiles that there are kernels for.
-std::vector<PersistentPlan> Tiles(const Problem& problem) {
+std::vector<PersistentPlan> AllTiles(const Problem& problem) {
   std::vector<PersistentPlan> plans;
-  const auto add = [&](int row_tiles, int split, bool cluster) {
-    for (int batch_tiles : kBatchTiles) {
-      PersistentPlan plan;
-      plan.row_tiles = row_tiles;
-      plan.batch_tiles = batch_tiles;
-      plan.split = split;
-      plan.cluster = cluster;
-      plans.push_back(plan);
+  const auto add = [&](const Tiles& tiles) {
+    for (bool cluster : {false, true}) {
+      if (cluster && (tiles.split == 1 || problem.facts.capability < 90)) continue;
+      for (int batch_tiles = 1; batch_tiles <= tiles.most_batch_tiles; batch_tiles *= 2) {
+        PersistentPlan plan;
+        plan.row_tiles = tiles.row_tiles;
+        plan.batch_tiles = batch_tiles;
+        plan.split = tiles.split;
+        plan.cluster = cluster;
+        plans.push_back(plan);
+      }
     }
   };
+  const bool rnn = problem.gates() == 1;
   if (problem.pass == Pass::kForward) {
-    add(SmallRowTiles(problem.gates()), 1, false);
-    add(2 * SmallRowTiles(problem.gates()), 1, false);
-  } else if (problem.gates() == 1) {
-    for (BackwardTiles tiles : kBackwardTilesOfRnn) add(tiles.row_tiles, tiles.split, false);
+    for (const Tiles& tiles : kForwardTiles) {
+      if (!rnn) add(tiles);
+    }
+    for (const Tiles& tiles : kForwardTilesOfRnn) {
+      if (rnn) add(tiles);
+    }
   } else {
-    for (BackwardTiles tiles : kBackwardTiles) {
-      add(tiles.row_tiles, tiles.split, false);
-      if (tiles.split > 1 && problem.facts.capability >= 90)
-        add(tiles.row_tiles, tiles.split, true);
+    for (const Tiles& tiles : kBackwardTiles) {
+      if (!rnn) add(tiles);
+    }
+    for (const Tiles& tiles : kBackwardTilesOfRnn) {
+      if (rnn) add(tiles);
     }
   }
   return plans;
@@ -169,8 +176,8 @@ Cost CostOf(const Problem& problem, const PersistentPlan& plan) {
   const double read_bytes = k_bytes * shape.columns() + sum_bytes;
   const double resident = blocks * plan.directions;
   const double l2_clocks =
-      read_bytes * std::max(1.0 / kL2BytesAlone,
-                            resident / (kL2Bytes * problem.facts.multiprocessors));
+      read_bytes *
+      std::max(1.0 / kL2BytesAlone, resident / (kL2Bytes * problem.facts.multiprocessors));
   const double products = k * shape.rows() * shape.columns();
   Cost cost;
   cost.flops = 2.0 * products * blocks;
@@ -235,7 +242,7 @@ struct Candidate {
 bool Cheapest(const Problem& problem, Candidate* best) {
   const Algorithm& wanted = problem.desc.algorithm;
   bool found = false;
-  for (PersistentPlan plan : Tiles(problem)) {
+  for (PersistentPlan plan : AllTiles(problem)) {
     if (!IsWanted(wanted, problem.pass, plan)) continue;
     for (int directions = 1; directions <= problem.desc.directions; ++directions) {
       if (wanted.directions > 0 &&

@@ -69,9 +69,8 @@ class BackwardBlock {
   static constexpr int kRows = kTileBatch * kBatchTiles;
   static constexpr int kCells = (kUnits * kRows + kProductThreads - 1) / kProductThreads;
   // What a cell has seen takes registers, too.
-  static constexpr int kKept = RegisterChunks(Math::kTensorCores, kRowTiles, true);
-  // sm_86's code needs a few registers more.
-  static constexpr int kAheadTiles = kRowTiles > 2 ? 4 : kCells > 1 || FASTRNN_ARCH == 860 ? 8 : 16;
+  static constexpr int kKept = RegisterChunks(Math::kTensorCores, kRowTiles);
+  static constexpr int kAheadTiles = AheadTiles(kRowTiles, kCells);
   using BlockProduct = StepProduct<Math, kRowTiles, kBatchTiles, kKept, kAheadTiles>;
   static constexpr int kChunk = BlockProduct::kChunk;
 

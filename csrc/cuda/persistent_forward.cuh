@@ -51,8 +51,8 @@ class ForwardBlock {
   static constexpr int kUnits = kTileRows * kRowTiles / kGates;
   static constexpr int kRows = kTileBatch * kBatchTiles;
   static constexpr int kCells = (kUnits * kRows + kProductThreads - 1) / kProductThreads;
-  static constexpr int kKept = RegisterChunks(Math::kTensorCores, kRowTiles, false);
-  static constexpr int kAheadTiles = kRowTiles > 2 ? 4 : 16;
+  static constexpr int kKept = RegisterChunks(Math::kTensorCores, kRowTiles);
+  static constexpr int kAheadTiles = AheadTiles(kRowTiles, kCells);
   using BlockProduct = StepProduct<Math, kRowTiles, kBatchTiles, kKept, kAheadTiles>;
   static constexpr int kChunk = BlockProduct::kChunk;
 

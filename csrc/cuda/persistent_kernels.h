@@ -1,6 +1,9 @@
 // The instances of the persistent kernels, each cell's in a file of its own.
 #pragma once
 
+#include <cstddef>
+#include <iterator>
+
 #include "persistent_backward.cuh"
 #include "persistent_forward.cuh"
 #include "plan.h"
@@ -48,62 +51,64 @@ BackwardKernel<T> FindBackwardKernel(Mode mode, const PersistentPlan& plan, bool
 
 // ---- for the files of the cells -----------------------------------------------------------------
 
-template <class Step, class Math, int kRowTiles>
+template <class Step, class Math, int kRowTiles, int kMostBatchTiles>
 ForwardKernel<typename Math::Value> ForwardKernelOf(int batch_tiles) {
-  switch (batch_tiles) {
-    case 1:
-      return PersistentForwardKernel<Step, Math, kRowTiles, 1>;
-    case 2:
-      return PersistentForwardKernel<Step, Math, kRowTiles, 2>;
-    case 4:
-      return PersistentForwardKernel<Step, Math, kRowTiles, 4>;
-    default:
-      return nullptr;
-  }
-}
-
-template <class Step, class Math>
-ForwardKernel<typename Math::Value> ForwardKernelOf(const PersistentPlan& plan) {
-  constexpr int kSmall = SmallRowTiles(Step::kGates);
-  if (plan.row_tiles == kSmall) return ForwardKernelOf<Step, Math, kSmall>(plan.batch_tiles);
-  if (plan.row_tiles == 2 * kSmall) {
-    return ForwardKernelOf<Step, Math, 2 * kSmall>(plan.batch_tiles);
+  if (batch_tiles == 1) return PersistentForwardKernel<Step, Math, kRowTiles, 1>;
+  if (batch_tiles == 2) return PersistentForwardKernel<Step, Math, kRowTiles, 2>;
+  if constexpr (kMostBatchTiles == 4) {
+    if (batch_tiles == 4) return PersistentForwardKernel<Step, Math, kRowTiles, 4>;
   }
   return nullptr;
 }
 
-template <class Step, class Math, int kRowTiles, int kSplit, bool kCluster = false>
-BackwardKernel<typename Math::Value> BackwardKernelOf(int batch_tiles) {
-  switch (batch_tiles) {
-    case 1:
-      return PersistentBackwardKernel<Step, Math, kRowTiles, 1, kSplit, kCluster>;
-    case 2:
-      return PersistentBackwardKernel<Step, Math, kRowTiles, 2, kSplit, kCluster>;
-    case 4:
-      return PersistentBackwardKernel<Step, Math, kRowTiles, 4, kSplit, kCluster>;
-    default:
-      return nullptr;
-  }
-}
-
-template <class Step, class Math, int kRowTiles, int kSplit>
-BackwardKernel<typename Math::Value> InCluster(const PersistentPlan& plan) {
-  return plan.cluster ? BackwardKernelOf<Step, Math, kRowTiles, kSplit, true>(plan.batch_tiles)
-                      : BackwardKernelOf<Step, Math, kRowTiles, kSplit>(plan.batch_tiles);
-}
-
 template <class Step, class Math>
+ForwardKernel<typename Math::Value> ForwardKernelOf(const PersistentPlan& plan) {
+  constexpr const Tiles* kTiles = Step::kGates == 1 ? kForwardTilesOfRnn : kForwardTiles;
+  if (plan.row_tiles == kTiles[0].row_tiles) {
+    return ForwardKernelOf<Step, Math, kTiles[0].row_tiles, kTiles[0].most_batch_tiles>(
+        plan.batch_tiles);
+  }
+  if (plan.row_tiles == kTiles[1].row_tiles) {
+    return ForwardKernelOf<Step, Math, kTiles[1].row_tiles, kTiles[1].most_batch_tiles>(
+        plan.batch_tiles);
+  }
+  return nullptr;
+}
+
+template <class Step, class Math, int kRowTiles, int kMostBatchTiles, int kSplit, bool kCluster>
+BackwardKernel<typename Math::Value> BackwardKernelOf(int batch_tiles) {
+  if (batch_tiles == 1) {
+    return PersistentBackwardKernel<Step, Math, kRowTiles, 1, kSplit, kCluster>;
+  }
+  if (batch_tiles == 2) {
+    return PersistentBackwardKernel<Step, Math, kRowTiles, 2, kSplit, kCluster>;
+  }
+  if constexpr (kMostBatchTiles == 4) {
+    if (batch_tiles == 4) {
+      return PersistentBackwardKernel<Step, Math, kRowTiles, 4, kSplit, kCluster>;
+    }
+  }
+  return nullptr;
+}
+
+// The kernel where the plan has the kIndex-th tiles, and else that of a later index.
+template <class Step, class Math, size_t kIndex = 0>
 BackwardKernel<typename Math::Value> BackwardKernelOf(const PersistentPlan& plan) {
-  const auto is = [&plan](BackwardTiles tiles) {
-    return plan.row_tiles == tiles.row_tiles && plan.split == tiles.split;
-  };
-  if constexpr (Step::kGates == 1) {
-    if (is({1, 1})) return BackwardKernelOf<Step, Math, 1, 1>(plan.batch_tiles);
-    if (is({2, 1})) return BackwardKernelOf<Step, Math, 2, 1>(plan.batch_tiles);
-  } else {
-    if (is({1, 1})) return BackwardKernelOf<Step, Math, 1, 1>(plan.batch_tiles);
-    if (is({2, 4})) return InCluster<Step, Math, 2, 4>(plan);
-    if (is({4, 4})) return InCluster<Step, Math, 4, 4>(plan);
+  constexpr size_t kCount =
+      Step::kGates == 1 ? std::size(kBackwardTilesOfRnn) : std::size(kBackwardTiles);
+  if constexpr (kIndex < kCount) {
+    constexpr Tiles kTiles = (Step::kGates == 1 ? kBackwardTilesOfRnn : kBackwardTiles)[kIndex];
+    constexpr int kRows = kTiles.row_tiles, kMost = kTiles.most_batch_tiles;
+    constexpr int kSplit = kTiles.split;
+    if (plan.row_tiles == kRows && plan.split == kSplit) {
+      if constexpr (kSplit > 1) {
+        if (plan.cluster) {
+          return BackwardKernelOf<Step, Math, kRows, kMost, kSplit, true>(plan.batch_tiles);
+        }
+      }
+      return BackwardKernelOf<Step, Math, kRows, kMost, kSplit, false>(plan.batch_tiles);
+    }
+    return BackwardKernelOf<Step, Math, kIndex + 1>(plan);
   }
   return nullptr;
 }

@@ -29,16 +29,15 @@ struct PersistentPlan {
   size_t shared_bytes = 0;  // of a block
 };
 
-// Kernels exist for these numbers of batch tiles and, forward, for SmallRowTiles and twice as many.
-constexpr int kBatchTiles[] = {1, 2, 4};
-constexpr int SmallRowTiles(int gates) { return gates == 1 ? 1 : 2; }
-
-// Backward they exist for these, and those that are split for clusters as well.
-struct BackwardTiles {
-  int row_tiles, split;
+// Kernels exist for 1, 2 and 4 batch tiles, up to `most_batch_tiles`: with more, there are not the
+// registers for all that is summed and seen. Those that are split exist for clusters as well.
+struct Tiles {
+  int row_tiles, split, most_batch_tiles;
 };
-constexpr BackwardTiles kBackwardTilesOfRnn[] = {{1, 1}, {2, 1}};
-constexpr BackwardTiles kBackwardTiles[] = {{1, 1}, {2, 4}, {4, 4}};
+constexpr Tiles kForwardTiles[] = {{2, 1, 4}, {4, 1, 2}};
+constexpr Tiles kForwardTilesOfRnn[] = {{1, 1, 4}, {2, 1, 2}};
+constexpr Tiles kBackwardTiles[] = {{1, 1, 4}, {2, 4, 4}, {4, 4, 2}};
+constexpr Tiles kBackwardTilesOfRnn[] = {{1, 1, 4}, {2, 1, 2}};
 
 // ---- the product of a step, product.cuh ---------------------------------------------------------
 
@@ -53,10 +52,9 @@ constexpr int kTileRows = 16;
 constexpr int kTileBatch = 8;
 constexpr int kFloatChunk = kChunkBytesOfK / sizeof(float);
 
-// Chunks of the weights that each warp has in registers: 64 registers of each thread. Backward,
-// with the most rows, there is room for half of that beside what a cell has seen.
-FASTRNN_HOST_DEVICE constexpr int RegisterChunks(bool tensor_cores, int row_tiles, bool backward) {
-  return !tensor_cores ? 0 : backward && row_tiles == 4 ? 1 : 8 / row_tiles;
+// Chunks of the weights that each warp has in registers: 64 registers of each thread.
+FASTRNN_HOST_DEVICE constexpr int RegisterChunks(bool tensor_cores, int row_tiles) {
+  return tensor_cores ? 8 / row_tiles : 0;
 }
 
 // A product of a tile of weights with K in chunks.

@@ -168,6 +168,12 @@ class StepProductBase {
   const ProductMemory memory_;
 };
 
+// What is left of the registers for exchanged words beside the sums and the cells of a thread; code
+// for architectures before sm_90 takes more of them.
+FASTRNN_HOST_DEVICE constexpr int AheadTiles(int row_tiles, int cells) {
+  return row_tiles > 2 ? 4 : cells > 1 || FASTRNN_ARCH < 900 ? 8 : 16;
+}
+
 // kKept: RegisterChunks. kAheadTiles: how many tiles of exchanged words, of four registers each, a
 // thread has room for.
 template <class Math, int kRowTiles, int kBatchTiles, int kKept, int kAheadTiles>
