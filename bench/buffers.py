@@ -99,8 +99,9 @@ class TorchMemory(Memory):
 
     def layout(self, buffer: Any) -> Layout:
         if not isinstance(buffer, self._torch.Tensor) or buffer.device.type != self._device.type:
-            where = getattr(buffer, "device", type(buffer).__name__)
-            raise TypeError(f"expected a tensor on {self._device}, got one on {where}")
+            is_tensor = isinstance(buffer, self._torch.Tensor)
+            where = f"one on {buffer.device}" if is_tensor else type(buffer).__name__
+            raise TypeError(f"expected a tensor on {self._device}, got {where}")
         dtype = str(buffer.dtype).replace("torch.", "")
         return Layout(buffer.data_ptr(), tuple(buffer.shape), dtype, buffer.is_contiguous())
 

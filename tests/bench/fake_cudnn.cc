@@ -22,9 +22,11 @@ thread_local int failing_status = 0;
 
 bool IsVersion8() { return version < 90000; }
 
+int BadParameterStatus() { return IsVersion8() ? 3 : 2000; }
+
 int BadParameter(const char* wanted) {
   last_error = std::string("wanted ") + wanted;
-  return IsVersion8() ? 3 : 2000;
+  return BadParameterStatus();
 }
 
 int NotSupported() { return IsVersion8() ? 9 : 3000; }
@@ -146,7 +148,7 @@ size_t fakeLive() { return live.size(); }
 
 size_t cudnnGetVersion() { return version; }
 const char* cudnnGetErrorString(int status) {
-  if (status == BadParameter("")) return "CUDNN_STATUS_BAD_PARAM";
+  if (status == BadParameterStatus()) return "CUDNN_STATUS_BAD_PARAM";
   return status == NotSupported() ? "CUDNN_STATUS_NOT_SUPPORTED" : "CUDNN_STATUS_OTHER";
 }
 void cudnnGetLastErrorString(char* message, size_t size) {

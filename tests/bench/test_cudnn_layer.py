@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import reference as ref
+from buffers import TorchMemory
 from cudnn import Algorithm, CudnnLayer, Unsupported
 from cudnn_api import PROTOTYPES, CudnnError
-from fake_cudnn import HostBuffer, rounded
+from fake_cudnn import FakeCudnn, HostBuffer, rounded
 
 
 @dataclass(frozen=True)
@@ -201,14 +202,14 @@ def test_algorithm_newer_than_the_library(fake):
 @pytest.mark.parametrize(
     ("version", "status", "unsupported"),
     [
-        *[(8, 9, True), (8, 6, True), (8, 3, False), (8, 8, False), (8, 11, False)],
-        *[(9, 3000, True), (9, 3002, True), (9, 3007, True), (9, 3010, True)],
-        *[(9, 9, False), (9, 2000, False), (9, 3008, False), (9, 4001, False), (9, 5000, False)],
+        *[(8906, 9, True), (8906, 6, True)],
+        *[(8906, 3, False), (8906, 8, False), (8906, 11, False), (8906, 3000, False)],
+        *[(90100, 3000, True), (90100, 3002, True), (90100, 3007, True), (90100, 3010, True)],
+        *[(90100, 9, False), (90100, 2000, False), (90100, 3008, False), (90100, 5000, False)],
     ],
 )
-def test_statuses(fake, version, status, unsupported):
-    if fake.library.major != version:
-        pytest.skip("a status of the other version")
+def test_statuses(fake_path, version, status, unsupported):
+    fake = FakeCudnn(fake_path, version)
     fake.fail("cudnnSetRNNDescriptor_v8", status)
     with pytest.raises(CudnnError, match=f"cudnnSetRNNDescriptor_v8 .*status {status}") as caught:
         make(fake, Case())
@@ -235,8 +236,7 @@ def test_destruction_is_checked(fake, kind):
     fake.library.call(f"cudnnDestroy{kind}Descriptor" if kind else "cudnnDestroy", descriptor)
 
 
-def test_version_9_says_why(fake):
-    fake.library.version = 0
+def test_version_9_says_what_it_wanted(fake):
     with make(fake, Case()) as layer, pytest.raises(CudnnError) as caught:
         layer.library.call("cudnnBuildRNNDynamic", layer._handle, layer._rnn, 3)
     assert ("kPersistDynamic" in str(caught.value)) == (fake.library.major == 9)
@@ -308,3 +308,22 @@ class TestArguments:
             layer.forward(*data.put(fake.memory, [data.x]))
             with pytest.raises(RuntimeError, match="not for training"):
                 layer.backward_data(*data.put(fake.memory, data.heads))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_memory_of_torch(fake, dtype):
+    """Tensors on the CPU, which the stand-in can work on, take the ones on a GPU's way."""
+    torch = pytest.importorskip("torch", reason="without PyTorch")
+    fake.memory = TorchMemory("cpu")
+    case = Case(layers=2, bidirectional=True, ragged=True, dtype=dtype)
+    assert_agrees(fake, case)
+    with make(fake, case) as layer:
+        x = torch.zeros(4, 3, 5, dtype=getattr(torch, dtype))
+        with pytest.raises(ValueError, match="x is not contiguous"):
+            layer.forward(x.transpose(0, 1).contiguous().transpose(0, 1))
+        with pytest.raises(ValueError, match=r"x has shape \(4, 3\) and type float64"):
+            layer.forward(torch.zeros(4, 3, dtype=torch.float64))
+        with pytest.raises(TypeError, match="expected a tensor on cpu, got one on meta"):
+            layer.forward(x.to("meta"))
+        with pytest.raises(TypeError, match="expected a tensor on cpu, got ndarray"):
+            layer.forward(x.float().numpy())
