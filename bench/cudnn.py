@@ -22,7 +22,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import cudnn_api as api
 import numpy as np
-from buffers import ITEM_BYTES, Memory, Shape
+from buffers import Memory, Shape
 from cudnn_api import Algorithm, Unsupported
 
 __all__ = ["Algorithm", "CudnnLayer", "Unsupported"]
@@ -147,10 +147,8 @@ class CudnnLayer:
     def _create(self, stack: ExitStack) -> None:
         """Set the handle and all descriptors up."""
         case, library = self.case, self.library
-        if (
-            self.algorithm == Algorithm.PERSIST_STATIC_SMALL_H
-            and library.version < api.SMALL_H_VERSION
-        ):
+        small = self.algorithm == Algorithm.PERSIST_STATIC_SMALL_H
+        if small and library.version < api.SMALL_H_VERSION:
             raise Unsupported("cudnnSetRNNDescriptor_v8", 0, f"not in version {library.version}")
         self._handle = stack.enter_context(library.created())
         self._dtype = DTYPES[case.dtype]
@@ -220,18 +218,9 @@ class CudnnLayer:
         case, memory = self.case, self._memory
         self._mode = api.CUDNN_FWD_MODE_TRAINING if case.train else api.CUDNN_FWD_MODE_INFERENCE
         workspace, reserve, weights = (ctypes.c_size_t() for _ in range(3))
-        self.library.call(
-            "cudnnGetRNNTempSpaceSizes",
-            self._handle,
-            self._rnn,
-            self._mode,
-            self._x_data,
-            ctypes.byref(workspace),
-            ctypes.byref(reserve),
-        )
-        self.library.call(
-            "cudnnGetRNNWeightSpaceSize", self._handle, self._rnn, ctypes.byref(weights)
-        )
+        layer, sizes = (self._handle, self._rnn), (ctypes.byref(workspace), ctypes.byref(reserve))
+        self.library.call("cudnnGetRNNTempSpaceSizes", *layer, self._mode, self._x_data, *sizes)
+        self.library.call("cudnnGetRNNWeightSpaceSize", *layer, ctypes.byref(weights))
         self._weight_bytes = weights.value
         self._workspace = memory.zeros((workspace.value,), "uint8")
         self._reserve = memory.zeros((reserve.value if case.train else 0,), "uint8")
@@ -240,9 +229,8 @@ class CudnnLayer:
         self._device_lengths = memory.put(self._lengths, "int32")
         self._results = Results(memory.zeros(self._output_shape, case.dtype), *self._new_states())
         if case.train:
-            self._gradients = Gradients(
-                memory.zeros(self._x_shape, case.dtype), *self._new_states()
-            )
+            d_x = memory.zeros(self._x_shape, case.dtype)
+            self._gradients = Gradients(d_x, *self._new_states())
         self._places = [
             self._place(layer, parameter)
             for layer in range(self._state_shape[0])

@@ -127,7 +127,7 @@ PROTOTYPES = {
 }
 
 
-class MissingLibrary(RuntimeError):
+class MissingLibraryError(RuntimeError):
     """No usable cuDNN was found."""
 
 
@@ -146,7 +146,7 @@ class CudnnError(RuntimeError):
         self.status = status
 
 
-class Unsupported(CudnnError):
+class Unsupported(CudnnError):  # noqa: N818 - an answer, of which a benchmark makes a row
     """CuDNN, or this GPU, does not have what was asked for."""
 
 
@@ -170,7 +170,7 @@ class Cudnn:
     ------
     OSError
         When there is no such library.
-    MissingLibrary
+    MissingLibraryError
         When it is not cuDNN 8 or 9.
     """
 
@@ -181,7 +181,7 @@ class Cudnn:
             self._error_string = library.cudnnGetErrorString
             get_version = library.cudnnGetVersion
         except AttributeError as error:
-            raise MissingLibrary(f"lacks a function of cuDNN: {error}") from None
+            raise MissingLibraryError(f"lacks a function of cuDNN: {error}") from None
         for name, function in self._functions.items():
             function.argtypes = PROTOTYPES[name]
         self._error_string.argtypes, self._error_string.restype = [c_int], c_char_p
@@ -191,7 +191,7 @@ class Cudnn:
         # 8.9.6 says 8906, and 9.1.0 says 90100.
         self.major = self.version // (1000 if self.version < 10000 else 10000)
         if self.major not in (8, 9):
-            raise MissingLibrary(f"says that its version is {self.version}, expected 8 or 9")
+            raise MissingLibraryError(f"says that its version is {self.version}, expected 8 or 9")
         self._last_error = None
         if self.major == 9:
             self._last_error = library.cudnnGetLastErrorString
@@ -206,7 +206,7 @@ class Cudnn:
         if self._last_error is not None:
             detail = ctypes.create_string_buffer(1024)
             self._last_error(detail, len(detail))
-            reason += f" ({detail.value.decode(errors='replace')})"
+            reason += f" ({detail.value.decode(errors='replace')})" if detail.value else ""
         unsupported = UNSUPPORTED_8 if self.major == 8 else UNSUPPORTED_9
         raise (Unsupported if status in unsupported else CudnnError)(name, status, reason)
 
@@ -244,7 +244,7 @@ def load() -> Cudnn:
 
     Raises
     ------
-    MissingLibrary
+    MissingLibraryError
         When there is none; it says what was tried, and why that does not do.
     """
     named = os.environ.get("FASTRNN_CUDNN")
@@ -253,14 +253,14 @@ def load() -> Cudnn:
     for path, flags in places:
         try:
             return Cudnn(path, flags)
-        except (OSError, MissingLibrary) as error:
+        except (OSError, MissingLibraryError) as error:
             unloaded = flags and isinstance(error, OSError)
             tried.append(f"\n  {path}: {'not in this process' if unloaded else error}")
     if not named:
         absent = [package for package in PACKAGES if not _folders(package)]
         tried += [f"\n  Python package {package}: not installed" for package in absent]
     what = "FASTRNN_CUDNN names no usable cuDNN" if named else "no usable cuDNN was found"
-    raise MissingLibrary(f"{what}; tried:{''.join(tried)}")
+    raise MissingLibraryError(f"{what}; tried:{''.join(tried)}")
 
 
 def _places() -> List[Tuple[str, int]]:

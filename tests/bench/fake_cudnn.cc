@@ -65,8 +65,6 @@ int Destroy(void* object) {
   return 0;
 }
 
-bool IsDtype(int dtype) { return dtype == kFloat || dtype == kHalf || dtype == kBfloat16; }
-
 // Checks what the three passes have in common, and fills in what they say of it.
 struct Call {
   void *handle, *rnn, *x_data, *y_data, *states;
@@ -105,22 +103,8 @@ int Call::Check(bool training, Pass* pass, std::vector<int64_t>* places) const {
   WANT(workspace_bytes >= kWorkspaceBytes[training] && IsAligned(workspace));
   WANT(!training || (reserve_bytes >= reserved().Bytes() && IsAligned(reserve)));
   std::memset(workspace, 0xff, workspace_bytes);
-  *pass = Pass();
-  pass->training = training;
-  pass->algorithm = r->algorithm;
-  pass->cell = r->cell;
-  pass->dtype = r->dtype;
-  pass->math = r->math;
-  pass->directions = r->directions;
-  pass->layers = r->layers;
-  pass->inputs = r->inputs;
-  pass->hidden = r->hidden;
-  pass->steps = x->steps;
-  pass->rows = x->rows;
-  pass->layout = x->layout;
-  pass->filled = y->filled;
+  *pass = Describe(*r, *x, *y);
   pass->stream = h->stream;
-  pass->lengths = x->lengths.data();
   pass->places = places->data();
   return 0;
 }

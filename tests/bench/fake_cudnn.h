@@ -55,6 +55,8 @@ struct Data : Object {
   }
 };
 
+inline bool IsDtype(int dtype) { return dtype == kFloat || dtype == kHalf || dtype == kBfloat16; }
+
 inline size_t ItemBytes(int dtype) { return dtype == kFloat ? 4 : 2; }
 
 inline bool IsAligned(const void* pointer) {
@@ -132,7 +134,7 @@ class Reserve {
 // What the test's function is told. It returns 0 when all is well.
 struct Pass {
   int stage;  // 0: forward, 1: backward data, 2: backward weights
-  int training, algorithm, cell, dtype, math, directions, layers, inputs, hidden, steps, rows;
+  int algorithm, cell, dtype, math, directions, layers, inputs, hidden, steps, rows;
   int layout, filled;  // whether the output is padded with zeros
   void* stream;
   const int* lengths;
@@ -141,6 +143,25 @@ struct Pass {
   void *y, *hy, *cy, *dx, *dhx, *dcx, *dweights;
 };
 using Arithmetic = int (*)(const Pass*);
+
+// What the descriptors say of a pass.
+inline Pass Describe(const Rnn& rnn, const Data& x, const Data& y) {
+  Pass pass = {};
+  pass.algorithm = rnn.algorithm;
+  pass.cell = rnn.cell;
+  pass.dtype = rnn.dtype;
+  pass.math = rnn.math;
+  pass.directions = rnn.directions;
+  pass.layers = rnn.layers;
+  pass.inputs = rnn.inputs;
+  pass.hidden = rnn.hidden;
+  pass.steps = x.steps;
+  pass.rows = x.rows;
+  pass.layout = x.layout;
+  pass.filled = y.filled;
+  pass.lengths = x.lengths.data();
+  return pass;
+}
 
 }  // namespace fake
 

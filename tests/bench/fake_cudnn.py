@@ -89,9 +89,7 @@ class HostMemory(Memory):
         if not isinstance(buffer, HostBuffer):
             raise TypeError(f"expected a buffer on the host, got {type(buffer).__name__}")
         stored = buffer.stored
-        return Layout(
-            stored.ctypes.data, stored.shape, buffer.dtype, stored.flags["C_CONTIGUOUS"]
-        )
+        return Layout(stored.ctypes.data, stored.shape, buffer.dtype, stored.flags["C_CONTIGUOUS"])
 
     def piece(self, buffer, offset, shape, dtype):
         return HostBuffer(at(buffer.stored.ctypes.data + offset, shape, dtype), dtype)
@@ -114,13 +112,14 @@ class HostMemory(Memory):
 class Pass(ctypes.Structure):
     """As `Pass` in fake_cudnn.h."""
 
-    _INTS = (
-        "stage training algorithm cell dtype math directions layers inputs hidden steps rows "
-        "layout filled"
-    ).split()
-    _POINTERS = (
-        "stream lengths places x hx cx weights dy dhy dcy y hy cy dx dhx dcx dweights"
-    ).split()
+    _INTS = [
+        *("stage", "algorithm", "cell", "dtype", "math", "directions", "layers", "inputs"),
+        *("hidden", "steps", "rows", "layout", "filled"),
+    ]
+    _POINTERS = [
+        *("stream", "lengths", "places", "x", "hx", "cx", "weights", "dy", "dhy", "dcy"),
+        *("y", "hy", "cy", "dx", "dhx", "dcx", "dweights"),
+    ]
     _fields_ = [(name, c_int) for name in _INTS] + [(name, c_void_p) for name in _POINTERS]
 
 

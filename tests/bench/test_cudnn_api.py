@@ -34,7 +34,9 @@ def test_named_library(fake, monkeypatch):
 def test_named_library_that_is_not_there(nowhere, monkeypatch, tmp_path):
     path = str(tmp_path / "libcudnn.so")
     monkeypatch.setenv("FASTRNN_CUDNN", path)
-    with pytest.raises(api.MissingLibrary, match="FASTRNN_CUDNN names no usable cuDNN") as caught:
+    with pytest.raises(
+        api.MissingLibraryError, match="FASTRNN_CUDNN names no usable cuDNN"
+    ) as caught:
         api.load()
     assert path in str(caught.value)
     assert "absent" not in str(caught.value)
@@ -42,7 +44,9 @@ def test_named_library_that_is_not_there(nowhere, monkeypatch, tmp_path):
 
 def test_named_library_that_is_another(nowhere, monkeypatch):
     monkeypatch.setenv("FASTRNN_CUDNN", "libm.so.6")
-    with pytest.raises(api.MissingLibrary, match="libm.so.6: lacks a function of cuDNN: .*cudnn"):
+    with pytest.raises(
+        api.MissingLibraryError, match="libm.so.6: lacks a function of cuDNN: .*cudnn"
+    ):
         api.load()
 
 
@@ -50,12 +54,14 @@ def test_named_library_that_is_another(nowhere, monkeypatch):
 def test_other_versions(fake, nowhere, monkeypatch, version):
     ctypes.CDLL(fake.path).fakeSetVersion(ctypes.c_size_t(version))
     monkeypatch.setenv("FASTRNN_CUDNN", fake.path)
-    with pytest.raises(api.MissingLibrary, match=f"version is {version}, expected 8 or 9"):
+    with pytest.raises(api.MissingLibraryError, match=f"version is {version}, expected 8 or 9"):
         api.load()
 
 
 def test_no_library(nowhere):
-    with pytest.raises(api.MissingLibrary, match="no usable cuDNN was found; tried:") as caught:
+    with pytest.raises(
+        api.MissingLibraryError, match="no usable cuDNN was found; tried:"
+    ) as caught:
         api.load()
     message = str(caught.value)
     for name in api.LIBRARIES:

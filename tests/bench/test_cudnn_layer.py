@@ -62,7 +62,7 @@ class Data:
         result = ref.stack_forward(
             self.case.cell,
             self.x,
-            *(self.states + [None])[:2],
+            *[*self.states, None][:2],
             stack,
             directions=self.directions,
             lengths=self.case.lengths() if self.case.ragged else None,
@@ -188,9 +188,9 @@ def test_bytes_are_those_of_the_spaces(fake):
 def test_unsupported_algorithm(fake):
     case = Case(ragged=True)
     data = Data(case)
-    with make(fake, case, Algorithm.PERSIST_STATIC_SMALL_H) as layer:
-        with pytest.raises(Unsupported, match="cudnnRNNForward .*CUDNN_STATUS_NOT_SUPPORTED"):
-            data.run(layer, fake.memory)
+    unsupported = pytest.raises(Unsupported, match="cudnnRNNForward .*CUDNN_STATUS_NOT_SUPPORTED")
+    with make(fake, case, Algorithm.PERSIST_STATIC_SMALL_H) as layer, unsupported:
+        data.run(layer, fake.memory)
 
 
 def test_algorithm_newer_than_the_library(fake):
@@ -221,19 +221,20 @@ def test_statuses(fake_path, version, status, unsupported):
 def test_every_call_is_checked(fake, call):
     data = Data(Case())
     fake.fail(call, 4)
-    with pytest.raises(CudnnError, match=rf"^{call} failed with status 4: CUDNN_STATUS_OTHER"):
-        with make(fake, data.case, Algorithm.PERSIST_DYNAMIC) as layer:
-            data.run(layer, fake.memory)
+    failure = pytest.raises(CudnnError, match=rf"^{call} failed with status 4: CUDNN_STATUS_OTHER")
+    with failure, make(fake, data.case, Algorithm.PERSIST_DYNAMIC) as layer:
+        data.run(layer, fake.memory)
     assert fake.live() == 0
 
 
 @pytest.mark.parametrize("kind", ["", "RNN", "RNNData", "Tensor", "Dropout"])
 def test_destruction_is_checked(fake, kind):
-    with pytest.raises(CudnnError, match="^cudnnDestroy"):
-        with fake.library.created(kind) as descriptor:
-            fake.fail(f"cudnnDestroy{kind}Descriptor" if kind else "cudnnDestroy", 4)
+    destroy = f"cudnnDestroy{kind}Descriptor" if kind else "cudnnDestroy"
+    failure = pytest.raises(CudnnError, match=f"^{destroy} failed")
+    with failure, fake.library.created(kind) as descriptor:
+        fake.fail(destroy, 4)
     fake.fail("", 0)
-    fake.library.call(f"cudnnDestroy{kind}Descriptor" if kind else "cudnnDestroy", descriptor)
+    fake.library.call(destroy, descriptor)
 
 
 def test_version_9_says_what_it_wanted(fake):
