@@ -20,6 +20,15 @@ from cudnn_api import CUDNN_DEFAULT_MATH, CUDNN_FMA_MATH, Cudnn
 STORED = {"float16": np.float16, "bfloat16": np.uint16, "int32": np.int32, "uint8": np.uint8}
 DTYPES = {0: "float32", 2: "float16", 9: "bfloat16"}
 CELLS = ["rnn_relu", "rnn_tanh", "lstm", "gru"]
+# The members of `Pass` in fake_cudnn.h.
+PASS_INTS = [
+    *("stage", "algorithm", "cell", "dtype", "math", "directions", "layers", "inputs"),
+    *("hidden", "steps", "rows", "layout", "filled"),
+]
+PASS_POINTERS = [
+    *("stream", "lengths", "places", "x", "hx", "cx", "weights", "dy", "dhy", "dcy"),
+    *("y", "hy", "cy", "dx", "dhx", "dcx", "dweights"),
+]
 GUARD, ALIGNMENT = 0xA5, 64
 
 
@@ -112,15 +121,7 @@ class HostMemory(Memory):
 class Pass(ctypes.Structure):
     """As `Pass` in fake_cudnn.h."""
 
-    _INTS = [
-        *("stage", "algorithm", "cell", "dtype", "math", "directions", "layers", "inputs"),
-        *("hidden", "steps", "rows", "layout", "filled"),
-    ]
-    _POINTERS = [
-        *("stream", "lengths", "places", "x", "hx", "cx", "weights", "dy", "dhy", "dcy"),
-        *("y", "hy", "cy", "dx", "dhx", "dcx", "dweights"),
-    ]
-    _fields_ = [(name, c_int) for name in _INTS] + [(name, c_void_p) for name in _POINTERS]
+    _fields_ = [(k, c_int) for k in PASS_INTS] + [(k, c_void_p) for k in PASS_POINTERS]
 
 
 class FakeCudnn:
