@@ -1,5 +1,6 @@
 // What stands in the place of a backend that a build leaves out.
 #include "cuda/device_info.h"
+#include "cuda/heuristics.h"
 #include "cuda/memory.h"
 #include "error.h"
 #include "rnn.h"
@@ -34,6 +35,8 @@ size_t ForwardWorkspaceBytes(const LayerDesc&) { NoCuda(); }
 size_t BackwardWorkspaceBytes(const LayerDesc&) { NoCuda(); }
 void Forward(const LayerDesc&, const ForwardArgs&) { NoCuda(); }
 void Backward(const LayerDesc&, const BackwardArgs&) { NoCuda(); }
+
+DeviceFacts FactsOf(int) { NoCuda(); }
 
 Devices QueryDevices() {
   Devices none;

@@ -43,6 +43,8 @@ struct Walk {
   }
   int64_t Time(int64_t step) const { return reverse ? steps - 1 - step : step; }
   int64_t End(int64_t first) const { return std::min(first + chunk_steps, steps); }
+  // The first step of the last chunk, which may be the shorter one.
+  int64_t LastChunk() const { return (steps - 1) / chunk_steps * chunk_steps; }
   // The earliest time of the chunk of steps [first, end).
   int64_t Begin(int64_t first, int64_t end) const { return reverse ? Time(end - 1) : Time(first); }
 };

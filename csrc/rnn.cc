@@ -1,8 +1,11 @@
 // Checks a layer's description and hands it to the backend of its device.
 #include "rnn.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <limits>
+#include <sstream>
+#include <utility>
 
 #include "error.h"
 
@@ -54,6 +57,52 @@ bool DefaultTf32() {
   const std::string value = text == nullptr ? "1" : text;
   FASTRNN_EXPECTS(value == "0" || value == "1", "FASTRNN_TF32 is '" + value + "', expected 0 or 1");
   return value == "1";
+}
+
+Algorithm ParseAlgorithm(const std::string& what, const std::string& text) {
+  const auto unknown = [&] {
+    return InvalidArgument(what + " is '" + text + "', expected auto, stepwise or persistent",
+                           __FILE__, __LINE__);
+  };
+  Algorithm algorithm;
+  std::istringstream words(text);
+  std::string word;
+  std::getline(words, word, ':');
+  if (word == "stepwise") {
+    algorithm.kind = Algorithm::Kind::kStepwise;
+  } else if (word == "persistent") {
+    algorithm.kind = Algorithm::Kind::kPersistent;
+  } else if (word != "auto") {
+    throw unknown();
+  }
+  const std::pair<const char*, int*> numbers[] = {
+      {"row_tiles", &algorithm.row_tiles},
+      {"backward_row_tiles", &algorithm.backward_row_tiles},
+      {"batch_tiles", &algorithm.batch_tiles},
+      {"groups", &algorithm.groups},
+      {"directions", &algorithm.directions},
+      {"split", &algorithm.split},
+      {"cluster", &algorithm.cluster}};
+  while (std::getline(words, word, ',')) {
+    const size_t equals = word.find('=');
+    const auto number = std::find_if(std::begin(numbers), std::end(numbers), [&](auto& known) {
+      return word.substr(0, equals) == known.first;
+    });
+    char* end = nullptr;
+    const char* digits = equals == std::string::npos ? "" : word.c_str() + equals + 1;
+    const long value = std::strtol(digits, &end, 10);
+    if (algorithm.kind != Algorithm::Kind::kPersistent || number == std::end(numbers) ||
+        end == digits || *end != '\0' || value < 0 || value > 1024) {
+      throw unknown();
+    }
+    *number->second = static_cast<int>(value);
+  }
+  return algorithm;
+}
+
+Algorithm DefaultAlgorithm() {
+  const char* text = std::getenv("FASTRNN_ALGORITHM");
+  return text == nullptr ? Algorithm() : ParseAlgorithm("FASTRNN_ALGORITHM", text);
 }
 
 void Validate(const LayerDesc& desc) {

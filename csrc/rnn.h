@@ -54,6 +54,27 @@ constexpr int64_t ReserveWords(Mode mode, DType dtype) {
 // set. Throws InvalidArgument if it is anything else.
 bool DefaultTf32();
 
+// How the CUDA backend runs the steps of a layer. The numbers are for tests and benchmarks: 0, and
+// for cluster -1, where the backend is to choose; cuda/plan.h says what they are.
+struct Algorithm {
+  enum class Kind { kAuto, kStepwise, kPersistent };
+  Kind kind = Kind::kAuto;
+  int row_tiles = 0;
+  int backward_row_tiles = 0;
+  int batch_tiles = 0;
+  int groups = 0;
+  int directions = 0;
+  int split = 0;
+  int cluster = -1;
+};
+
+// Accepts auto, stepwise and persistent, and persistent:NAME=NUMBER,NAME=NUMBER... with the names
+// of Algorithm's numbers. what: what the text is, for the message of the InvalidArgument.
+Algorithm ParseAlgorithm(const std::string& what, const std::string& text);
+
+// What FASTRNN_ALGORITHM says, and auto where it is not set.
+Algorithm DefaultAlgorithm();
+
 struct LayerDesc {
   Mode mode = Mode::kLstm;
   DType dtype = DType::kFloat32;
@@ -68,6 +89,7 @@ struct LayerDesc {
   // float32 products may round their factors to TF32 (10 bits of mantissa). Looked at on CUDA
   // alone, and there NVIDIA_TF32_OVERRIDE=0 overrules it.
   bool tf32 = false;
+  Algorithm algorithm;  // looked at on CUDA alone
 
   int64_t gate_rows() const { return Gates(mode) * hidden; }
   int64_t rows() const { return steps * batch; }

@@ -35,6 +35,7 @@ def forward(
     weights: Sequence[Any],
     lengths: Optional[Any],
     tf32: Optional[bool],
+    algorithm: Optional[str],
     reserve: bool,
     stream: int,
 ) -> List[Any]: ...
@@ -46,6 +47,7 @@ def backward(
     weights: Sequence[Any],
     lengths: Optional[Any],
     tf32: Optional[bool],
+    algorithm: Optional[str],
     output: Any,
     reserve: Any,
     d_output: Any,
@@ -53,6 +55,21 @@ def backward(
     d_c_n: Optional[Any],
     stream: int,
 ) -> List[Any]: ...
+def device_facts(device: int) -> Dict[str, int]: ...
+def plan(
+    backward: bool,
+    mode: str,
+    dtype: str,
+    steps: int,
+    batch: int,
+    hidden: int,
+    directions: int,
+    tf32: Optional[bool],
+    algorithm: Optional[str],
+    capability: int,
+    multiprocessors: int,
+    shared_bytes: int,
+) -> Dict[str, Any]: ...
 
 class DeviceArray:
     """An array on a GPU."""

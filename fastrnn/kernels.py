@@ -22,9 +22,11 @@ from typing import Any, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from .plans import plan
+
 _HOST_TYPES = ("float32", "float16", "int32")  # of a GPU's, those that NumPy has
 
-__all__ = ["Gradients", "Reserve", "Result", "backward", "forward", "to_device", "to_host"]
+__all__ = ["Gradients", "Reserve", "Result", "backward", "forward", "plan", "to_device", "to_host"]
 
 
 class Reserve(NamedTuple):
@@ -37,6 +39,7 @@ class Reserve(NamedTuple):
     weights: Sequence[Any]
     lengths: Optional[Any]
     tf32: Optional[bool]
+    algorithm: Optional[str]
     output: Any
     values: Any
 
@@ -89,6 +92,7 @@ def forward(
     *,
     lengths: Optional[Any] = None,
     tf32: Optional[bool] = None,
+    algorithm: Optional[str] = None,
     reserve: bool = False,
     stream: Any = None,
 ) -> Result:
@@ -111,6 +115,12 @@ def forward(
     tf32 : bool, optional
         Whether products of float32 on a GPU may round their factors to TF32, with 10 bits of
         mantissa. By default what the environment variable FASTRNN_TF32 says (0 or 1), or True.
+    algorithm : str, optional
+        On a GPU, ``auto``, ``stepwise`` or ``persistent``, by default what the environment variable
+        FASTRNN_ALGORITHM says, or ``auto``; see `plan`. A choice that cannot be is an error, and
+        ``auto`` never. ``persistent:NAME=NUMBER,...`` fixes `Plan`'s numbers of these names,
+        for tests and benchmarks: row_tiles, batch_tiles, groups, directions; backward alone:
+        backward_row_tiles, split, cluster (0 or 1).
     reserve : bool
         Keep what `backward` needs: at most G*H + H values a step, row and direction.
     stream : optional
@@ -136,11 +146,11 @@ def forward(
         fastrnn was installed without its native library.
     """
     output, h_n, c_n, values = _native().forward(
-        mode, x, h_0, c_0, weights, lengths, tf32, reserve, _stream_number(stream)
+        mode, x, h_0, c_0, weights, lengths, tf32, algorithm, reserve, _stream_number(stream)
     )
     if not reserve:
         return Result(output, h_n, c_n, None)
-    kept = Reserve(mode, x, h_0, c_0, tuple(weights), lengths, tf32, output, values)
+    kept = Reserve(mode, x, h_0, c_0, tuple(weights), lengths, tf32, algorithm, output, values)
     return Result(output, h_n, c_n, kept)
 
 

@@ -62,6 +62,7 @@ class Case:
     dtype: str = "float32"
     lengths: Optional[Sequence[int]] = None
     tf32: Optional[bool] = False
+    algorithm: Optional[str] = None
 
     def __post_init__(self):
         rng = np.random.RandomState(self.seed)
@@ -96,6 +97,7 @@ class Case:
             "c_0": self.put(self.c_0),
             "lengths": put(lengths, self.device),
             "tf32": self.tf32,
+            "algorithm": self.algorithm,
         }
 
     def forward(self, **changes):

@@ -22,6 +22,7 @@
 #include <utility>
 
 #include "runtime.h"
+#include "shared_carver.h"
 
 #if defined(FASTRNN_EMULATE)
 #ifndef FASTRNN_ARCH
@@ -89,34 +90,6 @@ FASTRNN_DEVICE Bfloat16 FromFloat<Bfloat16>(float value) {
   return {static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16)};
 }
 
-// Places arrays one after the other in dynamic shared memory: with a null base on the host to learn
-// the size, and with the base on the device. In emulation a gap follows each array, which
-// AddressSanitizer watches, so that an overrun into the next one is seen.
-class SharedCarver {
- public:
-  __host__ __device__ explicit SharedCarver(unsigned char* base) : base_(base) {}
-
-  template <class T>
-  __host__ __device__ T* Take(size_t count) {
-    T* array = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + bytes_);
-    const size_t end = bytes_ + count * sizeof(T);
-    bytes_ = (end + kAlignment - 1) / kAlignment * kAlignment;
-#if defined(FASTRNN_EMULATE)
-    bytes_ += kGap;
-    if (base_ != nullptr) ::emulator::GuardGap(base_ + end, bytes_ - end);
-#endif
-    return array;
-  }
-
-  __host__ __device__ size_t bytes() const { return bytes_; }
-
- private:
-  static constexpr size_t kAlignment = 16;
-  static constexpr size_t kGap = 64;
-  unsigned char* base_;
-  size_t bytes_ = 0;
-};
-
 #if !defined(FASTRNN_EMULATE)
 
 // ---- signals between blocks -----------------------------------------------------------------
@@ -135,11 +108,48 @@ FASTRNN_DEVICE void AddRelease(unsigned* p, unsigned value) {
   asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(value) : "memory");
 }
 
+// What another block has written during this launch and signalled: past the L1 cache, which would
+// keep it although it changes. 16 bytes are aligned to that.
+FASTRNN_DEVICE uint4 LoadExchanged16(const void* p) {
+  uint4 value;
+  asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(p)
+               : "memory");
+  return value;
+}
+
+FASTRNN_DEVICE float LoadExchanged(const float* p) {
+  float value;
+  asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(value) : "l"(p) : "memory");
+  return value;
+}
+
 // ---- barriers ---------------------------------------------------------------------------------
 
 // Barrier `id` (1 to 15; 0 is __syncthreads) for `threads` threads of the block, whole warps.
 FASTRNN_DEVICE void NamedBarrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+// A barrier for all threads of a cluster: what they wrote before it, in shared memory of their own
+// block or another, all of them see behind it. Before sm_90 there are no clusters.
+FASTRNN_DEVICE void ClusterBarrier() {
+#if FASTRNN_ARCH >= 900
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
+// Where `own`, in this block's dynamic shared memory, is in that of the cluster's block `rank`.
+// That block must have started, and may not have ended.
+template <class T>
+FASTRNN_DEVICE T* ClusterShared(T* own, unsigned rank) {
+  uint64_t address = reinterpret_cast<uint64_t>(own);
+#if FASTRNN_ARCH >= 900
+  asm("mapa.u64 %0, %0, %1;" : "+l"(address) : "r"(rank));
+#endif
+  return reinterpret_cast<T*>(address);
 }
 
 // ---- asynchronous copies from global to shared memory -------------------------------------------
@@ -249,14 +259,18 @@ FASTRNN_DEVICE void LoadMatrixX2Transposed(uint32_t (&r)[2], const void* row) {
 }
 #endif
 
-#if FASTRNN_ARCH >= 800
-// The nearest TF32 number, ties away from zero.
+// The nearest TF32 number, ties away from zero. Older architectures have no use for one.
 FASTRNN_DEVICE uint32_t ToTf32(float value) {
+#if FASTRNN_ARCH >= 800
   uint32_t bits;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
   return bits;
+#else
+  return __float_as_uint(value);
+#endif
 }
 
+#if FASTRNN_ARCH >= 800
 #define FASTRNN_MMA(Name, shape_and_types)                                                      \
   FASTRNN_DEVICE void Name(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],       \
                            const float (&c)[4]) {                                               \
@@ -281,8 +295,25 @@ inline cudaError_t AllowShared(const void* kernel, size_t bytes) {
                               static_cast<int>(bytes));
 }
 
+// A grid in clusters of neighbours along x; cooperative as well.
+inline cudaError_t LaunchWithClusters(const void* function, unsigned cluster, dim3 grid, dim3 block,
+                                      void** arguments, size_t shared_bytes, cudaStream_t stream) {
+#if CUDART_VERSION >= 11080
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim = {cluster, 1, 1};
+  attributes[1].id = cudaLaunchAttributeCooperative;
+  attributes[1].val.cooperative = 1;
+  cudaLaunchConfig_t config = {grid, block, shared_bytes, stream, attributes, 2};
+  return cudaLaunchKernelExC(&config, function, arguments);
+#else
+  return cudaErrorNotSupported;
+#endif
+}
+
+// cluster: 0 for a launch that is not cooperative.
 template <class... Parameters, class... Arguments>
-cudaError_t LaunchAs(bool cooperative, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+cudaError_t LaunchAs(unsigned cluster, void (*kernel)(Parameters...), dim3 grid, dim3 block,
                      size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
   std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
   void* pointers[sizeof...(Parameters) + 1];
@@ -295,18 +326,45 @@ cudaError_t LaunchAs(bool cooperative, void (*kernel)(Parameters...), dim3 grid,
   const void* function = reinterpret_cast<const void*>(kernel);
   const cudaError_t allowed = AllowShared(function, shared_bytes);
   if (allowed != cudaSuccess) return allowed;
-  return cooperative
+  if (cluster > 1) {
+    return LaunchWithClusters(function, cluster, grid, block, pointers, shared_bytes, stream);
+  }
+  return cluster == 1
              ? cudaLaunchCooperativeKernel(function, grid, block, pointers, shared_bytes, stream)
              : cudaLaunchKernel(function, grid, block, pointers, shared_bytes, stream);
 }
 
-// How many blocks of the kernel the current device can hold at once: the largest cooperative grid.
+inline cudaError_t MaxResidentClusters(const void* function, unsigned cluster, int threads,
+                                       size_t shared_bytes, int* clusters) {
+#if CUDART_VERSION >= 11080
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {cluster, 1, 1};
+  cudaLaunchConfig_t config = {
+      dim3(cluster), dim3(static_cast<unsigned>(threads)), shared_bytes, nullptr, &attribute, 1};
+  return cudaOccupancyMaxActiveClusters(clusters, function, &config);
+#else
+  *clusters = 0;
+  return cudaSuccess;
+#endif
+}
+
+// How many blocks of the kernel, in clusters, the current device can hold at once: the largest
+// cooperative grid.
 template <class... Parameters>
 cudaError_t MaxResidentBlocks(void (*kernel)(Parameters...), int threads, size_t shared_bytes,
-                              int* blocks) {
+                              int* blocks, unsigned cluster = 1) {
   const void* function = reinterpret_cast<const void*>(kernel);
   int device = 0, multiprocessors = 0, per_multiprocessor = 0;
   cudaError_t status = AllowShared(function, shared_bytes);
+  if (cluster > 1) {
+    int clusters = 0;
+    if (status == cudaSuccess) {
+      status = MaxResidentClusters(function, cluster, threads, shared_bytes, &clusters);
+    }
+    *blocks = clusters * static_cast<int>(cluster);
+    return status;
+  }
   if (status == cudaSuccess) status = cudaGetDevice(&device);
   if (status == cudaSuccess) {
     status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
@@ -336,8 +394,25 @@ inline void AddRelease(unsigned* p, unsigned value, EMULATOR_SITE) {
   __atomic_fetch_add(p, value, __ATOMIC_RELEASE);
 }
 
+inline float LoadExchanged(const float* p) { return *p; }
+inline uint4 LoadExchanged16(const void* p, EMULATOR_SITE) {
+  if (reinterpret_cast<uintptr_t>(p) % sizeof(uint4) != 0) {
+    ::emulator::Fail("an exchanged value is not aligned to 16 bytes",
+                     {"LoadExchanged", file, line});
+  }
+  return *static_cast<const uint4*>(p);
+}
+
 inline void NamedBarrier(int id, int threads, EMULATOR_SITE) {
   ::emulator::WaitAtBarrier(id, threads, false, {"NamedBarrier", file, line});
+}
+
+inline void ClusterBarrier(EMULATOR_SITE) {
+  ::emulator::WaitForCluster({"ClusterBarrier", file, line});
+}
+template <class T>
+T* ClusterShared(T* own, unsigned rank, EMULATOR_SITE) {
+  return static_cast<T*>(::emulator::ClusterShared(own, rank, {"ClusterShared", file, line}));
 }
 
 template <int kBytes>
@@ -381,16 +456,17 @@ inline void MmaBf16M16N8K16(float (&d)[4], const uint32_t (&a)[4], const uint32_
 }
 
 template <class... Parameters, class... Arguments>
-cudaError_t LaunchAs(bool cooperative, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+cudaError_t LaunchAs(unsigned cluster, void (*kernel)(Parameters...), dim3 grid, dim3 block,
                      size_t shared_bytes, cudaStream_t, Arguments&&... arguments) {
-  return ::emulator::Launch({grid, block, shared_bytes, cooperative}, kernel,
-                            std::forward<Arguments>(arguments)...);
+  return ::emulator::Launch({grid, block, shared_bytes, cluster > 0, cluster > 1 ? cluster : 1},
+                            kernel, std::forward<Arguments>(arguments)...);
 }
 template <class... Parameters>
 cudaError_t MaxResidentBlocks(void (*)(Parameters...), int threads, size_t shared_bytes,
-                              int* blocks) {
+                              int* blocks, unsigned cluster = 1) {
   *blocks = ::emulator::kLimits.multiprocessors *
             ::emulator::BlocksPerMultiprocessor(threads, shared_bytes);
+  *blocks -= *blocks % static_cast<int>(cluster);
   return cudaSuccess;
 }
 
@@ -402,7 +478,7 @@ cudaError_t MaxResidentBlocks(void (*)(Parameters...), int threads, size_t share
 template <class Kernel, class... Arguments>
 cudaError_t Launch(Kernel kernel, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                    Arguments&&... arguments) {
-  return LaunchAs(false, kernel, grid, block, shared_bytes, stream,
+  return LaunchAs(0, kernel, grid, block, shared_bytes, stream,
                   std::forward<Arguments>(arguments)...);
 }
 
@@ -410,7 +486,15 @@ cudaError_t Launch(Kernel kernel, dim3 grid, dim3 block, size_t shared_bytes, cu
 template <class Kernel, class... Arguments>
 cudaError_t LaunchCooperative(Kernel kernel, dim3 grid, dim3 block, size_t shared_bytes,
                               cudaStream_t stream, Arguments&&... arguments) {
-  return LaunchAs(true, kernel, grid, block, shared_bytes, stream,
+  return LaunchAs(1, kernel, grid, block, shared_bytes, stream,
+                  std::forward<Arguments>(arguments)...);
+}
+
+// As well, in clusters of so many neighbours along x; more than one needs sm_90.
+template <class Kernel, class... Arguments>
+cudaError_t LaunchClusters(Kernel kernel, unsigned cluster, dim3 grid, dim3 block,
+                           size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
+  return LaunchAs(cluster, kernel, grid, block, shared_bytes, stream,
                   std::forward<Arguments>(arguments)...);
 }
 

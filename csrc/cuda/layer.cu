@@ -1,11 +1,11 @@
 // The CUDA backend: checks what it is asked for, and hands it to an algorithm.
-#include <cstdlib>
-#include <cstring>
 #include <limits>
 
 #include "../error.h"
 #include "../rnn.h"
 #include "device_scope.h"
+#include "heuristics.h"
+#include "persistent.h"
 #include "runtime.h"
 #include "stepwise.h"
 
@@ -14,7 +14,6 @@ namespace cuda {
 namespace {
 
 constexpr int kOldestCapability = 70;
-constexpr int kTf32Capability = 80;
 constexpr int kBfloat16Capability = 80;
 
 // cuBLAS counts rows and columns in ints, and so do the kernels. The rows of the weights, G * H,
@@ -27,14 +26,6 @@ void ExpectKernelSizes(const LayerDesc& desc) {
   };
   expect("batch size", desc.batch);
   expect("input size", desc.input);
-}
-
-// 10 * major + minor.
-int ComputeCapability(int device) {
-  int major = 0, minor = 0;
-  FASTRNN_CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-  FASTRNN_CUDA_TRY(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
-  return 10 * major + minor;
 }
 
 void ExpectCapability(const LayerDesc& desc, int capability) {
@@ -53,12 +44,6 @@ void ExpectCapability(const LayerDesc& desc, int capability) {
                         __FILE__, __LINE__);
 }
 
-// cuBLAS knows the variable too. What it forbids is forbidden to every library of the process.
-bool Tf32Overruled() {
-  const char* text = std::getenv("NVIDIA_TF32_OVERRIDE");
-  return text != nullptr && std::strcmp(text, "0") == 0;
-}
-
 // Calls body with a value of the layer's type.
 template <class Body>
 auto ForType(DType dtype, Body body) {
@@ -72,36 +57,74 @@ auto ForType(DType dtype, Body body) {
   }
 }
 
-// Calls body with a value of the layer's type and whether to use TF32, on the layer's device.
-template <class Body>
-void OnDevice(const LayerDesc& desc, Body body) {
-  ExpectKernelSizes(desc);
-  const DeviceScope device(desc.device_index);
-  const int capability = ComputeCapability(desc.device_index);
-  ExpectCapability(desc, capability);
-  const bool tf32 = desc.tf32 && capability >= kTf32Capability && !Tf32Overruled();
-  ForType(desc.dtype, [&](auto type) { body(type, tf32); });
-}
+// What a call works with, on the layer's device.
+struct Setting {
+  DeviceScope device;
+  DeviceFacts facts;
+  bool tf32;
+
+  explicit Setting(const LayerDesc& desc) : device(desc.device_index) {
+    ExpectKernelSizes(desc);
+    facts = FactsOf(desc.device_index);
+    ExpectCapability(desc, facts.capability);
+    tf32 = AllowsTf32(desc.tf32, facts);
+  }
+};
 
 }  // namespace
 
+DeviceFacts FactsOf(int device) {
+  const auto attribute = [device](cudaDeviceAttr name) {
+    int value = 0;
+    FASTRNN_CUDA_TRY(cudaDeviceGetAttribute(&value, name, device));
+    return value;
+  };
+  DeviceFacts facts;
+  facts.capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor) +
+                     attribute(cudaDevAttrComputeCapabilityMinor);
+  facts.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
+  facts.shared_bytes = static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
+  return facts;
+}
+
 size_t ForwardWorkspaceBytes(const LayerDesc& desc) {
-  ExpectKernelSizes(desc);
-  return ForType(desc.dtype, [&](auto type) { return StepwiseForwardBytes<decltype(type)>(desc); });
+  const Setting setting(desc);
+  const Choice choice = Choose(Pass::kForward, desc, setting.tf32, setting.facts);
+  return ForType(desc.dtype, [&](auto type) {
+    using T = decltype(type);
+    return choice.persistent ? PersistentForwardBytes<T>(desc, choice.plan)
+                             : StepwiseForwardBytes<T>(desc);
+  });
 }
 
 size_t BackwardWorkspaceBytes(const LayerDesc& desc) {
-  ExpectKernelSizes(desc);
-  return ForType(desc.dtype,
-                 [&](auto type) { return StepwiseBackwardBytes<decltype(type)>(desc); });
+  const Setting setting(desc);
+  const Choice choice = Choose(Pass::kBackward, desc, setting.tf32, setting.facts);
+  return ForType(desc.dtype, [&](auto type) {
+    using T = decltype(type);
+    return choice.persistent ? PersistentBackwardBytes<T>(desc, choice.plan)
+                             : StepwiseBackwardBytes<T>(desc);
+  });
 }
 
 void Forward(const LayerDesc& desc, const ForwardArgs& args) {
-  OnDevice(desc, [&](auto type, bool tf32) { StepwiseForward<decltype(type)>(desc, args, tf32); });
+  const Setting setting(desc);
+  const Choice choice = Choose(Pass::kForward, desc, setting.tf32, setting.facts);
+  ForType(desc.dtype, [&](auto type) {
+    using T = decltype(type);
+    if (choice.persistent) return PersistentForward<T>(desc, args, setting.tf32, choice.plan);
+    StepwiseForward<T>(desc, args, setting.tf32);
+  });
 }
 
 void Backward(const LayerDesc& desc, const BackwardArgs& args) {
-  OnDevice(desc, [&](auto type, bool tf32) { StepwiseBackward<decltype(type)>(desc, args, tf32); });
+  const Setting setting(desc);
+  const Choice choice = Choose(Pass::kBackward, desc, setting.tf32, setting.facts);
+  ForType(desc.dtype, [&](auto type) {
+    using T = decltype(type);
+    if (choice.persistent) return PersistentBackward<T>(desc, args, setting.tf32, choice.plan);
+    StepwiseBackward<T>(desc, args, setting.tf32);
+  });
 }
 
 }  // namespace cuda

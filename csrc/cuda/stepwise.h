@@ -78,9 +78,8 @@ void LaunchStep(Mode mode, const Arguments& step, cudaStream_t stream) {
     case Mode::kGru:
       return LaunchStep<GruStep>(step, stream);
     case Mode::kRnnTanh:
-      return LaunchStep<RnnStep<cell::TanhActivation>>(step, stream);
     case Mode::kRnnRelu:
-      return LaunchStep<RnnStep<cell::ReluActivation>>(step, stream);
+      return LaunchStep<RnnStep>(step, stream);
   }
 }
 

@@ -77,6 +77,7 @@ LayerDesc ParseDesc(const Attributes& attributes) {
                   "_fastrnn_layer: dtype is 'bfloat16', expected float32 or float16");
   desc.tf32 = attributes.count("tf32") > 0 ? IntegerAttribute(attributes, "tf32", 0, 1) == 1
                                            : fastrnn::DefaultTf32();
+  desc.algorithm = fastrnn::DefaultAlgorithm();
   return desc;
 }
 

@@ -151,8 +151,8 @@ struct Inputs {
 
   Inputs(const py::object& mode, const py::object& x_object, const py::object& h0_object,
          const py::object& c0_object, const py::object& weight_objects,
-         const py::object& lengths_object, std::optional<bool> tf32, bool reserve,
-         intptr_t stream_number)
+         const py::object& lengths_object, std::optional<bool> tf32,
+         const std::optional<std::string>& algorithm, bool reserve, intptr_t stream_number)
       : stream(reinterpret_cast<void*>(stream_number)), x("x", x_object, stream) {
     if (!py::isinstance<py::str>(mode)) ThrowTypeError("mode", mode, "a string");
     desc.mode = ParseMode(mode.cast<std::string>());
@@ -160,6 +160,7 @@ struct Inputs {
     desc.device = x.place().device;
     desc.device_index = x.place().index;
     desc.tf32 = tf32.value_or(DefaultTf32());
+    desc.algorithm = algorithm ? ParseAlgorithm("algorithm", *algorithm) : DefaultAlgorithm();
     desc.reserve = reserve;
     FASTRNN_EXPECTS(stream == nullptr || desc.device == Device::kCuda,
                     "stream was given, but x is on the CPU");
@@ -235,8 +236,9 @@ int64_t ReserveWordsOf(const LayerDesc& desc) {
 
 py::list ForwardArrays(const py::object& mode, const py::object& x, const py::object& h0,
                        const py::object& c0, const py::object& weights, const py::object& lengths,
-                       std::optional<bool> tf32, bool reserve, intptr_t stream) {
-  const Inputs in(mode, x, h0, c0, weights, lengths, tf32, reserve, stream);
+                       std::optional<bool> tf32, const std::optional<std::string>& algorithm,
+                       bool reserve, intptr_t stream) {
+  const Inputs in(mode, x, h0, c0, weights, lengths, tf32, algorithm, reserve, stream);
   const LayerDesc& desc = in.desc;
   Results results(in.x.place(), in.stream);
   ForwardArgs args;
@@ -294,10 +296,10 @@ struct OutputGradients {
 
 py::list BackwardArrays(const py::object& mode, const py::object& x, const py::object& h0,
                         const py::object& c0, const py::object& weights, const py::object& lengths,
-                        std::optional<bool> tf32, const py::object& y, const py::object& reserve,
-                        const py::object& dy, const py::object& dhn, const py::object& dcn,
-                        intptr_t stream) {
-  const Inputs in(mode, x, h0, c0, weights, lengths, tf32, true, stream);
+                        std::optional<bool> tf32, const std::optional<std::string>& algorithm,
+                        const py::object& y, const py::object& reserve, const py::object& dy,
+                        const py::object& dhn, const py::object& dcn, intptr_t stream) {
+  const Inputs in(mode, x, h0, c0, weights, lengths, tf32, algorithm, true, stream);
   const LayerDesc& desc = in.desc;
   const OutputGradients out(in, y, reserve, dy, dhn, dcn);
   Results results(in.x.place(), in.stream);
@@ -339,12 +341,12 @@ py::list BackwardArrays(const py::object& mode, const py::object& x, const py::o
 
 void DefineKernels(py::module_* m) {
   m->def("forward", &ForwardArrays, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
-         py::arg("weights"), py::arg("lengths"), py::arg("tf32"), py::arg("reserve"),
-         py::arg("stream"));
+         py::arg("weights"), py::arg("lengths"), py::arg("tf32"), py::arg("algorithm"),
+         py::arg("reserve"), py::arg("stream"));
   m->def("backward", &BackwardArrays, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
-         py::arg("weights"), py::arg("lengths"), py::arg("tf32"), py::arg("output"),
-         py::arg("reserve"), py::arg("d_output"), py::arg("d_h_n"), py::arg("d_c_n"),
-         py::arg("stream"));
+         py::arg("weights"), py::arg("lengths"), py::arg("tf32"), py::arg("algorithm"),
+         py::arg("output"), py::arg("reserve"), py::arg("d_output"), py::arg("d_h_n"),
+         py::arg("d_c_n"), py::arg("stream"));
 }
 
 }  // namespace python

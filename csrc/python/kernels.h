@@ -7,6 +7,7 @@ namespace fastrnn {
 namespace python {
 
 void DefineKernels(pybind11::module_* m);
+void DefinePlan(pybind11::module_* m);
 
 }  // namespace python
 }  // namespace fastrnn

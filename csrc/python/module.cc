@@ -100,4 +100,5 @@ PYBIND11_MODULE(_C, m) {
   m.def("cuda_devices", &CudaDevices);
   DeviceArray::Define(&m);
   DefineKernels(&m);
+  DefinePlan(&m);
 }

@@ -133,7 +133,7 @@ def test_work_is_done_on_the_arrays_device():
 
 
 def test_the_device_is_restored_after_an_error():
-    arguments = on_device(case().arguments(), 1)
+    arguments = on_device(case(algorithm="stepwise").arguments(), 1)
     with emulated.failing_launch(2), pytest.raises(RuntimeError):
         kernels.forward(**arguments)
     assert LIBRARY.emulator_current_device() == 0
@@ -167,7 +167,7 @@ def test_there_is_one_handle_for_each_device_and_thread():
 
 
 def test_a_call_of_cublas_that_fails_does_not_spoil_the_next_one():
-    arguments = case().arguments()
+    arguments = case(algorithm="stepwise").arguments()
     wanted = kernels.to_host(kernels.forward(**arguments).output)
 
     def fails(calls):

@@ -36,6 +36,9 @@ cudaError_t CheckedLaunch(const LaunchConfig& config, void (*body)(void*), void*
   }
   const size_t fitting = BlocksPerMultiprocessor(static_cast<int>(threads), config.shared_bytes);
   if (fitting == 0) return cudaErrorInvalidValue;
+  if (config.cluster == 0 || config.grid.x % config.cluster != 0) {
+    return cudaErrorInvalidClusterSize;
+  }
   if (config.cooperative && blocks > fitting * kLimits.multiprocessors) {
     return cudaErrorCooperativeLaunchTooLarge;
   }
@@ -77,6 +80,15 @@ void WaitForGrid(Site site) {
   self->grid_round = !self->grid_round;
   TsanRelease(meeting);
   Park(State::kAtGrid, site);
+  TsanAcquire(meeting);
+}
+
+void WaitForCluster(Site site) {
+  Thread* self = Self();
+  char* meeting = &self->block->cluster->rounds[self->cluster_round];
+  self->cluster_round = !self->cluster_round;
+  TsanRelease(meeting);
+  Park(State::kAtCluster, site);
   TsanAcquire(meeting);
 }
 
@@ -131,6 +143,20 @@ void* StaticShared(const void* key, size_t bytes) {
 unsigned char* DynamicShared() {
   const auto& array = Self()->block->dynamic_shared;
   return array == nullptr ? nullptr : static_cast<unsigned char*>(array->memory.get());
+}
+
+void* ClusterShared(void* own, unsigned rank, Site site) {
+  const Block& block = *Self()->block;
+  const auto offset = static_cast<unsigned char*>(own) - DynamicShared();
+  if (block.dynamic_shared == nullptr || offset < 0 ||
+      static_cast<size_t>(offset) >= block.dynamic_shared->bytes) {
+    Fail("an address that is not in the block's dynamic shared memory", site);
+  }
+  if (rank >= block.cluster->blocks.size()) Fail("a block that the cluster does not have", site);
+  if (!block.cluster->met) Fail("a block of the cluster that may not have started", site);
+  const Block* other = block.cluster->blocks[rank];
+  if (other == nullptr) Fail("a block of the cluster that has ended", site);
+  return static_cast<unsigned char*>(other->dynamic_shared->memory.get()) + offset;
 }
 
 void GuardGap(const void* begin, size_t bytes) { AsanPoison(begin, bytes); }

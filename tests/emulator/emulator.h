@@ -42,7 +42,7 @@ struct Site {
 
 // A GPU like an A100, with fewer multiprocessors.
 struct DeviceLimits {
-  int multiprocessors = 16;
+  int multiprocessors = 40;
   int threads_per_block = 1024;
   int threads_per_multiprocessor = 2048;
   int blocks_per_multiprocessor = 32;
@@ -64,6 +64,7 @@ struct LaunchConfig {
   dim3 grid, block;
   size_t shared_bytes;
   bool cooperative;
+  unsigned cluster = 1;  // blocks of a cluster, neighbours along x
 };
 
 // Runs body(context) for every CUDA thread of the grid. What went wrong stands in LastFailure.
@@ -98,6 +99,7 @@ struct Votes {
 Votes WaitAtBarrier(int id, int threads, bool predicate, Site site);
 
 void WaitForGrid(Site site);
+void WaitForCluster(Site site);
 
 // Called once the whole mask has arrived; data[lane] is what that lane passed, null outside mask.
 using WarpFunction = void (*)(void* const* data, unsigned mask);
@@ -123,6 +125,8 @@ void Fail(const char* what, Site site);
 // The block's static array with this key, made at the first call.
 void* StaticShared(const void* key, size_t bytes);
 unsigned char* DynamicShared();
+// The address in the dynamic shared memory of a block of the cluster that `own` is in this block's.
+void* ClusterShared(void* own, unsigned rank, Site site);
 // Shared memory that nobody may touch from now on.
 void GuardGap(const void* begin, size_t bytes);
 

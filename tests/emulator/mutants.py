@@ -32,6 +32,7 @@ THREAD = ("thread", "random:3")
 PLAIN = [("plain", schedule) for schedule in SCHEDULES]
 SUITES: Mapping[Path, Sequence[Tuple[str, str]]] = {
     HERE / "small_layers.py": [THREAD, *PLAIN],
+    HERE / "small_persistent.py": [THREAD, *PLAIN],
     Path("tests", "test_kernels.py"): PLAIN,
     Path("tests", "test_kernels_cuda.py"): PLAIN,
     Path("tests", "test_kernels_lengths.py"): PLAIN,

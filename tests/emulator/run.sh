@@ -40,6 +40,9 @@ for schedule in fifo lifo random:1 random:2; do
   run_tests plain "$schedule" tests/test_kernels.py tests/test_kernels_cuda.py \
     tests/test_kernels_lengths.py tests/test_device_arrays.py
 done
+for schedule in fifo lifo random:1; do
+  run_tests plain "$schedule" tests/test_persistent.py
+done
 run_tests plain fifo tests/emulator/device_faults.py
 # The same kernels behind MXNet's operator, which works on the calling thread here.
 export FASTRNN_EMULATED_OPERATORS=1 MXNET_ENGINE_TYPE=NaiveEngine FASTRNN_TF32=0
@@ -52,5 +55,5 @@ fi
 unset FASTRNN_EMULATED_OPERATORS FASTRNN_TF32
 # Python's own memory is never all given back.
 export ASAN_OPTIONS=detect_leaks=0
-run_tests address lifo tests/emulator/small_layers.py
-run_tests thread random:3 tests/emulator/small_layers.py
+run_tests address lifo tests/emulator/small_layers.py tests/emulator/small_persistent.py
+run_tests thread random:3 tests/emulator/small_layers.py tests/emulator/small_persistent.py

@@ -77,6 +77,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
     case cudaDevAttrMultiProcessorCount:
       *value = emulator::kLimits.multiprocessors;
       return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = emulator::kLimits.shared_bytes_per_block;
+      return cudaSuccess;
     default:
       return emulator::NoteError(cudaErrorInvalidValue);
   }

@@ -55,6 +55,7 @@ void Thread::Begin(Block* of_block, Warp* of_warp, unsigned of_lane, uint3 at) {
   fenced = false;
   std::fill(std::begin(barrier_round), std::end(barrier_round), false);
   grid_round = false;
+  cluster_round = false;
 }
 
 SharedArray::SharedArray(size_t size) : bytes(size), memory(nullptr) {
@@ -127,6 +128,9 @@ void Grid::StartBlock() {
                   Unflatten(i, config_.block));
     started.push_back(thread);
   }
+  if (block->index.x % config_.cluster == 0) cluster_ = std::make_shared<Cluster>();
+  block->cluster = cluster_;
+  cluster_->blocks.push_back(block.get());
   TsanRelease(&start_);
   resident_.push_back(std::move(block));
   Release(std::move(started));
@@ -167,6 +171,8 @@ void Grid::Handle(Thread* thread) {
       return OnWarp(thread);
     case State::kAtGrid:
       return OnGrid();
+    case State::kAtCluster:
+      return OnCluster(thread);
     case State::kPolling:
       return OnPoll(thread);
     case State::kAllocating:
@@ -242,6 +248,17 @@ void Grid::OnGrid() {
   Release(std::move(all));
 }
 
+void Grid::OnCluster(Thread* thread) {
+  std::vector<Thread*>& waiting = thread->block->cluster->waiting;
+  if (!waiting.empty() && !SamePlace(waiting.front()->site, thread->site)) {
+    return GiveUp("divergent barrier: threads of one cluster wait at different places");
+  }
+  waiting.push_back(thread);
+  if (waiting.size() < threads_per_block_ * config_.cluster) return;
+  thread->block->cluster->met = true;
+  Release(std::exchange(waiting, {}));
+}
+
 void Grid::OnPoll(Thread* thread) {
   ready_.PushLast(thread);
   if (progress_ != progress_seen_) {
@@ -264,6 +281,8 @@ void Grid::OnDone(Thread* thread) {
   ++progress_;
   Block* block = thread->block;
   if (--block->live > 0) return;
+  Block*& in_cluster = block->cluster->blocks[block->index.x % config_.cluster];
+  in_cluster = nullptr;
   for (auto& ended : block->threads) worker_->idle.push_back(std::move(ended));
   // The kernel may have poisoned gaps in this memory; free() minds that no more than malloc() does.
   resident_.erase(std::find_if(resident_.begin(), resident_.end(),

@@ -15,7 +15,17 @@
 
 namespace emulator {
 
-enum class State { kReady, kAtBarrier, kInWarp, kAtGrid, kPolling, kAllocating, kFailed, kDone };
+enum class State {
+  kReady,
+  kAtBarrier,
+  kInWarp,
+  kAtGrid,
+  kAtCluster,
+  kPolling,
+  kAllocating,
+  kFailed,
+  kDone
+};
 
 struct Block;
 struct Warp;
@@ -52,7 +62,7 @@ struct Thread {
   // How often this thread has passed each barrier, modulo 2: threads of two successive rounds must
   // not meet at the same ThreadSanitizer address.
   bool barrier_round[kNamedBarriers] = {};
-  bool grid_round = false;
+  bool grid_round = false, cluster_round = false;
 };
 
 // Lanes of one mask that wait in the same warp function.
@@ -84,8 +94,16 @@ struct SharedArray {
   std::unique_ptr<void, Free> memory;
 };
 
+struct Cluster {
+  std::vector<Block*> blocks;  // null: has ended
+  std::vector<Thread*> waiting;
+  bool met = false;     // at a barrier: all have started
+  char rounds[2] = {};  // ThreadSanitizer's addresses
+};
+
 struct Block {
   uint3 index{};
+  std::shared_ptr<Cluster> cluster;
   size_t live = 0;
   std::vector<std::unique_ptr<Thread>> threads;
   std::vector<Warp> warps;
@@ -132,6 +150,7 @@ class Grid {
   void OnBarrier(Thread* thread);
   void OnWarp(Thread* thread);
   void OnGrid();
+  void OnCluster(Thread* thread);
   void OnPoll(Thread* thread);
   void OnAllocate(Thread* thread);
   void OnDone(Thread* thread);
@@ -146,6 +165,7 @@ class Grid {
   size_t threads_per_block_;
   size_t next_block_ = 0;
   std::vector<std::unique_ptr<Block>> resident_;
+  std::shared_ptr<Cluster> cluster_;  // of the blocks that start now
   ReadyQueue<Thread*> ready_;
   size_t at_grid_ = 0;
   uint64_t progress_ = 0, progress_seen_ = 0, idle_polls_ = 0;

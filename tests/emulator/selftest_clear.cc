@@ -209,6 +209,36 @@ cudaError_t Message() {
   return status;
 }
 
+// Every block of a cluster writes into the shared memory of the next one, two rounds in turn.
+__global__ void ClusterKernel(int* out, unsigned cluster, int rounds) {
+  FASTRNN_DYNAMIC_SHARED(shared);
+  int* mine = reinterpret_cast<int*>(shared);
+  const unsigned rank = blockIdx.x % cluster, t = threadIdx.x, threads = blockDim.x;
+  int value = static_cast<int>(blockIdx.x);
+  ClusterBarrier();
+  for (int round = 0; round < rounds; ++round) {
+    int* slot = mine + round % 2 * threads;
+    ClusterShared(slot, (rank + 1) % cluster)[t] = value + 1;
+    ClusterBarrier();
+    value = slot[threads - 1 - t];
+  }
+  out[blockIdx.x * threads + t] = value;
+}
+
+cudaError_t Clusters() {
+  std::vector<int> out(6 * 32);
+  const cudaError_t status =
+      LaunchClusters(ClusterKernel, 3, 6, 32, 2 * 32 * sizeof(int), nullptr, out.data(), 3u, 3);
+  for (int b = 0; b < 6; ++b) {
+    Expect(out[b * 32] == b + 3, "a block's number comes back after a round, and only to it");
+  }
+  Expect(LaunchClusters(ClusterKernel, 4, 6, 32, 256, nullptr, out.data(), 4u, 1) ==
+             cudaErrorInvalidClusterSize,
+         "a grid must be whole clusters");
+  cudaGetLastError();
+  return status;
+}
+
 __global__ void IndexKernel(unsigned* out) {
   const unsigned block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
   const unsigned thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
@@ -232,9 +262,9 @@ cudaError_t Limits() {
   Expect(Launch(IndexKernel, 1, 32, 200 << 10, nullptr, out) != cudaSuccess,
          "200 KiB of shared memory are too many");
   int blocks = 0;
-  Expect(MaxResidentBlocks(IndexKernel, 1024, 0, &blocks) == cudaSuccess && blocks == 32,
-         "two blocks of 1024 threads fit on each of 16 multiprocessors");
-  Expect(LaunchCooperative(IndexKernel, 33, 1024, 0, nullptr, out) ==
+  Expect(MaxResidentBlocks(IndexKernel, 1024, 0, &blocks) == cudaSuccess && blocks == 80,
+         "two blocks of 1024 threads fit on each of 40 multiprocessors");
+  Expect(LaunchCooperative(IndexKernel, 81, 1024, 0, nullptr, out) ==
              cudaErrorCooperativeLaunchTooLarge,
          "a cooperative grid must fit");
   return cudaSuccess;
@@ -253,6 +283,7 @@ std::vector<Case> ClearCases() {
       {"ring_of_grid_barriers", Outcome::kPass, "", Ring<false>},
       {"ring_of_cooperative_groups", Outcome::kPass, "", Ring<true>},
       {"message", Outcome::kPass, "", Message},
+      {"clusters", Outcome::kPass, "", Clusters},
       {"indices", Outcome::kPass, "", Indices},
       {"limits", Outcome::kPass, "", Limits},
   };

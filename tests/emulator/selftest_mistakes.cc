@@ -126,6 +126,37 @@ __global__ void CopyWithoutBarrier(const float* from, float* out) {
   out[t] = to[31 - t].x;
 }
 
+// Reads what the other block of the cluster has written into this one's memory, without waiting.
+__global__ void MissingClusterBarrier(float* out) {
+  FASTRNN_DYNAMIC_SHARED(shared);
+  float* mine = reinterpret_cast<float*>(shared);
+  ClusterBarrier();
+  *ClusterShared(mine, 1 - blockIdx.x) = 1.0f;
+  out[blockIdx.x] = *mine;
+  ClusterBarrier();
+}
+
+// The other one may be gone by then.
+__global__ void EndedBlockOfACluster() {
+  FASTRNN_DYNAMIC_SHARED(shared);
+  ClusterBarrier();
+  if (blockIdx.x == 0) return;
+  for (int i = 0; i < 1000; ++i) __syncthreads();
+  *ClusterShared(shared, 0) = 1;
+}
+
+__global__ void NotInSharedMemory(float* array) { ClusterShared(array, 0); }
+
+__global__ void BlockThatMayNotHaveStarted() {
+  FASTRNN_DYNAMIC_SHARED(shared);
+  ClusterShared(shared, 1);
+}
+
+template <class Kernel, class... Arguments>
+cudaError_t InCluster(Kernel kernel, Arguments... arguments) {
+  return LaunchClusters(kernel, 2, 2, 1, sizeof(float), nullptr, arguments...);
+}
+
 template <class Kernel, class... Arguments>
 cudaError_t Together(Kernel kernel, int blocks, int threads, Arguments... arguments) {
   return LaunchCooperative(kernel, blocks, threads, 0, nullptr, arguments...);
@@ -154,6 +185,12 @@ std::vector<Case> MistakeCases() {
        [] { return Launch(TwoWarpFunctions, 1, 32, 0, nullptr, integers); }},
       {"grid_barrier_of_normal_launch", Outcome::kRefuse, "not launched cooperatively",
        [] { return Launch(GridBarrierOfNormalLaunch, 1, 32, 0, nullptr); }},
+      {"ended_block_of_a_cluster", Outcome::kRefuse, "that has ended",
+       [] { return InCluster(EndedBlockOfACluster); }},
+      {"not_in_shared_memory", Outcome::kRefuse, "not in the block's dynamic shared memory",
+       [] { return InCluster(NotInSharedMemory, floats); }},
+      {"block_that_may_not_have_started", Outcome::kRefuse, "may not have started",
+       [] { return InCluster(BlockThatMayNotHaveStarted); }},
       {"misaligned_copy", Outcome::kRefuse, "not aligned",
        [] { return Launch(MisalignedCopy, 1, 1, 0, nullptr, floats); }},
       {"copies_not_waited_for", Outcome::kRefuse, "never waited for",
@@ -182,6 +219,8 @@ std::vector<Case> MistakeCases() {
        [] { return Launch(MissingFence, 4, 1, 0, nullptr, floats, signals, floats + 64); }},
       {"missing_grid_barrier", Outcome::kTsan, "",
        [] { return Together(MissingGridBarrier, 4, 1, floats); }},
+      {"missing_cluster_barrier", Outcome::kTsan, "",
+       [] { return InCluster(MissingClusterBarrier, floats); }},
       {"read_before_acquire", Outcome::kTsan, "",
        [] { return Together(ReadBeforeAcquire, 2, 1, floats, signals, floats + 8); }},
       {"copy_without_barrier", Outcome::kTsan, "",

@@ -162,6 +162,7 @@ def test_steps(mxnet: Optional[Path] = None) -> List[Step]:
     pytest = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     small = str(tests / "emulator" / "small_layers.py")
     suites = [str(tests / name) for name in ("test_kernels.py", "test_device_arrays.py")]
+    suites.append(str(tests / "test_persistent.py"))
     suites += [str(tests / f"test_kernels_{part}.py") for part in ("cuda", "lengths")]
     steps = [Step("kernels", (*pytest, *suites, small))]
     found = shutil.which("compute-sanitizer")

@@ -37,7 +37,7 @@ from fastrnn_build.settings import Settings  # noqa: E402
 SOURCES = sorted(ROOT.glob("csrc/cuda/*.cu"))
 # Those that launch kernels: of the others clang would compile the host's half alone, and CUDA 11's
 # macros do not go with every host library's headers.
-WITH_KERNELS = [source for source in SOURCES if "Launch" in source.read_text()]
+WITH_KERNELS = [source for source in SOURCES if re.search("Launch|KERNELS", source.read_text())]
 FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", f"-I{ROOT / 'csrc'}"]
 CLANGS = ("clang-16", "clang-17", "clang-18", "clang-19", "clang")
 CUDA_11_ARCHITECTURES = ("70", "86")

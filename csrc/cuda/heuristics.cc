@@ -1,0 +1,307 @@
+#include "heuristics.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "../error.h"
+
+namespace fastrnn {
+namespace cuda {
+namespace {
+
+// ---- what the model assumes ---------------------------------------------------------------------
+//
+// None of these has been measured with these kernels yet; each says where it comes from.
+
+// From a block's release of a flag to another block's acquire, both through L2: two trips of about
+// 0.3 µs (published microbenchmarks of A100 and H100) and the poll that falls between.
+constexpr double kExchangeUs = 0.9;
+// Stores into another block's shared memory and a barrier of the cluster: about 200 clocks each.
+constexpr double kClusterExchangeUs = 0.3;
+// The launches of a stepwise step, back to back: cuBLAS's and the cells'.
+constexpr double kStepwiseUs = 2.5;
+// Zeroing the flags and starting a cooperative grid.
+constexpr double kLaunchUs = 8.0;
+// Bytes in a clock that a multiprocessor reads from L2 when all do (an H100 has 5.5 TB/s for 132
+// multiprocessors at 1.7 GHz), and when few do; and from its shared memory, 32 banks of 4 bytes.
+constexpr double kL2Bytes = 24.0;
+constexpr double kL2BytesAlone = 64.0;
+constexpr double kSharedBytes = 128.0;
+// The share of the peak that a small product of cuBLAS's reaches, and of device memory's bandwidth.
+constexpr double kGemmShare = 0.5;
+constexpr double kMemoryShare = 0.8;
+
+// Clocks in a microsecond, and bytes of device memory: nominal figures of the architecture's
+// largest GPU. To ask the driver for clocks takes it a millisecond.
+double ClocksPerUs(int capability) {
+  if (capability >= 90) return 1700.0;
+  if (capability >= 86) return capability == 89 ? 2000.0 : 1700.0;
+  return capability == 80 ? 1400.0 : 1550.0;
+}
+double MemoryBytesPerUs(int capability) {
+  if (capability >= 90) return 3.3e6;
+  if (capability >= 86) return capability == 89 ? 3e5 : 9e5;
+  return capability == 80 ? 1.5e6 : 3e5;
+}
+
+// Multiplications with an addition, of a multiprocessor in a clock; from the whitepapers of the
+// architectures. sm_90's is what mma.sync reaches, half of wgmma.
+double ProductsPerClock(DType dtype, bool tensor_cores, int capability) {
+  if (!tensor_cores) return capability >= 86 ? 128.0 : 64.0;
+  const bool float32 = dtype == DType::kFloat32;
+  if (capability < 80) return 512.0;
+  if (capability == 80 || capability >= 90) return float32 ? 512.0 : 1024.0;
+  return float32 ? 256.0 : 512.0;
+}
+
+// ---- the problem --------------------------------------------------------------------------------
+
+struct Problem {
+  Pass pass;
+  const LayerDesc& desc;
+  const DeviceFacts& facts;
+  bool tensor_cores;
+
+  Problem(Pass of_pass, const LayerDesc& of_desc, bool tf32, const DeviceFacts& of_facts)
+      : pass(of_pass),
+        desc(of_desc),
+        facts(of_facts),
+        tensor_cores(of_desc.dtype != DType::kFloat32 || tf32) {}
+
+  int gates() const { return Gates(desc.mode); }
+  // What is exchanged for each row of the batch in a step.
+  int64_t numbers() const { return pass == Pass::kForward ? desc.hidden : gates() * desc.hidden; }
+  double products_per_us() const {
+    return ProductsPerClock(desc.dtype, tensor_cores, facts.capability) *
+           ClocksPerUs(facts.capability);
+  }
+  // Why no persistent kernel can run, or nothing.
+  std::string obstacle() const {
+    if (facts.capability < 75) return "persistent kernels need compute capability 7.5";
+    if (tensor_cores && desc.dtype != DType::kFloat16 && facts.capability < 80) {
+      return "persistent kernels need compute capability 8.0 for bfloat16 and TF32";
+    }
+    return "";
+  }
+};
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+ProductShape ShapeOf(const Problem& problem, const PersistentPlan& plan) {
+  const int64_t values = kChunkBytesOfK / SizeOf(problem.desc.dtype);
+  const int64_t chunks = CeilDiv(CeilDiv(problem.numbers(), values), plan.split);
+  return {plan.row_tiles, plan.batch_tiles, static_cast<int>(chunks), problem.tensor_cores,
+          RegisterChunks(problem.tensor_cores, plan.row_tiles)};
+}
+
+size_t SharedBytes(const Problem& problem, const PersistentPlan& plan) {
+  const ProductShape shape = ShapeOf(problem, plan);
+  SharedCarver carver(nullptr);
+  ProductMemory(shape, &carver);
+  if (plan.cluster) TakeClusterSums(shape, &carver);
+  return carver.bytes();
+}
+
+// ---- plans --------------------------------------------------------------------------------------
+
+// All tiles that there are kernels for.
+std::vector<PersistentPlan> AllTiles(const Problem& problem) {
+  std::vector<PersistentPlan> plans;
+  const auto add = [&](const Tiles& tiles) {
+    for (bool cluster : {false, true}) {
+      if (cluster && (tiles.split == 1 || problem.facts.capability < 90)) continue;
+      for (int batch_tiles = 1; batch_tiles <= tiles.most_batch_tiles; batch_tiles *= 2) {
+        PersistentPlan plan;
+        plan.row_tiles = tiles.row_tiles;
+        plan.batch_tiles = batch_tiles;
+        plan.split = tiles.split;
+        plan.cluster = cluster;
+        plans.push_back(plan);
+      }
+    }
+  };
+  const bool rnn = problem.gates() == 1;
+  if (problem.pass == Pass::kForward) {
+    for (const Tiles& tiles : kForwardTiles) {
+      if (!rnn) add(tiles);
+    }
+    for (const Tiles& tiles : kForwardTilesOfRnn) {
+      if (rnn) add(tiles);
+    }
+  } else {
+    for (const Tiles& tiles : kBackwardTiles) {
+      if (!rnn) add(tiles);
+    }
+    for (const Tiles& tiles : kBackwardTilesOfRnn) {
+      if (rnn) add(tiles);
+    }
+  }
+  return plans;
+}
+
+// Cuts the problem for the tiles; false where they do not fit the device.
+bool Cut(const Problem& problem, int directions, int groups, PersistentPlan* plan) {
+  const int64_t H = problem.desc.hidden, rows = kTileRows * plan->row_tiles;
+  if (H > (1 << 20) || problem.desc.batch > (1 << 20)) return false;  // Far from fitting.
+  const bool forward = problem.pass == Pass::kForward;
+  plan->units = static_cast<int>(rows / (forward ? problem.gates() : plan->split));
+  plan->blocks =
+      static_cast<int>(forward ? CeilDiv(H, plan->units) : CeilDiv(H, rows) * plan->split);
+  plan->shared_bytes = SharedBytes(problem, *plan);
+  plan->directions = directions;
+  const int64_t room = problem.facts.multiprocessors / (plan->blocks * directions);
+  const int64_t all = CeilDiv(problem.desc.batch, kTileBatch * plan->batch_tiles);
+  plan->groups = static_cast<int>(std::min(groups > 0 ? groups : room, all));
+  if (plan->groups == 0 || plan->groups > room) return false;
+  if (plan->shared_bytes > problem.facts.shared_bytes) return false;
+  plan->launches = static_cast<int>(CeilDiv(all, plan->groups));
+  return true;
+}
+
+// ---- costs --------------------------------------------------------------------------------------
+
+Cost CostOf(const Problem& problem, const PersistentPlan& plan) {
+  const LayerDesc& desc = problem.desc;
+  const ProductShape shape = ShapeOf(problem, plan);
+  const double clocks_per_us = ClocksPerUs(problem.facts.capability);
+  const double k_bytes = static_cast<double>(shape.chunks) * kChunkBytesOfK;
+  const double k = k_bytes / static_cast<double>(SizeOf(desc.dtype));
+  const double blocks = static_cast<double>(plan.blocks) * plan.groups;
+  const bool through_l2 = plan.split > 1 && !plan.cluster;
+  // A tile's sums are written once, and each block reads its part of all.
+  const double sum_bytes = through_l2 ? 2.0 * 4.0 * shape.rows() * shape.columns() : 0.0;
+  const double read_bytes = k_bytes * shape.columns() + sum_bytes;
+  const double resident = blocks * plan.directions;
+  const double l2_clocks =
+      read_bytes *
+      std::max(1.0 / kL2BytesAlone, resident / (kL2Bytes * problem.facts.multiprocessors));
+  const double products = k * shape.rows() * shape.columns();
+  Cost cost;
+  cost.flops = 2.0 * products * blocks;
+  cost.l2_bytes = read_bytes * blocks;
+  cost.memory_bytes = static_cast<double>(desc.gate_rows() * desc.hidden * SizeOf(desc.dtype));
+  cost.synchronizations = plan.split > 1 ? 2 : 1;
+  cost.step_us = kExchangeUs +
+                 (through_l2     ? kExchangeUs
+                  : plan.cluster ? kClusterExchangeUs
+                                 : 0.0) +
+                 l2_clocks / clocks_per_us + products / problem.products_per_us() +
+                 16.0 * static_cast<double>(shape.shared_words()) / (kSharedBytes * clocks_per_us);
+  const double load_us =
+      cost.memory_bytes / (kMemoryShare * MemoryBytesPerUs(problem.facts.capability));
+  const double launches = static_cast<double>(plan.launches) *
+                          static_cast<double>(CeilDiv(desc.directions, plan.directions));
+  cost.total_us = launches * (kLaunchUs + load_us + static_cast<double>(desc.steps) * cost.step_us);
+  return cost;
+}
+
+Cost StepwiseCost(const Problem& problem) {
+  const LayerDesc& desc = problem.desc;
+  const auto N = static_cast<double>(desc.batch);
+  const auto weights = static_cast<double>(desc.gate_rows() * desc.hidden);
+  Cost cost;
+  cost.flops = 2.0 * N * weights;
+  cost.l2_bytes = weights * static_cast<double>(SizeOf(desc.dtype));
+  cost.memory_bytes = cost.l2_bytes;
+  cost.synchronizations = 2;
+  const double compute_us =
+      N * weights / (kGemmShare * problem.products_per_us() * problem.facts.multiprocessors);
+  const double read_us = cost.l2_bytes / (kL2Bytes * ClocksPerUs(problem.facts.capability) *
+                                          problem.facts.multiprocessors);
+  cost.step_us = kStepwiseUs + std::max(compute_us, read_us);
+  cost.total_us =
+      static_cast<double>(desc.steps) * static_cast<double>(desc.directions) * cost.step_us;
+  return cost;
+}
+
+// ---- the choice ---------------------------------------------------------------------------------
+
+bool IsWanted(const Algorithm& wanted, Pass pass, const PersistentPlan& plan) {
+  const auto agrees = [](int want, int have) { return want == 0 || want == have; };
+  if (!agrees(wanted.batch_tiles, plan.batch_tiles)) return false;
+  if (pass == Pass::kForward) return agrees(wanted.row_tiles, plan.row_tiles);
+  return agrees(wanted.backward_row_tiles, plan.row_tiles) && agrees(wanted.split, plan.split) &&
+         (wanted.cluster < 0 || (wanted.cluster == 1) == plan.cluster);
+}
+
+std::string Format(double us) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.2f", us);
+  return text;
+}
+
+struct Candidate {
+  PersistentPlan plan;
+  Cost cost;
+};
+
+// The cheapest of the wanted plans that fit; false where none does.
+bool Cheapest(const Problem& problem, Candidate* best) {
+  const Algorithm& wanted = problem.desc.algorithm;
+  bool found = false;
+  for (PersistentPlan plan : AllTiles(problem)) {
+    if (!IsWanted(wanted, problem.pass, plan)) continue;
+    for (int directions = 1; directions <= problem.desc.directions; ++directions) {
+      if (wanted.directions > 0 &&
+          directions != std::min<int64_t>(wanted.directions, problem.desc.directions)) {
+        continue;
+      }
+      if (!Cut(problem, directions, wanted.groups, &plan)) continue;
+      const Cost cost = CostOf(problem, plan);
+      if (!found || cost.total_us < best->cost.total_us) *best = {plan, cost};
+      found = true;
+    }
+  }
+  return found;
+}
+
+// cuBLAS knows the variable too. What it forbids is forbidden to every library of the process.
+bool Tf32Overruled() {
+  const char* text = std::getenv("NVIDIA_TF32_OVERRIDE");
+  return text != nullptr && std::strcmp(text, "0") == 0;
+}
+
+constexpr int kTf32Capability = 80;
+
+}  // namespace
+
+bool AllowsTf32(bool wanted, const DeviceFacts& facts) {
+  return wanted && facts.capability >= kTf32Capability && !Tf32Overruled();
+}
+
+Choice Choose(Pass pass, const LayerDesc& desc, bool tf32, const DeviceFacts& facts) {
+  const Problem problem(pass, desc, tf32, facts);
+  Choice choice;
+  choice.cost = StepwiseCost(problem);
+  const bool forced = desc.algorithm.kind == Algorithm::Kind::kPersistent;
+  if (desc.algorithm.kind == Algorithm::Kind::kStepwise) {
+    choice.reason = "stepwise was asked for";
+    return choice;
+  }
+  std::string obstacle = problem.obstacle();
+  Candidate best;
+  if (obstacle.empty() && !Cheapest(problem, &best)) {
+    obstacle = "no persistent kernel fits " + std::to_string(facts.multiprocessors) +
+               " multiprocessors with " + std::to_string(facts.shared_bytes) +
+               " bytes of shared memory";
+  }
+  FASTRNN_EXPECTS(!forced || obstacle.empty(), "algorithm is persistent, but " + obstacle);
+  if (!obstacle.empty()) {
+    choice.reason = obstacle;
+    return choice;
+  }
+  choice.reason = "persistent " + Format(best.cost.step_us) + " us a step and " +
+                  Format(best.cost.total_us) + " us in all, stepwise " +
+                  Format(choice.cost.step_us) + " and " + Format(choice.cost.total_us);
+  if (!forced && best.cost.total_us >= choice.cost.total_us) return choice;
+  choice.persistent = true;
+  choice.plan = best.plan;
+  choice.cost = best.cost;
+  return choice;
+}
+
+}  // namespace cuda
+}  // namespace fastrnn

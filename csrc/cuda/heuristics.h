@@ -1,0 +1,52 @@
+// Which algorithm runs a layer's steps, how it is cut, and why: functions of a problem and facts
+// about a device, so that they can be asked about any device anywhere. No CUDA header.
+#pragma once
+
+#include <string>
+
+#include "../rnn.h"
+#include "plan.h"
+
+namespace fastrnn {
+namespace cuda {
+
+struct DeviceFacts {
+  int capability = 0;       // 10 * major + minor
+  int multiprocessors = 0;  // those that other work leaves free
+  size_t shared_bytes = 0;  // the most that a block may have
+};
+
+// Of the device, which need not be current. Throws LibraryError where CUDA fails, InvalidArgument
+// in a build without CUDA.
+DeviceFacts FactsOf(int device);
+
+// What a step costs, and all steps, by the model of heuristics.cc. Figures are of one direction; µs
+// of both where they are launched at once.
+struct Cost {
+  double flops = 0.0;         // a step, 2 for each multiplication and addition
+  double l2_bytes = 0.0;      // a step, of all blocks
+  double memory_bytes = 0.0;  // once, the weights
+  int synchronizations = 0;   // a step
+  double step_us = 0.0;       // the floor
+  double total_us = 0.0;      // all steps, directions and launches
+};
+
+struct Choice {
+  bool persistent = false;
+  PersistentPlan plan;  // where persistent
+  Cost cost;            // of what was chosen
+  std::string reason;
+};
+
+// What kernels may do with float32: not TF32 where the device or NVIDIA_TF32_OVERRIDE is against
+// it.
+bool AllowsTf32(bool wanted, const DeviceFacts& facts);
+
+enum class Pass { kForward, kBackward };
+
+// tf32: whether float32 products may be rounded, on this device. Throws InvalidArgument where
+// desc.algorithm asks for what cannot be.
+Choice Choose(Pass pass, const LayerDesc& desc, bool tf32, const DeviceFacts& facts);
+
+}  // namespace cuda
+}  // namespace fastrnn

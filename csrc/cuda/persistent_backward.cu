@@ -1,0 +1,123 @@
+#include <vector>
+
+#include "backward_direction.h"
+#include "persistent.h"
+#include "persistent_kernels.h"
+#include "persistent_launch.h"
+
+namespace fastrnn {
+namespace cuda {
+namespace {
+
+// Both directions at once only where time is one chunk: the second one adds to the dx that the
+// first has written.
+PersistentPlan PlanFor(const LayerDesc& desc, const PersistentPlan& plan, int64_t max_rows) {
+  PersistentPlan own = plan;
+  if (Walk(desc, 0, max_rows).chunk_steps < desc.steps) own.directions = 1;
+  return own;
+}
+
+// Stepwise's arrays are there as well, should the device refuse.
+template <class T>
+struct PersistentBuffers {
+  PersistentPlan plan;
+  ExchangeBuffers<T> exchange;
+  std::vector<BackwardBuffers<T>> directions;
+
+  PersistentBuffers(const LayerDesc& desc, const PersistentPlan& wanted, Carver* carver)
+      : plan(PlanFor(desc, wanted, BackwardBuffers<T>::MaxRows(desc))),
+        exchange(plan, desc.gate_rows(), carver) {
+    for (int d = 0; d < plan.directions; ++d) directions.emplace_back(desc, carver);
+  }
+};
+
+template <class T>
+class PersistentLayer {
+ public:
+  PersistentLayer(const LayerDesc& desc, const BackwardArgs& args, bool tf32,
+                  const PersistentPlan& plan, Carver carver)
+      : buffers_(desc, plan, &carver),
+        plan_(buffers_.plan),
+        kernel_(FindBackwardKernel<T>(desc.mode, plan, tf32)),
+        stream_(static_cast<cudaStream_t>(args.stream)),
+        blas_(desc.device_index, args.stream, buffers_.directions[0].blas, tf32),
+        fits_(Fits(kernel_, plan_)) {
+    for (int64_t d = 0; d < desc.directions; ++d) {
+      const auto& buffers = buffers_.directions[static_cast<size_t>(d % plan_.directions)];
+      directions_.emplace_back(desc, args, buffers, &blas_, d);
+    }
+  }
+
+  void Run() {
+    const Walk& walk = directions_[0].walk();
+    const size_t at_once = static_cast<size_t>(plan_.directions);
+    for (size_t d = 0; d < directions_.size(); d += at_once) {
+      for (size_t i = d; i < d + at_once; ++i) directions_[i].Begin();
+      for (int64_t first = walk.LastChunk(); first >= 0; first -= walk.chunk_steps) {
+        RunChunk(d, first);
+        for (size_t i = d; i < d + at_once; ++i) directions_[i].SumChunk(first);
+      }
+      for (size_t i = d; i < d + at_once; ++i) directions_[i].End();
+    }
+  }
+
+ private:
+  // The chunk of as many directions as are launched at once.
+  void RunChunk(size_t direction, int64_t first) {
+    const int64_t end = directions_[0].walk().End(first);
+    PersistentBackwardArgs<T> args = {};
+    for (int i = 0; i < plan_.directions; ++i) {
+      const BackwardDirection<T>& of = directions_[direction + static_cast<size_t>(i)];
+      args.last_step[i] = of.StepOf(end - 1, first);
+      const BackwardStep<T> first_step = of.StepOf(first, first);
+      args.last_step[i].c_0 = first_step.c_0;
+      args.last_step[i].dc_0 = first_step.dc_0;
+      args.h2h_weight[i] = of.h2h_weight();
+      args.back[i] = of.walk().reverse;
+    }
+    args.steps = static_cast<int>(end - first);
+    args.flags = buffers_.exchange.flags;
+    args.sums_flags = buffers_.exchange.sums_flags;
+    args.exchanged = buffers_.exchange.exchanged;
+    args.sums = buffers_.exchange.sums;
+    if (fits_ && LaunchChunk(kernel_, plan_, buffers_.exchange, args, stream_)) return;
+    for (int i = 0; i < plan_.directions; ++i) {
+      directions_[direction + static_cast<size_t>(i)].RunSteps(first);
+    }
+  }
+
+  PersistentBuffers<T> buffers_;
+  const PersistentPlan& plan_;
+  BackwardKernel<T> kernel_;
+  cudaStream_t stream_;
+  Blas blas_;
+  std::vector<BackwardDirection<T>> directions_;
+  bool fits_;
+};
+
+}  // namespace
+
+template <class T>
+size_t PersistentBackwardBytes(const LayerDesc& desc, const PersistentPlan& plan) {
+  Carver carver(nullptr);
+  PersistentBuffers<T>(desc, plan, &carver);
+  return carver.used();
+}
+
+template <class T>
+void PersistentBackward(const LayerDesc& desc, const BackwardArgs& args, bool tf32,
+                        const PersistentPlan& plan) {
+  PersistentLayer<T>(desc, args, tf32, plan, Carver(args.workspace)).Run();
+}
+
+#define FASTRNN_INSTANTIATE(T)                                                                    \
+  template size_t PersistentBackwardBytes<T>(const LayerDesc& desc, const PersistentPlan& plan);  \
+  template void PersistentBackward<T>(const LayerDesc& desc, const BackwardArgs& args, bool tf32, \
+                                      const PersistentPlan& plan);
+FASTRNN_INSTANTIATE(float)
+FASTRNN_INSTANTIATE(Half)
+FASTRNN_INSTANTIATE(Bfloat16)
+#undef FASTRNN_INSTANTIATE
+
+}  // namespace cuda
+}  // namespace fastrnn

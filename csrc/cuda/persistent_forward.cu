@@ -1,0 +1,105 @@
+#include <vector>
+
+#include "forward_direction.h"
+#include "persistent.h"
+#include "persistent_kernels.h"
+#include "persistent_launch.h"
+
+namespace fastrnn {
+namespace cuda {
+namespace {
+
+// Stepwise's arrays are there as well, should the device refuse.
+template <class T>
+struct PersistentBuffers {
+  ExchangeBuffers<T> exchange;
+  ForwardBuffers forward;
+
+  PersistentBuffers(const LayerDesc& desc, const PersistentPlan& plan, Carver* carver)
+      : exchange(plan, desc.hidden, carver),
+        forward(desc, carver, SumsInReserve<T>(desc), plan.directions) {}
+};
+
+template <class T>
+class PersistentLayer {
+ public:
+  PersistentLayer(const LayerDesc& desc, const ForwardArgs& args, bool tf32,
+                  const PersistentPlan& plan, Carver carver)
+      : desc_(desc),
+        plan_(plan),
+        kernel_(FindForwardKernel<T>(desc.mode, plan, tf32)),
+        buffers_(desc, plan, &carver),
+        stream_(static_cast<cudaStream_t>(args.stream)),
+        blas_(desc.device_index, args.stream, buffers_.forward.blas, tf32) {
+    for (int64_t d = 0; d < desc.directions; ++d) {
+      directions_.emplace_back(desc, args, buffers_.forward, &blas_, d);
+    }
+    fits_ = Fits(kernel_, plan);
+  }
+
+  void Run() {
+    const Walk& walk = directions_[0].walk();
+    for (int64_t d = 0; d < desc_.directions; d += plan_.directions) {
+      for (int64_t first = 0; first < walk.steps; first = walk.End(first)) RunChunk(d, first);
+    }
+  }
+
+ private:
+  // The chunk of as many directions as are launched at once.
+  void RunChunk(int64_t direction, int64_t first) {
+    const int64_t last = directions_[0].walk().End(first) - 1;
+    PersistentForwardArgs<T> args = {};
+    const float* sums[kMaxDirections];
+    for (int64_t i = 0; i < plan_.directions; ++i) {
+      const ForwardDirection<T>& of = directions_[direction + i];
+      sums[i] = of.Project(first);
+      args.first_step[i] = of.StepOf(first, first, sums[i]);
+      args.first_step[i].c_n = of.StepOf(last, first, sums[i]).c_n;
+      args.h2h_weight[i] = of.h2h_weight();
+      args.back[i] = of.walk().reverse;
+    }
+    args.steps = static_cast<int>(last + 1 - first);
+    args.flags = buffers_.exchange.flags;
+    args.exchanged = buffers_.exchange.exchanged;
+    if (fits_ && LaunchChunk(kernel_, plan_, buffers_.exchange, args, stream_)) return;
+    for (int64_t i = 0; i < plan_.directions; ++i) {
+      directions_[direction + i].RunSteps(first, sums[i]);
+    }
+  }
+
+  const LayerDesc& desc_;
+  const PersistentPlan& plan_;
+  ForwardKernel<T> kernel_;
+  PersistentBuffers<T> buffers_;
+  cudaStream_t stream_;
+  Blas blas_;
+  std::vector<ForwardDirection<T>> directions_;
+  bool fits_ = false;
+};
+
+}  // namespace
+
+template <class T>
+size_t PersistentForwardBytes(const LayerDesc& desc, const PersistentPlan& plan) {
+  Carver carver(nullptr);
+  PersistentBuffers<T>(desc, plan, &carver);
+  return carver.used();
+}
+
+template <class T>
+void PersistentForward(const LayerDesc& desc, const ForwardArgs& args, bool tf32,
+                       const PersistentPlan& plan) {
+  PersistentLayer<T>(desc, args, tf32, plan, Carver(args.workspace)).Run();
+}
+
+#define FASTRNN_INSTANTIATE(T)                                                                  \
+  template size_t PersistentForwardBytes<T>(const LayerDesc& desc, const PersistentPlan& plan); \
+  template void PersistentForward<T>(const LayerDesc& desc, const ForwardArgs& args, bool tf32, \
+                                     const PersistentPlan& plan);
+FASTRNN_INSTANTIATE(float)
+FASTRNN_INSTANTIATE(Half)
+FASTRNN_INSTANTIATE(Bfloat16)
+#undef FASTRNN_INSTANTIATE
+
+}  // namespace cuda
+}  // namespace fastrnn

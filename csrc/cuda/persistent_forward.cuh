@@ -1,0 +1,181 @@
+// All steps of a chunk of time in one launch, forward.
+//
+// A block owns some hidden units, all gates of them, and some rows of the batch. It keeps its rows
+// of the recurrent weights on the chip (product.cuh), h and c of its units in registers, and
+// exchanges h with the blocks of its group (exchange.cuh). In a step it
+//
+//   1. asks for the input's share of its pre-activations,
+//   2. waits for h: each warp for those blocks whose units it multiplies,
+//   3. multiplies, and adds up what its warps have,
+//   4. computes its units, hands on the new h, and only then writes what is for others.
+//
+// The grid is blocks of a group x groups x directions.
+#pragma once
+
+#include "../rnn.h"
+#include "exchange.cuh"
+#include "product_float.cuh"
+#include "unit.cuh"
+
+namespace fastrnn {
+namespace cuda {
+
+template <class T>
+struct PersistentForwardArgs {
+  ForwardStep<T> first_step[kMaxDirections];  // of the launch, but c_n is the last step's
+  const T* h2h_weight[kMaxDirections];
+  bool back[kMaxDirections];  // in time
+  int steps;
+  int first_row;    // of the first group
+  T* exchanged;     // [directions][groups][2][chunks][8 * kBatchTiles][values of a chunk], zeros
+  unsigned* flags;  // [directions][groups][blocks], zeros
+};
+
+// h2h_weight [G*H, H] as a block's tile: row k * units + u is gate k of the block's unit u.
+template <class T>
+struct ForwardWeight {
+  const T* weight;
+  int gates, units, first_unit, hidden;
+
+  FASTRNN_DEVICE T operator()(int row, int k) const {
+    const int gate = row / units, unit = first_unit + row % units;
+    if (gate >= gates || unit >= hidden || k >= hidden) return FromFloat<T>(0.0f);
+    return weight[(static_cast<size_t>(gate) * hidden + unit) * hidden + k];
+  }
+};
+
+template <class Step, class Math, int kRowTiles, int kBatchTiles>
+class ForwardBlock {
+  using T = typename Math::Value;
+  static constexpr int kGates = Step::kGates;
+  static constexpr int kUnits = kTileRows * kRowTiles / kGates;
+  static constexpr int kRows = kTileBatch * kBatchTiles;
+  static constexpr int kCells = (kUnits * kRows + kProductThreads - 1) / kProductThreads;
+  static constexpr int kKept = RegisterChunks(Math::kTensorCores, kRowTiles);
+  static constexpr int kAheadTiles = AheadTiles(kRowTiles, kCells);
+  using BlockProduct = StepProduct<Math, kRowTiles, kBatchTiles, kKept, kAheadTiles>;
+  static constexpr int kChunk = BlockProduct::kChunk;
+
+ public:
+  FASTRNN_DEVICE ForwardBlock(const PersistentForwardArgs<T>& args, unsigned char* shared)
+      : steps_(args.steps),
+        step_(blockIdx.z == 0 ? args.first_step[0] : args.first_step[1]),
+        back_(blockIdx.z == 0 ? args.back[0] : args.back[1]),
+        first_unit_(static_cast<int>(blockIdx.x) * kUnits),
+        first_row_(args.first_row + static_cast<int>(blockIdx.y) * kRows),
+        chunks_((step_.hidden + kChunk - 1) / kChunk),
+        carver_(shared),
+        product_(chunks_, &carver_),
+        exchange_(args.flags + Group() * gridDim.x, static_cast<int>(blockIdx.x)) {
+    buffers_ = args.exchanged + Group() * 2 * ExchangedValues(chunks_, kBatchTiles, kChunk);
+    const T* weight = blockIdx.z == 0 ? args.h2h_weight[0] : args.h2h_weight[1];
+    product_.LoadWeights(ForwardWeight<T>{weight, kGates, kUnits, first_unit_, step_.hidden});
+  }
+
+  FASTRNN_DEVICE void Run() {
+    ForEachCell([this](int i, Place at) {
+      state_[i] = PreviousState<Step>(step_, at);
+      HandOn(at, state_[i].h, 0);
+    });
+    exchange_.Publish(1);
+    for (int s = 0; s < steps_; ++s) {
+      if (s > 0) NextStep();
+      RunStep(s);
+    }
+    ForEachCell([this](int i, Place at) { StoreState<Step>(step_, at, state_[i]); });
+  }
+
+ private:
+  static FASTRNN_DEVICE size_t Group() { return blockIdx.z * gridDim.y + blockIdx.y; }
+
+  // Neighbours in a warp have neighbouring units of one row. Threads without a unit do nothing.
+  template <class Body>
+  FASTRNN_DEVICE void ForEachCell(const Body& body) const {
+#pragma unroll
+    for (int i = 0; i < kCells; ++i) {
+      const int cell = static_cast<int>(threadIdx.x) + i * kProductThreads;
+      const Place at = {first_row_ + cell / kUnits, first_unit_ + cell % kUnits, step_.hidden};
+      if (cell < kUnits * kRows && at.row < step_.rows && at.unit < at.hidden) body(i, at);
+    }
+  }
+
+  // Where the h that step s needs is exchanged.
+  FASTRNN_DEVICE T* Buffer(int s) const {
+    return buffers_ + (s % 2 == 0 ? 0 : ExchangedValues(chunks_, kBatchTiles, kChunk));
+  }
+
+  FASTRNN_DEVICE void HandOn(Place at, float h, int s) const {
+    Buffer(s)[BlockProduct::ExchangedIndex(at.unit, at.row - first_row_)] = ForExchange<Math>(h);
+  }
+
+  FASTRNN_DEVICE void RunStep(int s) {
+    Shares<kGates> shares[kCells] = {};
+    bool active[kCells] = {};
+    ForEachCell([&](int i, Place at) {
+      active[i] = IsActive(step_, at);
+#pragma unroll
+      for (int k = 0; k < kGates; ++k) {
+        shares[i].input[k] = InputShare<kGates>(step_, at, k);
+        shares[i].hidden[k] = ToFloat(step_.h2h_bias[at.bias(k)]);
+      }
+    });
+    WaitForUnits(static_cast<unsigned>(s) + 1);
+    product_.Multiply(Buffer(s));
+    __syncthreads();
+    Activated<kGates> activated[kCells];
+    T y[kCells] = {};
+    ForEachCell([&](int i, Place at) {
+      const int row = at.row - first_row_, unit = at.unit - first_unit_;
+#pragma unroll
+      for (int k = 0; k < kGates; ++k) shares[i].hidden[k] += product_.Sum(k * kUnits + unit, row);
+      y[i] = Advance<Step>(step_, active[i], shares[i], &state_[i], &activated[i]);
+      if (s + 1 < steps_) HandOn(at, state_[i].h, s + 1);
+    });
+    if (s + 1 < steps_) exchange_.Publish(static_cast<unsigned>(s) + 2);
+    ForEachCell([&](int i, Place at) {
+      step_.y[at.strided(step_.y_stride)] = y[i];
+      if (active[i]) StoreActivated<Step>(step_, at, activated[i]);
+      if (Step::kHasCell && step_.gates != nullptr) step_.c[at.state()] = state_[i].c;
+    });
+  }
+
+  FASTRNN_DEVICE void WaitForUnits(unsigned round) const {
+    const int first = product_.first() * kChunk, end = min(product_.end() * kChunk, step_.hidden);
+    exchange_.Wait(first / kUnits, (end + kUnits - 1) / kUnits, round);
+  }
+
+  // Only what Run and RunStep still look at.
+  FASTRNN_DEVICE void NextStep() {
+    const int64_t states = static_cast<int64_t>(step_.rows) * step_.hidden;
+    const int64_t to = back_ ? -1 : 1;
+    step_.time += to;
+    step_.input_sum += to * states * kGates;
+    step_.y += to * step_.rows * step_.y_stride;
+    if (step_.gates == nullptr) return;
+    step_.gates += to * states * kGates;
+    if (Step::kSharesDiffer) step_.hidden_n += to * states;
+    if (Step::kHasCell) step_.c += to * states;
+  }
+
+  const int steps_;
+  ForwardStep<T> step_;
+  const bool back_;
+  const int first_unit_, first_row_, chunks_;
+  SharedCarver carver_;
+  BlockProduct product_;
+  Exchange exchange_;
+  T* buffers_;
+  UnitState state_[kCells];
+};
+
+template <class Step, class Math, int kRowTiles, int kBatchTiles>
+__global__ void __launch_bounds__(kProductThreads, 1)
+    PersistentForwardKernel(const PersistentForwardArgs<typename Math::Value> args) {
+  if constexpr (kIsSupported<Math>) {
+    FASTRNN_DYNAMIC_SHARED(shared);
+    ForwardBlock<Step, Math, kRowTiles, kBatchTiles>(args, shared).Run();
+  }
+}
+
+}  // namespace cuda
+}  // namespace fastrnn

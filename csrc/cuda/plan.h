@@ -1,0 +1,123 @@
+// How a persistent kernel's work is cut, and what that takes of shared memory. No CUDA header:
+// heuristics.cc makes plans on the host, also for devices that are not there.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "../cell/math.h"
+#include "shared_carver.h"
+
+namespace fastrnn {
+namespace cuda {
+
+// A block multiplies 16 * row_tiles rows of weights by 8 * batch_tiles rows of the batch. Forward
+// the former are the gates of its units, as many as there is room for; backward they are units of
+// dh, of which its own are the split-th part. The blocks of a group have all units of their rows of
+// the batch, and exchange with nobody else. Groups that do not fit beside each other are launched
+// one after the other.
+struct PersistentPlan {
+  int row_tiles = 1;
+  int batch_tiles = 1;
+  int units = 1;         // hidden units of a block
+  int blocks = 1;        // of a group
+  int groups = 1;        // in one launch and direction
+  int launches = 1;      // for all rows of the batch
+  int directions = 1;    // in one launch
+  int split = 1;         // backward: blocks that share a product's K, see persistent_backward.cuh
+  bool cluster = false;  // those blocks are a cluster, and add up in its shared memory
+  size_t shared_bytes = 0;  // of a block
+};
+
+// Kernels exist for 1, 2 and 4 batch tiles, up to `most_batch_tiles`: with more, there are not the
+// registers for all that is summed and seen. Those that are split exist for clusters as well.
+struct Tiles {
+  int row_tiles, split, most_batch_tiles;
+};
+constexpr Tiles kForwardTiles[] = {{2, 1, 4}, {4, 1, 2}};
+constexpr Tiles kForwardTilesOfRnn[] = {{1, 1, 4}, {2, 1, 2}};
+constexpr Tiles kBackwardTiles[] = {{1, 1, 4}, {2, 4, 4}, {4, 4, 2}};
+constexpr Tiles kBackwardTilesOfRnn[] = {{1, 1, 4}, {2, 1, 2}};
+
+// ---- the product of a step, product.cuh ---------------------------------------------------------
+
+// Emulated builds with ThreadSanitizer have fewer: it gives every thread more than a megabyte.
+#if !defined(FASTRNN_PRODUCT_WARPS)
+#define FASTRNN_PRODUCT_WARPS 8
+#endif
+constexpr int kProductWarps = FASTRNN_PRODUCT_WARPS;
+constexpr int kProductThreads = kProductWarps * 32;
+constexpr int kChunkBytesOfK = 64;
+constexpr int kTileRows = 16;
+constexpr int kTileBatch = 8;
+constexpr int kFloatChunk = kChunkBytesOfK / sizeof(float);
+
+// Chunks of the weights that each warp has in registers: 64 registers of each thread.
+FASTRNN_HOST_DEVICE constexpr int RegisterChunks(bool tensor_cores, int row_tiles) {
+  return tensor_cores ? 8 / row_tiles : 0;
+}
+
+// A product of a tile of weights with K in chunks.
+struct ProductShape {
+  int row_tiles, batch_tiles, chunks;
+  bool tensor_cores;
+  int register_chunks;
+
+  FASTRNN_HOST_DEVICE int rows() const { return kTileRows * row_tiles; }
+  FASTRNN_HOST_DEVICE int columns() const { return kTileBatch * batch_tiles; }
+  FASTRNN_HOST_DEVICE int chunks_per_warp() const {
+    return (chunks + kProductWarps - 1) / kProductWarps;
+  }
+  // Warps that have chunks.
+  FASTRNN_HOST_DEVICE int active_warps() const {
+    return (chunks + chunks_per_warp() - 1) / chunks_per_warp();
+  }
+  FASTRNN_HOST_DEVICE int shared_chunks_per_warp() const {
+    return chunks_per_warp() > register_chunks ? chunks_per_warp() - register_chunks : 0;
+  }
+  // Words of weights in shared memory, 16 bytes each.
+  FASTRNN_HOST_DEVICE size_t shared_words() const {
+    return static_cast<size_t>(kProductWarps * shared_chunks_per_warp() * row_tiles) * 64;
+  }
+  // From a row of a warp's sums to the next: 8 or 24 more than a multiple of 32, so that the eight
+  // rows that a warp writes at once lie in different banks.
+  FASTRNN_HOST_DEVICE int sum_stride() const { return columns() + (columns() % 16 == 0 ? 8 : 0); }
+  // From a value along K to the next in what FloatMath stages: 2 more than a multiple of 8, also
+  // for the banks.
+  FASTRNN_HOST_DEVICE int stage_stride() const { return columns() + 2; }
+};
+
+// Four words of weights.
+struct alignas(16) WeightQuad {
+  uint32_t words[4];
+};
+
+// A product's shared memory: of the carver's base on the device, and to learn the size on the host.
+struct ProductMemory {
+  WeightQuad* weights;  // [warps][shared chunks][row tiles][2][lanes], or of FloatMath floats
+                        // [warps][shared chunks][16 along K][rows]
+  float* sums;          // [active warps][rows][sum_stride]
+  float* stage;         // FloatMath: [warps][16 along K][stage_stride]
+
+  FASTRNN_HOST_DEVICE ProductMemory(const ProductShape& shape, SharedCarver* carver) {
+    weights = carver->Take<WeightQuad>(shape.shared_words());
+    sums = carver->Take<float>(
+        static_cast<size_t>(shape.active_warps() * shape.rows() * shape.sum_stride()));
+    const int staged = kProductWarps * kFloatChunk * shape.stage_stride();
+    stage = shape.tensor_cores ? nullptr : carver->Take<float>(static_cast<size_t>(staged));
+  }
+};
+
+// What the blocks of a cluster hand each other: [2][split][8 * batch_tiles][units] sums.
+FASTRNN_HOST_DEVICE float* TakeClusterSums(const ProductShape& shape, SharedCarver* carver) {
+  return carver->Take<float>(static_cast<size_t>(2 * shape.columns() * shape.rows()));
+}
+
+// Values that a group exchanges in a round.
+FASTRNN_HOST_DEVICE size_t ExchangedValues(int chunks, int batch_tiles, int chunk_values) {
+  return static_cast<size_t>(chunks) * static_cast<size_t>(batch_tiles * kTileBatch) *
+         static_cast<size_t>(chunk_values);
+}
+
+}  // namespace cuda
+}  // namespace fastrnn

@@ -1,0 +1,317 @@
+// The product of a step, by one block of a persistent kernel: a tile of the recurrent weights,
+// which the block keeps on the chip, times what the blocks of its group exchange.
+//
+//   D[16 * kRowTiles, 8 * kBatchTiles] = weights[rows, K] * exchanged[K, rows of the batch]
+//
+// K is cut into chunks of 64 bytes. The warps share the chunks: each multiplies all rows of the
+// tile by its own chunks, whose exchanged part it reads straight into registers, and the warps'
+// sums are added up in shared memory, in a fixed order. Which chunk belongs to which warp depends
+// on K alone, and no row of the batch takes part in another's sum: the same bits come out for every
+// split of the batch.
+//
+// An exchanged array is [chunks][8 * kBatchTiles][64 bytes], zero in what is no value and no row.
+// With g = lane / 4 and q = lane % 4, a lane reads 16 bytes of row g at q: four words, a word being
+// one float32 or two neighbours in 16 bits. Along K the tensor cores do not care for the order, as
+// long as both factors have the same, so that words 2i and 2i + 1 serve as the fragment of the i-th
+// multiplication (words w of the w-th where it takes one register, on sm_75).
+//
+// The weights' words stand in the same order: as many chunks as fit in registers, the others in
+// shared memory.
+#pragma once
+
+#include <type_traits>
+
+#include "device.cuh"
+#include "plan.h"
+
+namespace fastrnn {
+namespace cuda {
+
+// How products are computed; Value is the type of weights and exchanged numbers.
+struct HalfMath {
+  using Value = Half;
+  static constexpr bool kTensorCores = true;
+};
+struct Bfloat16Math {
+  using Value = Bfloat16;
+  static constexpr bool kTensorCores = true;
+};
+struct Tf32Math {
+  using Value = float;
+  static constexpr bool kTensorCores = true;
+};
+// IEEE float32.
+struct FloatMath {
+  using Value = float;
+  static constexpr bool kTensorCores = false;
+};
+
+// What is multiplied of a number is what its type, or TF32, has of it.
+template <class Math>
+FASTRNN_DEVICE typename Math::Value ForExchange(float value) {
+  if constexpr (std::is_same<Math, Tf32Math>::value) {
+    return __uint_as_float(ToTf32(value));
+  } else {
+    return FromFloat<typename Math::Value>(value);
+  }
+}
+
+// Four words of weights of a row, and of the row 8 below.
+struct WeightWords {
+  uint4 low, high;
+};
+
+FASTRNN_DEVICE uint32_t Word(Half first, Half second) {
+  return static_cast<uint32_t>(__half_as_ushort(second)) << 16 | __half_as_ushort(first);
+}
+FASTRNN_DEVICE uint32_t Word(Bfloat16 first, Bfloat16 second) {
+  return static_cast<uint32_t>(second.bits) << 16 | first.bits;
+}
+
+#if defined(FASTRNN_EMULATE)
+constexpr bool kHasClusters = true;
+#else
+constexpr bool kHasClusters = FASTRNN_ARCH >= 900;
+#endif
+
+// ---- a tile on the tensor cores, in one warp ----------------------------------------------------
+
+// Whether the architecture that is compiled for multiplies so.
+template <class Math>
+constexpr bool kIsSupported =
+    !Math::kTensorCores || FASTRNN_ARCH >= (std::is_same<Math, HalfMath>::value ? 750 : 800);
+
+template <class Math>
+FASTRNN_DEVICE void MultiplyWords(float (&sums)[4], const WeightWords& weights, uint4 exchanged);
+
+#if FASTRNN_ARCH >= 800
+FASTRNN_DEVICE void Mma(HalfMath, float (&sums)[4], const uint32_t (&a)[4],
+                        const uint32_t (&b)[2]) {
+  MmaF16M16N8K16(sums, a, b, sums);
+}
+FASTRNN_DEVICE void Mma(Bfloat16Math, float (&sums)[4], const uint32_t (&a)[4],
+                        const uint32_t (&b)[2]) {
+  MmaBf16M16N8K16(sums, a, b, sums);
+}
+FASTRNN_DEVICE void Mma(Tf32Math, float (&sums)[4], const uint32_t (&a)[4],
+                        const uint32_t (&b)[2]) {
+  MmaTf32M16N8K8(sums, a, b, sums);
+}
+template <class Math>
+FASTRNN_DEVICE void MultiplyWords(float (&sums)[4], const WeightWords& weights, uint4 exchanged) {
+  const uint4 low = weights.low, high = weights.high;
+  Mma(Math(), sums, {low.x, high.x, low.y, high.y}, {exchanged.x, exchanged.y});
+  Mma(Math(), sums, {low.z, high.z, low.w, high.w}, {exchanged.z, exchanged.w});
+}
+#elif FASTRNN_ARCH >= 750
+template <class Math>
+FASTRNN_DEVICE void MultiplyWords(float (&sums)[4], const WeightWords& weights, uint4 exchanged) {
+  const uint4 low = weights.low, high = weights.high;
+  MmaF16M16N8K8(sums, {low.x, high.x}, {exchanged.x}, sums);
+  MmaF16M16N8K8(sums, {low.y, high.y}, {exchanged.y}, sums);
+  MmaF16M16N8K8(sums, {low.z, high.z}, {exchanged.z}, sums);
+  MmaF16M16N8K8(sums, {low.w, high.w}, {exchanged.w}, sums);
+}
+#endif
+
+// A word of weights from its K: weight(k) gives the value, zero outside the matrix.
+template <class Math, class Weight>
+FASTRNN_DEVICE uint32_t WeightWord(const Weight& weight, int k) {
+  if constexpr (sizeof(typename Math::Value) == 2) {
+    return Word(weight(k), weight(k + 1));
+  } else {
+    return ToTf32(weight(k));
+  }
+}
+
+// What every product of a block has: its shape, its memory, and the sum over the warps.
+template <class Math, int kRowTiles, int kBatchTiles, int kKept>
+class StepProductBase {
+ public:
+  using Value = typename Math::Value;
+  static constexpr int kChunk = kChunkBytesOfK / sizeof(Value);
+
+  FASTRNN_DEVICE StepProductBase(int chunks, SharedCarver* carver)
+      : shape_{kRowTiles, kBatchTiles, chunks, Math::kTensorCores, kKept},
+        memory_(shape_, carver) {}
+
+  FASTRNN_DEVICE const ProductShape& shape() const { return shape_; }
+
+  // This warp's chunks: first to end - 1.
+  FASTRNN_DEVICE int first() const { return min(Warp() * shape_.chunks_per_warp(), shape_.chunks); }
+  FASTRNN_DEVICE int end() const { return min(first() + shape_.chunks_per_warp(), shape_.chunks); }
+
+  // Where a number stands in an exchanged array: k along K, of a row of the batch.
+  static FASTRNN_DEVICE int ExchangedIndex(int k, int row) {
+    return (k / kChunk * kBatchTiles * kTileBatch + row) * kChunk + k % kChunk;
+  }
+
+  // A sum over all of K, once a barrier stands behind Multiply.
+  FASTRNN_DEVICE float Sum(int row, int column) const {
+    const int stride = shape_.rows() * shape_.sum_stride();
+    const float* sums = memory_.sums + row * shape_.sum_stride() + column;
+    float sum = sums[0];
+    for (int warp = 1; warp < shape_.active_warps(); ++warp) sum += sums[warp * stride];
+    return sum;
+  }
+
+ protected:
+  static FASTRNN_DEVICE int Warp() { return static_cast<int>(threadIdx.x) / kWarp; }
+  static FASTRNN_DEVICE int Lane() { return static_cast<int>(threadIdx.x) % kWarp; }
+
+  // The warp's own sums, from a row and column on.
+  FASTRNN_DEVICE float* OwnSums(int row, int column) const {
+    return memory_.sums + (Warp() * shape_.rows() + row) * shape_.sum_stride() + column;
+  }
+
+  const ProductShape shape_;
+  const ProductMemory memory_;
+};
+
+// What is left of the registers for exchanged words beside the sums and the cells of a thread; code
+// for architectures before sm_90 takes more of them.
+FASTRNN_HOST_DEVICE constexpr int AheadTiles(int row_tiles, int cells) {
+  return row_tiles > 2 ? 4 : cells > 1 || FASTRNN_ARCH < 900 ? 8 : 16;
+}
+
+// kKept: RegisterChunks. kAheadTiles: how many tiles of exchanged words, of four registers each, a
+// thread has room for.
+template <class Math, int kRowTiles, int kBatchTiles, int kKept, int kAheadTiles>
+class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kKept> {
+  using Base = StepProductBase<Math, kRowTiles, kBatchTiles, kKept>;
+  using Base::Lane, Base::Warp, Base::memory_, Base::shape_;
+
+ public:
+  using Base::Base, Base::end, Base::first;
+  using Base::kChunk;
+  using typename Base::Value;
+
+  // weight(row, k), for any row of the tile and any k of the chunks. A barrier of the block has to
+  // stand between this and Multiply.
+  template <class Weight>
+  FASTRNN_DEVICE void LoadWeights(const Weight& weight) {
+#pragma unroll
+    for (int c = 0; c < kKept; ++c) {
+#pragma unroll
+      for (int tile = 0; tile < kRowTiles; ++tile) {
+        if (first() + c < end()) kept_[c][tile] = Words(weight, tile, first() + c);
+      }
+    }
+    for (int c = first() + kKept; c < end(); ++c) {
+      for (int tile = 0; tile < kRowTiles; ++tile) {
+        const WeightWords words = Words(weight, tile, c);
+        uint4* shared = SharedWords(c - first() - kKept, tile);
+        shared[0] = words.low;
+        shared[kWarp] = words.high;
+      }
+    }
+  }
+
+  // This warp's share, into the warp's sums. Each lane reads back what it has written, and no
+  // other: no barrier is needed for the weights.
+  FASTRNN_DEVICE void Multiply(const Value* exchanged) {
+    if (first() == end()) return;
+    float sums[kRowTiles][kBatchTiles][4] = {};
+    uint4 words[kAhead][kBatchTiles];
+#pragma unroll
+    for (int kept = 0; kept < kKept; kept += kAhead) {
+      LoadChunks(exchanged, first() + kept, words);
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) {
+        if (first() + kept + i < end()) MultiplyChunk(kept_[kept + i], words[i], sums);
+      }
+    }
+    for (int chunk = first() + kKept; chunk < end(); chunk += kAhead) {
+      LoadChunks(exchanged, chunk, words);
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) {
+        if (chunk + i < end()) MultiplyShared(chunk + i - first() - kKept, words[i], sums);
+      }
+    }
+    StoreSums(sums);
+  }
+
+ private:
+  // Chunks whose exchanged words are on their way at once.
+  static constexpr int kAhead = kAheadTiles < kBatchTiles           ? 1
+                                : kAheadTiles / kBatchTiles < kKept ? kAheadTiles / kBatchTiles
+                                                                    : kKept;
+
+  FASTRNN_DEVICE uint4* SharedWords(int chunk, int tile) const {
+    const int index = (Warp() * shape_.shared_chunks_per_warp() + chunk) * kRowTiles + tile;
+    return reinterpret_cast<uint4*>(memory_.weights) + index * 2 * kWarp + Lane();
+  }
+
+  template <class Weight>
+  FASTRNN_DEVICE static WeightWords Words(const Weight& weight, int tile, int chunk) {
+    const int row = tile * kTileRows + Lane() / 4;
+    const int k = chunk * kChunk + Lane() % 4 * (kChunk / 4);
+    return {RowWords(weight, row, k), RowWords(weight, row + 8, k)};
+  }
+
+  template <class Weight>
+  FASTRNN_DEVICE static uint4 RowWords(const Weight& weight, int row, int k) {
+    const auto of_row = [&](int at) { return weight(row, at); };
+    constexpr int kStep = kChunk / 16;  // values of a word
+    return make_uint4(WeightWord<Math>(of_row, k), WeightWord<Math>(of_row, k + kStep),
+                      WeightWord<Math>(of_row, k + 2 * kStep),
+                      WeightWord<Math>(of_row, k + 3 * kStep));
+  }
+
+  // kAhead chunks, as far as the warp has them, all on their way before the first is needed.
+  FASTRNN_DEVICE void LoadChunks(const Value* exchanged, int chunk,
+                                 uint4 (&words)[kAhead][kBatchTiles]) const {
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      if (chunk + i >= end()) break;
+#pragma unroll
+      for (int tile = 0; tile < kBatchTiles; ++tile) {
+        const int row = ((chunk + i) * kBatchTiles + tile) * kTileBatch + Lane() / 4;
+        words[i][tile] = LoadExchanged16(exchanged + row * kChunk + Lane() % 4 * (kChunk / 4));
+      }
+    }
+  }
+
+  FASTRNN_DEVICE void MultiplyShared(int index, const uint4 (&words)[kBatchTiles],
+                                     float (&sums)[kRowTiles][kBatchTiles][4]) const {
+    WeightWords weights[kRowTiles];
+#pragma unroll
+    for (int tile = 0; tile < kRowTiles; ++tile) {
+      const uint4* shared = SharedWords(index, tile);
+      weights[tile] = {shared[0], shared[kWarp]};
+    }
+    MultiplyChunk(weights, words, sums);
+  }
+
+  FASTRNN_DEVICE static void MultiplyChunk(const WeightWords (&weights)[kRowTiles],
+                                           const uint4 (&words)[kBatchTiles],
+                                           float (&sums)[kRowTiles][kBatchTiles][4]) {
+#pragma unroll
+    for (int row = 0; row < kRowTiles; ++row) {
+#pragma unroll
+      for (int column = 0; column < kBatchTiles; ++column) {
+        MultiplyWords<Math>(sums[row][column], weights[row], words[column]);
+      }
+    }
+  }
+
+  FASTRNN_DEVICE void StoreSums(const float (&sums)[kRowTiles][kBatchTiles][4]) const {
+#pragma unroll
+    for (int row = 0; row < kRowTiles; ++row) {
+#pragma unroll
+      for (int column = 0; column < kBatchTiles; ++column) {
+        float* at =
+            this->OwnSums(row * kTileRows + Lane() / 4, column * kTileBatch + Lane() % 4 * 2);
+        const float (&values)[4] = sums[row][column];
+        *reinterpret_cast<float2*>(at) = make_float2(values[0], values[1]);
+        *reinterpret_cast<float2*>(at + 8 * shape_.sum_stride()) =
+            make_float2(values[2], values[3]);
+      }
+    }
+  }
+
+  WeightWords kept_[kKept][kRowTiles];
+};
+
+}  // namespace cuda
+}  // namespace fastrnn

@@ -1,0 +1,111 @@
+// The product of a step in IEEE float32, which the tensor cores do not have. As in product.cuh, but
+// the weights stand in shared memory as they are multiplied, [16 along K][rows], and each warp lays
+// a chunk of what it has read beside them, [16 along K][rows of the batch].
+#pragma once
+
+#include "product.cuh"
+
+namespace fastrnn {
+namespace cuda {
+
+template <int kRowTiles, int kBatchTiles, int kKept, int kAheadTiles>
+class StepProduct<FloatMath, kRowTiles, kBatchTiles, kKept, kAheadTiles>
+    : public StepProductBase<FloatMath, kRowTiles, kBatchTiles, 0> {
+  using Base = StepProductBase<FloatMath, kRowTiles, kBatchTiles, 0>;
+  using Base::Lane, Base::Warp, Base::memory_, Base::shape_;
+
+ public:
+  using Base::Base, Base::end, Base::first;
+  using Base::kChunk;
+  using typename Base::Value;
+
+  template <class Weight>
+  FASTRNN_DEVICE void LoadWeights(const Weight& weight) {
+    for (int chunk = first(); chunk < end(); ++chunk) {
+      float* shared = Weights(chunk);
+      for (int i = Lane(); i < kChunk * shape_.rows(); i += kWarp) {
+        shared[i] = weight(i % shape_.rows(), chunk * kChunk + i / shape_.rows());
+      }
+    }
+  }
+
+  FASTRNN_DEVICE void Multiply(const Value* exchanged) {
+    if (first() == end()) return;
+    float sums[kRowTiles][kBatchTiles][4] = {};
+    for (int chunk = first(); chunk < end(); ++chunk) {
+      Stage(exchanged, chunk);
+      const float* weights = Weights(chunk) + Lane() % 8 * 2;
+      const float* staged = Staged() + Lane() / 8 * 2;
+#pragma unroll 4
+      for (int k = 0; k < kChunk; ++k) {
+        MultiplyOne(weights + k * shape_.rows(), staged + k * shape_.stage_stride(), sums);
+      }
+      __syncwarp();  // The next chunk is staged in the same place.
+    }
+    StoreSums(sums);
+  }
+
+ private:
+  FASTRNN_DEVICE float* Weights(int chunk) const {
+    const int index = Warp() * shape_.chunks_per_warp() + chunk - first();
+    return reinterpret_cast<float*>(memory_.weights) + index * kChunk * shape_.rows();
+  }
+  FASTRNN_DEVICE float* Staged() const {
+    return memory_.stage + Warp() * kChunk * shape_.stage_stride();
+  }
+
+  FASTRNN_DEVICE void Stage(const Value* exchanged, int chunk) const {
+    const int k = Lane() % 4 * 4;
+#pragma unroll
+    for (int tile = 0; tile < kBatchTiles; ++tile) {
+      const int column = tile * kTileBatch + Lane() / 4;
+      const uint4 words =
+          LoadExchanged16(exchanged + (chunk * shape_.columns() + column) * kChunk + k);
+      float* to = Staged() + k * shape_.stage_stride() + column;
+      to[0] = __uint_as_float(words.x);
+      to[shape_.stage_stride()] = __uint_as_float(words.y);
+      to[2 * shape_.stage_stride()] = __uint_as_float(words.z);
+      to[3 * shape_.stage_stride()] = __uint_as_float(words.w);
+    }
+    __syncwarp();
+  }
+
+  // The lane's sums are two neighbouring rows by two neighbouring columns of each tile.
+  FASTRNN_DEVICE static void MultiplyOne(const float* weights, const float* staged,
+                                         float (&sums)[kRowTiles][kBatchTiles][4]) {
+    float2 columns[kBatchTiles];
+#pragma unroll
+    for (int tile = 0; tile < kBatchTiles; ++tile) {
+      columns[tile] = *reinterpret_cast<const float2*>(staged + tile * kTileBatch);
+    }
+#pragma unroll
+    for (int row = 0; row < kRowTiles; ++row) {
+      const float2 rows = *reinterpret_cast<const float2*>(weights + row * kTileRows);
+#pragma unroll
+      for (int tile = 0; tile < kBatchTiles; ++tile) {
+        float (&sum)[4] = sums[row][tile];
+        sum[0] = fmaf(rows.x, columns[tile].x, sum[0]);
+        sum[1] = fmaf(rows.x, columns[tile].y, sum[1]);
+        sum[2] = fmaf(rows.y, columns[tile].x, sum[2]);
+        sum[3] = fmaf(rows.y, columns[tile].y, sum[3]);
+      }
+    }
+  }
+
+  FASTRNN_DEVICE void StoreSums(const float (&sums)[kRowTiles][kBatchTiles][4]) const {
+#pragma unroll
+    for (int row = 0; row < kRowTiles; ++row) {
+#pragma unroll
+      for (int tile = 0; tile < kBatchTiles; ++tile) {
+        float* at =
+            this->OwnSums(row * kTileRows + Lane() % 8 * 2, tile * kTileBatch + Lane() / 8 * 2);
+        const float (&values)[4] = sums[row][tile];
+        *reinterpret_cast<float2*>(at) = make_float2(values[0], values[1]);
+        *reinterpret_cast<float2*>(at + shape_.sum_stride()) = make_float2(values[2], values[3]);
+      }
+    }
+  }
+};
+
+}  // namespace cuda
+}  // namespace fastrnn

@@ -1,0 +1,84 @@
+// What csrc/cuda/heuristics.h would choose, for Python.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <string>
+
+#include "../cuda/heuristics.h"
+#include "kernels.h"
+
+namespace fastrnn {
+namespace python {
+namespace {
+
+namespace py = pybind11;
+
+py::dict DeviceFactsOf(int device) {
+  const cuda::DeviceFacts facts = cuda::FactsOf(device);
+  py::dict result;
+  result["capability"] = facts.capability;
+  result["multiprocessors"] = facts.multiprocessors;
+  result["shared_bytes"] = facts.shared_bytes;
+  return result;
+}
+
+py::dict CostOf(const cuda::Cost& cost) {
+  py::dict result;
+  result["flops"] = cost.flops;
+  result["l2_bytes"] = cost.l2_bytes;
+  result["memory_bytes"] = cost.memory_bytes;
+  result["synchronizations"] = cost.synchronizations;
+  result["step_us"] = cost.step_us;
+  result["total_us"] = cost.total_us;
+  return result;
+}
+
+py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, int64_t steps,
+              int64_t batch, int64_t hidden, int64_t directions, std::optional<bool> tf32,
+              const std::optional<std::string>& algorithm, int capability, int multiprocessors,
+              size_t shared_bytes) {
+  LayerDesc desc;
+  desc.mode = ParseMode(mode);
+  desc.dtype = ParseDType(dtype);
+  desc.steps = steps;
+  desc.batch = batch;
+  desc.input = 1;  // The input's share is no part of the steps.
+  desc.hidden = hidden;
+  desc.directions = directions;
+  desc.algorithm = algorithm ? ParseAlgorithm("algorithm", *algorithm) : DefaultAlgorithm();
+  Validate(desc);
+  const cuda::DeviceFacts facts = {capability, multiprocessors, shared_bytes};
+  const bool allows_tf32 = cuda::AllowsTf32(tf32.value_or(DefaultTf32()), facts);
+  const cuda::Choice choice = cuda::Choose(backward ? cuda::Pass::kBackward : cuda::Pass::kForward,
+                                           desc, allows_tf32, facts);
+  py::dict result = CostOf(choice.cost);
+  result["algorithm"] = choice.persistent ? "persistent" : "stepwise";
+  result["reason"] = choice.reason;
+  if (!choice.persistent) return result;
+  const cuda::PersistentPlan& plan = choice.plan;
+  result["row_tiles"] = plan.row_tiles;
+  result["batch_tiles"] = plan.batch_tiles;
+  result["units"] = plan.units;
+  result["blocks"] = plan.blocks;
+  result["groups"] = plan.groups;
+  result["launches"] = plan.launches;
+  result["directions"] = plan.directions;
+  result["split"] = plan.split;
+  result["cluster"] = plan.cluster;
+  result["shared_bytes"] = plan.shared_bytes;
+  return result;
+}
+
+}  // namespace
+
+void DefinePlan(py::module_* m) {
+  m->def("device_facts", &DeviceFactsOf, py::arg("device"));
+  m->def("plan", &Plan, py::arg("backward"), py::arg("mode"), py::arg("dtype"), py::arg("steps"),
+         py::arg("batch"), py::arg("hidden"), py::arg("directions"), py::arg("tf32"),
+         py::arg("algorithm"), py::arg("capability"), py::arg("multiprocessors"),
+         py::arg("shared_bytes"));
+}
+
+}  // namespace python
+}  // namespace fastrnn

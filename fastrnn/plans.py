@@ -1,0 +1,157 @@
+"""What the CUDA kernels would run a layer with, and why: for the GPU at hand or any other."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional, Union
+
+__all__ = ["DEVICES", "DeviceFacts", "LayerPlan", "Plan", "plan"]
+
+
+@dataclass(frozen=True)
+class DeviceFacts:
+    """What the choice knows of a GPU."""
+
+    capability: int  # compute capability, 10 * major + minor
+    multiprocessors: int  # those that other work leaves free
+    shared_bytes: int  # shared memory, the most that a block may have
+
+
+# From NVIDIA's CUDA C++ Programming Guide and the products' data sheets.
+DEVICES: Mapping[str, DeviceFacts] = {
+    "V100": DeviceFacts(70, 80, 96 << 10),
+    "T4": DeviceFacts(75, 40, 64 << 10),
+    "A100": DeviceFacts(80, 108, 163 << 10),
+    "RTX 3090": DeviceFacts(86, 82, 99 << 10),
+    "L4": DeviceFacts(89, 58, 99 << 10),
+    "H100": DeviceFacts(90, 132, 227 << 10),
+    "H200": DeviceFacts(90, 132, 227 << 10),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the steps of one pass are run.
+
+    The numbers from `row_tiles` on are a persistent kernel's and 0 for the stepwise algorithm; the
+    costs are those of a model whose constants have not been measured on any GPU.
+    """
+
+    algorithm: str  # persistent: all steps in one launch; stepwise: a few launches for each step
+    reason: str
+    flops: float  # a step, 2 for each multiplication and addition
+    l2_bytes: float  # a step, of all blocks
+    memory_bytes: float  # once, the recurrent weights
+    synchronizations: int  # a step: exchanges between blocks, or launches
+    step_us: float  # the least that a step takes
+    total_us: float  # all steps, directions and launches
+    row_tiles: int = 0  # of 16 rows of weights, in a block
+    batch_tiles: int = 0  # of 8 rows of the batch, in a block
+    units: int = 0  # hidden units of a block
+    blocks: int = 0  # that exchange among themselves
+    groups: int = 0  # of such blocks in a launch and direction, each with its rows of the batch
+    launches: int = 0  # for all rows of the batch
+    directions: int = 0  # in a launch
+    split: int = 0  # backward: blocks that share the sums of a product
+    cluster: bool = False  # whether those are a cluster
+    shared_bytes: int = 0  # shared memory of a block
+
+    def __str__(self) -> str:
+        lines = [f"{self.algorithm}: {self.reason}"]
+        if self.algorithm == "persistent":
+            split = f", K split in {self.split}" + " (cluster)" * self.cluster
+            lines.append(
+                f"  grid {self.blocks} x {self.groups} x {self.directions}, "
+                f"{self.launches} launch(es) for the batch; a block: {16 * self.row_tiles} rows of "
+                f"weights ({self.units} units) by {8 * self.batch_tiles} rows of the batch, "
+                f"{self.shared_bytes} bytes of shared memory" + split * (self.split > 1)
+            )
+        lines.append(
+            f"  a step: {self.flops:.3g} FLOPs, {self.l2_bytes:.3g} bytes from L2, "
+            f"{self.synchronizations} synchronization(s), at least {self.step_us:.2f} us"
+        )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """The plans of both passes; they are chosen independently."""
+
+    forward: Plan
+    backward: Plan
+
+    def __str__(self) -> str:
+        return f"forward: {self.forward}\nbackward: {self.backward}"
+
+
+def plan(
+    mode: str,
+    steps: int,
+    rows: int,
+    hidden: int,
+    *,
+    directions: int = 1,
+    dtype: str = "float32",
+    tf32: Optional[bool] = None,
+    algorithm: Optional[str] = None,
+    device: Union[int, str, DeviceFacts] = 0,
+) -> LayerPlan:
+    """Say what the CUDA kernels would run the steps of a layer with.
+
+    Parameters
+    ----------
+    mode, directions, tf32, algorithm
+        As `fastrnn.kernels.forward` has them.
+    steps, rows, hidden : int
+        T, N and H. The input's share is one product before the steps, and no part of this.
+    dtype : {'float32', 'float16', 'bfloat16'}
+        The arrays' type.
+    device : int, str or DeviceFacts
+        A GPU of this machine, one of `DEVICES` by its name, or what is known of another.
+
+    Returns
+    -------
+    LayerPlan
+        Printable, with the reason and the cost.
+
+    Raises
+    ------
+    ValueError
+        A mode, size, type, algorithm or device that is none; an algorithm that cannot be.
+    RuntimeError
+        CUDA failed.
+    ModuleNotFoundError
+        fastrnn was installed without its native library.
+    """
+    native: Any = importlib.import_module("fastrnn._C")
+    facts = _facts(native, device)
+
+    def of_pass(backward: bool) -> Plan:
+        choice = native.plan(
+            backward,
+            mode,
+            dtype,
+            steps,
+            rows,
+            hidden,
+            directions,
+            tf32,
+            algorithm,
+            facts.capability,
+            facts.multiprocessors,
+            facts.shared_bytes,
+        )
+        return Plan(**choice)
+
+    return LayerPlan(of_pass(False), of_pass(True))
+
+
+def _facts(native: Any, device: Union[int, str, DeviceFacts]) -> DeviceFacts:
+    if isinstance(device, DeviceFacts):
+        return device
+    if isinstance(device, int):
+        return DeviceFacts(**native.device_facts(device))
+    if device not in DEVICES:
+        raise ValueError(f"device is {device!r}, expected one of {', '.join(DEVICES)}")
+    return DEVICES[device]

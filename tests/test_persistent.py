@@ -1,0 +1,164 @@
+"""The persistent kernels against the oracle, cut in every way that there is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference as ref
+
+pytest.importorskip("fastrnn._C", reason="installed without the native library")
+
+from kernel_cases import Case, assert_agrees, devices
+
+from fastrnn import kernels
+
+pytestmark = pytest.mark.skipif(
+    "cuda" not in devices(), reason="no CUDA device, nor an emulated one"
+)
+
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+# How products are computed: the arrays' type, and whether TF32 is allowed.
+MATHS = {
+    "float16": ("float16", False),
+    "bfloat16": ("bfloat16", False),
+    "tf32": ("float32", True),
+    "float32": ("float32", False),
+}
+
+
+def persistent(**numbers):
+    """Return the name of the algorithm, cut in this way."""
+    return "persistent:" + ",".join(f"{name}={value}" for name, value in numbers.items())
+
+
+def tiles(mode):
+    """Yield the tiles that there are kernels for; those of the passes go by pairs."""
+    small = 1 if GATES[mode] == 1 else 2
+    backward = [(1, 1, 0), (2, 1, 0)]
+    if small == 2:
+        backward = [(1, 1, 0), (2, 4, 0), (4, 4, 0)]
+        if capability() >= 90:
+            backward += [(2, 4, 1), (4, 4, 1)]
+    for i, (rows, split, cluster) in enumerate(backward):
+        for batch in (1, 2, 4):
+            if batch == 4 and rows == 2 * small:
+                continue
+            yield {
+                "row_tiles": small * (1 + i % 2 * (batch < 4)),
+                "batch_tiles": batch,
+                "backward_row_tiles": rows,
+                "split": split,
+                "cluster": cluster,
+            }
+
+
+def capability():
+    """Return the device's compute capability, as 10 * major + minor."""
+    return int(kernels._native().device_facts(0)["capability"])
+
+
+def close(case, precision=None):
+    """Fail unless the results of the case, cut as it says, are the oracle's."""
+    if case.mode == "rnn_relu":
+        # No pre-activation shall be so near 0 that rounding decides which side it is on.
+        for h2h, bias in zip(case.weights[1::4], case.weights[2::4]):
+            h2h[:] *= np.float32(0.125)
+            bias[:] = np.where(np.arange(bias.size) % 2 == 0, 16, -16)
+    assert_agrees(case, precision)
+
+
+@pytest.mark.parametrize("math", MATHS)
+@pytest.mark.parametrize("mode", ref.MODES)
+def test_every_instance(mode, math):
+    # 3 steps of 35 rows by 45 units: no size is a whole number of tiles, and K no whole number of
+    # chunks.
+    dtype, tf32 = MATHS[math]
+    for numbers in tiles(mode):
+        case = Case(
+            mode,
+            3,
+            35,
+            4,
+            45,
+            device="cuda",
+            dtype=dtype,
+            tf32=tf32,
+            algorithm=persistent(**numbers),
+        )
+        close(case, math)
+
+
+@pytest.mark.parametrize("mode", ref.MODES)
+@pytest.mark.parametrize("hidden", [1, 7, 33, 129])
+def test_odd_sizes(mode, hidden):
+    close(Case(mode, 4, 3, 5, hidden, 2, device="cuda", algorithm="persistent"))
+
+
+@pytest.mark.parametrize("mode", ref.MODES)
+def test_weights_beyond_the_registers(mode):
+    # 300 numbers are 19 chunks, three for each of the eight warps; backward they are more.
+    for numbers in ({"row_tiles": 4 if GATES[mode] > 1 else 2}, {"backward_row_tiles": 2}):
+        case = Case(
+            mode, 2, 3, 2, 300, device="cuda", tf32=True, algorithm=persistent(**numbers), seed=3
+        )
+        close(case, "tf32")
+
+
+@pytest.mark.parametrize("mode", ref.MODES)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_groups_and_launches(mode, groups):
+    # 21 rows are three tiles: one launch after the other, or two groups at a time.
+    algorithm = persistent(batch_tiles=1, groups=groups)
+    lengths = [5, 0, 3, 1, 2, 4, 5] * 3
+    case = Case(mode, 5, 21, 3, 20, 2, device="cuda", lengths=lengths, algorithm=algorithm)
+    close(case)
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+def test_directions_one_after_the_other_or_at_once(directions):
+    for mode in ref.MODES:
+        algorithm = persistent(directions=directions)
+        close(Case(mode, 5, 9, 3, 20, 2, device="cuda", algorithm=algorithm))
+
+
+@pytest.mark.parametrize("mode", ref.MODES)
+def test_chunks_of_time(mode):
+    # The emulated build has short chunks.
+    lengths = np.arange(11) * 4
+    case = Case(
+        mode, 40, 11, 3, 20, 2, device="cuda", lengths=lengths, algorithm="persistent", seed=2
+    )
+    close(case)
+
+
+@pytest.mark.parametrize("mode", ref.MODES)
+def test_the_batch_split_does_not_change_a_bit(mode):
+    results = []
+    for batch_tiles, groups in ((1, 1), (1, 3), (2, 1), (4, 1)):
+        case = Case(
+            mode,
+            4,
+            21,
+            3,
+            33,
+            device="cuda",
+            dtype="float16",
+            algorithm=persistent(
+                batch_tiles=batch_tiles, groups=groups, split=1, backward_row_tiles=1
+            ),
+        )
+        result = case.forward(reserve=True)
+        gradients = case.backward(result.reserve)
+        results.append([result.output, result.h_n, gradients.x, gradients.h_0])
+    for other in results[1:]:
+        for a, b in zip(results[0], other):
+            assert np.array_equal(a, b)
+
+
+def test_stepwise_goes_on_where_there_is_no_room():
+    # Three groups are asked for, whose blocks the device has no room for at the launch.
+    facts = kernels._native().device_facts(0)
+    hidden = 16 * facts["multiprocessors"] * 2
+    with pytest.raises(ValueError, match="algorithm is persistent, but no persistent kernel fits"):
+        Case("lstm", 2, 1, 1, hidden, device="cuda", algorithm="persistent").forward()
+    close(Case("lstm", 2, 1, 1, hidden, device="cuda", algorithm="auto"))

@@ -1,0 +1,189 @@
+"""Which algorithm is chosen for which GPU, and whether what is chosen can be."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("fastrnn._C", reason="installed without the native library")
+
+from fastrnn.kernels import plan
+from fastrnn.plans import DEVICES, DeviceFacts
+
+MODES = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+
+
+@pytest.fixture(autouse=True)
+def _defaults(monkeypatch):
+    for name in ("FASTRNN_ALGORITHM", "FASTRNN_TF32", "NVIDIA_TF32_OVERRIDE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+# T, N, H; the algorithms forward and backward, of which P is persistent and S stepwise.
+@pytest.mark.parametrize(
+    ("device", "mode", "sizes", "dtype", "expected"),
+    [
+        ("V100", "lstm", (100, 32, 256), "float16", "SS"),  # no kernel for its tensor cores
+        ("V100", "lstm", (100, 32, 256), "float32", "SS"),
+        ("T4", "lstm", (100, 32, 256), "float16", "PP"),
+        ("T4", "lstm", (100, 32, 256), "bfloat16", "SS"),
+        ("T4", "lstm", (100, 32, 1000), "float16", "SS"),  # 40 multiprocessors of 64 KiB
+        # 108 multiprocessors hold one group, of 16 rows: two launches are no better than stepwise.
+        ("A100", "lstm", (100, 32, 1000), "float16", "SS"),
+        ("A100", "lstm", (100, 16, 1000), "float16", "PP"),
+        ("A100", "gru", (100, 32, 256), "bfloat16", "PP"),
+        ("RTX 3090", "lstm", (1024, 16, 768), "float16", "PP"),
+        ("RTX 3090", "rnn_tanh", (100, 32, 1000), "float32", "PP"),
+        ("L4", "lstm", (100, 32, 256), "float16", "PP"),
+        ("L4", "lstm", (100, 32, 1500), "float16", "SS"),
+        ("H100", "lstm", (1024, 16, 768), "float16", "PP"),
+        ("H100", "lstm", (100, 32, 1000), "float16", "PP"),
+        ("H100", "gru", (100, 32, 1000), "bfloat16", "PP"),
+        ("H100", "lstm", (100, 128, 512), "float16", "PS"),
+        ("H100", "lstm", (100, 32, 2048), "float32", "SS"),  # 64 MiB of weights
+        ("H100", "lstm", (1, 1, 1000), "float16", "SS"),  # one step is not worth loading them
+        ("H200", "rnn_relu", (100, 32, 1000), "float32", "PP"),
+    ],
+)
+def test_choice(device, mode, sizes, dtype, expected):
+    chosen = plan(mode, *sizes, dtype=dtype, device=device)
+    found = [p.algorithm[0].upper() for p in (chosen.forward, chosen.backward)]
+    assert "".join(found) == expected, str(chosen)
+
+
+def test_the_clusters_are_for_hopper():
+    for device, cluster in (("A100", False), ("H100", True)):
+        for hidden in (256, 768, 1000):
+            backward = plan("lstm", 100, 16, hidden, dtype="float16", device=device).backward
+            assert not backward.cluster or cluster
+    assert plan("lstm", 100, 16, 768, dtype="float16", device="H100").backward.cluster
+
+
+def test_both_directions_at_once_where_they_fit():
+    few = plan("lstm", 100, 8, 256, directions=2, dtype="float16", device="H100").forward
+    assert few.directions == 2
+    full = plan(
+        "lstm", 100, 32, 1000, directions=2, algorithm="persistent:row_tiles=2", device="H100"
+    ).forward
+    assert (full.directions, full.blocks) == (1, 125)
+
+
+def test_a_device_that_is_shared_gets_fewer_blocks():
+    whole = DEVICES["A100"]
+    blocks = []
+    for free in (108, 80, 40, 10, 1):
+        shared = dataclasses.replace(whole, multiprocessors=free)
+        forward = plan("lstm", 200, 32, 512, dtype="float16", device=shared).forward
+        used = forward.blocks * forward.groups * forward.directions
+        assert used <= free
+        blocks.append(used)
+    assert blocks[0] > blocks[-1] == 0
+
+
+def test_the_choice_is_the_cheaper_one():
+    for hidden in (128, 650, 1000, 1500):
+        arguments = ("lstm", 100, 32, hidden)
+        chosen = plan(*arguments, dtype="float16", device="H100")
+        stepwise = plan(*arguments, dtype="float16", device="H100", algorithm="stepwise")
+        assert chosen.forward.total_us <= stepwise.forward.total_us
+        assert chosen.backward.total_us <= stepwise.backward.total_us
+
+
+@given(
+    mode=st.sampled_from(MODES),
+    steps=st.integers(1, 2000),
+    rows=st.integers(1, 300),
+    hidden=st.integers(1, 2100),
+    directions=st.sampled_from((1, 2)),
+    dtype=st.sampled_from(("float32", "float16", "bfloat16")),
+    tf32=st.booleans(),
+    name=st.sampled_from(sorted(DEVICES)),
+    free=st.floats(0.05, 1.0),
+)
+@settings(deadline=None, max_examples=300)
+def test_a_plan_fits(mode, steps, rows, hidden, directions, dtype, tf32, name, free):
+    facts = DEVICES[name]
+    facts = dataclasses.replace(facts, multiprocessors=max(1, int(facts.multiprocessors * free)))
+    options = {"directions": directions, "dtype": dtype, "tf32": tf32, "device": facts}
+    chosen = plan(mode, steps, rows, hidden, **options)
+    for backward, p in enumerate((chosen.forward, chosen.backward)):
+        if p.algorithm == "stepwise":
+            continue
+        assert facts.capability >= 75
+        assert p.blocks * p.groups * p.directions <= facts.multiprocessors
+        assert 0 < p.shared_bytes <= facts.shared_bytes
+        assert p.batch_tiles in (1, 2, 4)
+        assert p.blocks * p.units >= hidden
+        assert p.groups * p.launches * 8 * p.batch_tiles >= rows
+        assert p.directions <= directions
+        gates = GATES[mode]
+        small = 1 if gates == 1 else 2
+        if backward:
+            instances = {(1, 1), (2, 1)} if gates == 1 else {(1, 1), (2, 4), (4, 4)}
+            assert (p.row_tiles, p.split) in instances
+            assert p.units * p.split == 16 * p.row_tiles
+            assert p.row_tiles * p.batch_tiles <= 8
+            assert not p.cluster or (p.split > 1 and facts.capability >= 90)
+        else:
+            assert p.row_tiles in (small, 2 * small)
+            assert p.units == 16 * p.row_tiles // gates
+            assert p.split == 1
+
+
+def test_training_and_inference_are_one_plan():
+    # The plan of the forward pass knows nothing of a reserve: both give the same bits.
+    assert "training" not in plan.__annotations__
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fast", "algorithm is 'fast', expected auto, stepwise or persistent"),
+        ("persistent:rows=1", "algorithm is 'persistent:rows=1'"),
+        ("persistent:groups=", "algorithm is 'persistent:groups='"),
+        ("persistent:groups=1x", "algorithm is 'persistent:groups=1x'"),
+        ("stepwise:groups=1", "algorithm is 'stepwise:groups=1'"),
+    ],
+)
+def test_an_algorithm_that_is_none(text, message):
+    with pytest.raises(ValueError, match=message):
+        plan("lstm", 3, 2, 5, algorithm=text, device="A100")
+
+
+def test_the_environment_has_the_default(monkeypatch):
+    monkeypatch.setenv("FASTRNN_ALGORITHM", "persistent")
+    assert plan("lstm", 1, 1, 8, device="A100").forward.algorithm == "persistent"
+    assert plan("lstm", 1, 1, 8, algorithm="auto", device="A100").forward.algorithm == "stepwise"
+    monkeypatch.setenv("FASTRNN_ALGORITHM", "quick")
+    with pytest.raises(ValueError, match="FASTRNN_ALGORITHM is 'quick', expected auto, stepwise"):
+        plan("lstm", 1, 1, 8, device="A100")
+
+
+@pytest.mark.parametrize(
+    ("device", "sizes", "reason"),
+    [
+        ("V100", (10, 4, 64), "algorithm is persistent, but .* compute capability 7.5"),
+        ("T4", (10, 4, 2048), "algorithm is persistent, but no persistent kernel fits 40 multi"),
+    ],
+)
+def test_a_persistent_kernel_that_cannot_be(device, sizes, reason):
+    with pytest.raises(ValueError, match=reason):
+        plan("lstm", *sizes, dtype="float16", algorithm="persistent", device=device)
+
+
+def test_devices():
+    with pytest.raises(ValueError, match="device is 'K80', expected one of V100, T4"):
+        plan("lstm", 1, 1, 8, device="K80")
+    assert plan("lstm", 1, 1, 8, device=DeviceFacts(80, 10, 10000)).forward.reason
+
+
+def test_a_plan_can_be_read():
+    text = str(plan("lstm", 100, 32, 1000, dtype="float16", device="H100"))
+    assert text.startswith("forward: persistent: persistent ")
+    assert "stepwise" in text
+    assert "bytes of shared memory, K split in 4 (cluster)" in text
+    assert "synchronization(s), at least " in text
