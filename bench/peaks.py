@@ -88,7 +88,13 @@ def build_exchange(folder: Path, architecture: str) -> Path:
         raise FileNotFoundError("nvcc was not found, which builds bench/exchange.cu")
     library = folder / "libexchange.so"
     command = [nvcc, "-std=c++17", "-O3", f"-arch=sm_{architecture}", "-shared"]
-    command += ["-Xcompiler", "-fPIC", "-o", str(library), str(Path(__file__).parent / "exchange.cu")]
+    command += [
+        "-Xcompiler",
+        "-fPIC",
+        "-o",
+        str(library),
+        str(Path(__file__).parent / "exchange.cu"),
+    ]
     subprocess.run(command, check=True)
     return library
 

@@ -27,9 +27,7 @@ def along(rows: Sequence[Row], size: str, value: Callable[[Row, str], Any]) -> L
             found = value(row, name)
             if found is not None:
                 lines[f"{name}: {label}"].append((sizes[size], found))
-    return {
-        label: sorted(points) for label, points in lines.items() if len(points) >= LEAST_POINTS
-    }
+    return {label: sorted(points) for label, points in lines.items() if len(points) >= LEAST_POINTS}
 
 
 def _label(sizes: Row) -> str:

@@ -15,7 +15,7 @@ def all_peers(device: str) -> List[Peer]:
 
     if device == "cpu":
         return [gluon.Fastrnn(), gluon.Mxnet(), pytorch.Pytorch()]
-    peers: List[Peer] = [kernels.Fastrnn(), pytorch.Pytorch()]
+    peers: List[Peer] = [kernels.Fastrnn(), kernels.Fastrnn("stepwise"), pytorch.Pytorch()]
     peers += [cudnn.Cudnn(name) for name in cudnn.ALGORITHMS]
     return [*peers, flashrnn.Flashrnn(), haste.Haste(), gluon.Mxnet()]
 

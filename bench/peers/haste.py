@@ -30,7 +30,9 @@ class HasteLayer(Layer):
         self._torch, self._case = torch, case
         self._layers = []
         for k in range(0, len(data.weights), 4):
-            i2h, h2h, i2h_bias, h2h_bias = (reordered(w, case.cell) for w in data.weights[k : k + 4])
+            i2h, h2h, i2h_bias, h2h_bias = (
+                reordered(w, case.cell) for w in data.weights[k : k + 4]
+            )
             layer = getattr(library, case.cell.upper())(i2h.shape[1], case.hidden).to(device)
             wanted = {"kernel": i2h.T, "recurrent_kernel": h2h.T}
             if case.cell == "lstm":

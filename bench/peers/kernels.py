@@ -18,11 +18,13 @@ class KernelsLayer(Layer):
     Parameters
     ----------
     torch
-        Has the tensors, and joins them; tests bring a stand-in.
+        Has the tensors and the stream; tests bring a stand-in.
+    algorithm
+        As for `fastrnn.kernels.forward`.
     """
 
-    def __init__(self, torch: Any, case: Case, data: Data, device: str):
-        self._torch, self._case = torch, case
+    def __init__(self, torch: Any, case: Case, data: Data, device: str, algorithm: Optional[str]):
+        self._torch, self._case, self._algorithm = torch, case, algorithm
         kind = getattr(torch, case.dtype)
 
         def put(array: np.ndarray) -> Any:
@@ -51,6 +53,7 @@ class KernelsLayer(Layer):
                 weights,
                 lengths=self._lengths,
                 tf32=case.tf32,
+                algorithm=self._algorithm,
                 reserve=case.train,
                 stream=stream,
             )
@@ -77,10 +80,12 @@ class KernelsLayer(Layer):
 
 
 class Fastrnn(Peer):
-    """fastrnn's kernels."""
+    """fastrnn's kernels: those that it picks itself, or one algorithm."""
 
-    name = "fastrnn"
-    mandatory = True
+    def __init__(self, algorithm: Optional[str] = None):
+        self.algorithm = algorithm
+        self.name = "fastrnn" if algorithm is None else f"fastrnn {algorithm}"
+        self.mandatory = algorithm is None
 
     def available(self, device: str) -> Optional[str]:
         if not find_spec("fastrnn._C"):
@@ -103,4 +108,4 @@ class Fastrnn(Peer):
     def build(self, case: Case, data: Data, device: str) -> Layer:
         import torch
 
-        return KernelsLayer(torch, case, data, device)
+        return KernelsLayer(torch, case, data, device, self.algorithm)
