@@ -1,4 +1,4 @@
-"""Runs a layer three times and prints what of memory that takes at its peak, in MiB.
+"""Runs a layer twice and prints what of memory that takes at its peak, in MiB.
 
     python memory.py PEER CASE
 
@@ -46,7 +46,7 @@ def main() -> None:
     before = resident_mib("VmRSS")
     (peer,) = (p for p in all_peers("cpu") if p.name == name)
     layer = peer.build(case, values, "cpu")
-    for _ in range(3):
+    for _ in range(2):
         layer.run(0)
     print(resident_mib("VmHWM") - before)
 

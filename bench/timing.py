@@ -65,15 +65,19 @@ def time_calls(
         call(number % sets)
         return clock() - begun
 
-    estimates = {name: once(call, 0) for name, call in calls.items()}
+    # Of a long call the first round counts, as every round is dear.
+    seconds: Dict[str, List[float]] = {name: [once(call, 0)] for name, call in calls.items()}
+    estimates = {name: found[0] for name, found in seconds.items()}
     rounds = rounds_for(sum(s * (2 if s < SHORT else 1) for s in estimates.values()), budget)
-    seconds: Dict[str, List[float]] = {name: [] for name in calls}
-    for number in range(rounds):
+    for number in range(1, rounds):
         for name, call in calls.items():
             if estimates[name] < SHORT:
                 call((number + 1) % sets)
             seconds[name].append(once(call, number))
-    return {name: summarize(found) for name, found in seconds.items()}
+    return {
+        name: summarize(found[1:] if estimates[name] < SHORT else found)
+        for name, found in seconds.items()
+    }
 
 
 def time_on_gpu(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 import sources  # noqa: F401
 
-from bench import cases, timing
+from bench import cases, peaks, timing
 from bench.cases import Case
 from bench.limits import Peaks, dependent_steps, flops, least_bytes, limit
 
@@ -117,15 +119,15 @@ def test_calls_take_turns():
     assert times["a"] == (0.5, 0.5, 0.5, 4)
     assert times["b"].median == 1.0
     names = [name for name, _ in machine.calls]
-    assert names == ["a", "b"] * 5
-    assert [number for name, number in machine.calls[2:] if name == "a"] == [0, 1, 0, 1]
+    assert names == ["a", "b"] * 4
+    assert [number for name, number in machine.calls if name == "a"] == [0, 1, 0, 1]
 
 
 def test_a_short_call_is_warmed_up():
     machine = Machine()
     seconds = iter([2**-10, *[2**-7, 2**-10] * 500])
     times = timing.time_calls({"a": machine.call("a", seconds)}, 1, 2**-6, machine.clock)
-    assert times["a"] == (2**-10, 2**-10, 2**-10, 8)
+    assert times["a"] == (2**-10, 2**-10, 2**-10, 7)
 
 
 def test_median_and_quartiles():
@@ -201,3 +203,33 @@ def test_a_call_is_captured_for_each_input_set():
     assert fake.replays == [1]
     refused = timing.capture(FakeCuda(RuntimeError("not permitted\nmore")), seen.append, 1)
     assert refused == (None, "not permitted")
+
+
+def test_the_best_of_calls_for_a_second():
+    machine = Machine()
+    call = machine.call("a", iter([0.5, 0.25, 0.125, *[0.375] * 10]))
+    assert peaks.best(lambda: call(0), machine.clock) == 0.125
+    assert len(machine.calls) == peaks.ROUNDS
+
+
+def test_peaks_of_the_cpu(monkeypatch):
+    monkeypatch.setattr(peaks, "CPU_SIZE", 64)
+    monkeypatch.setattr(peaks, "COPY_BYTES", 1 << 20)
+    monkeypatch.setattr(peaks, "LEAST_SECONDS", 0.0)
+    found = peaks.on_cpu()["float32"]
+    assert found.flops > 1e6
+    assert found.bandwidth > 1e6
+    assert found.exchange is None
+    assert peaks.as_json({"float32": found}) == {"float32": [found.flops, found.bandwidth, None]}
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on this machine")
+def test_the_exchange_compiles(tmp_path):
+    library = ctypes.CDLL(str(peaks.build_exchange(tmp_path, "80")))
+    assert library.BenchExchange is not None
+
+
+def test_without_nvcc_the_exchange_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", "/no/such/folder")
+    with pytest.raises(FileNotFoundError, match="nvcc was not found"):
+        peaks.build_exchange(tmp_path, "80")

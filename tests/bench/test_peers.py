@@ -108,6 +108,14 @@ def test_who_is_wrong_is_not_timed():
     assert entries["far"] == {"status": "missing", "reason": "not here"}
 
 
+def test_the_reference_is_the_oracle_s():
+    case = Case("gru", layers=2, bidirectional=True, ragged=True, **SMALL)
+    values = data.draw(case, 2)
+    wanted = data.expected(case, values)
+    for name, array in measure.reference(case, values, "cpu").items():
+        data.reference().assert_close(array, wanted[name], name, "float64")
+
+
 def test_a_gradient_that_is_missing_or_nan_is_wrong():
     case = Case("rnn_relu", **SMALL)
     wanted = data.expected(case, data.draw(case))
