@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def has_gpu() -> bool:
     """Whether an NVIDIA driver has a device here. Asks neither PyTorch nor MXNet."""
-    return any(Path("/proc/driver/nvidia/gpus").glob("*"))
+    # Containers have one of the two, or both.
+    places = [("/proc/driver/nvidia/gpus", "*"), ("/dev", "nvidia[0-9]*")]
+    return any(any(Path(folder).glob(name)) for folder, name in places)
 
 
 def commit() -> str:
