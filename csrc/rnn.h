@@ -118,7 +118,8 @@ struct WeightGradients {
 // starts at lengths[n] - 1. What is below 0 counts as 0 and what is above T as T, since the host
 // does not look at lengths that are on a GPU. Past a row's length
 //   - x and dy are not looked at: NaN there harms nothing;
-//   - y and dx are zeros, and no step there adds to any gradient.
+//   - y and dx are zeros, and no step there adds to any gradient. (dx is a product of zeros with
+//     the weights: where those are not finite, it is none.)
 // hn and cn are the row's states after its own last step: the initial ones where the length is 0.
 
 // No output may overlap an input or another output.

@@ -3,9 +3,11 @@
 Arrays may come from any library that speaks DLPack (NumPy, PyTorch, CuPy) and from MXNet. They are
 dense, row-major, of one type and on one device; nothing is copied or converted behind the caller's
 back. On the CPU the type is float32, and results are new NumPy arrays. On an NVIDIA GPU it is
-float32, float16 or bfloat16, results are new `DeviceArray`, and calls return before the work is
-done. The calls' own work keeps a `DeviceArray`'s memory for as long as it needs it; another
-library that shares the memory and works on a stream of its own holds on to the array until then. T
+float32 or float16 (compute capability 7.0 and higher) or bfloat16 (8.0), results are new
+`DeviceArray`, and calls return before the work is done. The calls' own work keeps a `DeviceArray`'s
+memory for as long as it needs it; another library that shares the memory and works on a stream of
+its own holds on to the array until then. So must who passes another library's array and a stream
+that is not the array's own: PyTorch's `Tensor.record_stream` does that. T
 steps, N rows, I inputs, H hidden units, G gates (LSTM 4: i, f, g, o; GRU 3: r, z, n; RNN 1), D
 directions (1 or 2).
 
@@ -73,14 +75,14 @@ def _stream_number(stream: Any) -> int:
         stream = getattr(stream, name, stream)
     if stream is None:
         return 0
-    if not isinstance(stream, int) or isinstance(stream, bool):
+    if not isinstance(stream, (int, np.integer)) or isinstance(stream, bool):
         raise TypeError(
             f"stream is of type {type(stream).__name__}, expected a CUDA stream: its address, or "
             "an object of PyTorch or CuPy"
         )
     if not 0 <= stream <= sys.maxsize:
         raise ValueError(f"stream is {stream}, expected the address of a CUDA stream")
-    return stream
+    return int(stream)
 
 
 def forward(
@@ -97,6 +99,10 @@ def forward(
     stream: Any = None,
 ) -> Result:
     """Run one layer over a sequence.
+
+    The cells are those of cuDNN (NVIDIA, cuDNN API reference, cudnnRNNMode_t): LSTM after
+    Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000), GRU after Cho et
+    al. (2014), and h = tanh(W x + b + R h + c) or relu of it.
 
     Parameters
     ----------
@@ -119,8 +125,8 @@ def forward(
         On a GPU, ``auto``, ``stepwise`` or ``persistent``, by default what the environment variable
         FASTRNN_ALGORITHM says, or ``auto``; see `plan`. A choice that cannot be is an error, and
         ``auto`` never. ``persistent:NAME=NUMBER,...`` fixes `Plan`'s numbers of these names,
-        for tests and benchmarks: row_tiles, batch_tiles, groups, directions; backward alone:
-        backward_row_tiles, split, cluster (0 or 1).
+        for tests and benchmarks: row_tiles, batch_tiles, groups, directions, and cluster (0 or 1);
+        backward alone: backward_row_tiles, split.
     reserve : bool
         Keep what `backward` needs: at most G*H + H values a step, row and direction.
     stream : optional
@@ -131,7 +137,7 @@ def forward(
     -------
     Result
         Output, final states and the reserve. 16-bit types keep products, c and gate arithmetic in
-        float32; their results are rounded once.
+        float32, and results are rounded.
 
     Raises
     ------

@@ -170,5 +170,9 @@ def assert_agrees(case, precision=None):
     compare(case, result, case.backward(result.reserve), precision)
     inference = case.forward()
     for kept, free in zip(result[:3], inference[:3]):
-        assert kept is None or np.array_equal(kept, free)
+        # A GPU's library of products may choose by an array's alignment, which the reserve changes.
+        if kept is not None and case.device == "cuda":
+            ref.assert_close(free, kept, "without a reserve", precision or case.dtype)
+        elif kept is not None:
+            assert np.array_equal(kept, free)
     assert inference.reserve is None

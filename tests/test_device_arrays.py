@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import reference as ref
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
@@ -36,9 +37,25 @@ def test_bfloat16_is_rounded_to_even():
 
 
 def test_an_exported_array_outlives_its_owner():
-    capsule = kernels.to_device(np.ones(5, np.float32)).__dlpack__(stream=1)
-    assert "dltensor" in repr(capsule)
-    assert "dltensor" in repr(kernels.to_device(np.ones(5, np.float32)).__dlpack__(stream=-1))
+    class Exported:
+        def __init__(self, array, stream):
+            self.capsule = array.__dlpack__(stream=stream)
+
+        def __dlpack__(self, **_):
+            return self.capsule
+
+        def __dlpack_device__(self):
+            return 2, 0
+
+    numbers = np.linspace(-1, 1, 5, dtype=np.float32).reshape(1, 1, 5)
+    weights = [np.eye(5), np.zeros((5, 5)), np.zeros(5), np.zeros(5)]
+    weights = [kernels.to_device(w.astype(np.float32)) for w in weights]
+    for stream in (1, -1):
+        exported = Exported(kernels.to_device(numbers), stream)
+        others = [kernels.to_device(np.zeros_like(numbers)) for _ in range(20)]
+        output = kernels.forward("rnn_tanh", exported, weights, tf32=False).output
+        ref.assert_close(kernels.to_host(output), np.tanh(numbers.astype(np.float64)), "output")
+        assert len(others) == 20
 
 
 @pytest.mark.parametrize("wanted", [{"copy": True}, {"dl_device": (1, 0)}])

@@ -57,8 +57,9 @@ template <class Step, class Arguments>
 __global__ void __launch_bounds__(kStepThreads) StepKernel(const Arguments p) {
   const int unit = static_cast<int>(blockIdx.x * kStepThreads + threadIdx.x);
   if (unit >= p.hidden) return;
-  for (int row = static_cast<int>(blockIdx.y); row < p.rows; row += static_cast<int>(gridDim.y)) {
-    Unit<Step>(p, {row, unit, p.hidden});
+  // Unsigned, as the last sum may be beyond what an int holds.
+  for (unsigned row = blockIdx.y; row < static_cast<unsigned>(p.rows); row += gridDim.y) {
+    Unit<Step>(p, {static_cast<int>(row), unit, p.hidden});
   }
 }
 

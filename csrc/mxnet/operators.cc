@@ -249,9 +249,10 @@ fastrnn::Weights WeightsAt(const std::vector<MXTensor>& tensors, int first) {
 // MXNet hands out one shared chunk per call, of a size that it takes as int.
 void* Workspace(const LayerDesc& desc, const OpResource& resource, size_t bytes) {
   const size_t padded = bytes + fastrnn::kWorkspaceAlignment;
-  FASTRNN_EXPECTS(padded <= static_cast<size_t>(std::numeric_limits<int>::max()),
-                  "_fastrnn_layer: a workspace of " + std::to_string(bytes) +
-                      " bytes is needed, and MXNet grants less than 2 GiB: use a smaller batch");
+  FASTRNN_EXPECTS(
+      padded <= static_cast<size_t>(std::numeric_limits<int>::max()),
+      "_fastrnn_layer: a workspace of " + std::to_string(bytes) +
+          " bytes is needed, and MXNet grants less than 2 GiB: use a smaller batch or layer");
   const int size = static_cast<int>(padded);
   const auto address = reinterpret_cast<uintptr_t>(OnGpu(desc) ? resource.alloc_gpu(size)
                                                                : resource.alloc_cpu(size));

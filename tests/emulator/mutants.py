@@ -211,7 +211,6 @@ def copy_instrumented(target: Path) -> List[ordering.Site]:
     kernels = sorted([*ROOT.glob("csrc/cuda/*.cu"), *ROOT.glob("csrc/cuda/*.cuh")])
     examples = [ROOT / HERE / f"selftest_{part}.cc" for part in ("clear", "fragments")]
     vocabulary = [ROOT / "csrc/cuda/device.cuh", ROOT / HERE / "cuda_names.h"]
-    vocabulary += sorted(ROOT.glob("csrc/cuda/sync*.cuh"))
     known = ordering.primitives([path.read_text() for path in vocabulary])
     sites: List[ordering.Site] = []
     for path in [*ROOT.glob("csrc/**/*"), *(ROOT / HERE).glob("*"), ROOT / "CMakeLists.txt"]:
@@ -272,7 +271,7 @@ def tests_of(folder: Path) -> List[Test]:
         plugins = ["-p", "emulated_library", "-p", "no:cacheprovider"]
         command = (*pytest, *plugins, str(path))
         for kind, schedule in runs:
-            environment = _library(folder / kind)
+            environment = {**_library(folder / kind), "FASTRNN_ALGORITHM": "stepwise"}
             tests.append(Test(path.name, command, kind, schedule, environment))
     return tests
 

@@ -20,7 +20,7 @@ import re
 from dataclasses import dataclass
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-# The emulator's functions that order memory begin with one of these verbs; test_ordering.py checks
+# The emulator's functions that order memory begin with one of these verbs; test_mutants.py checks
 # that against what they tell ThreadSanitizer.
 ORDERING_CALL = re.compile(r"\b(?:Wait|Fence|Commit|Arrive|Signal)\w*\s*(?:<[^;(){}]*>\s*)?\(")
 ORDERED_ATOMIC = re.compile(r"\b__ATOMIC_(?:ACQUIRE|RELEASE|ACQ_REL|SEQ_CST)\s*\)")

@@ -1,6 +1,7 @@
-"""Small layers on the emulated backend, for the builds that sanitizers slow down.
+"""Small layers, step by step, for what sanitizers slow down.
 
-run.sh runs this file, and tests/test_kernels.py besides where there is no sanitizer.
+run.sh runs this file with FASTRNN_ALGORITHM=stepwise, and where there is no sanitizer
+tests/test_kernels.py besides.
 """
 
 from __future__ import annotations

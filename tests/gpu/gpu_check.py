@@ -36,7 +36,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, TextIO, Tuple
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "build" / "gpu-check" / "site"
 SANITIZER_TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
-NEEDED_PACKAGES = ("setuptools", "pybind11", "numpy", "torch", "pytest", "hypothesis")
+NEEDED_PACKAGES = ("pip", "setuptools", "pybind11", "numpy", "torch", "pytest", "hypothesis")
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 SANITIZER_STATUS = "86"  # the exit status where compute-sanitizer found something
 # Lines that say how a step ended.
@@ -161,15 +161,18 @@ def test_steps(out: Path, mxnet: Optional[Path] = None) -> List[Step]:
     """Return the steps after the build; those that cannot run say why."""
     tests, pytest = ROOT / "tests", PYTEST
     small = str(tests / "emulator" / "small_layers.py")
+    persistent = str(tests / "emulator" / "small_persistent.py")
     suites = [str(tests / name) for name in ("test_kernels.py", "test_device_arrays.py")]
     suites.append(str(tests / "test_persistent.py"))
     suites += [str(tests / f"test_kernels_{part}.py") for part in ("cuda", "lengths")]
     steps = [Step("kernels", (*pytest, *suites, small))]
+    stepwise = ("env", "FASTRNN_ALGORITHM=stepwise")
+    steps.append(Step("kernels, stepwise", (*stepwise, *pytest, *suites[:1], *suites[3:], small)))
     found = shutil.which("compute-sanitizer")
     reason = None if found else "compute-sanitizer was not found"
     for tool in SANITIZER_TOOLS:
         sanitizer = (str(found), "--tool", tool, "--error-exitcode", SANITIZER_STATUS)
-        steps.append(Step(tool, (*sanitizer, *pytest, small), reason))
+        steps.append(Step(tool, (*stepwise, *sanitizer, *pytest, small, persistent), reason))
     steps.append(operator_step(mxnet, pytest))
     steps.append(Step("cuDNN", (*pytest, str(tests / "gpu" / "test_cudnn.py"))))
     results = ("--results", str(out / "benchmarks.json"))
@@ -306,6 +309,7 @@ def check(out: Path, commit: str = "", mxnet: Optional[Path] = None) -> int:
         for step in [build_step(mxnet), *test_steps(out, mxnet)]:
             outcomes.append(run(step, variables, log))
             if step.name == "build" and outcomes[-1].result == "passed":
+                write_report(out, about, outcomes)  # versions may fail
                 about.update(versions(variables))
                 # Without PyTorch in the process there may be no other cuBLAS to find.
                 if about["cuBLAS"] is not None:

@@ -12,9 +12,12 @@ torch = pytest.importorskip("torch", reason="without PyTorch")
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-DTYPES = ["float32", "float16", "bfloat16"] if DEVICE == "cuda" else ["float32"]
-# T, N, I, H: odd, small, and sizes that cuDNN's own persistent kernels are for.
+# TF32 is float32 whose products are rounded.
+MATHS = ["float32", "tf32", "float16", "bfloat16"] if DEVICE == "cuda" else ["float32"]
+# T, N, I, H: odd, small, and sizes that cuDNN's own persistent kernels are for; on a GPU also one
+# that has more than one chunk of time.
 SIZES = [(1, 1, 1, 1), (5, 3, 7, 33), (20, 32, 50, 128), (35, 16, 64, 512)]
+LONG = (300, 128, 16, 256)
 
 
 def peer(mode, inputs, hidden, directions, dtype):
@@ -25,6 +28,14 @@ def peer(mode, inputs, hidden, directions, dtype):
     layer = kinds.get(mode, torch.nn.RNN)(
         inputs, hidden, bidirectional=directions == 2, device=DEVICE, **options
     )
+    if mode == "rnn_relu":
+        # No pre-activation shall be so near 0 that rounding decides which side it is on.
+        with torch.no_grad():
+            for name, values in layer.named_parameters():
+                if name.startswith("weight_hh"):
+                    values.mul_(0.125)
+                elif name.startswith("bias_hh"):
+                    values[0::2], values[1::2] = 16, -16
     return layer.to(getattr(torch, dtype))
 
 
@@ -42,30 +53,65 @@ def from_kernels(array):
     return torch.from_dlpack(array)
 
 
-@pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("directions", [1, 2])
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("mode", ref.MODES)
-def test_layer(mode, dtype, directions, sizes, monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setenv("FASTRNN_TF32", "0")
+def run_peer(layer, x, states, lengths):
+    """Return PyTorch's output and final states, h_n first."""
+    initial = tuple(states) if len(states) == 2 else states[0]
+    if lengths is None:
+        output, last = layer(x, initial)
+    else:
+        rows = torch.nn.utils.rnn
+        packed = rows.pack_padded_sequence(x, lengths, enforce_sorted=False)
+        packed, last = layer(packed, initial)
+        output, _ = rows.pad_packed_sequence(packed, total_length=x.shape[0])
+    return [output, *(last if len(states) == 2 else [last])]
+
+
+def agree(mode, math, directions, sizes, lengths=None):
+    """Fail unless the kernels' results and gradients are those of PyTorch's layer."""
+    dtype = "float32" if math == "tf32" else math
     steps, rows, inputs, hidden = sizes
     layer = peer(mode, inputs, hidden, directions, dtype)
     x = draw(steps, rows, inputs, dtype=dtype)
     states = [draw(directions, rows, hidden, dtype=dtype) for _ in range(1 + (mode == "lstm"))]
-    output, last = layer(x, tuple(states) if mode == "lstm" else states[0])
-    last = list(last) if mode == "lstm" else [last]
-    heads = [draw(*a.shape, dtype=dtype, learns=False) for a in (output, *last)]
-    torch.autograd.backward([output, *last], heads)
+    results = run_peer(layer, x, states, lengths)
+    heads = [draw(*a.shape, dtype=dtype, learns=False) for a in results]
+    torch.autograd.backward(results, heads)
 
     parameters = list(layer.parameters())
-    weights = [p.detach() for p in parameters]
-    result = kernels.forward(mode, x.detach(), weights, *(s.detach() for s in states), reserve=True)
+    result = kernels.forward(
+        mode,
+        x.detach(),
+        [p.detach() for p in parameters],
+        *(s.detach() for s in states),
+        lengths=None if lengths is None else lengths.to(torch.int32).to(DEVICE),
+        tf32=math == "tf32",
+        reserve=True,
+    )
     gradients = kernels.backward(result.reserve, *heads)
-    for name, actual, expected in zip(("output", "h_n", "c_n"), result, (output, *last)):
-        compare(name, from_kernels(actual), expected, dtype)
+    for name, actual, expected in zip(("output", "h_n", "c_n"), result, results):
+        compare(name, from_kernels(actual), expected, math)
     wanted = [a.grad for a in (x, *states)]
     for name, actual, expected in zip(("x", "h_0", "c_0"), gradients, wanted):
-        compare(f"gradient of {name}", from_kernels(actual), expected, dtype)
+        compare(f"gradient of {name}", from_kernels(actual), expected, math)
     for k, (actual, parameter) in enumerate(zip(gradients.weights, parameters)):
-        compare(f"gradient of weights[{k}]", from_kernels(actual), parameter.grad, dtype)
+        compare(f"gradient of weights[{k}]", from_kernels(actual), parameter.grad, math)
+
+
+@pytest.fixture(params=MATHS)
+def math(request, monkeypatch):
+    """How products are computed, by both."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", request.param == "tf32")
+    return request.param
+
+
+@pytest.mark.parametrize("sizes", [*SIZES, LONG] if DEVICE == "cuda" else SIZES)
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("mode", ref.MODES)
+def test_layer(mode, math, directions, sizes):
+    agree(mode, math, directions, sizes)
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("mode", ref.MODES)
+def test_lengths(mode, math, directions):
+    agree(mode, math, directions, (20, 32, 50, 128), torch.arange(32) % 20 + 1)

@@ -62,9 +62,9 @@ def test_a_whole_run(machine, capsys):
     # The stand-in has no layers to compare with: that step fails, which the others outlive.
     assert gpu_check.main([str(out), "--commit", "abc123"]) == 1
     steps = results(out)
-    names = ["build", "kernels", "memcheck", "racecheck", "synccheck", "initcheck"]
+    names = ["build", "kernels", "kernels, stepwise", *gpu_check.SANITIZER_TOOLS]
     assert list(steps) == [*names, "MXNet operator", "cuDNN", "benchmarks"]
-    assert [steps[name]["result"] for name in names] == ["passed"] * 6
+    assert [steps[name]["result"] for name in names] == ["passed"] * 7
     assert steps["MXNet operator"]["result"] == "not run"
     assert steps["MXNet operator"]["details"].endswith("may bring an MXNet that sees the GPU")
     assert steps["cuDNN"]["result"] == "failed"
