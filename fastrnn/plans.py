@@ -16,17 +16,20 @@ class DeviceFacts:
     capability: int  # compute capability, 10 * major + minor
     multiprocessors: int  # those that other work leaves free
     shared_bytes: int  # shared memory, the most that a block may have
+    # Those of the multiprocessors that clusters of four blocks can take, one block on each.
+    cluster_multiprocessors: int = 0
 
 
-# From NVIDIA's CUDA C++ Programming Guide and the products' data sheets.
+# From NVIDIA's CUDA C++ Programming Guide and the products' data sheets. Hopper's multiprocessors
+# come in groups of 16 or 18, of which clusters of four leave two over.
 DEVICES: Mapping[str, DeviceFacts] = {
     "V100": DeviceFacts(70, 80, 96 << 10),
     "T4": DeviceFacts(75, 40, 64 << 10),
     "A100": DeviceFacts(80, 108, 163 << 10),
     "RTX 3090": DeviceFacts(86, 82, 99 << 10),
     "L4": DeviceFacts(89, 58, 99 << 10),
-    "H100": DeviceFacts(90, 132, 227 << 10),
-    "H200": DeviceFacts(90, 132, 227 << 10),
+    "H100": DeviceFacts(90, 132, 227 << 10, 128),
+    "H200": DeviceFacts(90, 132, 227 << 10, 128),
 }
 
 
@@ -54,18 +57,19 @@ class Plan:
     launches: int = 0  # for all rows of the batch
     directions: int = 0  # in a launch
     split: int = 0  # backward: blocks that share the sums of a product
-    cluster: bool = False  # whether those are a cluster
+    cluster: int = 0  # blocks of a cluster, 1 where there are none
     shared_bytes: int = 0  # shared memory of a block
 
     def __str__(self) -> str:
         lines = [f"{self.algorithm}: {self.reason}"]
         if self.algorithm == "persistent":
-            split = f", K split in {self.split}" + " (cluster)" * self.cluster
+            more = f", K split in {self.split}" * (self.split > 1)
+            more += f", clusters of {self.cluster} blocks" * (self.cluster > 1)
             lines.append(
                 f"  grid {self.blocks} x {self.groups} x {self.directions}, "
                 f"{self.launches} launch(es) for the batch; a block: {16 * self.row_tiles} rows of "
                 f"weights ({self.units} units) by {8 * self.batch_tiles} rows of the batch, "
-                f"{self.shared_bytes} bytes of shared memory" + split * (self.split > 1)
+                f"{self.shared_bytes} bytes of shared memory" + more
             )
         lines.append(
             f"  a step: {self.flops:.3g} FLOPs, {self.l2_bytes:.3g} bytes from L2, "
@@ -141,6 +145,7 @@ def plan(
             facts.capability,
             facts.multiprocessors,
             facts.shared_bytes,
+            facts.cluster_multiprocessors,
         )
         return Plan(**choice)
 

@@ -34,11 +34,9 @@ def persistent(**numbers):
 def tiles(mode):
     """Yield the tiles that there are kernels for; those of the passes go by pairs."""
     small = 1 if GATES[mode] == 1 else 2
-    backward = [(1, 1, 0), (2, 1, 0)]
-    if small == 2:
-        backward = [(1, 1, 0), (2, 4, 0), (4, 4, 0)]
-        if capability() >= 90:
-            backward += [(2, 4, 1), (4, 4, 1)]
+    backward = [(1, 1, 0), (2, 4, 0), (4, 4, 0)] if small == 2 else [(1, 1, 0), (2, 1, 0)]
+    if capability() >= 90:
+        backward += [(2, 4, 1), (4, 4, 1)] if small == 2 else [(1, 1, 1), (2, 1, 1)]
     for i, (rows, split, cluster) in enumerate(backward):
         for batch in (1, 2, 4):
             if batch == 4 and rows == 2 * small:
@@ -156,7 +154,6 @@ def test_the_batch_split_does_not_change_a_bit(mode):
 
 
 def test_stepwise_goes_on_where_there_is_no_room():
-    # Three groups are asked for, whose blocks the device has no room for at the launch.
     facts = kernels._native().device_facts(0)
     hidden = 16 * facts["multiprocessors"] * 2
     with pytest.raises(ValueError, match="algorithm is persistent, but no persistent kernel fits"):

@@ -18,17 +18,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <tuple>
-#include <utility>
 
+#include "launch.cuh"
+#include "number.cuh"
 #include "runtime.h"
 #include "shared_carver.h"
 
 #if defined(FASTRNN_EMULATE)
-#ifndef FASTRNN_ARCH
-#define FASTRNN_ARCH 800
-#endif
-#define FASTRNN_DEVICE inline
 #define FASTRNN_SHARED(T, name, count)                          \
   T(&name)                                                      \
   [count] = *static_cast<T(*)[count]>(::emulator::StaticShared( \
@@ -40,13 +36,6 @@
 #define FASTRNN_DYNAMIC_SHARED(name) unsigned char* name = ::emulator::DynamicShared()
 #else
 #include <cooperative_groups.h>
-#include <cuda_fp16.h>
-#if defined(__CUDA_ARCH__)
-#define FASTRNN_ARCH __CUDA_ARCH__
-#else
-#define FASTRNN_ARCH 0
-#endif
-#define FASTRNN_DEVICE __device__ __forceinline__
 #define FASTRNN_SHARED(T, name, count) __shared__ T name[count]
 #define FASTRNN_DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
 #endif
@@ -55,40 +44,6 @@ namespace fastrnn {
 namespace cuda {
 
 constexpr int kWarp = 32;
-
-// ---- 16-bit numbers -----------------------------------------------------------------------------
-
-using Half = __half;
-
-// NVIDIA's own type wants a header that not every toolkit and architecture has whole.
-struct Bfloat16 {
-  uint16_t bits;
-};
-
-FASTRNN_DEVICE float ToFloat(float value) { return value; }
-FASTRNN_DEVICE float ToFloat(Half value) { return __half2float(value); }
-FASTRNN_DEVICE float ToFloat(Bfloat16 value) {
-  return __uint_as_float(static_cast<uint32_t>(value.bits) << 16);
-}
-
-// Rounds to the nearest, ties to even.
-template <class T>
-FASTRNN_DEVICE T FromFloat(float value);
-template <>
-FASTRNN_DEVICE float FromFloat<float>(float value) {
-  return value;
-}
-template <>
-FASTRNN_DEVICE Half FromFloat<Half>(float value) {
-  return __float2half_rn(value);
-}
-template <>
-FASTRNN_DEVICE Bfloat16 FromFloat<Bfloat16>(float value) {
-  const uint32_t bits = __float_as_uint(value);
-  // Rounding could carry a NaN's mantissa into its sign; a NaN stays one without.
-  if (value != value) return {static_cast<uint16_t>(bits >> 16 | 0x40u)};
-  return {static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16)};
-}
 
 #if !defined(FASTRNN_EMULATE)
 
@@ -144,7 +99,7 @@ FASTRNN_DEVICE void ClusterBarrier() {
 // Where `own`, in this block's dynamic shared memory, is in that of the cluster's block `rank`.
 // That block must have started, and may not have ended.
 template <class T>
-FASTRNN_DEVICE T* ClusterShared(T* own, unsigned rank) {
+FASTRNN_DEVICE T* ClusterShared(T* own, [[maybe_unused]] unsigned rank) {
   uint64_t address = reinterpret_cast<uint64_t>(own);
 #if FASTRNN_ARCH >= 900
   asm("mapa.u64 %0, %0, %1;" : "+l"(address) : "r"(rank));
@@ -218,6 +173,83 @@ FASTRNN_DEVICE void WaitForCopies() {
 #endif
 }
 
+// ---- copies to all blocks of a cluster, sm_90 ---------------------------------------------------
+//
+// Such a copy is made by hardware beside the threads, for which their barriers and acquires are no
+// order (PTX calls it the async proxy). Its end is told to a CopyBarrier of each block it goes to.
+
+// In shared memory. A phase of it ends once one thread has arrived, and as many bytes as that one
+// expects have come; phases count from 0.
+struct CopyBarrier {
+  uint64_t state;
+};
+
+// To be called by one thread; a ClusterBarrier has to stand between this and all other use.
+FASTRNN_DEVICE void InitCopyBarrier([[maybe_unused]] CopyBarrier* barrier) {
+#if FASTRNN_ARCH >= 900
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(barrier));
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(address) : "memory");
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
+}
+
+// Arrives at the barrier, whose phase waits for so many bytes. They may have come before.
+FASTRNN_DEVICE void ArriveExpecting([[maybe_unused]] CopyBarrier* barrier,
+                                    [[maybe_unused]] unsigned bytes) {
+#if FASTRNN_ARCH >= 900
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(barrier));
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address), "r"(bytes)
+               : "memory");
+#endif
+}
+
+// What this thread has done or acquired comes before the copies that it starts from now on.
+FASTRNN_DEVICE void FenceForBulkCopies() {
+#if FASTRNN_ARCH >= 900
+  asm volatile("fence.proxy.async;" ::: "memory");
+#endif
+}
+
+// Starts a copy to `shared`, and to the same place in the other blocks of the cluster whose bit is
+// set in `ranks`, where each block's barrier gets the bytes. Addresses and bytes are multiples of
+// 16.
+FASTRNN_DEVICE void CopyToCluster([[maybe_unused]] void* shared,
+                                  [[maybe_unused]] const void* global,
+                                  [[maybe_unused]] unsigned bytes,
+                                  [[maybe_unused]] CopyBarrier* barrier,
+                                  [[maybe_unused]] unsigned ranks) {
+#if FASTRNN_ARCH >= 900
+  const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  const unsigned signal = static_cast<unsigned>(__cvta_generic_to_shared(barrier));
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
+      "[%0], [%1], %2, [%3], %4;" ::"r"(to),
+      "l"(global), "r"(bytes), "r"(signal), "h"(static_cast<uint16_t>(ranks))
+      : "memory");
+#endif
+}
+
+// Waits for the end of a phase, which may not be followed by that of the next before all have seen
+// it. What the copies have written is visible behind it.
+FASTRNN_DEVICE void WaitForBulkCopies([[maybe_unused]] CopyBarrier* barrier,
+                                      [[maybe_unused]] unsigned phase) {
+#if FASTRNN_ARCH >= 900
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(barrier));
+  unsigned ended = 0;
+  while (ended == 0) {
+    asm volatile(
+        "{\n"
+        ".reg .pred p;\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, p;\n"
+        "}"
+        : "=r"(ended)
+        : "r"(address), "r"(phase % 2)
+        : "memory");
+  }
+#endif
+}
+
 // ---- tensor cores -------------------------------------------------------------------------------
 //
 // D[16, 8] = A[16, K] * B[K, 8] + C in one warp, all 32 lanes taking part; d and c may be the same.
@@ -286,97 +318,6 @@ FASTRNN_MMA(MmaBf16M16N8K16, "m16n8k16.row.col.f32.bf16.bf16.f32")
 #undef FASTRNN_MMA
 #endif
 
-// ---- launches -----------------------------------------------------------------------------------
-
-// Allows the kernel its dynamic shared memory; above 48 KiB that needs asking.
-inline cudaError_t AllowShared(const void* kernel, size_t bytes) {
-  if (bytes <= (48u << 10)) return cudaSuccess;
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                              static_cast<int>(bytes));
-}
-
-// A grid in clusters of neighbours along x; cooperative as well.
-inline cudaError_t LaunchWithClusters(const void* function, unsigned cluster, dim3 grid, dim3 block,
-                                      void** arguments, size_t shared_bytes, cudaStream_t stream) {
-#if CUDART_VERSION >= 11080
-  cudaLaunchAttribute attributes[2] = {};
-  attributes[0].id = cudaLaunchAttributeClusterDimension;
-  attributes[0].val.clusterDim = {cluster, 1, 1};
-  attributes[1].id = cudaLaunchAttributeCooperative;
-  attributes[1].val.cooperative = 1;
-  cudaLaunchConfig_t config = {grid, block, shared_bytes, stream, attributes, 2};
-  return cudaLaunchKernelExC(&config, function, arguments);
-#else
-  return cudaErrorNotSupported;
-#endif
-}
-
-// cluster: 0 for a launch that is not cooperative.
-template <class... Parameters, class... Arguments>
-cudaError_t LaunchAs(unsigned cluster, void (*kernel)(Parameters...), dim3 grid, dim3 block,
-                     size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
-  std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
-  void* pointers[sizeof...(Parameters) + 1];
-  std::apply(
-      [&pointers](auto&... value) {
-        int i = 0;
-        ((pointers[i++] = const_cast<void*>(static_cast<const void*>(&value))), ...);
-      },
-      values);
-  const void* function = reinterpret_cast<const void*>(kernel);
-  const cudaError_t allowed = AllowShared(function, shared_bytes);
-  if (allowed != cudaSuccess) return allowed;
-  if (cluster > 1) {
-    return LaunchWithClusters(function, cluster, grid, block, pointers, shared_bytes, stream);
-  }
-  return cluster == 1
-             ? cudaLaunchCooperativeKernel(function, grid, block, pointers, shared_bytes, stream)
-             : cudaLaunchKernel(function, grid, block, pointers, shared_bytes, stream);
-}
-
-inline cudaError_t MaxResidentClusters(const void* function, unsigned cluster, int threads,
-                                       size_t shared_bytes, int* clusters) {
-#if CUDART_VERSION >= 11080
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {cluster, 1, 1};
-  cudaLaunchConfig_t config = {
-      dim3(cluster), dim3(static_cast<unsigned>(threads)), shared_bytes, nullptr, &attribute, 1};
-  return cudaOccupancyMaxActiveClusters(clusters, function, &config);
-#else
-  *clusters = 0;
-  return cudaSuccess;
-#endif
-}
-
-// How many blocks of the kernel, in clusters, the current device can hold at once: the largest
-// cooperative grid.
-template <class... Parameters>
-cudaError_t MaxResidentBlocks(void (*kernel)(Parameters...), int threads, size_t shared_bytes,
-                              int* blocks, unsigned cluster = 1) {
-  const void* function = reinterpret_cast<const void*>(kernel);
-  int device = 0, multiprocessors = 0, per_multiprocessor = 0;
-  cudaError_t status = AllowShared(function, shared_bytes);
-  if (cluster > 1) {
-    int clusters = 0;
-    if (status == cudaSuccess) {
-      status = MaxResidentClusters(function, cluster, threads, shared_bytes, &clusters);
-    }
-    *blocks = clusters * static_cast<int>(cluster);
-    return status;
-  }
-  if (status == cudaSuccess) status = cudaGetDevice(&device);
-  if (status == cudaSuccess) {
-    status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-  }
-  if (status == cudaSuccess) {
-    status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, function, threads,
-                                                           shared_bytes);
-  }
-  *blocks = multiprocessors * per_multiprocessor;
-  return status;
-}
-
 #else  // FASTRNN_EMULATE
 
 inline unsigned LoadAcquire(const unsigned* p, EMULATOR_SITE) {
@@ -426,6 +367,22 @@ void WaitForCopies() {
   ::emulator::WaitForCopies(kPending);
 }
 
+using CopyBarrier = ::emulator::CopyBarrier;
+inline void InitCopyBarrier(CopyBarrier* barrier, EMULATOR_SITE) {
+  ::emulator::InitCopyBarrier(barrier, {"InitCopyBarrier", file, line});
+}
+inline void ArriveExpecting(CopyBarrier* barrier, unsigned bytes, EMULATOR_SITE) {
+  ::emulator::ArriveExpecting(barrier, bytes, {"ArriveExpecting", file, line});
+}
+inline void FenceForBulkCopies() { ::emulator::FenceForBulkCopies(); }
+inline void CopyToCluster(void* shared, const void* global, unsigned bytes, CopyBarrier* barrier,
+                          unsigned ranks, EMULATOR_SITE) {
+  ::emulator::StartBulkCopy(shared, global, bytes, barrier, ranks, {"CopyToCluster", file, line});
+}
+inline void WaitForBulkCopies(CopyBarrier* barrier, unsigned phase, EMULATOR_SITE) {
+  ::emulator::WaitForBulkCopies(barrier, phase, {"WaitForBulkCopies", file, line});
+}
+
 inline void MmaF16M16N8K8(float (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1],
                           const float (&c)[4], EMULATOR_SITE) {
   ::emulator::Mma< ::emulator::MmaType::kF16, 8>(d, a, b, c, {"MmaF16M16N8K8", file, line});
@@ -455,48 +412,7 @@ inline void MmaBf16M16N8K16(float (&d)[4], const uint32_t (&a)[4], const uint32_
   ::emulator::Mma< ::emulator::MmaType::kBf16, 16>(d, a, b, c, {"MmaBf16M16N8K16", file, line});
 }
 
-template <class... Parameters, class... Arguments>
-cudaError_t LaunchAs(unsigned cluster, void (*kernel)(Parameters...), dim3 grid, dim3 block,
-                     size_t shared_bytes, cudaStream_t, Arguments&&... arguments) {
-  return ::emulator::Launch({grid, block, shared_bytes, cluster > 0, cluster > 1 ? cluster : 1},
-                            kernel, std::forward<Arguments>(arguments)...);
-}
-template <class... Parameters>
-cudaError_t MaxResidentBlocks(void (*)(Parameters...), int threads, size_t shared_bytes,
-                              int* blocks, unsigned cluster = 1) {
-  *blocks = ::emulator::kLimits.multiprocessors *
-            ::emulator::BlocksPerMultiprocessor(threads, shared_bytes);
-  *blocks -= *blocks % static_cast<int>(cluster);
-  return cudaSuccess;
-}
-
 #endif
-
-// ---- both
-// -----------------------------------------------------------------------------------------
-
-template <class Kernel, class... Arguments>
-cudaError_t Launch(Kernel kernel, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
-                   Arguments&&... arguments) {
-  return LaunchAs(0, kernel, grid, block, shared_bytes, stream,
-                  std::forward<Arguments>(arguments)...);
-}
-
-// All blocks of the grid are on the device at once, so that they may wait for each other.
-template <class Kernel, class... Arguments>
-cudaError_t LaunchCooperative(Kernel kernel, dim3 grid, dim3 block, size_t shared_bytes,
-                              cudaStream_t stream, Arguments&&... arguments) {
-  return LaunchAs(1, kernel, grid, block, shared_bytes, stream,
-                  std::forward<Arguments>(arguments)...);
-}
-
-// As well, in clusters of so many neighbours along x; more than one needs sm_90.
-template <class Kernel, class... Arguments>
-cudaError_t LaunchClusters(Kernel kernel, unsigned cluster, dim3 grid, dim3 block,
-                           size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
-  return LaunchAs(cluster, kernel, grid, block, shared_bytes, stream,
-                  std::forward<Arguments>(arguments)...);
-}
 
 // A barrier for all threads of a cooperative launch. The counter starts at zero and only grows;
 // round counts from 1. Each block's writes are ordered before its AddRelease by the block's first

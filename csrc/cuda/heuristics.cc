@@ -21,6 +21,10 @@ namespace {
 constexpr double kExchangeUs = 0.9;
 // Stores into another block's shared memory and a barrier of the cluster: about 200 clocks each.
 constexpr double kClusterExchangeUs = 0.3;
+// From L2 into the shared memory of a cluster's blocks and to the barrier there, rather than
+// straight into registers: the latency of a bulk copy is above that of a load by about this
+// (published microbenchmarks of H100).
+constexpr double kMulticastUs = 0.3;
 // The launches of a stepwise step, back to back: cuBLAS's and the cells'.
 constexpr double kStepwiseUs = 2.5;
 // Zeroing the flags and starting a cooperative grid.
@@ -101,30 +105,37 @@ size_t SharedBytes(const Problem& problem, const PersistentPlan& plan) {
   const ProductShape shape = ShapeOf(problem, plan);
   SharedCarver carver(nullptr);
   ProductMemory(shape, &carver);
-  if (plan.cluster) TakeClusterSums(shape, &carver);
+  if (plan.cluster > 1 && problem.pass == Pass::kForward) MulticastMemory(shape, &carver);
+  if (plan.cluster > 1 && problem.pass == Pass::kBackward) TakeClusterSums(shape, &carver);
   return carver.bytes();
 }
 
 // ---- plans --------------------------------------------------------------------------------------
 
+// Whether there is a kernel for clusters with these tiles.
+bool HasClusterForm(Pass pass, const PersistentPlan& plan) {
+  return pass == Pass::kForward ? plan.batch_tiles > 1 : plan.split == kCluster;
+}
+
 // All tiles that there are kernels for.
 std::vector<PersistentPlan> AllTiles(const Problem& problem) {
   std::vector<PersistentPlan> plans;
+  const bool forward = problem.pass == Pass::kForward;
   const auto add = [&](const Tiles& tiles) {
-    for (bool cluster : {false, true}) {
-      if (cluster && (tiles.split == 1 || problem.facts.capability < 90)) continue;
-      for (int batch_tiles = 1; batch_tiles <= tiles.most_batch_tiles; batch_tiles *= 2) {
-        PersistentPlan plan;
-        plan.row_tiles = tiles.row_tiles;
-        plan.batch_tiles = batch_tiles;
-        plan.split = tiles.split;
-        plan.cluster = cluster;
+    for (int batch_tiles = 1; batch_tiles <= tiles.most_batch_tiles; batch_tiles *= 2) {
+      PersistentPlan plan;
+      plan.row_tiles = tiles.row_tiles;
+      plan.batch_tiles = batch_tiles;
+      plan.split = tiles.split;
+      plans.push_back(plan);
+      plan.cluster = kCluster;
+      if (problem.facts.capability >= 90 && HasClusterForm(problem.pass, plan)) {
         plans.push_back(plan);
       }
     }
   };
   const bool rnn = problem.gates() == 1;
-  if (problem.pass == Pass::kForward) {
+  if (forward) {
     for (const Tiles& tiles : kForwardTiles) {
       if (!rnn) add(tiles);
     }
@@ -148,15 +159,19 @@ bool Cut(const Problem& problem, int directions, int groups, PersistentPlan* pla
   if (H > (1 << 20) || problem.desc.batch > (1 << 20)) return false;  // Far from fitting.
   const bool forward = problem.pass == Pass::kForward;
   plan->units = static_cast<int>(rows / (forward ? problem.gates() : plan->split));
-  plan->blocks =
-      static_cast<int>(forward ? CeilDiv(H, plan->units) : CeilDiv(H, rows) * plan->split);
+  const int64_t blocks = forward ? CeilDiv(H, plan->units) : CeilDiv(H, rows) * plan->split;
+  plan->blocks = static_cast<int>(CeilDiv(blocks, plan->cluster) * plan->cluster);
   plan->shared_bytes = SharedBytes(problem, *plan);
   plan->directions = directions;
-  const int64_t room = problem.facts.multiprocessors / (plan->blocks * directions);
+  const DeviceFacts& facts = problem.facts;
+  const int usable = plan->cluster > 1
+                         ? std::min(facts.multiprocessors, facts.cluster_multiprocessors)
+                         : facts.multiprocessors;
+  const int64_t room = usable / (plan->blocks * directions);
   const int64_t all = CeilDiv(problem.desc.batch, kTileBatch * plan->batch_tiles);
   plan->groups = static_cast<int>(std::min(groups > 0 ? groups : room, all));
   if (plan->groups == 0 || plan->groups > room) return false;
-  if (plan->shared_bytes > problem.facts.shared_bytes) return false;
+  if (plan->shared_bytes > facts.shared_bytes) return false;
   plan->launches = static_cast<int>(CeilDiv(all, plan->groups));
   return true;
 }
@@ -170,10 +185,12 @@ Cost CostOf(const Problem& problem, const PersistentPlan& plan) {
   const double k_bytes = static_cast<double>(shape.chunks) * kChunkBytesOfK;
   const double k = k_bytes / static_cast<double>(SizeOf(desc.dtype));
   const double blocks = static_cast<double>(plan.blocks) * plan.groups;
-  const bool through_l2 = plan.split > 1 && !plan.cluster;
+  const bool fetched = plan.cluster > 1 && problem.pass == Pass::kForward;
+  const bool through_l2 = plan.split > 1 && plan.cluster == 1;
   // A tile's sums are written once, and each block reads its part of all.
   const double sum_bytes = through_l2 ? 2.0 * 4.0 * shape.rows() * shape.columns() : 0.0;
-  const double read_bytes = k_bytes * shape.columns() + sum_bytes;
+  const double needed_bytes = k_bytes * shape.columns();
+  const double read_bytes = needed_bytes / (fetched ? plan.cluster : 1) + sum_bytes;
   const double resident = blocks * plan.directions;
   const double l2_clocks =
       read_bytes *
@@ -184,12 +201,12 @@ Cost CostOf(const Problem& problem, const PersistentPlan& plan) {
   cost.l2_bytes = read_bytes * blocks;
   cost.memory_bytes = static_cast<double>(desc.gate_rows() * desc.hidden * SizeOf(desc.dtype));
   cost.synchronizations = plan.split > 1 ? 2 : 1;
-  cost.step_us = kExchangeUs +
-                 (through_l2     ? kExchangeUs
-                  : plan.cluster ? kClusterExchangeUs
-                                 : 0.0) +
-                 l2_clocks / clocks_per_us + products / problem.products_per_us() +
-                 16.0 * static_cast<double>(shape.shared_words()) / (kSharedBytes * clocks_per_us);
+  const double shared_bytes =
+      16.0 * static_cast<double>(shape.shared_words()) + (fetched ? needed_bytes : 0.0);
+  cost.step_us = kExchangeUs + l2_clocks / clocks_per_us + products / problem.products_per_us() +
+                 shared_bytes / (kSharedBytes * clocks_per_us);
+  if (through_l2) cost.step_us += kExchangeUs;
+  if (plan.cluster > 1) cost.step_us += fetched ? kMulticastUs : kClusterExchangeUs;
   const double load_us =
       cost.memory_bytes / (kMemoryShare * MemoryBytesPerUs(problem.facts.capability));
   const double launches = static_cast<double>(plan.launches) *
@@ -222,9 +239,10 @@ Cost StepwiseCost(const Problem& problem) {
 bool IsWanted(const Algorithm& wanted, Pass pass, const PersistentPlan& plan) {
   const auto agrees = [](int want, int have) { return want == 0 || want == have; };
   if (!agrees(wanted.batch_tiles, plan.batch_tiles)) return false;
+  const bool either = wanted.cluster < 0 || !HasClusterForm(pass, plan);
+  if (!either && (wanted.cluster > 0) != (plan.cluster > 1)) return false;
   if (pass == Pass::kForward) return agrees(wanted.row_tiles, plan.row_tiles);
-  return agrees(wanted.backward_row_tiles, plan.row_tiles) && agrees(wanted.split, plan.split) &&
-         (wanted.cluster < 0 || (wanted.cluster == 1) == plan.cluster);
+  return agrees(wanted.backward_row_tiles, plan.row_tiles) && agrees(wanted.split, plan.split);
 }
 
 std::string Format(double us) {

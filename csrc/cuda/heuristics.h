@@ -14,6 +14,9 @@ struct DeviceFacts {
   int capability = 0;       // 10 * major + minor
   int multiprocessors = 0;  // those that other work leaves free
   size_t shared_bytes = 0;  // the most that a block may have
+  // How many of the multiprocessors clusters of kCluster blocks can take, one block on each: where
+  // the number of a processing cluster's is no multiple of that, some are left over.
+  int cluster_multiprocessors = 0;
 };
 
 // Of the device, which need not be current. Throws LibraryError where CUDA fails, InvalidArgument

@@ -57,6 +57,9 @@ auto ForType(DType dtype, Body body) {
   }
 }
 
+// Is never launched: the driver is asked how many clusters of such blocks there is room for.
+__global__ void AskedAboutKernel() {}
+
 // What a call works with, on the layer's device.
 struct Setting {
   DeviceScope device;
@@ -84,6 +87,11 @@ DeviceFacts FactsOf(int device) {
                      attribute(cudaDevAttrComputeCapabilityMinor);
   facts.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
   facts.shared_bytes = static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
+  if (facts.capability >= 90) {
+    const DeviceScope scope(device);
+    FASTRNN_CUDA_TRY(MaxResidentBlocks(AskedAboutKernel, kProductThreads, facts.shared_bytes,
+                                       &facts.cluster_multiprocessors, kCluster));
+  }
   return facts;
 }
 

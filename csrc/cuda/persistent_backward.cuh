@@ -15,7 +15,7 @@
 //   4. waits for theirs, and has dh.
 //
 // Steps 3 and 4 are a second exchange, or, on sm_90, stores into the shared memory of a cluster and
-// its barrier (kCluster). There are two exchanges, each with flags of its own: of gate gradients
+// its barrier (kInCluster). There are two exchanges, each with flags of its own: of gate gradients
 // among the blocks of the group, and of sums among the blocks of a tile. Both alternate between two
 // buffers. That sums of step s are read before those of s + 2 are written, exchange.cuh's argument
 // says: all blocks of the tile wait for each other. That gate gradients of step s are: a block that
@@ -60,7 +60,7 @@ struct BackwardWeight {
   }
 };
 
-template <class Step, class Math, int kRowTiles, int kBatchTiles, int kSplit, bool kCluster>
+template <class Step, class Math, int kRowTiles, int kBatchTiles, int kSplit, bool kInCluster>
 class BackwardBlock {
   using T = typename Math::Value;
   static constexpr int kGates = Step::kGates;
@@ -85,7 +85,7 @@ class BackwardBlock {
         chunks_(ChunksOfPart(step_.hidden)),
         carver_(shared),
         product_(chunks_, &carver_),
-        parts_(kCluster ? TakeClusterSums(product_.shape(), &carver_) : nullptr),
+        parts_(kInCluster ? TakeClusterSums(product_.shape(), &carver_) : nullptr),
         exchange_(args.flags + Group() * gridDim.x, static_cast<int>(blockIdx.x)),
         sums_exchange_(args.sums_flags + Group() * gridDim.x, static_cast<int>(blockIdx.x)) {
     step_.c_0 = nullptr;
@@ -97,7 +97,7 @@ class BackwardBlock {
   }
 
   FASTRNN_DEVICE void Run() {
-    if constexpr (kCluster) ClusterBarrier();  // From now on the others' shared memory is there.
+    if constexpr (kInCluster) ClusterBarrier();  // From now on the others' shared memory is there.
     ForEachCell([this](int i, Place at) {
       dh_[i] = step_.dh_n != nullptr ? ToFloat(step_.dh_n[at.state()]) : step_.dh[at.state()];
       dc_[i] = 0.0f;
@@ -189,7 +189,7 @@ class BackwardBlock {
       ForEachCell([this](int i, Place at) {
         dh_[i] += product_.Sum(at.unit - first_unit_, at.row - first_row_);
       });
-    } else if constexpr (kCluster) {
+    } else if constexpr (kInCluster) {
       AddPartsInCluster(s);
     } else {
       AddParts(round);
@@ -265,12 +265,12 @@ class BackwardBlock {
   Presence present_[kCells];
 };
 
-template <class Step, class Math, int kRowTiles, int kBatchTiles, int kSplit, bool kCluster>
+template <class Step, class Math, int kRowTiles, int kBatchTiles, int kSplit, bool kInCluster>
 __global__ void __launch_bounds__(kProductThreads, 1)
     PersistentBackwardKernel(const PersistentBackwardArgs<typename Math::Value> args) {
-  if constexpr (kIsSupported<Math> && (!kCluster || kHasClusters)) {
+  if constexpr (kIsSupported<Math> && (!kInCluster || kHasClusters)) {
     FASTRNN_DYNAMIC_SHARED(shared);
-    BackwardBlock<Step, Math, kRowTiles, kBatchTiles, kSplit, kCluster>(args, shared).Run();
+    BackwardBlock<Step, Math, kRowTiles, kBatchTiles, kSplit, kInCluster>(args, shared).Run();
   }
 }
 

@@ -5,7 +5,8 @@
 // exchanges h with the blocks of its group (exchange.cuh). In a step it
 //
 //   1. asks for the input's share of its pre-activations,
-//   2. waits for h: each warp for those blocks whose units it multiplies,
+//   2. waits for h: each warp for those blocks whose units it multiplies, or, where blocks are in
+//      clusters, for what one of the cluster has fetched for all (multicast.cuh),
 //   3. multiplies, and adds up what its warps have,
 //   4. computes its units, hands on the new h, and only then writes what is for others.
 //
@@ -14,6 +15,7 @@
 
 #include "../rnn.h"
 #include "exchange.cuh"
+#include "multicast.cuh"
 #include "product_float.cuh"
 #include "unit.cuh"
 
@@ -44,7 +46,7 @@ struct ForwardWeight {
   }
 };
 
-template <class Step, class Math, int kRowTiles, int kBatchTiles>
+template <class Step, class Math, int kRowTiles, int kBatchTiles, int kClusterBlocks>
 class ForwardBlock {
   using T = typename Math::Value;
   static constexpr int kGates = Step::kGates;
@@ -66,6 +68,7 @@ class ForwardBlock {
         chunks_((step_.hidden + kChunk - 1) / kChunk),
         carver_(shared),
         product_(chunks_, &carver_),
+        multicast_(product_.shape(), &carver_),
         exchange_(args.flags + Group() * gridDim.x, static_cast<int>(blockIdx.x)) {
     buffers_ = args.exchanged + Group() * 2 * ExchangedValues(chunks_, kBatchTiles, kChunk);
     const T* weight = blockIdx.z == 0 ? args.h2h_weight[0] : args.h2h_weight[1];
@@ -73,6 +76,7 @@ class ForwardBlock {
   }
 
   FASTRNN_DEVICE void Run() {
+    if constexpr (kClusterBlocks > 1) multicast_.Begin();
     ForEachCell([this](int i, Place at) {
       state_[i] = PreviousState<Step>(step_, at);
       HandOn(at, state_[i].h, 0);
@@ -100,11 +104,11 @@ class ForwardBlock {
   }
 
   // Where the h that step s needs is exchanged.
-  FASTRNN_DEVICE T* Buffer(int s) const {
+  FASTRNN_DEVICE T* Buffer(unsigned s) const {
     return buffers_ + (s % 2 == 0 ? 0 : ExchangedValues(chunks_, kBatchTiles, kChunk));
   }
 
-  FASTRNN_DEVICE void HandOn(Place at, float h, int s) const {
+  FASTRNN_DEVICE void HandOn(Place at, float h, unsigned s) const {
     Buffer(s)[BlockProduct::ExchangedIndex(at.unit, at.row - first_row_)] = ForExchange<Math>(h);
   }
 
@@ -119,8 +123,7 @@ class ForwardBlock {
         shares[i].hidden[k] = ToFloat(step_.h2h_bias[at.bias(k)]);
       }
     });
-    WaitForUnits(static_cast<unsigned>(s) + 1);
-    product_.Multiply(Buffer(s));
+    Multiply(static_cast<unsigned>(s));
     __syncthreads();
     Activated<kGates> activated[kCells];
     T y[kCells] = {};
@@ -129,7 +132,7 @@ class ForwardBlock {
 #pragma unroll
       for (int k = 0; k < kGates; ++k) shares[i].hidden[k] += product_.Sum(k * kUnits + unit, row);
       y[i] = Advance<Step>(step_, active[i], shares[i], &state_[i], &activated[i]);
-      if (s + 1 < steps_) HandOn(at, state_[i].h, s + 1);
+      if (s + 1 < steps_) HandOn(at, state_[i].h, static_cast<unsigned>(s) + 1);
     });
     if (s + 1 < steps_) exchange_.Publish(static_cast<unsigned>(s) + 2);
     ForEachCell([&](int i, Place at) {
@@ -139,9 +142,26 @@ class ForwardBlock {
     });
   }
 
+  // With the h of the s-th step, once all that the warp needs of it is there.
+  FASTRNN_DEVICE void Multiply(unsigned s) {
+    if constexpr (kClusterBlocks == 1) {
+      WaitForUnits(s + 1);
+      product_.Multiply(Buffer(s));
+    } else if (product_.first() < product_.end()) {
+      const size_t chunk = kRows * kChunkBytesOfK;
+      const size_t bytes = static_cast<size_t>(product_.end() - product_.first()) * chunk;
+      product_.template Multiply<true>(multicast_.Fetch(
+          Buffer(s), static_cast<size_t>(product_.first()) * chunk, static_cast<unsigned>(bytes), s,
+          exchange_, [&] { WaitForUnits(s + 1); }));
+    }
+  }
+
   FASTRNN_DEVICE void WaitForUnits(unsigned round) const {
     const int first = product_.first() * kChunk, end = min(product_.end() * kChunk, step_.hidden);
-    exchange_.Wait(first / kUnits, (end + kUnits - 1) / kUnits, round);
+    // A cluster may have blocks without units, which are waited for with the last ones.
+    const int last =
+        end == step_.hidden ? static_cast<int>(gridDim.x) : (end + kUnits - 1) / kUnits;
+    exchange_.Wait(first / kUnits, last, round);
   }
 
   // Only what Run and RunStep still look at.
@@ -163,17 +183,18 @@ class ForwardBlock {
   const int first_unit_, first_row_, chunks_;
   SharedCarver carver_;
   BlockProduct product_;
+  Multicast<kClusterBlocks> multicast_;
   Exchange exchange_;
   T* buffers_;
   UnitState state_[kCells];
 };
 
-template <class Step, class Math, int kRowTiles, int kBatchTiles>
+template <class Step, class Math, int kRowTiles, int kBatchTiles, int kClusterBlocks>
 __global__ void __launch_bounds__(kProductThreads, 1)
     PersistentForwardKernel(const PersistentForwardArgs<typename Math::Value> args) {
-  if constexpr (kIsSupported<Math>) {
+  if constexpr (kIsSupported<Math> && (kClusterBlocks == 1 || kHasClusters)) {
     FASTRNN_DYNAMIC_SHARED(shared);
-    ForwardBlock<Step, Math, kRowTiles, kBatchTiles>(args, shared).Run();
+    ForwardBlock<Step, Math, kRowTiles, kBatchTiles, kClusterBlocks>(args, shared).Run();
   }
 }
 

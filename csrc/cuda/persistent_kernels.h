@@ -51,41 +51,42 @@ BackwardKernel<T> FindBackwardKernel(Mode mode, const PersistentPlan& plan, bool
 
 // ---- for the files of the cells -----------------------------------------------------------------
 
-template <class Step, class Math, int kRowTiles, int kMostBatchTiles>
+template <class Step, class Math, int kRowTiles, int kMostBatchTiles, int kClusterBlocks>
 ForwardKernel<typename Math::Value> ForwardKernelOf(int batch_tiles) {
-  if (batch_tiles == 1) return PersistentForwardKernel<Step, Math, kRowTiles, 1>;
-  if (batch_tiles == 2) return PersistentForwardKernel<Step, Math, kRowTiles, 2>;
+  if constexpr (kClusterBlocks == 1) {
+    if (batch_tiles == 1) return PersistentForwardKernel<Step, Math, kRowTiles, 1, 1>;
+  }
+  if (batch_tiles == 2) return PersistentForwardKernel<Step, Math, kRowTiles, 2, kClusterBlocks>;
   if constexpr (kMostBatchTiles == 4) {
-    if (batch_tiles == 4) return PersistentForwardKernel<Step, Math, kRowTiles, 4>;
+    if (batch_tiles == 4) return PersistentForwardKernel<Step, Math, kRowTiles, 4, kClusterBlocks>;
   }
   return nullptr;
 }
 
-template <class Step, class Math>
+// The kernel where the plan has the kIndex-th tiles, and else that of a later index.
+template <class Step, class Math, size_t kIndex = 0>
 ForwardKernel<typename Math::Value> ForwardKernelOf(const PersistentPlan& plan) {
-  constexpr const Tiles* kTiles = Step::kGates == 1 ? kForwardTilesOfRnn : kForwardTiles;
-  if (plan.row_tiles == kTiles[0].row_tiles) {
-    return ForwardKernelOf<Step, Math, kTiles[0].row_tiles, kTiles[0].most_batch_tiles>(
-        plan.batch_tiles);
-  }
-  if (plan.row_tiles == kTiles[1].row_tiles) {
-    return ForwardKernelOf<Step, Math, kTiles[1].row_tiles, kTiles[1].most_batch_tiles>(
-        plan.batch_tiles);
+  constexpr const auto& kAll = Step::kGates == 1 ? kForwardTilesOfRnn : kForwardTiles;
+  if constexpr (kIndex < std::size(kAll)) {
+    constexpr int kRows = kAll[kIndex].row_tiles, kMost = kAll[kIndex].most_batch_tiles;
+    if (plan.row_tiles != kRows) return ForwardKernelOf<Step, Math, kIndex + 1>(plan);
+    return plan.cluster > 1 ? ForwardKernelOf<Step, Math, kRows, kMost, kCluster>(plan.batch_tiles)
+                            : ForwardKernelOf<Step, Math, kRows, kMost, 1>(plan.batch_tiles);
   }
   return nullptr;
 }
 
-template <class Step, class Math, int kRowTiles, int kMostBatchTiles, int kSplit, bool kCluster>
+template <class Step, class Math, int kRowTiles, int kMostBatchTiles, int kSplit, bool kInCluster>
 BackwardKernel<typename Math::Value> BackwardKernelOf(int batch_tiles) {
   if (batch_tiles == 1) {
-    return PersistentBackwardKernel<Step, Math, kRowTiles, 1, kSplit, kCluster>;
+    return PersistentBackwardKernel<Step, Math, kRowTiles, 1, kSplit, kInCluster>;
   }
   if (batch_tiles == 2) {
-    return PersistentBackwardKernel<Step, Math, kRowTiles, 2, kSplit, kCluster>;
+    return PersistentBackwardKernel<Step, Math, kRowTiles, 2, kSplit, kInCluster>;
   }
   if constexpr (kMostBatchTiles == 4) {
     if (batch_tiles == 4) {
-      return PersistentBackwardKernel<Step, Math, kRowTiles, 4, kSplit, kCluster>;
+      return PersistentBackwardKernel<Step, Math, kRowTiles, 4, kSplit, kInCluster>;
     }
   }
   return nullptr;
@@ -102,7 +103,7 @@ BackwardKernel<typename Math::Value> BackwardKernelOf(const PersistentPlan& plan
     constexpr int kSplit = kTiles.split;
     if (plan.row_tiles == kRows && plan.split == kSplit) {
       if constexpr (kSplit > 1) {
-        if (plan.cluster) {
+        if (plan.cluster > 1) {
           return BackwardKernelOf<Step, Math, kRows, kMost, kSplit, true>(plan.batch_tiles);
         }
       }

@@ -36,16 +36,12 @@ struct ExchangeBuffers {
   }
 };
 
-inline unsigned Cluster(const PersistentPlan& plan) {
-  return plan.cluster ? static_cast<unsigned>(plan.split) : 1;
-}
-
 // Whether the current device could hold all blocks at once if nothing else ran.
 template <class Args>
 bool Fits(void (*kernel)(Args), const PersistentPlan& plan) {
   int resident = 0;
-  FASTRNN_CUDA_TRY(
-      MaxResidentBlocks(kernel, kProductThreads, plan.shared_bytes, &resident, Cluster(plan)));
+  FASTRNN_CUDA_TRY(MaxResidentBlocks(kernel, kProductThreads, plan.shared_bytes, &resident,
+                                     static_cast<unsigned>(plan.cluster)));
   return static_cast<int64_t>(plan.blocks) * plan.groups * plan.directions <= resident;
 }
 
@@ -59,8 +55,8 @@ bool LaunchChunk(void (*kernel)(Args), const PersistentPlan& plan,
   for (int launch = 0; launch < plan.launches; ++launch) {
     args.first_row = launch * plan.groups * plan.batch_tiles * kTileBatch;
     FASTRNN_CUDA_TRY(cudaMemsetAsync(exchange.flags, 0, exchange.zero_bytes, stream));
-    const cudaError_t status = LaunchClusters(kernel, Cluster(plan), grid, kProductThreads,
-                                              plan.shared_bytes, stream, args);
+    const cudaError_t status = LaunchClusters(kernel, static_cast<unsigned>(plan.cluster), grid,
+                                              kProductThreads, plan.shared_bytes, stream, args);
     if (status == cudaErrorCooperativeLaunchTooLarge && launch == 0) {
       cudaGetLastError();  // It would otherwise be the next call's.
       return false;

@@ -19,18 +19,22 @@ namespace cuda {
 struct PersistentPlan {
   int row_tiles = 1;
   int batch_tiles = 1;
-  int units = 1;         // hidden units of a block
-  int blocks = 1;        // of a group
-  int groups = 1;        // in one launch and direction
-  int launches = 1;      // for all rows of the batch
-  int directions = 1;    // in one launch
-  int split = 1;         // backward: blocks that share a product's K, see persistent_backward.cuh
-  bool cluster = false;  // those blocks are a cluster, and add up in its shared memory
+  int units = 1;       // hidden units of a block
+  int blocks = 1;      // of a group
+  int groups = 1;      // in one launch and direction
+  int launches = 1;    // for all rows of the batch
+  int directions = 1;  // in one launch
+  int split = 1;       // backward: blocks that share a product's K, see persistent_backward.cuh
+  int cluster = 1;  // blocks of a cluster: forward they fetch h together, and backward they share K
   size_t shared_bytes = 0;  // of a block
 };
 
+// Blocks of a cluster on sm_90. Larger ones leave more multiprocessors without work.
+constexpr int kCluster = 4;
+
 // Kernels exist for 1, 2 and 4 batch tiles, up to `most_batch_tiles`: with more, there are not the
-// registers for all that is summed and seen. Those that are split exist for clusters as well.
+// registers for all that is summed and seen. For clusters there are as well: forward those with
+// more than one batch tile, as one is soon fetched, and backward those that are split.
 struct Tiles {
   int row_tiles, split, most_batch_tiles;
 };
@@ -105,6 +109,19 @@ struct ProductMemory {
         static_cast<size_t>(shape.active_warps() * shape.rows() * shape.sum_stride()));
     const int staged = kProductWarps * kFloatChunk * shape.stage_stride();
     stage = shape.tensor_cores ? nullptr : carver->Take<float>(static_cast<size_t>(staged));
+  }
+};
+
+// What a cluster fetches (multicast.cuh): all that a group exchanges in a round, in bytes, and a
+// barrier of 8 bytes for each warp.
+struct MulticastMemory {
+  unsigned char* stage;
+  uint64_t* barriers;
+
+  FASTRNN_HOST_DEVICE MulticastMemory(const ProductShape& shape, SharedCarver* carver) {
+    stage = carver->Take<unsigned char>(
+        static_cast<size_t>(shape.chunks * shape.columns() * kChunkBytesOfK));
+    barriers = carver->Take<uint64_t>(kProductWarps);
   }
 };
 

@@ -4,10 +4,10 @@
 //   D[16 * kRowTiles, 8 * kBatchTiles] = weights[rows, K] * exchanged[K, rows of the batch]
 //
 // K is cut into chunks of 64 bytes. The warps share the chunks: each multiplies all rows of the
-// tile by its own chunks, whose exchanged part it reads straight into registers, and the warps'
-// sums are added up in shared memory, in a fixed order. Which chunk belongs to which warp depends
-// on K alone, and no row of the batch takes part in another's sum: the same bits come out for every
-// split of the batch.
+// tile by its own chunks, whose exchanged part it reads straight into registers, from L2 or from
+// where multicast.cuh has put it in shared memory, and the warps' sums are added up in shared
+// memory, in a fixed order. Which chunk belongs to which warp depends on K alone, and no row of the
+// batch takes part in another's sum: the same bits come out for every split of the batch.
 //
 // An exchanged array is [chunks][8 * kBatchTiles][64 bytes], zero in what is no value and no row.
 // With g = lane / 4 and q = lane % 4, a lane reads 16 bytes of row g at q: four words, a word being
@@ -124,6 +124,16 @@ FASTRNN_DEVICE uint32_t WeightWord(const Weight& weight, int k) {
   }
 }
 
+// 16 bytes of what is multiplied: exchanged with other blocks, or fetched into shared memory.
+template <bool kFetched>
+FASTRNN_DEVICE uint4 LoadWords(const void* p) {
+  if constexpr (kFetched) {
+    return *static_cast<const uint4*>(p);
+  } else {
+    return LoadExchanged16(p);
+  }
+}
+
 // What every product of a block has: its shape, its memory, and the sum over the warps.
 template <class Math, int kRowTiles, int kBatchTiles, int kKept>
 class StepProductBase {
@@ -209,20 +219,21 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kKept> 
 
   // This warp's share, into the warp's sums. Each lane reads back what it has written, and no
   // other: no barrier is needed for the weights.
+  template <bool kFetched = false>
   FASTRNN_DEVICE void Multiply(const Value* exchanged) {
     if (first() == end()) return;
     float sums[kRowTiles][kBatchTiles][4] = {};
     uint4 words[kAhead][kBatchTiles];
 #pragma unroll
     for (int kept = 0; kept < kKept; kept += kAhead) {
-      LoadChunks(exchanged, first() + kept, words);
+      LoadChunks<kFetched>(exchanged, first() + kept, words);
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
         if (first() + kept + i < end()) MultiplyChunk(kept_[kept + i], words[i], sums);
       }
     }
     for (int chunk = first() + kKept; chunk < end(); chunk += kAhead) {
-      LoadChunks(exchanged, chunk, words);
+      LoadChunks<kFetched>(exchanged, chunk, words);
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
         if (chunk + i < end()) MultiplyShared(chunk + i - first() - kKept, words[i], sums);
@@ -259,6 +270,7 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kKept> 
   }
 
   // kAhead chunks, as far as the warp has them, all on their way before the first is needed.
+  template <bool kFetched>
   FASTRNN_DEVICE void LoadChunks(const Value* exchanged, int chunk,
                                  uint4 (&words)[kAhead][kBatchTiles]) const {
 #pragma unroll
@@ -267,7 +279,7 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kKept> 
 #pragma unroll
       for (int tile = 0; tile < kBatchTiles; ++tile) {
         const int row = ((chunk + i) * kBatchTiles + tile) * kTileBatch + Lane() / 4;
-        words[i][tile] = LoadExchanged16(exchanged + row * kChunk + Lane() % 4 * (kChunk / 4));
+        words[i][tile] = LoadWords<kFetched>(exchanged + row * kChunk + Lane() % 4 * (kChunk / 4));
       }
     }
   }

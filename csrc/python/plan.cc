@@ -20,6 +20,7 @@ py::dict DeviceFactsOf(int device) {
   result["capability"] = facts.capability;
   result["multiprocessors"] = facts.multiprocessors;
   result["shared_bytes"] = facts.shared_bytes;
+  result["cluster_multiprocessors"] = facts.cluster_multiprocessors;
   return result;
 }
 
@@ -37,7 +38,7 @@ py::dict CostOf(const cuda::Cost& cost) {
 py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, int64_t steps,
               int64_t batch, int64_t hidden, int64_t directions, std::optional<bool> tf32,
               const std::optional<std::string>& algorithm, int capability, int multiprocessors,
-              size_t shared_bytes) {
+              size_t shared_bytes, int cluster_multiprocessors) {
   LayerDesc desc;
   desc.mode = ParseMode(mode);
   desc.dtype = ParseDType(dtype);
@@ -48,7 +49,8 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
   desc.directions = directions;
   desc.algorithm = algorithm ? ParseAlgorithm("algorithm", *algorithm) : DefaultAlgorithm();
   Validate(desc);
-  const cuda::DeviceFacts facts = {capability, multiprocessors, shared_bytes};
+  const cuda::DeviceFacts facts = {capability, multiprocessors, shared_bytes,
+                                   cluster_multiprocessors};
   const bool allows_tf32 = cuda::AllowsTf32(tf32.value_or(DefaultTf32()), facts);
   const cuda::Choice choice = cuda::Choose(backward ? cuda::Pass::kBackward : cuda::Pass::kForward,
                                            desc, allows_tf32, facts);
@@ -77,7 +79,7 @@ void DefinePlan(py::module_* m) {
   m->def("plan", &Plan, py::arg("backward"), py::arg("mode"), py::arg("dtype"), py::arg("steps"),
          py::arg("batch"), py::arg("hidden"), py::arg("directions"), py::arg("tf32"),
          py::arg("algorithm"), py::arg("capability"), py::arg("multiprocessors"),
-         py::arg("shared_bytes"));
+         py::arg("shared_bytes"), py::arg("cluster_multiprocessors"));
 }
 
 }  // namespace python

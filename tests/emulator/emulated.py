@@ -29,7 +29,7 @@ def compute_capability(capability: int) -> Iterator[None]:
     try:
         yield
     finally:
-        LIBRARY.emulator_set_compute_capability(80)
+        LIBRARY.emulator_set_compute_capability(90)
 
 
 @contextlib.contextmanager

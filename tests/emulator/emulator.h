@@ -40,7 +40,7 @@ struct Site {
   int line;
 };
 
-// A GPU like an A100, with fewer multiprocessors.
+// A GPU like an A100, with fewer multiprocessors, but with clusters.
 struct DeviceLimits {
   int multiprocessors = 40;
   int threads_per_block = 1024;
@@ -52,7 +52,7 @@ struct DeviceLimits {
 };
 constexpr DeviceLimits kLimits;
 
-constexpr int kDefaultComputeCapability = 80;  // 10 * major + minor
+constexpr int kDefaultComputeCapability = 90;  // 10 * major + minor
 
 // How many blocks fit on one multiprocessor; 0: not even one.
 int BlocksPerMultiprocessor(int threads, size_t shared_bytes);
@@ -146,5 +146,18 @@ struct CopyQueue {
   int group = 0;  // the group that copies are added to
 };
 CopyQueue& Copies();
+
+// In shared memory; a phase of it ends once a thread has arrived and the bytes have come.
+struct alignas(8) CopyBarrier {
+  int32_t missing_bytes;  // below zero where they come before the arrival
+  uint8_t phase, arrived;
+  uint16_t mark;  // tells that it was initialised
+};
+void InitCopyBarrier(CopyBarrier* barrier, Site site);
+void ArriveExpecting(CopyBarrier* barrier, unsigned bytes, Site site);
+void FenceForBulkCopies();
+void StartBulkCopy(void* shared, const void* global, unsigned bytes, CopyBarrier* barrier,
+                   unsigned ranks, Site site);
+void WaitForBulkCopies(CopyBarrier* barrier, unsigned phase, Site site);
 
 }  // namespace emulator

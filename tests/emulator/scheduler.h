@@ -59,6 +59,7 @@ struct Thread {
   CopyQueue copies;
   void* last_atomic = nullptr;
   bool fenced = false;
+  bool fenced_for_bulk_copies = false;  // since it last waited for anything
   // How often this thread has passed each barrier, modulo 2: threads of two successive rounds must
   // not meet at the same ThreadSanitizer address.
   bool barrier_round[kNamedBarriers] = {};
@@ -94,6 +95,16 @@ struct SharedArray {
   std::unique_ptr<void, Free> memory;
 };
 
+// A copy to one block that nobody has waited for. For ThreadSanitizer it starts at its
+// destination's address.
+struct BulkCopy {
+  void* destination;
+  const void* source;
+  size_t bytes;
+  CopyBarrier* barrier;
+  bool landed;
+};
+
 struct Cluster {
   std::vector<Block*> blocks;  // null: has ended
   std::vector<Thread*> waiting;
@@ -110,6 +121,7 @@ struct Block {
   Barrier barriers[kNamedBarriers];
   std::unique_ptr<SharedArray> dynamic_shared;
   std::vector<std::pair<const void*, SharedArray>> static_shared;
+  std::vector<BulkCopy> bulk_copies;
   char allocated = 0;  // ThreadSanitizer's address
 };
 

@@ -1,14 +1,16 @@
-"""Small persistent kernels, for the builds that sanitizers slow down; run.sh runs this file.
+"""Small persistent kernels, for what sanitizers slow down; run.sh runs this file.
 
 Every way to multiply, to cut the batch, to add up the parts of K, and to walk.
 """
 
 from __future__ import annotations
 
-import emulated
 import pytest
-from kernel_cases import Case, assert_agrees
-from test_persistent import persistent
+from kernel_cases import Case, assert_agrees, devices
+from test_persistent import capability, persistent
+
+CAPABILITY = capability() if "cuda" in devices() else 0
+pytestmark = pytest.mark.skipif(CAPABILITY == 0, reason="no CUDA device, nor an emulated one")
 
 LENGTHS = [4, 0, 3, 1, 4, 2, 4, 4, 1]
 
@@ -31,8 +33,18 @@ def test_parts(mode, numbers, dtype):
     assert_agrees(case)
 
 
-@pytest.mark.parametrize("mode", ["lstm", "gru"])
-def test_clusters(mode):
-    algorithm = persistent(batch_tiles=1, backward_row_tiles=2, split=4, cluster=1)
-    with emulated.compute_capability(90):
-        assert_agrees(Case(mode, 4, 5, 3, 40, device="cuda", algorithm=algorithm))
+@pytest.mark.skipif(CAPABILITY < 90, reason="no clusters before compute capability 9.0")
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(
+    ("mode", "numbers"),
+    [
+        ("lstm", {"backward_row_tiles": 2, "split": 4}),
+        ("gru", {"backward_row_tiles": 2, "split": 4}),
+        ("rnn_tanh", {"backward_row_tiles": 1}),
+    ],
+)
+def test_clusters(mode, numbers, dtype):
+    # Forward two clusters of a group fetch together; backward four blocks add up.
+    algorithm = persistent(batch_tiles=2, cluster=1, **numbers)
+    case = Case(mode, 4, 9, 3, 90, device="cuda", dtype=dtype, lengths=LENGTHS, algorithm=algorithm)
+    assert_agrees(case)

@@ -1,0 +1,148 @@
+// Launches, and how much of a grid the device holds at once; part of the vocabulary that device.cuh
+// describes.
+#pragma once
+
+#include <cstddef>
+#include <tuple>
+#include <utility>
+
+#include "runtime.h"
+
+namespace fastrnn {
+namespace cuda {
+
+#if !defined(FASTRNN_EMULATE)
+
+// Allows the kernel its dynamic shared memory; above 48 KiB that needs asking.
+inline cudaError_t AllowShared(const void* kernel, size_t bytes) {
+  if (bytes <= (48u << 10)) return cudaSuccess;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              static_cast<int>(bytes));
+}
+
+// A grid in clusters of neighbours along x; cooperative as well.
+inline cudaError_t LaunchWithClusters(const void* function, unsigned cluster, dim3 grid, dim3 block,
+                                      void** arguments, size_t shared_bytes, cudaStream_t stream) {
+#if CUDART_VERSION >= 11080
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim = {cluster, 1, 1};
+  attributes[1].id = cudaLaunchAttributeCooperative;
+  attributes[1].val.cooperative = 1;
+  cudaLaunchConfig_t config = {grid, block, shared_bytes, stream, attributes, 2};
+  return cudaLaunchKernelExC(&config, function, arguments);
+#else
+  return cudaErrorNotSupported;
+#endif
+}
+
+// cluster: 0 for a launch that is not cooperative.
+template <class... Parameters, class... Arguments>
+cudaError_t LaunchAs(unsigned cluster, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                     size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
+  std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
+  void* pointers[sizeof...(Parameters) + 1];
+  std::apply(
+      [&pointers](auto&... value) {
+        int i = 0;
+        ((pointers[i++] = const_cast<void*>(static_cast<const void*>(&value))), ...);
+      },
+      values);
+  const void* function = reinterpret_cast<const void*>(kernel);
+  const cudaError_t allowed = AllowShared(function, shared_bytes);
+  if (allowed != cudaSuccess) return allowed;
+  if (cluster > 1) {
+    return LaunchWithClusters(function, cluster, grid, block, pointers, shared_bytes, stream);
+  }
+  return cluster == 1
+             ? cudaLaunchCooperativeKernel(function, grid, block, pointers, shared_bytes, stream)
+             : cudaLaunchKernel(function, grid, block, pointers, shared_bytes, stream);
+}
+
+inline cudaError_t MaxResidentClusters(const void* function, unsigned cluster, int threads,
+                                       size_t shared_bytes, int* clusters) {
+#if CUDART_VERSION >= 11080
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {cluster, 1, 1};
+  cudaLaunchConfig_t config = {
+      dim3(cluster), dim3(static_cast<unsigned>(threads)), shared_bytes, nullptr, &attribute, 1};
+  return cudaOccupancyMaxActiveClusters(clusters, function, &config);
+#else
+  *clusters = 0;
+  return cudaSuccess;
+#endif
+}
+
+// How many blocks of the kernel, in clusters, the current device can hold at once: the largest
+// cooperative grid.
+template <class... Parameters>
+cudaError_t MaxResidentBlocks(void (*kernel)(Parameters...), int threads, size_t shared_bytes,
+                              int* blocks, unsigned cluster = 1) {
+  const void* function = reinterpret_cast<const void*>(kernel);
+  int device = 0, multiprocessors = 0, per_multiprocessor = 0;
+  cudaError_t status = AllowShared(function, shared_bytes);
+  if (cluster > 1) {
+    int clusters = 0;
+    if (status == cudaSuccess) {
+      status = MaxResidentClusters(function, cluster, threads, shared_bytes, &clusters);
+    }
+    *blocks = clusters * static_cast<int>(cluster);
+    return status;
+  }
+  if (status == cudaSuccess) status = cudaGetDevice(&device);
+  if (status == cudaSuccess) {
+    status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  }
+  if (status == cudaSuccess) {
+    status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, function, threads,
+                                                           shared_bytes);
+  }
+  *blocks = multiprocessors * per_multiprocessor;
+  return status;
+}
+
+#else  // FASTRNN_EMULATE
+
+template <class... Parameters, class... Arguments>
+cudaError_t LaunchAs(unsigned cluster, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                     size_t shared_bytes, cudaStream_t, Arguments&&... arguments) {
+  return ::emulator::Launch({grid, block, shared_bytes, cluster > 0, cluster > 1 ? cluster : 1},
+                            kernel, std::forward<Arguments>(arguments)...);
+}
+template <class... Parameters>
+cudaError_t MaxResidentBlocks(void (*)(Parameters...), int threads, size_t shared_bytes,
+                              int* blocks, unsigned cluster = 1) {
+  *blocks = ::emulator::kLimits.multiprocessors *
+            ::emulator::BlocksPerMultiprocessor(threads, shared_bytes);
+  *blocks -= *blocks % static_cast<int>(cluster);
+  return cudaSuccess;
+}
+
+#endif
+
+template <class Kernel, class... Arguments>
+cudaError_t Launch(Kernel kernel, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+                   Arguments&&... arguments) {
+  return LaunchAs(0, kernel, grid, block, shared_bytes, stream,
+                  std::forward<Arguments>(arguments)...);
+}
+
+// All blocks of the grid are on the device at once, so that they may wait for each other.
+template <class Kernel, class... Arguments>
+cudaError_t LaunchCooperative(Kernel kernel, dim3 grid, dim3 block, size_t shared_bytes,
+                              cudaStream_t stream, Arguments&&... arguments) {
+  return LaunchAs(1, kernel, grid, block, shared_bytes, stream,
+                  std::forward<Arguments>(arguments)...);
+}
+
+// As well, in clusters of so many neighbours along x; more than one needs sm_90.
+template <class Kernel, class... Arguments>
+cudaError_t LaunchClusters(Kernel kernel, unsigned cluster, dim3 grid, dim3 block,
+                           size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
+  return LaunchAs(cluster, kernel, grid, block, shared_bytes, stream,
+                  std::forward<Arguments>(arguments)...);
+}
+
+}  // namespace cuda
+}  // namespace fastrnn
