@@ -12,8 +12,9 @@
 // one before. So one buffer does.
 //
 // Why exchanged memory may be written again, two rounds later: a block publishes a round only when
-// all parts of the one before have come to it. A copy has then been read, and exchange.cuh's
-// argument holds with the copies in the place of the reading.
+// all parts of the one before have come to it. exchange.cuh's argument holds with the coming of the
+// copies in the place of the reading, as long as the parts, taken together, wait for every block
+// that copies come to: also for those that fill a cluster and have no units.
 //
 // A block may end when it has multiplied the last round: all copies to it have come, and those that
 // it has started read no shared memory.

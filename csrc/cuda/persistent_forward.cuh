@@ -158,7 +158,10 @@ class ForwardBlock {
 
   FASTRNN_DEVICE void WaitForUnits(unsigned round) const {
     const int first = product_.first() * kChunk, end = min(product_.end() * kChunk, step_.hidden);
-    exchange_.Wait(first / kUnits, (end + kUnits - 1) / kUnits, round);
+    // A cluster may have blocks without units, which are waited for with the last ones.
+    const int last =
+        end == step_.hidden ? static_cast<int>(gridDim.x) : (end + kUnits - 1) / kUnits;
+    exchange_.Wait(first / kUnits, last, round);
   }
 
   // Only what Run and RunStep still look at.
