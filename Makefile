@@ -10,6 +10,8 @@
 # make gpu-check OUT=folder           on a machine with a GPU: build with what $(PYTHON) has, test,
 #                                     and write a report; COMMIT=... where git cannot tell it, and
 #                                     MXNET=script where $(PYTHON) has no MXNet that sees the GPU
+# make gpu-bench OUT=folder           the benchmarks' full grid, in calls of at most LIMIT seconds
+#                                     (540), each of which goes on where the one before stopped
 #
 # PYTHON=python3.8 chooses another interpreter (3.8 to 3.13), VENV=folder another environment.
 
@@ -20,9 +22,9 @@ BIN := $(VENV)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find build_backend csrc -type f \
 	-not -name '*.pyc') fastrnn/_version.py
-CXX_SOURCES := $(shell find csrc tests -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name '*.cuh')
+CXX_SOURCES := $(shell find csrc tests bench -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name '*.cuh')
 
-.PHONY: demo test emulated mutants objects gpu-check lint bench clean
+.PHONY: demo test emulated mutants objects gpu-check gpu-bench lint bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo-$(VERSION)
@@ -49,6 +51,11 @@ gpu-check:
 	@test -n "$(OUT)" || { echo "say where the report goes: make gpu-check OUT=folder" >&2; exit 1; }
 	$(PYTHON) tests/gpu/gpu_check.py "$(OUT)" --commit "$(COMMIT)" \
 		$(if $(MXNET),--mxnet "$(MXNET)")
+
+gpu-bench:
+	@test -n "$(OUT)" || { echo "say where results go: make gpu-bench OUT=folder" >&2; exit 1; }
+	$(PYTHON) tests/gpu/gpu_bench.py "$(OUT)" --commit "$(COMMIT)" \
+		$(if $(LIMIT),--limit "$(LIMIT)")
 
 bench: $(VENV)/.dev-$(VERSION)
 	$(BIN)/pytest bench

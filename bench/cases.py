@@ -1,21 +1,31 @@
-"""What is benchmarked: a layer, its sizes, and how it is called."""
+"""What is benchmarked: layers, their sizes, and how they are called. Plain data.
+
+The full grid is not every combination, which would be thousands. It varies one axis at a time
+around anchors: the tutorial's model, which is what fastrnn is for, and one layer of 768 with 16
+rows and 1024 steps, which is where cuDNN is at its best. Cells, types and the way of calling are
+crossed with the axis that decides which kernel runs, H; the other axes, which scale the work, are
+walked with the LSTM alone.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Callable, List
+from dataclasses import dataclass, replace
+from typing import List
 
-import fastrnn
-from fastrnn._mxnet import import_mxnet
-
-mx = import_mxnet()
+import numpy as np
 
 CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+HIDDEN = (128, 256, 512, 650, 768, 1000, 1024, 1500, 2048)
+BATCHES = (1, 8, 16, 32, 64, 128)
+STEPS = (1, 35, 100, 1024)
+# Of a layer, or of the language model around it: one update, and one character written.
+TASKS = ("layer", "lm training", "lm generation")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the comparison."""
+    """One row of the comparison. The defaults are the tutorial's model."""
 
     cell: str
     layers: int = 2
@@ -26,106 +36,157 @@ class Case:
     bidirectional: bool = False
     train: bool = True
     hybridize: bool = False
+    dtype: str = "float32"  # or float16, bfloat16
+    tf32: bool = False  # float32's products on a GPU may be in TF32
+    ragged: bool = False
+    task: str = "layer"
+
+    def __post_init__(self) -> None:
+        if self.cell not in CELLS:
+            raise ValueError(f"cell is {self.cell!r}, expected one of {', '.join(CELLS)}")
+        if self.task not in TASKS:
+            raise ValueError(f"task is {self.task!r}, expected one of {', '.join(TASKS)}")
+        if self.tf32 and self.dtype != "float32":
+            raise ValueError(f"tf32 is True for {self.dtype}, expected it for float32 only")
 
     @property
     def name(self) -> str:
-        """Such as ``lstm 2x1000 I=50 N=32 T=100 train``."""
+        """Such as ``lstm 2x1000 I=50 N=32 T=100 train``, and what differs from the usual."""
         words = [
             self.cell,
             f"{self.layers}x{self.hidden}" + (" bidirectional" if self.bidirectional else ""),
             f"I={self.inputs} N={self.batch} T={self.steps}",
-            "train" if self.train else "infer",
+            self.task if self.task != "layer" else "train" if self.train else "infer",
         ]
-        return " ".join(words + ["hybrid"] * self.hybridize)
+        words += ["hybrid"] * self.hybridize + ["ragged"] * self.ragged
+        words += ["tf32"] * self.tf32 + [self.dtype] * (self.dtype != "float32")
+        return " ".join(words)
 
-    def layer(self, library: Any) -> Any:
-        """The initialized layer of ``fastrnn`` or ``mx.gluon.rnn``."""
-        options = {
-            "num_layers": self.layers,
-            "input_size": self.inputs,
-            "bidirectional": self.bidirectional,
-        }
-        if self.cell.startswith("rnn_"):
-            layer = library.RNN(self.hidden, activation=self.cell[len("rnn_") :], **options)
-        else:
-            layer = getattr(library, self.cell.upper())(self.hidden, **options)
-        layer.initialize(mx.init.Xavier())
-        if self.hybridize:
-            layer.hybridize(static_alloc=True, static_shape=True)
-        return layer
+    @property
+    def directions(self) -> int:
+        """D."""
+        return 2 if self.bidirectional else 1
 
-    def call(self, library: Any) -> Callable[[], List[Any]]:
-        """A function that runs the layer once and waits until it has; it returns the results.
-
-        Training is forward and backward, with the gradients of input and weights.
-        """
-        layer = self.layer(library)
-        return self.call_of(layer)
-
-    def call_of(self, layer: Any) -> Callable[[], List[Any]]:
-        """As `call`, of a layer that exists."""
-        inputs = mx.nd.random.normal(shape=(self.steps, self.batch, self.inputs))
-        states = layer.begin_state(self.batch)
-        if not self.train:
-            return lambda: _wait([layer(inputs, states)[0]])
-        inputs.attach_grad()
-        weights = [p.data() for p in layer.collect_params().values()]
-
-        def step() -> List[Any]:
-            with mx.autograd.record():
-                output, _ = layer(inputs, states)
-            output.backward()
-            return _wait([output, inputs.grad] + [weight.grad for weight in weights])
-
-        return step
-
-    def pair(self) -> List[Callable[[], List[Any]]]:
-        """The calls of fastrnn's and of MXNet's layer, with the same weights and input."""
-        ours, theirs = self.layer(fastrnn), self.layer(mx.gluon.rnn)
-        for mine, other in zip(ours.collect_params().values(), theirs.collect_params().values()):
-            mine.set_data(other.data())
-        calls = []
-        for layer in (ours, theirs):
-            mx.random.seed(1)
-            calls.append(self.call_of(layer))
-        return calls
+    def lengths(self) -> np.ndarray:
+        """Each row's number of steps [N], int32: from T down to about a quarter of it."""
+        if not self.ragged:
+            return np.full(self.batch, self.steps, np.int32)
+        least = max(1, self.steps // 4)
+        return np.linspace(self.steps, least, self.batch).round().astype(np.int32)
 
 
-def _wait(arrays: List[Any]) -> List[Any]:
-    for array in arrays:
-        array.wait_to_read()
-    return arrays
-
-
-# The tutorial's model, for each cell.
-TRAINING = [Case(cell) for cell in CELLS]
-
-# Other sizes that people train at.
-SIZES = [
-    Case("lstm", hidden=200, inputs=200, batch=20, steps=20),
-    Case("lstm", layers=1, hidden=256, inputs=64),
-    Case("lstm", hidden=650, inputs=650, batch=20, steps=35),
-    Case("lstm", layers=1, hidden=512, inputs=128, steps=35, bidirectional=True),
-    Case("gru", hidden=256, inputs=128, steps=35),
-    Case("gru", layers=1, hidden=512, inputs=128, batch=64, steps=35, bidirectional=True),
-    Case("rnn_tanh", hidden=256, inputs=128, steps=35),
-    Case("lstm", layers=1, hidden=128, inputs=32, batch=1, steps=35),
+TUTORIAL = Case("lstm")
+LONG = Case("lstm", layers=1, inputs=768, hidden=768, batch=16, steps=1024)
+LANGUAGE_MODEL = [
+    Case("lstm", task="lm training"),
+    Case("lstm", batch=1, steps=1, train=False, task="lm generation"),
 ]
 
-# Inference on whole sequences.
-INFERENCE = [
-    Case("lstm", train=False),
-    Case("gru", train=False),
-    Case("lstm", batch=1, train=False),
-    Case("gru", hidden=256, batch=8, train=False),
-]
 
-# One step, as in generating text.
-ONE_STEP = [
-    Case("lstm", batch=1, steps=1, train=False),
-    Case("lstm", batch=1, steps=1, train=False, hybridize=True),
-    Case("gru", batch=1, steps=1, train=False),
-    Case("rnn_tanh", batch=1, steps=1, train=False),
-    Case("lstm", batch=32, steps=1, train=False),
-    Case("lstm", layers=1, hidden=256, inputs=64, batch=1, steps=1, train=False),
-]
+def cpu_quick() -> List[Case]:
+    """The CPU's cases that a run has by default."""
+    one_step = Case("lstm", batch=1, steps=1, train=False)
+    return [
+        *(Case(cell) for cell in CELLS),
+        Case("lstm", layers=1, hidden=256, inputs=64),
+        Case("lstm", hidden=650, inputs=650, batch=20, steps=35),
+        Case("gru", layers=1, hidden=512, inputs=128, batch=64, steps=35, bidirectional=True),
+        Case("lstm", layers=1, hidden=128, inputs=32, batch=1, steps=35),
+        Case("lstm", layers=1, hidden=256, inputs=64, ragged=True),
+        Case("lstm", train=False),
+        Case("gru", hidden=256, batch=8, train=False),
+        one_step,
+        replace(one_step, hybridize=True),
+        replace(one_step, cell="gru"),
+        replace(one_step, cell="rnn_tanh"),
+        replace(one_step, layers=1, hidden=256, inputs=64),
+        replace(one_step, batch=32),
+        *LANGUAGE_MODEL,
+    ]
+
+
+def cpu_full() -> List[Case]:
+    """All of the CPU's cases."""
+    return _unique(
+        [
+            *cpu_quick(),
+            Case("lstm", hidden=200, inputs=200, batch=20, steps=20),
+            Case("gru", hidden=256, inputs=128, steps=35),
+            Case("rnn_tanh", hidden=256, inputs=128, steps=35),
+            *_around(TUTORIAL),
+            *(replace(c, train=False) for c in _around(TUTORIAL)),
+            *(Case(cell, train=False) for cell in CELLS),
+            *(Case(cell, layers=1, hidden=512, bidirectional=True) for cell in CELLS),
+        ]
+    )
+
+
+def gpu_quick() -> List[Case]:
+    """The GPU's cases that a run has by default: each cell, each type, each way of calling."""
+    inference = replace(TUTORIAL, train=False)
+    return [
+        *(Case(cell, tf32=True) for cell in CELLS),
+        *typed(TUTORIAL)[1:],
+        inference,
+        replace(inference, batch=1, steps=1),
+        replace(inference, dtype="float16"),
+        replace(LONG, dtype="float16"),
+        replace(LONG, dtype="float16", train=False),
+        Case("gru", layers=1, hidden=512, inputs=128, bidirectional=True, dtype="bfloat16"),
+        replace(TUTORIAL, tf32=True, ragged=True),
+        *LANGUAGE_MODEL,
+    ]
+
+
+def gpu_full() -> List[Case]:
+    """All of the GPU's cases."""
+    tutorial = replace(TUTORIAL, tf32=True)
+    cases = gpu_quick()
+    for anchor in (tutorial, replace(tutorial, train=False)):
+        cases += [replace(c, cell=cell) for cell in CELLS for c in _widths(anchor)]
+        cases += [typed_case for c in _widths(anchor) for typed_case in typed(c)]
+        cases += _around(anchor)
+    for anchor in typed(LONG):
+        cases += [anchor, replace(anchor, train=False)]
+        cases += [replace(anchor, hidden=h, inputs=h) for h in (256, 512, 1024)]
+    for cell in CELLS:
+        cases += typed(replace(TUTORIAL, cell=cell, layers=1, bidirectional=True))
+    return _unique(cases)
+
+
+def typed(case: Case) -> List[Case]:
+    """The case in each kind of arithmetic that a GPU has: TF32, float32, and both of 16 bits."""
+    plain = replace(case, tf32=False, dtype="float32")
+    short = [replace(plain, dtype=dtype) for dtype in ("float16", "bfloat16")]
+    return [replace(plain, tf32=True), plain, *short]
+
+
+def _widths(case: Case) -> List[Case]:
+    return [replace(case, hidden=hidden) for hidden in HIDDEN]
+
+
+def _around(case: Case) -> List[Case]:
+    """The case with one of its sizes changed at a time, and with one of its options."""
+    return [
+        case,
+        *_widths(case),
+        *(replace(case, layers=1, batch=batch) for batch in BATCHES),
+        *(replace(case, batch=batch) for batch in BATCHES),
+        *(replace(case, steps=steps) for steps in STEPS),
+        *(replace(case, steps=steps, batch=1) for steps in STEPS),
+        replace(case, layers=1),
+        replace(case, bidirectional=True),
+        replace(case, ragged=True),
+        replace(case, layers=1, bidirectional=True, ragged=True),
+    ]
+
+
+def _unique(cases: List[Case]) -> List[Case]:
+    return list(dict.fromkeys(cases))
+
+
+def grid(device: str, full: bool = False) -> List[Case]:
+    """The cases of a run on ``cpu`` or ``cuda``."""
+    if device == "cuda":
+        return gpu_full() if full else gpu_quick()
+    return cpu_full() if full else cpu_quick()

@@ -1,60 +1,103 @@
-"""Collects the ratios and prints them as one table when all benchmarks are done."""
+"""Options, and the session that all rows share."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+# At the end: in front of an installed fastrnn there would be one that is not built.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from bench import machine
+from bench.cases import grid
+from bench.peers import MissingPeerError, all_peers, present
+from bench.results import OtherResultsError, Store
 
 
-class Rows:
-    """The lines of the closing table."""
+class Session:
+    """Who takes part, what the machine reaches, and the rows so far."""
 
-    def __init__(self):
-        self.times = []
-        self.memory = []
+    def __init__(self, device, path, limit):
+        self.device = device
+        everyone = all_peers(device)
+        self.peers = present(device, everyone)
+        self.missing = {
+            peer.name: peer.available(device) for peer in everyone if peer not in self.peers
+        }
+        about = machine.about(device, self.peers, self.missing)
+        self.store = Store(path, about)
+        self.ends = None if limit is None else time.monotonic() + limit
+        self.left = 0
+        self._peaks = None
 
-    def add(self, benchmark, name, fastrnn, mxnet):
-        """Median seconds of a call of both layers."""
-        benchmark.extra_info.update(case=name, mxnet_seconds=mxnet, ratio=mxnet / fastrnn)
-        self.times.append((name, fastrnn, mxnet))
+    @property
+    def peaks(self):
+        """Measured when the first row needs them."""
+        if self._peaks is None:
+            from bench import peaks
 
-    def add_memory(self, benchmark, name, fastrnn, mxnet):
-        """Peak MiB of both."""
-        benchmark.extra_info.update(case=name, fastrnn_mib=fastrnn, mxnet_mib=mxnet)
-        self.memory.append((name, fastrnn, mxnet))
+            self._peaks = peaks.measure(self.device)
+            self.store.about["peaks"] = peaks.as_json(self._peaks)
+        return self._peaks
+
+    def out_of_time(self):
+        return self.ends is not None and time.monotonic() > self.ends
 
 
-_ROWS = pytest.StashKey[Rows]()
+_SESSION = pytest.StashKey[Session]()
 
 
-def pytest_configure(config):
-    config.stash[_ROWS] = Rows()
+def _device():
+    return "cuda" if machine.has_gpu() else "cpu"
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("benchmarks")
+    group.addoption("--full", action="store_true", help="the whole grid, not the quick part")
+    group.addoption("--results", type=Path, metavar="FILE", help="JSON to write, or to go on with")
+    group.addoption("--limit", type=float, metavar="SECONDS", help="begin no row after that")
+
+
+def pytest_generate_tests(metafunc):
+    if "case" in metafunc.fixturenames:
+        cases = grid(_device(), metafunc.config.getoption("full"))
+        metafunc.parametrize("case", cases, ids=lambda case: case.name.replace(" ", "-"))
 
 
 @pytest.fixture(scope="session")
-def rows(pytestconfig):
-    """Where a benchmark puts its line of the closing table."""
-    return pytestconfig.stash[_ROWS]
+def session(pytestconfig):
+    """What all rows share; without those who are mandatory there is none."""
+    path, limit = pytestconfig.getoption("results"), pytestconfig.getoption("limit")
+    try:
+        made = Session(_device(), path, limit)
+    except (MissingPeerError, OtherResultsError) as error:
+        pytest.exit(str(error), returncode=2)
+    pytestconfig.stash[_SESSION] = made
+    return made
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    rows = config.stash[_ROWS]
+    session = config.stash.get(_SESSION, None)
+    if session is None:
+        return
+    from bench.report import table
+
     write = terminalreporter.write_line
-    if rows.times:
-        threads = os.environ.get("OMP_NUM_THREADS", "each library's own choice")
-        write("")
-        processors = len(os.sched_getaffinity(0))
-        write(f"median time of a call; {processors} processors, threads: {threads}")
-        write(f"{'':50} {'fastrnn':>11} {'MXNet':>11} {'ratio':>7}")
-        for name, ours, theirs in rows.times:
-            write(f"{name:50} {ours * 1e3:8.2f} ms {theirs * 1e3:8.2f} ms {theirs / ours:6.2f}x")
-    if rows.memory:
-        write("")
-        write(f"{'peak memory of training':50} {'fastrnn':>11} {'MXNet':>11}")
-        for name, ours, theirs in rows.memory:
-            write(f"{name:50} {ours:7.0f} MiB {theirs:7.0f} MiB")
+    write("")
+    write(f"{session.store.about['device']}; threads: {session.store.about['threads']}")
+    for line in table(session.store.rows):
+        write(line)
+    for name, reason in session.missing.items():
+        write(f"{name} did not take part: {reason}")
+    if session.left:
+        write(f"{session.left} rows are left: run it again with the same --results")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    made = session.config.stash.get(_SESSION, None)
+    if made is not None and made.left and exitstatus == 0:
+        session.exitstatus = os.EX_TEMPFAIL

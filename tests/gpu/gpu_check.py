@@ -5,15 +5,15 @@
 Nothing is fetched: the package is built with what this Python has (setuptools, CMake, pybind11,
 NumPy) and the machine's nvcc, into build/gpu-check, for the architecture of the first GPU unless
 FASTRNN_CUDA_ARCHITECTURES says otherwise. The steps are the tests of the kernels on the GPU, the
-same on small layers under each tool of compute-sanitizer, the operator inside MXNet, and the
-comparison with PyTorch's cuDNN layers.
+same on small layers under each tool of compute-sanitizer, the operator inside MXNet, the comparison
+with PyTorch's cuDNN layers, and the quick part of the benchmarks.
 
 The operator needs an MXNet that sees the GPU. Where this Python has none, FILE is a shell script
 that brings one: it is sourced before the build and before that step, not before the others.
 
 OUT receives gpu-check.md (a table for people), gpu-check.json (the same for programs) and
-gpu-check.log (everything that was printed). The exit status is 1 if a step failed, and 2, with one
-line that says why, if there was no GPU or something needed was missing.
+gpu-check.log (everything that was printed), and benchmarks.json. The exit status is 1 if a step
+failed, and 2, with one line that says why, if there was no GPU or something needed was missing.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "build" / "gpu-check" / "site"
 SANITIZER_TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 NEEDED_PACKAGES = ("pip", "setuptools", "pybind11", "numpy", "torch", "pytest", "hypothesis")
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 SANITIZER_STATUS = "86"  # the exit status where compute-sanitizer found something
 # Lines that say how a step ended.
 SUMMARY = re.compile(r"^(?:=+ )?(\d+ (?:passed|failed|error).*?|\w+ SUMMARY: .*?)(?: =+)?$")
@@ -156,10 +157,9 @@ def operator_step(mxnet: Optional[Path], pytest: Sequence[str]) -> Step:
     return Step(name, beside_mxnet(mxnet, *pytest, test))
 
 
-def test_steps(mxnet: Optional[Path] = None) -> List[Step]:
+def test_steps(out: Path, mxnet: Optional[Path] = None) -> List[Step]:
     """Return the steps after the build; those that cannot run say why."""
-    tests = ROOT / "tests"
-    pytest = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    tests, pytest = ROOT / "tests", PYTEST
     small = str(tests / "emulator" / "small_layers.py")
     persistent = str(tests / "emulator" / "small_persistent.py")
     suites = [str(tests / name) for name in ("test_kernels.py", "test_device_arrays.py")]
@@ -174,7 +174,9 @@ def test_steps(mxnet: Optional[Path] = None) -> List[Step]:
         sanitizer = (str(found), "--tool", tool, "--error-exitcode", SANITIZER_STATUS)
         steps.append(Step(tool, (*stepwise, *sanitizer, *pytest, small, persistent), reason))
     steps.append(operator_step(mxnet, pytest))
-    return [*steps, Step("cuDNN", (*pytest, str(tests / "gpu" / "test_cudnn.py")))]
+    steps.append(Step("cuDNN", (*pytest, str(tests / "gpu" / "test_cudnn.py"))))
+    results = ("--results", str(out / "benchmarks.json"))
+    return [*steps, Step("benchmarks", (*pytest, str(ROOT / "bench"), *results))]
 
 
 def environment(gpu: Mapping[str, str]) -> Dict[str, str]:
@@ -300,10 +302,11 @@ def check(out: Path, commit: str = "", mxnet: Optional[Path] = None) -> int:
     gpu = find_gpu()
     expect_tools()
     out.mkdir(parents=True, exist_ok=True)
-    about, variables = facts(gpu, commit), environment(gpu)
+    about = facts(gpu, commit)
+    variables = {**environment(gpu), "BENCH_COMMIT": about["commit"]}
     outcomes: List[Outcome] = []
     with open(out / "gpu-check.log", "w", encoding="utf-8") as log:
-        for step in [build_step(mxnet), *test_steps(mxnet)]:
+        for step in [build_step(mxnet), *test_steps(out, mxnet)]:
             outcomes.append(run(step, variables, log))
             if step.name == "build" and outcomes[-1].result == "passed":
                 write_report(out, about, outcomes)  # versions may fail

@@ -63,7 +63,7 @@ def test_a_whole_run(machine, capsys):
     assert gpu_check.main([str(out), "--commit", "abc123"]) == 1
     steps = results(out)
     names = ["build", "kernels", "kernels, stepwise", *gpu_check.SANITIZER_TOOLS]
-    assert list(steps) == [*names, "MXNet operator", "cuDNN"]
+    assert list(steps) == [*names, "MXNet operator", "cuDNN", "benchmarks"]
     assert [steps[name]["result"] for name in names] == ["passed"] * 7
     assert steps["MXNet operator"]["result"] == "not run"
     assert steps["MXNet operator"]["details"].endswith("may bring an MXNet that sees the GPU")
@@ -89,8 +89,8 @@ def test_a_whole_run(machine, capsys):
 def test_a_finding_of_the_sanitizer_fails(machine, monkeypatch):
     finding = machine / "bin" / "compute-sanitizer"
     finding.write_text('#!/bin/sh\necho "========= RACECHECK SUMMARY: 1 hazard"; exit $4\n')
-    steps = [step for step in gpu_check.test_steps() if step.name == "racecheck"]
-    monkeypatch.setattr(gpu_check, "test_steps", lambda mxnet: steps)
+    steps = [step for step in gpu_check.test_steps(machine) if step.name == "racecheck"]
+    monkeypatch.setattr(gpu_check, "test_steps", lambda out, mxnet: steps)
     assert gpu_check.main([str(machine / "out")]) == 1
     step = results(machine / "out")["racecheck"]
     assert step["result"] == "failed"
@@ -99,7 +99,7 @@ def test_a_finding_of_the_sanitizer_fails(machine, monkeypatch):
 
 def test_without_the_sanitizer_its_steps_are_not_run(machine, monkeypatch):
     monkeypatch.setattr(gpu_check.shutil, "which", lambda name: None)
-    steps = {step.name: step.reason for step in gpu_check.test_steps()}
+    steps = {step.name: step.reason for step in gpu_check.test_steps(machine)}
     assert steps["memcheck"] == "compute-sanitizer was not found"
     assert steps["kernels"] is None
 
@@ -109,8 +109,8 @@ def test_the_operator_runs_in_the_mxnet_that_a_script_brings(machine, monkeypatc
     monkeypatch.setattr(gpu_check, "SEES_GPU", "import os; os.environ['SCRIPT_RAN']")
     monkeypatch.setenv("PYTEST_ADDOPTS", "-k gru-float32-1-sizes0")
     every = gpu_check.test_steps
-    only = [step.name for step in every()].index("MXNet operator")
-    monkeypatch.setattr(gpu_check, "test_steps", lambda mxnet: [every(mxnet)[only]])
+    only = [step.name for step in every(machine)].index("MXNet operator")
+    monkeypatch.setattr(gpu_check, "test_steps", lambda out, mxnet: [every(out, mxnet)[only]])
     assert gpu_check.main([str(machine / "without")]) == 0
     step = results(machine / "without")["MXNet operator"]
     assert step["result"] == "not run"

@@ -1,0 +1,125 @@
+"""Weights and inputs of a case, the same for every peer, and what the oracle makes of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Dict, List, NamedTuple, Optional
+
+import numpy as np
+
+from bench.cases import GATES, Case
+
+Results = Dict[str, np.ndarray]
+
+# The derivative of ReLU jumps, and a unit that rounding puts on the other side of 0 passes its
+# gradient on to all steps before. So gradients are compared as a whole, and not as closely.
+RELU_GRADIENT_TOLERANCE = 5e-3
+
+
+class Data(NamedTuple):
+    """Float32 arrays with values of the case's type. States begin at zero."""
+
+    weights: List[np.ndarray]  # of each layer and direction: i2h, h2h weight, i2h, h2h bias
+    xs: List[np.ndarray]  # input sets [T, N, I]
+    d_output: np.ndarray  # [T, N, D*H], zero past a row's length
+    lengths: Optional[np.ndarray]  # [N] int32
+
+
+def reference() -> ModuleType:
+    """The tests' oracle, tests/reference.py."""
+    name = "fastrnn_reference"
+    if name not in sys.modules:
+        path = Path(__file__).resolve().parents[1] / "tests" / "reference.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
+    """The numbers of `dtype` next to an array's, as float32."""
+    array = array.astype(np.float32)
+    if dtype == "float16":
+        return array.astype(np.float16).astype(np.float32)
+    if dtype == "bfloat16":
+        bits = array.view(np.uint32)
+        return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view("f4")
+    return array
+
+
+def draw(case: Case, sets: int = 1) -> Data:
+    """Random numbers, the same in every process."""
+    rng = np.random.RandomState(7)
+    gate_rows, scale, weights = GATES[case.cell] * case.hidden, case.hidden**-0.5, []
+    for layer in range(case.layers):
+        inputs = case.inputs if layer == 0 else case.directions * case.hidden
+        shapes = [(gate_rows, inputs), (gate_rows, case.hidden), (gate_rows,), (gate_rows,)]
+        for shape in shapes * case.directions:
+            weights.append(rounded(rng.uniform(-scale, scale, shape), case.dtype))
+    size = (case.steps, case.batch, case.inputs)
+    xs = [rounded(rng.standard_normal(size), case.dtype) for _ in range(sets)]
+    d_output = rng.standard_normal((case.steps, case.batch, case.directions * case.hidden))
+    if not case.ragged:
+        return Data(weights, xs, rounded(d_output, case.dtype), None)
+    lengths = case.lengths()
+    d_output[np.arange(case.steps)[:, np.newaxis] >= lengths] = 0
+    return Data(weights, xs, rounded(d_output, case.dtype), lengths)
+
+
+def expected(case: Case, data: Data) -> Results:
+    """The oracle's results for the first input set, in float64."""
+    ref = reference()
+    stack = [ref.Weights(*data.weights[k : k + 4]) for k in range(0, len(data.weights), 4)]
+    zeros = np.zeros((len(stack), case.batch, case.hidden))
+    c_0 = zeros if case.cell == "lstm" else None
+    result = ref.stack_forward(
+        case.cell,
+        data.xs[0],
+        zeros,
+        c_0,
+        stack,
+        directions=case.directions,
+        lengths=data.lengths,
+    )
+    if not case.train:
+        return {"output": result.output}
+    gradients = ref.stack_backward(result, data.d_output, zeros, c_0)
+    flat = [w for direction in gradients.weights for w in direction if w is not None]
+    return named(result.output, gradients.x, flat)
+
+
+def named(output: np.ndarray, d_x: np.ndarray, d_weights: List[np.ndarray]) -> Results:
+    """Results of training by name."""
+    weights = {f"gradient of weights[{k}]": w for k, w in enumerate(d_weights)}
+    return {"output": output, "gradient of x": d_x, **weights}
+
+
+def difference(case: Case, actual: Results, wanted: Results) -> Optional[str]:
+    """What of the results is wrong, beyond the rounding that the case's type allows, or None."""
+    ref = reference()
+    dtype = "tf32" if case.tf32 else case.dtype
+    if set(actual) != set(wanted):
+        return f"results are {', '.join(actual)}, expected {', '.join(wanted)}"
+    for name, array in actual.items():
+        if case.cell == "rnn_relu" and name != "output":
+            scale = np.linalg.norm(wanted[name])
+            far = np.linalg.norm(array - wanted[name])
+            allowed = max(RELU_GRADIENT_TOLERANCE, ref.TOLERANCE[dtype])
+            if not far <= allowed * scale:
+                return f"{name}: {far / scale:.1e} from the reference, {allowed:.1e} is allowed"
+            continue
+        try:
+            ref.assert_close(array, wanted[name], name, dtype)
+        except AssertionError:
+            scale = float(np.abs(wanted[name]).max())
+            worst = float(np.abs(array - wanted[name]).max()) / max(scale, 1e-30)
+            allowed = ref.TOLERANCE[dtype]
+            return f"{name}: {worst:.1e} of its largest value away from the reference, " + (
+                f"about {allowed:.1e} is allowed"
+            )
+    return None

@@ -1,0 +1,186 @@
+"""The tutorial's language model with each library's layer: one update, or one character written.
+
+An embedding, the layer, a decoder; an update is forward, backward, clipping by the global norm and
+Adam, with the state carried over. Without dropout, so that all begin with the same loss, which is
+checked against the oracle's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, List, NamedTuple, Optional
+
+import numpy as np
+
+from bench import data as bench_data
+from bench.cases import Case
+from bench.data import Results
+from bench.peers.gluon import gluon_layer, layer_parameters
+
+VOCABULARY = 80
+RATE = 1e-3
+CLIP = 0.2 * 100 * 32  # of the gradient's norm, the loss being a sum
+
+
+class TextData(NamedTuple):
+    """Float32 weights, and numbers of characters."""
+
+    embedding: np.ndarray  # [V, I]
+    weights: List[np.ndarray]  # of the layers, as `data.Data`
+    decoder: np.ndarray  # [V, H]
+    bias: np.ndarray  # [V]
+    characters: np.ndarray  # [T, N], int32
+    targets: np.ndarray  # [T, N], int32
+
+
+def draw(case: Case) -> TextData:
+    """Random weights and text, the same in every process."""
+    rng = np.random.RandomState(9)
+    size = (case.steps, case.batch)
+    return TextData(
+        rng.uniform(-0.1, 0.1, (VOCABULARY, case.inputs)).astype(np.float32),
+        bench_data.draw(case).weights,
+        rng.uniform(-0.05, 0.05, (VOCABULARY, case.hidden)).astype(np.float32),
+        np.zeros(VOCABULARY, np.float32),
+        rng.randint(VOCABULARY, size=size).astype(np.int32),
+        rng.randint(VOCABULARY, size=size).astype(np.int32),
+    )
+
+
+def expected(case: Case, text: TextData) -> Results:
+    """The loss of the first update, or the first logits, by the oracle."""
+    x = text.embedding[text.characters]
+    inference = Case(**{**case.__dict__, "train": False})
+    values = bench_data.Data(text.weights, [x], np.zeros(0), None)
+    output = bench_data.expected(inference, values)["output"]
+    logits = output @ text.decoder.T.astype(np.float64) + text.bias
+    if not case.train:
+        return {"logits": logits[-1]}
+    above = np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)) + logits.max(-1)
+    chosen = np.take_along_axis(logits, text.targets[..., np.newaxis], -1)[..., 0]
+    return {"loss": np.array([(above - chosen).sum()])}
+
+
+class GluonModel:
+    """fastrnn's language model on the CPU, with its own layer or with MXNet's."""
+
+    def __init__(self, case: Case, text: TextData, own_layer: bool):
+        from fastrnn._mxnet import import_mxnet
+        from fastrnn.lm.models import LanguageModel
+
+        mx = self._mx = import_mxnet()
+        self._case = case
+        model = LanguageModel(VOCABULARY, case.cell, case.inputs, case.hidden, case.layers)
+        if not own_layer:
+            del model.rnn  # Gluon lets nobody change an attribute's type
+            model.rnn = gluon_layer(mx.gluon.rnn, case)
+        model.initialize()
+        values = zip(layer_parameters(model.rnn, len(text.weights)), text.weights)
+        for parameter, array in [
+            *values,
+            (model.embedding.weight, text.embedding),
+            (model.decoder.weight, text.decoder),
+            (model.decoder.bias, text.bias),
+        ]:
+            parameter.set_data(mx.nd.array(array))
+        self._model = model
+        model.hybridize()
+        self._parameters = list(self._model.collect_params().values())
+        self._trainer = mx.gluon.Trainer(
+            self._model.collect_params(), "adam", {"learning_rate": RATE}, kvstore=None
+        )
+        self._characters = mx.nd.array(text.characters, dtype="int32")
+        self._targets = mx.nd.array(text.targets, dtype="int32")
+        self._states = self._model.begin_state(case.batch)
+        self._latest: Any = None
+
+    def run(self, _: int) -> None:
+        """Update once, or read one character and look at the logits."""
+        if self._case.train:
+            self._update()
+        else:
+            logits, self._states = self._model(self._characters, self._states)
+            self._latest = logits[-1].asnumpy()
+
+    def _update(self) -> None:
+        from fastrnn.lm.evaluation import batch_loss
+
+        mx = self._mx
+        with mx.autograd.record():
+            loss, self._states = batch_loss(
+                self._model, self._characters, self._targets, self._states
+            )
+        loss.backward()
+        gradients = [p.grad() for p in self._parameters]
+        mx.gluon.utils.clip_global_norm(gradients, CLIP, check_isfinite=False)
+        self._trainer.update(self._case.batch)
+        self._latest = loss.asnumpy()
+        mx.nd.waitall()
+
+    def results(self) -> Results:
+        """Of the latest call."""
+        return {"loss" if self._case.train else "logits": self._latest}
+
+
+class PytorchModel:
+    """The same of PyTorch's modules."""
+
+    def __init__(self, case: Case, text: TextData, device: str):
+        import torch
+
+        self._torch, self._case = torch, case
+        nn = torch.nn
+        kinds = {"lstm": nn.LSTM, "gru": nn.GRU}
+        options = {} if case.cell in kinds else {"nonlinearity": case.cell[len("rnn_") :]}
+        layer = kinds.get(case.cell, nn.RNN)(case.inputs, case.hidden, case.layers, **options)
+        self._embedding = nn.Embedding(VOCABULARY, case.inputs).to(device)
+        self._layer = layer.to(device)
+        self._decoder = nn.Linear(case.hidden, VOCABULARY).to(device)
+        modules = (self._embedding, self._layer, self._decoder)
+        self._parameters = [p for module in modules for p in module.parameters()]
+        arrays = [text.embedding, *text.weights, text.decoder, text.bias]
+        with torch.no_grad():
+            for parameter, array in zip(self._parameters, arrays):
+                parameter.copy_(torch.from_numpy(array))
+        self._optimizer = torch.optim.Adam(self._parameters, lr=RATE)
+        self._characters = torch.from_numpy(text.characters).long().to(device)
+        self._targets = torch.from_numpy(text.targets).long().to(device)
+        self._states: Any = None
+        self._latest: Any = None
+
+    def _logits(self) -> Any:
+        output, states = self._layer(self._embedding(self._characters), self._states)
+        states = states if isinstance(states, tuple) else (states,)
+        states = tuple(state.detach() for state in states)
+        self._states = states if len(states) > 1 else states[0]
+        return self._decoder(output)
+
+    def run(self, _: int) -> None:
+        """Update once, or read one character and look at the logits."""
+        torch = self._torch
+        if not self._case.train:
+            with torch.no_grad():
+                self._latest = self._logits()[-1].cpu().numpy()
+            return
+        loss = torch.nn.functional.cross_entropy(
+            self._logits().flatten(0, 1), self._targets.flatten(), reduction="sum"
+        )
+        self._optimizer.zero_grad()
+        loss.backward()
+        for parameter in self._parameters:  # the loss is a sum, of which Adam gets the mean
+            parameter.grad /= self._case.batch
+        torch.nn.utils.clip_grad_norm_(self._parameters, CLIP / self._case.batch)
+        self._optimizer.step()
+        self._latest = loss.detach().cpu().numpy().reshape(1)
+
+    def results(self) -> Results:
+        """Of the latest call."""
+        return {"loss" if self._case.train else "logits": self._latest}
+
+
+def build(name: str, case: Case, text: TextData, device: str) -> Optional[Any]:
+    """The model with a peer's layer, or None where it has no such model."""
+    if name == "PyTorch":
+        return PytorchModel(case, text, device)
+    if device == "cpu" and name in ("fastrnn", "MXNet"):
+        return GluonModel(case, text, own_layer=name == "fastrnn")
+    return None

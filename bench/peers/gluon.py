@@ -1,0 +1,137 @@
+"""Gluon's layers: fastrnn's on the CPU, and MXNet's own, which are what its users have today."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, List, Optional
+
+import numpy as np
+
+from bench.cases import Case
+from bench.data import Data, Results, named
+from bench.peers.base import Layer, Peer
+
+
+def _mxnet() -> Any:
+    from fastrnn._mxnet import import_mxnet
+
+    return import_mxnet()
+
+
+def gluon_layer(library: Any, case: Case, **options: Any) -> Any:
+    """A layer of ``fastrnn`` or ``mx.gluon.rnn``, without values."""
+    options["num_layers"] = case.layers
+    options["input_size"] = case.inputs
+    options["bidirectional"] = case.bidirectional
+    if case.cell.startswith("rnn_"):
+        return library.RNN(case.hidden, activation=case.cell[len("rnn_") :], **options)
+    return getattr(library, case.cell.upper())(case.hidden, **options)
+
+
+def layer_parameters(layer: Any, count: int, directions: int = 1) -> List[Any]:
+    """The parameters of a Gluon layer in the order of `data.Data.weights`."""
+    kinds = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
+    names = [
+        f"{'lr'[k // 4 % directions]}{k // (4 * directions)}_{kinds[k % 4]}" for k in range(count)
+    ]
+    return [getattr(layer, name) for name in names]
+
+
+class _GluonLayer(Layer):
+    def __init__(self, library: Any, case: Case, data: Data, device: str):
+        mx = self._mx = _mxnet()
+        self._case = case
+        context = mx.gpu(0) if device == "cuda" else mx.cpu()
+        layer = gluon_layer(library, case, dtype=case.dtype, use_sequence_length=case.ragged)
+        layer.initialize(ctx=context)
+        self._weights = layer_parameters(layer, len(data.weights), case.directions)
+        for parameter, array in zip(self._weights, data.weights):
+            parameter.set_data(mx.nd.array(array, dtype=array.dtype))
+        if case.hybridize:
+            layer.hybridize(static_alloc=True, static_shape=True)
+        self._layer = layer
+        put = {"ctx": context, "dtype": case.dtype}
+        self._xs = [mx.nd.array(x, **put) for x in data.xs]
+        self._d_output = mx.nd.array(data.d_output, **put)
+        states = layer.begin_state(case.batch, ctx=context, dtype=case.dtype)
+        lengths = [] if data.lengths is None else [mx.nd.array(data.lengths, ctx=context)]
+        self._arguments = [states, *lengths]
+        if case.train:
+            for x in self._xs:
+                x.attach_grad()
+        self._latest: List[Any] = []
+
+    def run(self, number: int) -> None:
+        x = self._xs[number]
+        if not self._case.train:
+            self._latest = [self._layer(x, *self._arguments)[0]]
+        else:
+            with self._mx.autograd.record():
+                output, _ = self._layer(x, *self._arguments)
+            output.backward(self._d_output)
+            self._latest = [output, x.grad, *(p.grad() for p in self._weights)]
+        for array in self._latest:
+            array.wait_to_read()
+
+    def results(self) -> Results:
+        arrays = [array.asnumpy().astype(np.float32) for array in self._latest]
+        if not self._case.train:
+            return {"output": arrays[0]}
+        return named(arrays[0], arrays[1], arrays[2:])
+
+
+class Fastrnn(Peer):
+    """fastrnn's layers on the CPU."""
+
+    name = "fastrnn"
+
+    def available(self, device: str) -> Optional[str]:
+        return None if find_spec("mxnet") else "MXNet is not installed"
+
+    def version(self) -> str:
+        import fastrnn
+
+        return fastrnn.__version__
+
+    def supports(self, case: Case, device: str) -> Optional[str]:
+        return None if case.dtype == "float32" else f"no {case.dtype} on the CPU"
+
+    def build(self, case: Case, data: Data, device: str) -> Layer:
+        import fastrnn
+
+        return _GluonLayer(fastrnn, case, data, device)
+
+
+class Mxnet(Peer):
+    """``mx.gluon.rnn``."""
+
+    name = "MXNet"
+
+    def available(self, device: str) -> Optional[str]:
+        if not find_spec("mxnet"):
+            return "MXNet is not installed"
+        if device == "cpu":
+            return None
+        mx = _mxnet()
+        if not mx.context.num_gpus():
+            return "its build sees no GPU"
+        try:
+            mx.nd.ones((1,), ctx=mx.gpu(0)).wait_to_read()
+        except mx.MXNetError as error:  # its newest machine code is for compute capability 8.6
+            return str(error).strip().splitlines()[-1]
+        return None
+
+    def version(self) -> str:
+        return _mxnet().__version__
+
+    def supports(self, case: Case, device: str) -> Optional[str]:
+        if case.ragged and device == "cpu":
+            return "its CPU path ignores lengths"
+        if case.ragged and case.cell != "lstm":
+            return "lengths are for its LSTM only"
+        if case.dtype != "float32" and (device == "cpu" or case.dtype == "bfloat16"):
+            return f"no {case.dtype} on this device"
+        return None
+
+    def build(self, case: Case, data: Data, device: str) -> Layer:
+        return _GluonLayer(_mxnet().gluon.rnn, case, data, device)
