@@ -56,11 +56,12 @@ def test_choice(device, mode, sizes, dtype, expected):
 
 
 def test_the_clusters_are_for_hopper():
-    for device in ("A100", "H100"):
+    newer = dataclasses.replace(DEVICES["H100"], capability=100)  # the multicast is slow there
+    for device, clusters in (("A100", (1,)), ("H100", (1, 4)), (newer, (1,))):
         for hidden in (256, 768, 1000):
             chosen = plan("lstm", 100, 16, hidden, dtype="float16", device=device)
             for p in (chosen.forward, chosen.backward):
-                assert p.cluster in ((1, 4) if device == "H100" else (1,))
+                assert p.cluster in clusters
                 assert p.blocks % p.cluster == 0
 
 
@@ -141,7 +142,7 @@ def test_a_plan_fits(mode, steps, rows, hidden, directions, dtype, tf32, name, f
         assert facts.capability >= 75
         assert p.blocks * p.groups * p.directions <= facts.multiprocessors
         assert 0 < p.shared_bytes <= facts.shared_bytes
-        assert p.cluster == 1 or (p.cluster == 4 and facts.capability >= 90)
+        assert p.cluster == 1 or (p.cluster == 4 and facts.capability == 90)
         if p.cluster > 1:
             assert p.blocks * p.groups * p.directions <= facts.cluster_multiprocessors
         assert p.batch_tiles in (1, 2, 4)

@@ -129,7 +129,7 @@ std::vector<PersistentPlan> AllTiles(const Problem& problem) {
       plan.split = tiles.split;
       plans.push_back(plan);
       plan.cluster = kCluster;
-      if (problem.facts.capability >= 90 && HasClusterForm(problem.pass, plan)) {
+      if (problem.facts.capability == 90 && HasClusterForm(problem.pass, plan)) {
         plans.push_back(plan);
       }
     }
