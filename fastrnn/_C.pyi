@@ -66,9 +66,7 @@ def plan(
     directions: int,
     tf32: Optional[bool],
     algorithm: Optional[str],
-    capability: int,
-    multiprocessors: int,
-    shared_bytes: int,
+    device: Dict[str, int],
 ) -> Dict[str, Any]: ...
 
 class DeviceArray:

@@ -124,9 +124,10 @@ def forward(
     algorithm : str, optional
         On a GPU, ``auto``, ``stepwise`` or ``persistent``, by default what the environment variable
         FASTRNN_ALGORITHM says, or ``auto``; see `plan`. A choice that cannot be is an error, and
-        ``auto`` never. ``persistent:NAME=NUMBER,...`` fixes `Plan`'s numbers of these names,
-        for tests and benchmarks: row_tiles, batch_tiles, groups, directions, and cluster (0 or 1);
-        backward alone: backward_row_tiles, split.
+        ``auto`` never. ``persistent:NAME=NUMBER,...`` (or ``auto:``) fixes `Plan`'s numbers of
+        these names, for tests and benchmarks: row_tiles, batch_tiles, groups, directions, cluster
+        (0 or 1), and shared_chunks, beyond which a warp streams its weights; backward alone:
+        backward_row_tiles, split.
     reserve : bool
         Keep what `backward` needs: at most G*H + H values a step, row and direction.
     stream : optional

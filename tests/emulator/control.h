@@ -9,8 +9,9 @@
 // The emulated device's compute capability from now on, as 10 * major + minor.
 EMULATOR_CONTROL void emulator_set_compute_capability(int capability);
 
-// Fails this thread's launch that is so many launches away (1: the next one); 0 takes that back.
-EMULATOR_CONTROL void emulator_fail_launch(int launches);
+// Fails this thread's launch that is so many launches away (1: the next one) with a cudaError_t; 0
+// takes that back.
+EMULATOR_CONTROL void emulator_fail_launch(int launches, int error);
 
 // The error that the CUDA runtime would report to whoever asks next in this thread.
 EMULATOR_CONTROL int emulator_last_error();
