@@ -23,6 +23,11 @@ EMULATOR_CONTROL int emulator_launches(int device);
 // How often a stream was made to wait for a point of another one; null: the legacy default stream.
 EMULATOR_CONTROL int emulator_waits(void* stream, void* other);
 
+// Between these two the stream counts as being captured into a CUDA graph, although its work is done
+// at once. The latter tells whether nothing happened that cannot be part of a graph.
+EMULATOR_CONTROL void emulator_begin_capture(void* stream);
+EMULATOR_CONTROL int emulator_end_capture();
+
 // Whether the last copy between host and device was waited for with Python's lock held.
 EMULATOR_CONTROL int emulator_copied_with_python_locked();
 

@@ -86,6 +86,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       *value = emulator::kLimits.shared_bytes_per_block;
       return cudaSuccess;
     case cudaDevAttrCooperativeLaunch:
+    case cudaDevAttrMemoryPoolsSupported:
       *value = 1;
       return cudaSuccess;
     case cudaDevAttrL2CacheSize:
