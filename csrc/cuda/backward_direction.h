@@ -57,12 +57,14 @@ struct BackwardBuffers {
 template <class T>
 class BackwardDirection {
  public:
+  // blas is on the stream. The second direction adds to the dx that the first has written.
   BackwardDirection(const LayerDesc& desc, const BackwardArgs& args,
-                    const BackwardBuffers<T>& buffers, Blas* blas, int64_t direction)
+                    const BackwardBuffers<T>& buffers, Blas* blas, cudaStream_t stream,
+                    int64_t direction)
       : desc_(desc),
         buffers_(buffers),
         blas_(*blas),
-        stream_(static_cast<cudaStream_t>(args.stream)),
+        stream_(stream),
         lengths_(args.lengths),
         weights_(args.weights[direction]),
         gradients_(args.gradients[direction]),
@@ -95,15 +97,13 @@ class BackwardDirection {
     FASTRNN_CUDA_TRY(cudaMemsetAsync(buffers_.dgates_first, 0, bytes, stream_));
   }
 
-  // Steps of a chunk, one after the other, the last one first.
-  void RunSteps(const Stretch& steps) const {
+  // A step of a chunk, after those behind it.
+  void RunStep(int64_t index, int64_t first) const {
     const int64_t N = desc_.batch, H = desc_.hidden, GH = desc_.gate_rows();
-    for (int64_t index = steps.end - 1; index >= steps.begin; --index) {
-      const BackwardStep<T> step = StepOf(index, steps.chunk);
-      LaunchStep(desc_.mode, step, stream_);
-      blas_.Gemm(N, H, GH, Factor(step.dgates_h, GH), Factor(weights_.h2h_weight, H),
-                 step.dh_wanted ? 1.0f : 0.0f, Into(buffers_.dh, H));
-    }
+    const BackwardStep<T> step = StepOf(index, first);
+    LaunchStep(desc_.mode, step, stream_);
+    blas_.Gemm(N, H, GH, Factor(step.dgates_h, GH), Factor(weights_.h2h_weight, H),
+               step.dh_wanted ? 1.0f : 0.0f, Into(buffers_.dh, H));
   }
 
   // What follows from a chunk's steps.

@@ -12,6 +12,7 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "../error.h"
 #include "../rnn.h"
@@ -114,14 +115,15 @@ void Try(int status, const char* call) {
   }
 }
 
-// One handle for each device and thread: a handle must not be used by two threads at once.
+// One handle for each device and thread, and for each stream that the thread uses at once: a handle
+// must not be used by two threads at once, and has one stream.
 class Handles {
  public:
   ~Handles() {
-    for (const auto& [device, handle] : handles_) Cublas().destroy(handle);
+    for (const auto& [key, handle] : handles_) Cublas().destroy(handle);
   }
-  Handle Get(int device) {
-    const auto found = handles_.find(device);
+  Handle Get(int device, int lane) {
+    const auto found = handles_.find({device, lane});
     if (found != handles_.end()) return found->second;
     Handle handle = nullptr;
     Try(Cublas().create(&handle), "cublasCreate");
@@ -129,17 +131,17 @@ class Handles {
     const int status = Cublas().set_math_mode(handle, kSumsInFloat32);
     if (status != kSuccess) Cublas().destroy(handle);
     Try(status, "cublasSetMathMode");
-    return handles_[device] = handle;
+    return handles_[{device, lane}] = handle;
   }
 
  private:
-  std::map<int, Handle> handles_;
+  std::map<std::pair<int, int>, Handle> handles_;
 };
 
-Handle ThreadsHandle(int device) {
+Handle ThreadsHandle(int device, int lane) {
   Cublas();  // so that it outlives the thread's handles
   static thread_local Handles handles;
-  return handles.Get(device);
+  return handles.Get(device, lane);
 }
 
 int TypeOf(DType dtype) {
@@ -158,8 +160,8 @@ int ToInt(const char* what, int64_t value) {
 
 size_t Blas::WorkspaceBytes() { return kWorkspaceBytes + kCublasAlignment; }
 
-Blas::Blas(int device, void* stream, void* workspace, bool tf32)
-    : handle_(ThreadsHandle(device)), tf32_(tf32) {
+Blas::Blas(int device, void* stream, void* workspace, bool tf32, int lane)
+    : handle_(ThreadsHandle(device, lane)), tf32_(tf32) {
   const auto address = reinterpret_cast<uintptr_t>(workspace);
   const uintptr_t aligned = (address + kCublasAlignment - 1) / kCublasAlignment * kCublasAlignment;
   // In this order: setting the stream takes the workspace away.

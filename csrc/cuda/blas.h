@@ -34,8 +34,9 @@ class Blas {
   static size_t WorkspaceBytes();
 
   // device is the current device, stream one of its streams. Products on two streams at once need
-  // two workspaces. tf32: factors in float32 may be rounded to TF32.
-  Blas(int device, void* stream, void* workspace, bool tf32);
+  // two workspaces, and two lanes, which are numbers. tf32: factors in float32 may be rounded to
+  // TF32.
+  Blas(int device, void* stream, void* workspace, bool tf32, int lane = 0);
 
   // c[m, n] = a[m, k] * b[k, n] + beta * c, where beta is 0 (c need not be initialised) or 1. The
   // sizes are those after transposition. Both factors are of one type, and c is of that or float32.

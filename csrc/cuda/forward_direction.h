@@ -17,36 +17,41 @@ bool SumsInReserve(const LayerDesc& desc) {
 struct ForwardBuffers {
   float* input_sum[kMaxDirections] = {};  // [chunk rows, G*H], unless the reserve takes it
   float* c[kMaxDirections] = {};          // [N, H], unless the reserve takes it
-  float* hidden_sum;                      // [N, G*H]
-  char* blas;
+  // Of the streams that directions are computed on.
+  float* hidden_sum[kMaxDirections] = {};  // [N, G*H]
+  char* blas[kMaxDirections] = {};
 
   ForwardBuffers(const LayerDesc& desc, Carver* carver, bool sums_in_reserve,
-                 int64_t directions_at_once) {
+                 int64_t directions_at_once, int64_t streams) {
     const int64_t max_rows = MaxChunkRows(desc, sizeof(float));
     const int64_t rows = Walk(desc, 0, max_rows).chunk_steps * desc.batch;
     for (int64_t d = 0; d < desc.directions; ++d) {
       if (d >= directions_at_once) {
         input_sum[d] = input_sum[0];
         c[d] = c[0];
-        continue;
+      } else {
+        if (!sums_in_reserve) input_sum[d] = carver->Take<float>(rows * desc.gate_rows());
+        if (desc.has_cell() && !desc.reserve) c[d] = carver->Take<float>(desc.batch * desc.hidden);
       }
-      if (!sums_in_reserve) input_sum[d] = carver->Take<float>(rows * desc.gate_rows());
-      if (desc.has_cell() && !desc.reserve) c[d] = carver->Take<float>(desc.batch * desc.hidden);
+      hidden_sum[d] = hidden_sum[0];
+      blas[d] = blas[0];
+      if (d >= streams) continue;
+      hidden_sum[d] = carver->Take<float>(desc.batch * desc.gate_rows());
+      blas[d] = carver->Take<char>(Blas::WorkspaceBytes());
     }
-    hidden_sum = carver->Take<float>(desc.batch * desc.gate_rows());
-    blas = carver->Take<char>(Blas::WorkspaceBytes());
   }
 };
 
 template <class T>
 class ForwardDirection {
  public:
+  // blas is on the stream.
   ForwardDirection(const LayerDesc& desc, const ForwardArgs& args, const ForwardBuffers& buffers,
-                   Blas* blas, int64_t direction)
+                   Blas* blas, cudaStream_t stream, int64_t direction)
       : desc_(desc),
         blas_(*blas),
-        stream_(static_cast<cudaStream_t>(args.stream)),
-        hidden_sum_(buffers.hidden_sum),
+        stream_(stream),
+        hidden_sum_(buffers.hidden_sum[direction]),
         lengths_(args.lengths),
         weights_(args.weights[direction]),
         walk_(desc, direction, MaxChunkRows(desc, sizeof(float))),
@@ -77,16 +82,14 @@ class ForwardDirection {
     return sums;
   }
 
-  // Steps of a chunk that has been projected, one after the other.
-  void RunSteps(const Stretch& steps, const float* input_sums) const {
+  // A step of a chunk that has been projected, after those before it.
+  void RunStep(int64_t index, int64_t first, const float* input_sums) const {
     const int64_t N = desc_.batch, H = desc_.hidden, GH = desc_.gate_rows();
-    for (int64_t index = steps.begin; index < steps.end; ++index) {
-      ForwardStep<T> step = StepOf(index, steps.chunk, input_sums);
-      blas_.Gemm(N, GH, H, Factor(step.h_prev, H), Transposed(weights_.h2h_weight, H), 0.0f,
-                 Into(hidden_sum_, GH));
-      step.hidden_sum = hidden_sum_;
-      LaunchStep(desc_.mode, step, stream_);
-    }
+    ForwardStep<T> step = StepOf(index, first, input_sums);
+    blas_.Gemm(N, GH, H, Factor(step.h_prev, H), Transposed(weights_.h2h_weight, H), 0.0f,
+               Into(hidden_sum_, GH));
+    step.hidden_sum = hidden_sum_;
+    LaunchStep(desc_.mode, step, stream_);
   }
 
   // A step of the chunk that begins with `first`, but for its hidden_sum.

@@ -25,8 +25,7 @@ cudaMemPool_t NewPool(int device) {
   cudaMemPool_t pool = nullptr;
   FASTRNN_CUDA_TRY(cudaMemPoolCreate(&pool, &properties));
   uint64_t kept = kKeptBytes;
-  const cudaError_t status =
-      cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept);
+  const cudaError_t status = cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept);
   if (status != cudaSuccess) cudaMemPoolDestroy(pool);
   FASTRNN_CUDA_TRY(status);
   return pool;

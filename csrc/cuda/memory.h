@@ -14,8 +14,8 @@ namespace cuda {
 // CUDA fails.
 
 // Whether what is enqueued on the stream is recorded for a CUDA graph, rather than done. Then the
-// stream may wait only for what is recorded as well: what the graph reads has to be there when it is
-// launched, and nobody can tell when that is done with.
+// stream may wait only for what is recorded as well: what the graph reads has to be there when it
+// is launched, and nobody can tell when that is done with.
 bool IsCapturing(int device, void* stream);
 
 // The point that a stream has reached, for other streams to wait for. The host never waits.
@@ -38,9 +38,9 @@ class Event {
   void* event_ = nullptr;
 };
 
-// An array, allocated and given back in the order of streams: neither waits for the device. It comes
-// from a pool of our own that keeps up to kKeptBytes of what was given back, where the default one
-// returns all of it to the driver whenever somebody waits for the device.
+// An array, allocated and given back in the order of streams: neither waits for the device. It
+// comes from a pool of our own that keeps up to kKeptBytes of what was given back, where the
+// default one returns all of it to the driver whenever somebody waits for the device.
 constexpr uint64_t kKeptBytes = uint64_t{1} << 30;
 
 class Memory {

@@ -46,7 +46,7 @@ class PersistentLayer {
         fits_(Fits(kernel_, plan_)) {
     for (int64_t d = 0; d < desc.directions; ++d) {
       const auto& buffers = buffers_.directions[static_cast<size_t>(d % plan_.directions)];
-      directions_.emplace_back(desc, args, buffers, &blas_, d);
+      directions_.emplace_back(desc, args, buffers, &blas_, stream_, d);
     }
   }
 
@@ -88,7 +88,9 @@ class PersistentLayer {
     if (fits_ && LaunchForAllRows(kernel_, plan_, buffers_.exchange, args, stream_)) return;
     ExpectChoiceIsFree(desc_, plan_);
     for (int i = 0; i < plan_.directions; ++i) {
-      directions_[direction + static_cast<size_t>(i)].RunSteps(steps);
+      for (int64_t index = steps.end - 1; index >= steps.begin; --index) {
+        directions_[direction + static_cast<size_t>(i)].RunStep(index, steps.chunk);
+      }
     }
   }
 

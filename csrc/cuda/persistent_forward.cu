@@ -18,7 +18,7 @@ struct PersistentBuffers {
 
   PersistentBuffers(const LayerDesc& desc, const PersistentPlan& plan, Carver* carver)
       : exchange(plan, desc.hidden, carver),
-        forward(desc, carver, SumsInReserve<T>(desc), plan.directions) {}
+        forward(desc, carver, SumsInReserve<T>(desc), plan.directions, 1) {}
 };
 
 template <class T>
@@ -31,9 +31,9 @@ class PersistentLayer {
         kernel_(FindForwardKernel<T>(desc.mode, plan, tf32)),
         buffers_(desc, plan, &carver),
         stream_(static_cast<cudaStream_t>(args.stream)),
-        blas_(desc.device_index, args.stream, buffers_.forward.blas, tf32) {
+        blas_(desc.device_index, args.stream, buffers_.forward.blas[0], tf32) {
     for (int64_t d = 0; d < desc.directions; ++d) {
-      directions_.emplace_back(desc, args, buffers_.forward, &blas_, d);
+      directions_.emplace_back(desc, args, buffers_.forward, &blas_, stream_, d);
     }
     fits_ = Fits(kernel_, plan);
   }
@@ -71,7 +71,9 @@ class PersistentLayer {
     if (fits_ && LaunchForAllRows(kernel_, plan_, buffers_.exchange, args, stream_)) return;
     ExpectChoiceIsFree(desc_, plan_);
     for (int64_t i = 0; i < plan_.directions; ++i) {
-      directions_[direction + i].RunSteps(steps, sums[i]);
+      for (int64_t index = steps.begin; index < steps.end; ++index) {
+        directions_[direction + i].RunStep(index, steps.chunk, sums[i]);
+      }
     }
   }
 

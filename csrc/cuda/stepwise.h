@@ -3,7 +3,8 @@
 //
 // A direction is worked through in chunks of time. Per chunk, one product projects the inputs of
 // all its steps; backward mirrors this, and adds one product per chunk for dx and each weight
-// gradient.
+// gradient. Both directions are worked through at once, step by step in turn and on two streams,
+// where the workspace that takes is not too much: a small product leaves a GPU room for another.
 #pragma once
 
 #include <algorithm>
@@ -43,6 +44,11 @@ constexpr int64_t kChunkBytes = FASTRNN_CUDA_CHUNK_BYTES;
 inline int64_t MaxChunkRows(const LayerDesc& desc, int64_t gate_bytes) {
   return std::max<int64_t>(1, kChunkBytes / (gate_bytes * desc.gate_rows()));
 }
+
+// Whether two directions have enough steps to be worth a second stream.
+inline bool MayRunAtOnce(const LayerDesc& desc) { return desc.directions == 2 && desc.steps >= 4; }
+// The most workspace that two streams may take; half of what MXNet can give.
+constexpr size_t kMostBytesAtOnce = size_t{1} << 30;
 
 template <class T>
 constexpr DType kDType = DType::kFloat32;

@@ -1,30 +1,89 @@
+#include <vector>
+
 #include "backward_direction.h"
+#include "side_stream.h"
 
 namespace fastrnn {
 namespace cuda {
 
+namespace {
+
+// One for each stream.
+template <class T>
+std::vector<BackwardBuffers<T>> BuffersOf(const LayerDesc& desc, int64_t streams, Carver* carver) {
+  std::vector<BackwardBuffers<T>> buffers;
+  for (int64_t i = 0; i < streams; ++i) buffers.emplace_back(desc, carver);
+  return buffers;
+}
+
+template <class T>
+size_t BytesOf(const LayerDesc& desc, int64_t streams) {
+  Carver carver(nullptr);
+  BuffersOf<T>(desc, streams, &carver);
+  return carver.used();
+}
+
+// Two only where time is one chunk: the chunks of the two directions come in opposite orders, and
+// the second one adds to the dx that the first has written.
+template <class T>
+int64_t StreamsOf(const LayerDesc& desc) {
+  const bool one_chunk = Walk(desc, 0, BackwardBuffers<T>::MaxRows(desc)).chunk_steps == desc.steps;
+  return one_chunk && MayRunAtOnce(desc) && BytesOf<T>(desc, 2) <= kMostBytesAtOnce ? 2 : 1;
+}
+
+template <class T>
+void RunAlone(BackwardDirection<T> direction) {
+  const Walk& walk = direction.walk();
+  direction.Begin();
+  for (int64_t first = walk.LastChunk(); first >= 0; first -= walk.chunk_steps) {
+    for (int64_t index = walk.End(first) - 1; index >= first; --index) {
+      direction.RunStep(index, first);
+    }
+    direction.SumChunk(first);
+  }
+  direction.End();
+}
+
+template <class T>
+void RunAtOnce(BackwardDirection<T> direction, BackwardDirection<T> on_side, SideStream* side) {
+  direction.Begin();
+  on_side.Begin();
+  for (int64_t index = direction.walk().steps - 1; index >= 0; --index) {
+    direction.RunStep(index, 0);
+    on_side.RunStep(index, 0);
+  }
+  direction.SumChunk(0);
+  direction.End();
+  side->Follow();  // It adds to dx.
+  on_side.SumChunk(0);
+  on_side.End();
+  side->Join();
+}
+
+}  // namespace
+
 template <class T>
 size_t StepwiseBackwardBytes(const LayerDesc& desc) {
-  Carver carver(nullptr);
-  BackwardBuffers<T>(desc, &carver);
-  return carver.used();
+  return BytesOf<T>(desc, StreamsOf<T>(desc));
 }
 
 template <class T>
 void StepwiseBackward(const LayerDesc& desc, const BackwardArgs& args, bool tf32) {
   Carver carver(args.workspace);
-  const BackwardBuffers<T> buffers(desc, &carver);
-  Blas blas(desc.device_index, args.stream, buffers.blas, tf32);
-  for (int64_t d = 0; d < desc.directions; ++d) {
-    BackwardDirection<T> direction(desc, args, buffers, &blas, d);
-    const Walk& walk = direction.walk();
-    direction.Begin();
-    for (int64_t first = walk.LastChunk(); first >= 0; first -= walk.chunk_steps) {
-      direction.RunSteps({first, first, walk.End(first)});
-      direction.SumChunk(first);
+  const int64_t streams = StreamsOf<T>(desc);
+  const std::vector<BackwardBuffers<T>> buffers = BuffersOf<T>(desc, streams, &carver);
+  const auto stream = static_cast<cudaStream_t>(args.stream);
+  Blas blas(desc.device_index, stream, buffers[0].blas, tf32);
+  if (streams == 1) {
+    for (int64_t d = 0; d < desc.directions; ++d) {
+      RunAlone(BackwardDirection<T>(desc, args, buffers[0], &blas, stream, d));
     }
-    direction.End();
+    return;
   }
+  SideStream side(desc.device_index, stream);
+  Blas side_blas(desc.device_index, side.get(), buffers[1].blas, tf32, 1);
+  RunAtOnce(BackwardDirection<T>(desc, args, buffers[0], &blas, stream, 0),
+            BackwardDirection<T>(desc, args, buffers[1], &side_blas, side.get(), 1), &side);
 }
 
 #define FASTRNN_INSTANTIATE(T)                                     \

@@ -22,7 +22,8 @@ namespace {
 
 constexpr int64_t kWeightsPerDirection = 4;
 
-// ---- what Python passes ---------------------------------------------------------------------------
+// ---- what Python passes
+// ---------------------------------------------------------------------------
 
 // A state or the gradient of one: given, or zeros. No pointer, if the cell has no such state.
 class State {
@@ -163,7 +164,8 @@ int64_t ReserveWordsOf(const LayerDesc& desc) {
   return static_cast<int64_t>(ReserveBytes(desc) / 4);
 }
 
-// ---- the calls ------------------------------------------------------------------------------------
+// ---- the calls
+// ------------------------------------------------------------------------------------
 
 py::list ForwardArrays(const py::object& mode, const py::object& x, const py::object& h0,
                        const py::object& c0, const py::object& weights, const py::object& lengths,

@@ -38,8 +38,8 @@ class Workspace {
 // DeviceArrays on a GPU.
 class Results {
  public:
-  // place, stream: of the call. out: None, or a sequence of arrays of which each Add takes the next.
-  // Throws InvalidArgument where there is none on a stream that is being captured.
+  // place, stream: of the call. out: None, or a sequence of arrays of which each Add takes the
+  // next. Throws InvalidArgument where there is none on a stream that is being captured.
   Results(const Place& place, void* stream, const pybind11::object& out);
 
   // Adds an array to the results, and returns its memory. Throws TypeError or ValueError, naming

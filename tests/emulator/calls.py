@@ -20,6 +20,7 @@ from fastrnn import kernels
 
 LIBRARY, CUBLAS = emulated.LIBRARY, emulated.CUBLAS
 LIBRARY.emulator_waits.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+ANY = ctypes.c_void_p(-1)
 LEGACY, FIRST, SECOND = 0, 0x1000, 0x2000  # addresses of streams, which the emulator does not read
 
 
@@ -114,6 +115,21 @@ def test_arrays_are_written_to_after_the_work_that_reads_them():
     assert counted == [2]
 
 
+@pytest.mark.parametrize(("steps", "expected"), [(4, (1, 1)), (3, (0, 0)), (50, (1, 0))])
+def test_directions_meet_on_the_callers_stream(steps, expected):
+    # 50 steps are several chunks of time, of which backward takes one direction after the other.
+    both = Case("gru", steps, 2, 4, 20, 2, device="cuda", algorithm="stepwise")
+    arguments = both.arguments()
+    before = LIBRARY.emulator_waits(FIRST, ANY)
+    result = kernels.forward(**arguments, reserve=True, stream=FIRST)
+    between = LIBRARY.emulator_waits(FIRST, ANY)
+    kernels.backward(result.reserve, result.output, stream=FIRST)
+    after = LIBRARY.emulator_waits(FIRST, ANY)
+    arrays = 8 + 2, 8 + 2 + 3  # weights, x, and a state; output twice, and the reserve
+    # What the copies from the host are waited for is no news, but counted every time.
+    assert (between - before - arrays[0], after - between - arrays[1]) == expected
+
+
 # ---- capture into a CUDA graph ------------------------------------------------------------------
 
 
@@ -131,7 +147,8 @@ def capture(stream):
 @pytest.mark.parametrize("algorithm", ["stepwise", "persistent"])
 @pytest.mark.parametrize("mode", ["lstm", "gru", "rnn_tanh"])
 def test_calls_can_be_captured(mode, algorithm):
-    arguments = case(mode, algorithm=algorithm, lengths=[3, 2]).arguments()
+    both = Case(mode, 5, 2, 4, 5, 2, device="cuda", algorithm=algorithm, lengths=[3, 5])
+    arguments = both.arguments()
     out = kernels.forward(**arguments, reserve=True, stream=FIRST)
     gradients = kernels.backward(out.reserve, out.output, stream=FIRST)
     wanted = kernels.to_host(out.output), kernels.to_host(gradients.x)

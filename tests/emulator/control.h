@@ -20,11 +20,12 @@ EMULATOR_CONTROL int emulator_last_error();
 EMULATOR_CONTROL int emulator_current_device();
 EMULATOR_CONTROL int emulator_launches(int device);
 
-// How often a stream was made to wait for a point of another one; null: the legacy default stream.
+// How often a stream was made to wait for a point of another one; null: the legacy default stream,
+// and for `other` all bits set: any.
 EMULATOR_CONTROL int emulator_waits(void* stream, void* other);
 
-// Between these two the stream counts as being captured into a CUDA graph, although its work is done
-// at once. The latter tells whether nothing happened that cannot be part of a graph.
+// Between these two the stream counts as being captured into a CUDA graph, although its work is
+// done at once. The latter tells whether nothing happened that cannot be part of a graph.
 EMULATOR_CONTROL void emulator_begin_capture(void* stream);
 EMULATOR_CONTROL int emulator_end_capture();
 

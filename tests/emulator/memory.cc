@@ -23,7 +23,9 @@ std::mutex mutex;
 std::map<std::pair<cudaStream_t, cudaStream_t>, int> waits;  // of the first stream for the second
 bool copied_with_python_locked = false;
 cudaStream_t captured = nullptr;  // the stream that is being captured
+cudaStream_t forked = nullptr;    // one that waits for it, and is captured with it
 bool capture_is_valid = true;
+const cudaStream_t kAny = reinterpret_cast<cudaStream_t>(~uintptr_t{0});
 
 // What CUDA answers to what cannot be part of a graph; the capture is lost.
 cudaError_t Invalidate(cudaError_t error) {
@@ -33,6 +35,9 @@ cudaError_t Invalidate(cudaError_t error) {
 
 cudaStream_t Named(void* stream) {
   return stream == cudaStreamLegacy ? nullptr : static_cast<cudaStream_t>(stream);
+}
+bool IsCaptured(cudaStream_t stream) {
+  return captured != nullptr && (Named(stream) == captured || stream == forked);
 }
 Event* Pointer(cudaEvent_t event) { return reinterpret_cast<Event*>(event); }
 
@@ -50,13 +55,21 @@ void emulator_begin_capture(void* stream) {
   capture_is_valid = true;
 }
 int emulator_end_capture() {
-  captured = nullptr;
+  captured = forked = nullptr;
   return capture_is_valid;
 }
 
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = reinterpret_cast<cudaStream_t>(new char);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete reinterpret_cast<char*>(stream);
+  return cudaSuccess;
+}
+
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
-  const bool capturing = captured != nullptr && Named(stream) == captured;
-  *status = capturing ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+  *status = IsCaptured(stream) ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
   return cudaSuccess;
 }
 
@@ -100,7 +113,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   Pointer(event)->stream = Named(stream);
-  Pointer(event)->captured = captured != nullptr && Named(stream) == captured;
+  Pointer(event)->captured = IsCaptured(stream);
   return cudaSuccess;
 }
 
@@ -111,10 +124,14 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   // A wait that leads into a capture or out of it.
-  if (Pointer(event)->captured != (captured != nullptr && Named(stream) == captured)) {
+  const bool inside = IsCaptured(stream);
+  if (Pointer(event)->captured && !inside && captured != nullptr) {
+    forked = stream;  // becomes a part of the capture
+  } else if (Pointer(event)->captured != inside) {
     return Invalidate(cudaErrorStreamCaptureIsolation);
   }
   const std::lock_guard<std::mutex> lock(mutex);
   ++waits[{Named(stream), Pointer(event)->stream}];
+  ++waits[{Named(stream), kAny}];
   return cudaSuccess;
 }
