@@ -13,15 +13,14 @@ namespace cuda {
 // device each for itself, so neither may rely on the other's.
 class DeviceScope {
  public:
+  // Also where it is current already, as far as this runtime knows: another one may have made the
+  // thread use another.
   explicit DeviceScope(int device) {
     FASTRNN_CUDA_TRY(cudaGetDevice(&previous_));
-    changed_ = device != previous_;
-    if (changed_) MakeCurrent(device);
+    MakeCurrent(device);
   }
   // What was current a moment ago can be made current again; a destructor could not report it.
-  ~DeviceScope() {
-    if (changed_) cudaSetDevice(previous_);
-  }
+  ~DeviceScope() { cudaSetDevice(previous_); }
   DeviceScope(const DeviceScope&) = delete;
   DeviceScope& operator=(const DeviceScope&) = delete;
 
@@ -40,7 +39,6 @@ class DeviceScope {
   }
 
   int previous_ = 0;
-  bool changed_ = false;
 };
 
 }  // namespace cuda

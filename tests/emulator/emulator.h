@@ -53,7 +53,12 @@ struct DeviceLimits {
 };
 constexpr DeviceLimits kLimits;
 
-constexpr int kDefaultComputeCapability = 90;  // 10 * major + minor
+// 10 * major + minor, also of what kernels are compiled for.
+#if defined(FASTRNN_ARCH) && FASTRNN_ARCH < 800
+constexpr int kDefaultComputeCapability = FASTRNN_ARCH / 10;
+#else
+constexpr int kDefaultComputeCapability = 90;
+#endif
 
 // How many blocks fit on one multiprocessor; 0: not even one.
 int BlocksPerMultiprocessor(int threads, size_t shared_bytes);

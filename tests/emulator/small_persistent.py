@@ -48,3 +48,17 @@ def test_clusters(mode, numbers, dtype):
     algorithm = persistent(batch_tiles=2, cluster=1, **numbers)
     case = Case(mode, 4, 9, 3, 90, device="cuda", dtype=dtype, lengths=LENGTHS, algorithm=algorithm)
     assert_agrees(case)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(
+    ("mode", "numbers"),
+    [
+        ("lstm", {"batch_tiles": 2}),  # in float32 all chunks are streamed, none is in registers
+        ("rnn_tanh", {"batch_tiles": 4}),  # nor is it in float16 with so many sums
+    ],
+)
+def test_streams(mode, numbers, dtype):
+    algorithm = persistent(shared_chunks=0, cluster=0, **numbers)
+    case = Case(mode, 3, 9, 3, 40, device="cuda", dtype=dtype, algorithm=algorithm)
+    assert_agrees(case)
