@@ -66,6 +66,18 @@ FASTRNN_DEVICE void AddRelease(unsigned* p, unsigned value) {
   asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(value) : "memory");
 }
 
+// 8 bytes that are seen whole or not at all, and say nothing of any other memory: for data that
+// carries its own sign of being there. Aligned to 8.
+FASTRNN_DEVICE uint2 LoadRelaxed8(const uint2* p) {
+  uint64_t value;
+  asm volatile("ld.relaxed.gpu.global.b64 %0, [%1];" : "=l"(value) : "l"(p) : "memory");
+  return make_uint2(static_cast<unsigned>(value), static_cast<unsigned>(value >> 32));
+}
+FASTRNN_DEVICE void StoreRelaxed8(uint2* p, uint2 value) {
+  const uint64_t whole = static_cast<uint64_t>(value.y) << 32 | value.x;
+  asm volatile("st.relaxed.gpu.global.b64 [%0], %1;" ::"l"(p), "l"(whole) : "memory");
+}
+
 // What another block has written during this launch and signalled: past the L1 cache, which would
 // keep it although it changes. 16 bytes are aligned to that.
 FASTRNN_DEVICE uint4 LoadExchanged16(const void* p) {
@@ -341,6 +353,18 @@ inline void AddRelease(unsigned* p, unsigned value, EMULATOR_SITE) {
   ::emulator::PerhapsYield({"AddRelease", file, line});
   ::emulator::NoteProgress();
   __atomic_fetch_add(p, value, __ATOMIC_RELEASE);
+}
+
+inline uint2 LoadRelaxed8(const uint2* p, EMULATOR_SITE) {
+  ::emulator::Poll({"LoadRelaxed8", file, line});
+  const uint64_t value = __atomic_load_n(reinterpret_cast<const uint64_t*>(p), __ATOMIC_RELAXED);
+  return make_uint2(static_cast<unsigned>(value), static_cast<unsigned>(value >> 32));
+}
+inline void StoreRelaxed8(uint2* p, uint2 value, EMULATOR_SITE) {
+  ::emulator::PerhapsYield({"StoreRelaxed8", file, line});
+  ::emulator::NoteProgress();
+  __atomic_store_n(reinterpret_cast<uint64_t*>(p), static_cast<uint64_t>(value.y) << 32 | value.x,
+                   __ATOMIC_RELAXED);
 }
 
 inline float LoadExchanged(const float* p) { return *p; }
