@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import reference as ref
-from buffers import TorchMemory
-from cudnn import Algorithm, CudnnLayer, Unsupported
-from cudnn_api import PROTOTYPES, CudnnError
 from fake_cudnn import FakeCudnn, HostBuffer, rounded
+
+from bench.buffers import TorchMemory
+from bench.cudnn import Algorithm, CudnnLayer, Unsupported
+from bench.cudnn_api import PROTOTYPES, CudnnError
 
 
 @dataclass(frozen=True)
