@@ -126,8 +126,8 @@ def difference(case: Case, actual: Results, wanted: Results) -> Optional[str]:
         try:
             ref.assert_close(array, wanted[name], name, dtype)
         except AssertionError:
-            scale = float(np.abs(wanted[name]).max())
-            worst = float(np.abs(array - wanted[name]).max()) / max(scale, 1e-30)
+            largest = float(np.abs(wanted[name]).max())
+            worst = float(np.abs(array - wanted[name]).max()) / max(largest, 1e-30)
             allowed = ref.TOLERANCE[dtype]
             return f"{name}: {worst:.1e} of its largest value away from the reference, " + (
                 f"about {allowed:.1e} is allowed"

@@ -16,8 +16,10 @@ if TYPE_CHECKING:  # what names the commit alone shall need no NumPy
 
 ROOT = Path(__file__).resolve().parents[1]
 # What the figures depend on. Results and other files may lie about in the work tree.
-SOURCES = ("CMakeLists.txt", "pyproject.toml", "setup.py", "build_backend", "csrc", "fastrnn")
-SOURCES += ("bench", "tests/reference.py", ":!bench/results")
+SOURCES = [
+    *("CMakeLists.txt", "pyproject.toml", "setup.py", "build_backend", "csrc", "fastrnn"),
+    *("bench", "tests/reference.py", ":!bench/results"),
+]
 UNKNOWN = "unknown"
 
 
@@ -56,7 +58,7 @@ def processor() -> str:
 
 def about(device: str, peers: Sequence[Peer], missing: Dict[str, str]) -> Dict[str, Any]:
     """Facts about a run on ``cpu`` or ``cuda``."""
-    facts = {
+    facts: Dict[str, Any] = {
         "kind": device,
         "device": processor() if device == "cpu" else _gpu()["device"],
         "commit": commit(),

@@ -78,8 +78,7 @@ def measure(
     """
     row = frame(case, device, peaks)
     sets, entries = row["input_sets"], row["peers"]
-    for name, reason in missing.items():
-        entries[name] = {"status": "missing", "reason": reason}
+    entries.update({n: {"status": "missing", "reason": why} for n, why in missing.items()})
     if case.task == "layer":
         data: Any = bench_data.draw(case, sets)
         wanted = reference(case, data, device)

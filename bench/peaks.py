@@ -13,9 +13,10 @@ import subprocess
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
@@ -43,7 +44,8 @@ class Found(NamedTuple):
 
 def best(call: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
     """The shortest of some calls, in seconds."""
-    begun, seconds = clock(), []
+    begun = clock()
+    seconds: List[float] = []
     while len(seconds) < ROUNDS or clock() - begun < LEAST_SECONDS:
         before = clock()
         call()
@@ -111,9 +113,9 @@ def on_gpu(torch: Any, exchange: Optional[float]) -> Dict[str, Peaks]:
         kind = getattr(torch, "float32" if name == "tf32" else name)
         for width in GPU_SIZES:
             a, b = (torch.randn(width, width, device="cuda").to(kind) for _ in range(2))
-            _warm_up(torch, lambda a=a, b=b: torch.matmul(a, b))
-            rate = 2 * width**3 / seconds(lambda a=a, b=b: torch.matmul(a, b))
-            flops[name] = max(rate, flops.get(name, 0.0))
+            product = partial(torch.matmul, a, b)
+            _warm_up(torch, product)
+            flops[name] = max(2 * width**3 / seconds(product), flops.get(name, 0.0))
     cache = cache_bytes("cuda")
     return {name: Peaks(rate, bandwidth, exchange, cache) for name, rate in flops.items()}
 

@@ -56,14 +56,14 @@ def _ratio(row: Row, name: str) -> Optional[float]:
     return None if found is None else found.value
 
 
-def _per_step(row: Row, time: Optional[float]) -> Optional[float]:
+def _per_step(row: Row, time: float) -> float:
     """Microseconds of one of a layer's steps."""
-    sizes = row["sizes"]
-    return None if time is None else 1e6 * time / sizes["steps"] / sizes["layers"]
+    return 1e6 * time / row["sizes"]["steps"] / row["sizes"]["layers"]
 
 
 def _step(row: Row, name: str) -> Optional[float]:
-    return _per_step(row, row["limit"] if name == LIMIT else seconds(row, name))
+    found = row["limit"] if name == LIMIT else seconds(row, name)
+    return None if found is None else _per_step(row, found)
 
 
 def draw_all(content: Dict[str, Any], folder: Path) -> List[Path]:
@@ -128,7 +128,7 @@ def _lines(path: Path, lines: Lines, x: str, y: str) -> Path:
 
 def _against_limit(path: Path, rows: Sequence[Row], who: Sequence[str]) -> Path:
     figure, axes = _new("limit, microseconds a step and layer", "time, microseconds")
-    limits = [_step(row, LIMIT) for row in rows]
+    limits = [_per_step(row, row["limit"]) for row in rows]
     for name in who:
         points = [(limit, _step(row, name)) for limit, row in zip(limits, rows)]
         points = [point for point in points if point[1] is not None]

@@ -39,7 +39,7 @@ def _cell(entry: Optional[Row]) -> str:
     if entry is None:
         return ""
     if "seconds" not in entry:
-        return {"unsupported": "none"}.get(entry["status"], entry["status"])
+        return "none" if entry["status"] == "unsupported" else str(entry["status"])
     text = _time(entry, "calls")
     if "graph_seconds" in entry:
         text += f" ({_time(entry, 'graph')})"

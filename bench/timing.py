@@ -7,6 +7,7 @@ them. One that fails takes no further turn. Clock and events are arguments: test
 from __future__ import annotations
 
 import time
+from functools import partial
 from statistics import median, quantiles
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple
 
@@ -104,13 +105,13 @@ def time_calls(
     first = {name: turns.seconds[name][0] for name in turns.calls}
     rounds = rounds_for(sum(s * (2 if s < SHORT else 1) for s in first.values()), budget)
 
-    def warm(name: str, call: Call, number: int) -> float:
+    def warm(number: int, name: str, call: Call) -> float:
         if first[name] < SHORT:
             call((number + 1) % sets)
         return timed(call, number)
 
     for number in range(1, rounds):
-        turns.once(lambda name, call, number=number: warm(name, call, number))
+        turns.once(partial(warm, number))
     return turns.result(lambda name: 1 if first[name] < SHORT else 0)
 
 
@@ -146,14 +147,15 @@ def time_on_gpu(
     first = {name: turns.seconds[name][0] for name in turns.calls}
     counts = {name: min(1000, max(1, int(EVENT_SPAN / max(s, 1e-9)))) for name, s in first.items()}
     rounds = rounds_for(sum(first[name] * counts[name] for name in first), budget)
+
+    def one_turn(number: int, name: str, call: Call) -> float:
+        return between(call, number * counts[name], counts[name])
+
     for number in range(rounds):
         if number >= LEAST_ROUNDS and clock() - begun > 3 * budget:
             break  # the host, not the GPU, is what takes the time
 
-        def one_turn(name: str, call: Call, number: int = number) -> float:
-            return between(call, number * counts[name], counts[name])
-
-        turns.once(one_turn)
+        turns.once(partial(one_turn, number))
     return turns.result(lambda name: 1)
 
 

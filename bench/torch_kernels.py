@@ -25,9 +25,11 @@ class _Recurrence(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, cell: str, tf32: bool, x: Any, h_0: Any, c_0: Any, *weights: Any
     ) -> Tuple[Any, ...]:
-        x, h_0, c_0, *weights = (None if a is None else a.detach() for a in (x, h_0, c_0, *weights))
+        x, h_0, c_0, *detached = (
+            None if a is None else a.detach() for a in (x, h_0, c_0, *weights)
+        )
         result = kernels.forward(
-            cell, x, weights, h_0, c_0, tf32=tf32, reserve=True, stream=_stream(x)
+            cell, x, detached, h_0, c_0, tf32=tf32, reserve=True, stream=_stream(x)
         )
         ctx.reserve = result.reserve
         return _tensors(result[: 3 if cell == "lstm" else 2])

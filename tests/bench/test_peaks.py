@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -11,16 +12,16 @@ import pytest
 import sources  # noqa: F401
 from clocks import Machine
 
-from bench import peaks
+from bench import machine, peaks
 from bench.limits import Peaks, cache_bytes
 from fastrnn_build import detect
 
 
 def test_the_best_of_calls_for_a_second():
-    machine = Machine()
-    call = machine.call("a", iter([0.5, 0.25, 0.125, *[0.375] * 10]))
-    assert peaks.best(lambda: call(0), machine.clock) == 0.125
-    assert len(machine.calls) == peaks.ROUNDS
+    stopped = Machine()
+    call = stopped.call("a", iter([0.5, 0.25, 0.125, *[0.375] * 10]))
+    assert peaks.best(lambda: call(0), stopped.clock) == 0.125
+    assert len(stopped.calls) == peaks.ROUNDS
 
 
 def test_peaks_of_the_cpu(monkeypatch):
@@ -103,3 +104,72 @@ def test_the_fastest_exchange_counts(monkeypatch):
     found = peaks.measure("cuda")
     assert found.peaks["tf32"].exchange == 3e-7
     assert found.notes["exchange, seconds by blocks"][132] == 9e-7
+
+
+class TimedGpu(Machine):
+    """A PyTorch whose copies take 4 seconds, sums 1, and products as many as their width."""
+
+    float32 = float16 = bfloat16 = None
+
+    def __init__(self):
+        super().__init__()
+        self.cuda = self.backends = self
+        self.matmul = Products(self)
+
+    def Event(self, enable_timing):  # noqa: N802
+        return self.event()
+
+    def synchronize(self):
+        pass
+
+    def zeros(self, *sizes, **options):
+        copy, read = (self.call(name, seconds) for name, seconds in (("copy", 4.0), ("sum", 1.0)))
+        return SimpleNamespace(copy_=copy, sum=lambda: read(None))
+
+    ones_like = zeros
+
+    def randn(self, *sizes, **options):
+        return SimpleNamespace(to=lambda kind: sizes[0])
+
+
+class Products:
+    """``torch.matmul``, and where its arithmetic is said."""
+
+    def __init__(self, gpu):
+        self.gpu, self.allow_tf32 = gpu, None
+
+    def __call__(self, a, b):
+        self.gpu.now += a / (2 if self.allow_tf32 else 1)
+
+
+def test_of_the_bandwidths_and_of_the_products_the_larger_counts(monkeypatch):
+    monkeypatch.setattr(peaks, "WARM_UP_SECONDS", 0.0)
+    monkeypatch.setattr(peaks, "cache_bytes", lambda device: 7)
+    found = peaks.on_gpu(TimedGpu(), 1e-6)
+    assert list(found) == ["float32", "tf32", "float16", "bfloat16"]
+    size = 4 * peaks.COPY_BYTES
+    assert found["tf32"] == (4 * 8192**2, size / 1.0, 1e-6, 7)
+    assert found["float16"].flops == 2 * 8192**2
+
+
+def test_a_gpu_is_warm_before_it_is_timed():
+    gpu = TimedGpu()
+    peaks._warm_up(gpu, lambda: gpu.call("work", 0.2)(None), gpu.clock)
+    assert len(gpu.calls) == 3  # 0.5 seconds
+
+
+CUBLAS = """
+extern "C" int cublasGetProperty(int part, int* value) {
+  *value = 10 * (part + 1);
+  return part == 2;
+}
+"""
+
+
+def test_the_cublas_of_the_process_is_named(compiler, tmp_path):
+    source, library = tmp_path / "fake.cc", tmp_path / "libcublas.so.12"
+    source.write_text(CUBLAS)
+    subprocess.run([*compiler, "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
+    assert not any(str(library) in named for named in machine.cublas())
+    ctypes.CDLL(str(library))
+    assert f"{library} 10.20.?" in machine.cublas()
