@@ -24,7 +24,8 @@ class Session:
 
     def __init__(self, device, path, limit, full):
         self.device = device
-        self.budget = FULL_BUDGET if full else BUDGET
+        # A GPU may be there for half an hour only.
+        self.budget = FULL_BUDGET if full and device == "cuda" else BUDGET
         everyone = all_peers(device)
         self.peers = present(device, everyone)
         self.missing = {

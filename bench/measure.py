@@ -11,7 +11,7 @@ import traceback
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from importlib.util import find_spec
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from bench import data as bench_data
 from bench import gpu_memory, graphs, language_model, limits, timing
@@ -87,30 +87,55 @@ def measure(
         wanted = language_model.expected(case, data)
     with ExitStack() as stack:
         try:
-            layers: Dict[str, Layer] = {}
-            for peer in peers:
-                reason = refused_before(earlier, case, peer.name)
-                if reason:
-                    entries[peer.name] = {"status": "unsupported", "reason": reason}
-                    continue
-                entries[peer.name], layer = attempt(peer, case, data, device, wanted)
-                if layer is not None:
-                    layers[peer.name] = layer
-                    stack.callback(layer.close)
+            layers = _layers(case, device, peers, data, wanted, entries, earlier, stack)
             _time(layers, entries, sets, budget, device)
             if device == "cuda":
                 _replay(case, layers, entries, wanted, sets, budget)
         except DeadDeviceError as error:
             row["dead"] = str(error)
-            for peer in peers:
-                entries.setdefault(peer.name, _failed("the GPU's context was gone before its turn"))
             stack.pop_all()  # nothing can be given back any more
+            _bury(peers, entries)
     if memory is not None and case.task == "layer":
         for peer in peers:
             if entries[peer.name]["status"] == "ok":
                 entries[peer.name].update(memory(peer, case))
     row["failures"] = failures(peers, entries, device, case.task)
+    if "dead" in row:
+        row["failures"].append(f"the GPU: {row['dead']}")
     return row
+
+
+def _layers(
+    case: Case,
+    device: str,
+    peers: List[Peer],
+    data: Any,
+    wanted: Results,
+    entries: Dict[str, Row],
+    earlier: Sequence[Row],
+    stack: ExitStack,
+) -> Dict[str, Layer]:
+    """The layers that may be timed, which the stack closes."""
+    layers: Dict[str, Layer] = {}
+    for peer in peers:
+        reason = refused_before(earlier, case, peer.name)
+        if reason:
+            entries[peer.name] = {"status": "unsupported", "reason": reason}
+            continue
+        layer = attempt(peer, case, data, device, wanted, entries)
+        if layer is not None:
+            layers[peer.name] = layer
+            stack.callback(layer.close)
+    return layers
+
+
+def _bury(peers: List[Peer], entries: Dict[str, Row]) -> None:
+    """Write down who was not measured any more."""
+    for peer in peers:
+        entry = entries.get(peer.name, {"status": "ok"})
+        if entry["status"] == "ok" and "seconds" not in entry:
+            reason = "the GPU's context was gone before its turn"
+            entries[peer.name] = {"status": "failed", "reason": reason}
 
 
 def failures(
@@ -169,18 +194,15 @@ def reference(case: Case, data: Data, device: str) -> Results:
     return layer.results()
 
 
-def _failed(reason: str) -> Row:
-    return {"status": "failed", "reason": reason}
-
-
-def _failure(error: BaseException, device: str) -> Row:
-    """An entry for an error; where it came from is printed.
+def _fail(entries: Dict[str, Row], name: str, error: Exception, device: str) -> None:
+    """Make an entry of an error; where it came from is printed.
 
     Raises
     ------
     DeadDeviceError
         If the GPU does not work any more.
     """
+    entries[name] = {"status": "failed", "reason": one_line(error)}
     traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
     if device == "cuda":
         import torch
@@ -190,7 +212,6 @@ def _failure(error: BaseException, device: str) -> Row:
         except RuntimeError as second:
             message = f"{one_line(error)}; the GPU then says {one_line(second)}"
             raise DeadDeviceError(message) from error
-    return _failed(one_line(error))
 
 
 def _build(peer: Peer, case: Case, data: Any, device: str) -> Layer:
@@ -203,12 +224,18 @@ def _build(peer: Peer, case: Case, data: Any, device: str) -> Layer:
 
 
 def attempt(
-    peer: Peer, case: Case, data: Any, device: str, wanted: Results
-) -> Tuple[Row, Optional[Layer]]:
-    """A peer's entry in the row, and its layer if that may be timed."""
+    peer: Peer,
+    case: Case,
+    data: Any,
+    device: str,
+    wanted: Results,
+    entries: Dict[str, Row],
+) -> Optional[Layer]:
+    """Add a peer's entry, and return its layer if that may be timed."""
     reason = peer.supports(case, device)
     if reason:
-        return {"status": "unsupported", "reason": reason}, None
+        entries[peer.name] = {"status": "unsupported", "reason": reason}
+        return None
     with ExitStack() as stack:
         try:
             layer = _build(peer, case, data, device)
@@ -216,20 +243,24 @@ def attempt(
             layer.run(0)
             wrong = bench_data.difference(case, layer.results(), wanted)
             if wrong:
-                return {"status": "wrong", "reason": wrong}, None
+                entries[peer.name] = {"status": "wrong", "reason": wrong}
+                return None
             entry: Row = {"status": "ok", **layer.facts()}
             if device == "cuda":
                 entry["peak_mib"] = _peak_mib(peer, case, data)
         except NotImplementedError as error:
-            return {"status": "unsupported", "reason": str(error)}, None
+            entries[peer.name] = {"status": "unsupported", "reason": str(error)}
+            return None
         except Exception as error:
             try:
-                return _failure(error, device), None
+                _fail(entries, peer.name, error, device)
             except DeadDeviceError:
                 stack.pop_all()
                 raise
+            return None
         stack.pop_all()
-    return entry, layer
+    entries[peer.name] = entry
+    return layer
 
 
 def _peak_mib(peer: Peer, case: Case, data: Any) -> float:
@@ -257,7 +288,7 @@ def _time(
     for name, times in timed.times.items():
         entries[name].update(_entry("", times))
     for name, error in timed.failures.items():
-        entries[name] = _failure(error, device)
+        _fail(entries, name, error, device)
 
 
 def _replay(
@@ -301,7 +332,7 @@ def _replay(
                 raise error
             entry.update(_entry("graph_", timed.times[name]), graphs=count)
         except Exception as error:
-            entries[name] = _failure(error, "cuda")
+            _fail(entries, name, error, "cuda")
 
 
 def _event() -> Any:

@@ -36,6 +36,6 @@ def test_row(case, session):
         session.store.rows,
     )
     session.store.add(row)
-    if "dead" in row:
+    if "dead" in row:  # nothing works any more in this process
         pytest.exit(f"{case.name}: {row['dead']}", returncode=1)
     assert not row["failures"], "\n".join(row["failures"])

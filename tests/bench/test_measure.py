@@ -179,10 +179,28 @@ def test_an_error_that_the_gpu_does_not_outlive_ends_the_row(torch, after):
     row = on_gpu(everyone)
     assert row["dead"].startswith("RuntimeError: launch failed; the GPU then says")
     assert "illegal memory access" in row["dead"]
-    assert set(row["peers"]) == {"first", "bad", "last"}
+    bad = row["peers"].pop("bad")
+    assert bad == {"status": "failed", "reason": "RuntimeError: launch failed"}
+    assert row["failures"][-1] == f"the GPU: {row['dead']}"
+    assert everyone[0].closed == 1  # of the layer that was built for its peak
     if after == 0:
-        assert row["peers"]["last"]["reason"] == "the GPU's context was gone before its turn"
-        assert everyone[0].closed == 1  # of the layer that was built for its peak
+        reason = "the GPU's context was gone before its turn"
+        gone = {"status": "failed", "reason": reason}
+        assert row["peers"] == {"first": gone, "last": gone}
+        assert row["failures"][0] == f"first: failed: {reason}"
+
+
+def test_times_outlive_the_gpu(torch):
+    def dies(number):
+        if torch.capturing is not None:
+            torch.dies_of = "CUDA error: an illegal memory access"
+            raise RuntimeError("launch failed")
+
+    row = on_gpu([Made("first", mandatory=True), Made("bad", run=dies), Made("last")])
+    assert row["peers"]["first"]["graph_seconds"] > 0
+    assert row["peers"]["bad"]["reason"].startswith("RuntimeError: CUDA error")
+    assert row["peers"]["last"]["seconds"] > 0
+    assert len(row["failures"]) == 1
 
 
 def test_graphs_are_timed_on_their_own(torch):
