@@ -52,7 +52,9 @@ Memory::~Memory() = default;
 void Memory::Publish(const std::shared_ptr<const Event>&) { NoCuda(); }
 void Memory::KeepUntil(std::shared_ptr<const Event>) { NoCuda(); }
 void Memory::Delay(void*) const { NoCuda(); }
-void FillWithZeros(const Memory&, size_t, void*) { NoCuda(); }
+void Memory::DelayForWriting(void*) const { NoCuda(); }
+bool IsCapturing(int, void*) { NoCuda(); }
+void FillWithZeros(int, void*, size_t, void*) { NoCuda(); }
 void CopyToDevice(const Memory&, const void*, size_t) { NoCuda(); }
 void CopyToHost(void*, const Memory&, size_t) { NoCuda(); }
 }  // namespace cuda

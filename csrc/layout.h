@@ -49,6 +49,11 @@ struct Walk {
   int64_t Begin(int64_t first, int64_t end) const { return reverse ? Time(end - 1) : Time(first); }
 };
 
+// Steps begin to end - 1 of the chunk that begins with the step `chunk`.
+struct Stretch {
+  int64_t chunk, begin, end;
+};
+
 inline bool GatesInReserve(const LayerDesc& desc) {
   return desc.reserve && ReserveWords(desc.mode, desc.dtype) > 0;
 }

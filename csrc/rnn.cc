@@ -82,7 +82,8 @@ Algorithm ParseAlgorithm(const std::string& what, const std::string& text) {
       {"groups", &algorithm.groups},
       {"directions", &algorithm.directions},
       {"split", &algorithm.split},
-      {"cluster", &algorithm.cluster}};
+      {"cluster", &algorithm.cluster},
+      {"shared_chunks", &algorithm.shared_chunks}};
   while (std::getline(words, word, ',')) {
     const size_t equals = word.find('=');
     const auto number = std::find_if(std::begin(numbers), std::end(numbers), [&](auto& known) {
@@ -91,7 +92,7 @@ Algorithm ParseAlgorithm(const std::string& what, const std::string& text) {
     char* end = nullptr;
     const char* digits = equals == std::string::npos ? "" : word.c_str() + equals + 1;
     const long value = std::strtol(digits, &end, 10);
-    if (algorithm.kind != Algorithm::Kind::kPersistent || number == std::end(numbers) ||
+    if (algorithm.kind == Algorithm::Kind::kStepwise || number == std::end(numbers) ||
         end == digits || *end != '\0' || value < 0 || value > 1024) {
       throw unknown();
     }

@@ -55,7 +55,7 @@ constexpr int64_t ReserveWords(Mode mode, DType dtype) {
 bool DefaultTf32();
 
 // How the CUDA backend runs the steps of a layer. The numbers are for tests and benchmarks: 0, and
-// for cluster -1, where the backend is to choose; cuda/plan.h says what they are.
+// for the last two -1, where the backend is to choose; cuda/plan.h says what they are.
 struct Algorithm {
   enum class Kind { kAuto, kStepwise, kPersistent };
   Kind kind = Kind::kAuto;
@@ -66,10 +66,12 @@ struct Algorithm {
   int directions = 0;
   int split = 0;
   int cluster = -1;
+  int shared_chunks = -1;
 };
 
-// Accepts auto, stepwise and persistent, and persistent:NAME=NUMBER,NAME=NUMBER... with the names
-// of Algorithm's numbers. what: what the text is, for the message of the InvalidArgument.
+// Accepts auto, stepwise and persistent, the first and the last also with numbers, as in
+// persistent:NAME=NUMBER,NAME=NUMBER... with the names of Algorithm's. what: what the text is, for
+// the message of the InvalidArgument.
 Algorithm ParseAlgorithm(const std::string& what, const std::string& text);
 
 // What FASTRNN_ALGORITHM says, and auto where it is not set.

@@ -37,6 +37,7 @@ def forward(
     tf32: Optional[bool],
     algorithm: Optional[str],
     reserve: bool,
+    out: Optional[Sequence[Any]],
     stream: int,
 ) -> List[Any]: ...
 def backward(
@@ -53,6 +54,7 @@ def backward(
     d_output: Any,
     d_h_n: Optional[Any],
     d_c_n: Optional[Any],
+    out: Optional[Sequence[Any]],
     stream: int,
 ) -> List[Any]: ...
 def device_facts(device: int) -> Dict[str, int]: ...
@@ -66,9 +68,7 @@ def plan(
     directions: int,
     tf32: Optional[bool],
     algorithm: Optional[str],
-    capability: int,
-    multiprocessors: int,
-    shared_bytes: int,
+    device: Dict[str, int],
 ) -> Dict[str, Any]: ...
 
 class DeviceArray:

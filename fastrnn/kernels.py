@@ -14,6 +14,10 @@ directions (1 or 2).
     result = forward("lstm", x, weights, reserve=True)
     gradients = backward(result.reserve, d_output)
     output = torch.from_dlpack(result.output)
+
+Calls can be captured into a CUDA graph (CUDA 11.4 and newer: workspaces become the graph's own
+memory), if they are given the arrays to write to, `out`, by name. All arrays have to be ready when
+the graph is launched, and to live as long as it.
 """
 
 from __future__ import annotations
@@ -96,6 +100,7 @@ def forward(
     tf32: Optional[bool] = None,
     algorithm: Optional[str] = None,
     reserve: bool = False,
+    out: Optional[Result] = None,
     stream: Any = None,
 ) -> Result:
     """Run one layer over a sequence.
@@ -124,11 +129,16 @@ def forward(
     algorithm : str, optional
         On a GPU, ``auto``, ``stepwise`` or ``persistent``, by default what the environment variable
         FASTRNN_ALGORITHM says, or ``auto``; see `plan`. A choice that cannot be is an error, and
-        ``auto`` never. ``persistent:NAME=NUMBER,...`` fixes `Plan`'s numbers of these names,
-        for tests and benchmarks: row_tiles, batch_tiles, groups, directions, and cluster (0 or 1);
-        backward alone: backward_row_tiles, split.
+        ``auto`` never. ``persistent:NAME=NUMBER,...`` (or ``auto:``) fixes `Plan`'s numbers of
+        these names, for tests and benchmarks: row_tiles, batch_tiles, groups, directions, cluster
+        (0 or 1), and shared_chunks, beyond which a warp streams its weights; backward alone:
+        backward_row_tiles, split.
     reserve : bool
         Keep what `backward` needs: at most G*H + H values a step, row and direction.
+    out : Result, optional
+        Arrays to write to, in place of new ones: an earlier call's result, or one of arrays of any
+        library, in the right shapes and apart from all others. Of its reserve `values` is looked
+        at, where a reserve is wanted. A stream that is being captured needs it.
     stream : optional
         The CUDA stream to work on: an address, or an object of PyTorch or CuPy; by default the
         legacy default stream. The arrays are made ready on it as DLPack prescribes.
@@ -151,13 +161,24 @@ def forward(
     ModuleNotFoundError
         fastrnn was installed without its native library.
     """
+    arrays = None if out is None else _arrays_of_result(out, reserve)
+    number = _stream_number(stream)
     output, h_n, c_n, values = _native().forward(
-        mode, x, h_0, c_0, weights, lengths, tf32, algorithm, reserve, _stream_number(stream)
+        mode, x, h_0, c_0, weights, lengths, tf32, algorithm, reserve, arrays, number
     )
     if not reserve:
         return Result(output, h_n, c_n, None)
     kept = Reserve(mode, x, h_0, c_0, tuple(weights), lengths, tf32, algorithm, output, values)
     return Result(output, h_n, c_n, kept)
+
+
+def _arrays_of_result(out: Result, reserve: bool) -> List[Any]:
+    if not isinstance(out, Result):
+        raise TypeError(f"out is of type {type(out).__name__}, expected a Result")
+    if reserve and not isinstance(out.reserve, Reserve):
+        kind = type(out.reserve).__name__
+        raise TypeError(f"out.reserve is of type {kind}, expected a Reserve, as one is wanted")
+    return [*out[:3], out.reserve.values if reserve and out.reserve else None]
 
 
 def backward(
@@ -166,6 +187,7 @@ def backward(
     d_h_n: Optional[Any] = None,
     d_c_n: Optional[Any] = None,
     *,
+    out: Optional[Gradients] = None,
     stream: Any = None,
 ) -> Gradients:
     """Gradients of one layer (backpropagation through time, Werbos 1990).
@@ -178,6 +200,8 @@ def backward(
         Gradient of the output; past a row's length it is ignored.
     d_h_n, d_c_n : array [D, N, H], optional
         Gradients of the final states, zero by default; `d_c_n` for an LSTM only.
+    out : Gradients, optional
+        Arrays to write to, as for `forward`.
     stream : optional
         As `forward`.
 
@@ -197,13 +221,19 @@ def backward(
             "with reserve=True"
         )
     *inputs, output, values = reserve
-    number = _stream_number(stream)
-    return Gradients(*_gradients(inputs, output, values, d_output, d_h_n, d_c_n, number))
+    arrays = None if out is None else _arrays_of_gradients(out, len(reserve.weights))
+    x, h_0, c_0, *weights = _native().backward(
+        *inputs, output, values, d_output, d_h_n, d_c_n, arrays, _stream_number(stream)
+    )
+    return Gradients(x, h_0, c_0, weights)
 
 
-def _gradients(inputs: List[Any], *others: Any) -> Sequence[Any]:
-    x, h_0, c_0, *weights = _native().backward(*inputs, *others)
-    return x, h_0, c_0, weights
+def _arrays_of_gradients(out: Gradients, weights: int) -> List[Any]:
+    if not isinstance(out, Gradients):
+        raise TypeError(f"out is of type {type(out).__name__}, expected Gradients")
+    if len(out.weights) != weights:
+        raise ValueError(f"out.weights has {len(out.weights)} arrays, expected {weights}")
+    return [*out[:3], *out.weights]
 
 
 def to_device(array: np.ndarray, dtype: Optional[str] = None, device: int = 0) -> Any:

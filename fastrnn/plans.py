@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Mapping, Optional, Union
 
 __all__ = ["DEVICES", "DeviceFacts", "LayerPlan", "Plan", "plan"]
@@ -18,18 +18,21 @@ class DeviceFacts:
     shared_bytes: int  # shared memory, the most that a block may have
     # Those of the multiprocessors that clusters of four blocks can take, one block on each.
     cluster_multiprocessors: int = 0
+    l2_bytes: int = 0  # of the L2 cache
+    code_capability: int = 0  # what the kernels are compiled for, if not for the device; 0: for it
+    cooperative: bool = True  # whether there are cooperative launches
 
 
 # From NVIDIA's CUDA C++ Programming Guide and the products' data sheets. Hopper's multiprocessors
 # come in groups of 16 or 18, of which clusters of four leave two over.
 DEVICES: Mapping[str, DeviceFacts] = {
-    "V100": DeviceFacts(70, 80, 96 << 10),
-    "T4": DeviceFacts(75, 40, 64 << 10),
-    "A100": DeviceFacts(80, 108, 163 << 10),
-    "RTX 3090": DeviceFacts(86, 82, 99 << 10),
-    "L4": DeviceFacts(89, 58, 99 << 10),
-    "H100": DeviceFacts(90, 132, 227 << 10, 128),
-    "H200": DeviceFacts(90, 132, 227 << 10, 128),
+    "V100": DeviceFacts(70, 80, 96 << 10, 0, 6 << 20),
+    "T4": DeviceFacts(75, 40, 64 << 10, 0, 4 << 20),
+    "A100": DeviceFacts(80, 108, 163 << 10, 0, 40 << 20),
+    "RTX 3090": DeviceFacts(86, 82, 99 << 10, 0, 6 << 20),
+    "L4": DeviceFacts(89, 58, 99 << 10, 0, 48 << 20),
+    "H100": DeviceFacts(90, 132, 227 << 10, 128, 50 << 20),
+    "H200": DeviceFacts(90, 132, 227 << 10, 128, 50 << 20),
 }
 
 
@@ -58,6 +61,9 @@ class Plan:
     directions: int = 0  # in a launch
     split: int = 0  # backward: blocks that share the sums of a product
     cluster: int = 0  # blocks of a cluster, 1 where there are none
+    # Of each warp, 64 bytes along K of all its rows, that come through L2 in every step as the chip
+    # has no room for them.
+    streamed_chunks: int = 0
     shared_bytes: int = 0  # shared memory of a block
 
     def __str__(self) -> str:
@@ -65,6 +71,7 @@ class Plan:
         if self.algorithm == "persistent":
             more = f", K split in {self.split}" * (self.split > 1)
             more += f", clusters of {self.cluster} blocks" * (self.cluster > 1)
+            more += ", a part of the weights streamed" * (self.streamed_chunks > 0)
             lines.append(
                 f"  grid {self.blocks} x {self.groups} x {self.directions}, "
                 f"{self.launches} launch(es) for the batch; a block: {16 * self.row_tiles} rows of "
@@ -142,10 +149,7 @@ def plan(
             directions,
             tf32,
             algorithm,
-            facts.capability,
-            facts.multiprocessors,
-            facts.shared_bytes,
-            facts.cluster_multiprocessors,
+            asdict(facts),
         )
         return Plan(**choice)
 

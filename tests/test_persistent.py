@@ -48,6 +48,11 @@ def tiles(mode):
                 "split": split,
                 "cluster": cluster,
             }
+    # Those that stream; LONG has sizes at which there is something to stream.
+    for batch in (1, 2):
+        yield {"batch_tiles": batch, "shared_chunks": 0}
+        if capability() >= 90 and small == 2:
+            yield {"batch_tiles": batch, "shared_chunks": 0, "cluster": 1}
 
 
 def capability():
@@ -86,20 +91,64 @@ def test_every_instance(mode, math):
         close(case, math)
 
 
+@pytest.mark.parametrize("math", MATHS)
 @pytest.mark.parametrize("mode", ref.MODES)
 @pytest.mark.parametrize("hidden", [1, 7, 33, 129])
-def test_odd_sizes(mode, hidden):
-    close(Case(mode, 4, 3, 5, hidden, 2, device="cuda", algorithm="persistent"))
+def test_odd_sizes(mode, hidden, math):
+    dtype, tf32 = MATHS[math]
+    options = {"device": "cuda", "dtype": dtype, "tf32": tf32, "algorithm": "persistent"}
+    close(Case(mode, 4, 3, 5, hidden, 2, **options), math)
 
 
+# Sizes and cuts by which warps have several chunks of K, in registers, in shared memory, and from
+# L2, and by which a cluster fetches several at once: each warp has up to 6 of them.
+LONG = [
+    ("lstm", "float16", 20, 600, {"row_tiles": 4, "backward_row_tiles": 4, "batch_tiles": 2}),
+    ("lstm", "tf32", 20, 310, {"row_tiles": 2, "backward_row_tiles": 2, "batch_tiles": 4}),
+    ("gru", "float16", 3, 310, {"row_tiles": 4, "backward_row_tiles": 1, "batch_tiles": 1}),
+    ("gru", "tf32", 12, 500, {"row_tiles": 4, "backward_row_tiles": 4, "batch_tiles": 2}),
+    ("gru", "bfloat16", 3, 600, {"row_tiles": 4, "backward_row_tiles": 4, "shared_chunks": 0}),
+    ("lstm", "tf32", 20, 600, {"row_tiles": 4, "backward_row_tiles": 4, "shared_chunks": 1}),
+    ("gru", "float32", 9, 600, {"row_tiles": 4, "backward_row_tiles": 4, "shared_chunks": 1}),
+    ("rnn_tanh", "tf32", 20, 600, {"row_tiles": 2, "backward_row_tiles": 2, "batch_tiles": 2}),
+    ("rnn_tanh", "float32", 20, 600, {"row_tiles": 2, "backward_row_tiles": 2, "shared_chunks": 2}),
+    ("rnn_relu", "float16", 20, 600, {"row_tiles": 2, "backward_row_tiles": 2, "shared_chunks": 0}),
+]
+
+
+@pytest.mark.parametrize(("mode", "math", "rows", "hidden", "numbers"), LONG)
+@pytest.mark.parametrize("cluster", [0, 1])
+def test_weights_beyond_the_registers(mode, math, rows, hidden, numbers, cluster):
+    dtype, tf32 = MATHS[math]
+    algorithm = persistent(cluster=cluster, **numbers)
+    case = Case(
+        mode,
+        2,
+        rows,
+        2,
+        hidden,
+        device="cuda",
+        dtype=dtype,
+        tf32=tf32,
+        algorithm=algorithm,
+        seed=3,
+    )
+    close(case, math)
+
+
+@pytest.mark.parametrize("math", MATHS)
 @pytest.mark.parametrize("mode", ref.MODES)
-def test_weights_beyond_the_registers(mode):
-    # 300 numbers are 19 chunks, three for each of the eight warps; backward they are more.
-    for numbers in ({"row_tiles": 4 if GATES[mode] > 1 else 2}, {"backward_row_tiles": 2}):
-        case = Case(
-            mode, 2, 3, 2, 300, device="cuda", tf32=True, algorithm=persistent(**numbers), seed=3
-        )
-        close(case, "tf32")
+def test_the_widest_streams(mode, math):
+    # Backward there are such only for cells with one gate.
+    dtype, tf32 = MATHS[math]
+    algorithm = persistent(batch_tiles=4, shared_chunks=0)
+    case = Case(mode, 2, 27, 2, 300, device="cuda", dtype=dtype, tf32=tf32, algorithm=algorithm)
+    if GATES[mode] == 1:
+        close(case, math)
+        return
+    result, (expected, _) = case.forward(), case.reference()
+    ref.assert_close(result.output, expected.output, "output", math)
+    ref.assert_close(result.h_n, expected.h, "h_n", math)
 
 
 @pytest.mark.parametrize("mode", ref.MODES)
@@ -129,25 +178,50 @@ def test_chunks_of_time(mode):
     close(case)
 
 
+# Cuts of 21 rows of a batch. What decides the order of a sum, K and its split, is the same in each.
+SPLITS = [
+    {"split": 1, "cuts": [(1, 1, 0), (1, 3, 0), (2, 1, 0), (4, 1, 0)]},
+    {"split": 4, "cuts": [(1, 1, 0), (1, 3, 0), (2, 1, 0), (1, 1, 1), (2, 1, 1)]},
+]
+
+
+@pytest.mark.parametrize("splits", SPLITS, ids=lambda s: f"split {s['split']}")
+@pytest.mark.parametrize("math", MATHS)
 @pytest.mark.parametrize("mode", ref.MODES)
-def test_the_batch_split_does_not_change_a_bit(mode):
+def test_the_batch_split_does_not_change_a_bit(mode, math, splits):
+    if splits["split"] > 1 and GATES[mode] == 1:
+        pytest.skip("the sums of a cell with one gate are not split")
+    dtype, tf32 = MATHS[math]
     results = []
-    for batch_tiles, groups in ((1, 1), (1, 3), (2, 1), (4, 1)):
-        case = Case(
-            mode,
-            4,
-            21,
-            3,
-            33,
-            device="cuda",
-            dtype="float16",
-            algorithm=persistent(
-                batch_tiles=batch_tiles, groups=groups, split=1, backward_row_tiles=1
-            ),
+    for batch_tiles, groups, cluster in splits["cuts"]:
+        if cluster and capability() < 90:
+            continue
+        algorithm = persistent(
+            batch_tiles=batch_tiles,
+            groups=groups,
+            cluster=cluster,
+            split=splits["split"],
+            backward_row_tiles=1 if splits["split"] == 1 else 2,
         )
+        case = Case(mode, 4, 21, 3, 33, device="cuda", dtype=dtype, tf32=tf32, algorithm=algorithm)
         result = case.forward(reserve=True)
         gradients = case.backward(result.reserve)
-        results.append([result.output, result.h_n, gradients.x, gradients.h_0])
+        arrays = [result.output, result.h_n, gradients.x, gradients.h_0, *gradients.weights]
+        results.append(arrays)
+    for other in results[1:]:
+        for a, b in zip(results[0], other):
+            assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("mode", ref.MODES)
+def test_where_weights_are_kept_does_not_change_a_bit(mode):
+    results = []
+    rows = 4 if GATES[mode] > 1 else 2
+    for numbers in ({}, {"shared_chunks": 0}, {"shared_chunks": 1}):
+        algorithm = persistent(row_tiles=rows, backward_row_tiles=rows, batch_tiles=1, **numbers)
+        case = Case(mode, 2, 3, 2, 600, device="cuda", tf32=True, algorithm=algorithm)
+        result = case.forward(reserve=True)
+        results.append([result.output, case.backward(result.reserve).h_0])
     for other in results[1:]:
         for a, b in zip(results[0], other):
             assert np.array_equal(a, b)

@@ -95,11 +95,11 @@ class BackwardDirection {
     FASTRNN_CUDA_TRY(cudaMemsetAsync(buffers_.dgates_first, 0, bytes, stream_));
   }
 
-  // The steps of the chunk that begins with `first`, one after the other.
-  void RunSteps(int64_t first) const {
+  // Steps of a chunk, one after the other, the last one first.
+  void RunSteps(const Stretch& steps) const {
     const int64_t N = desc_.batch, H = desc_.hidden, GH = desc_.gate_rows();
-    for (int64_t index = walk_.End(first) - 1; index >= first; --index) {
-      const BackwardStep<T> step = StepOf(index, first);
+    for (int64_t index = steps.end - 1; index >= steps.begin; --index) {
+      const BackwardStep<T> step = StepOf(index, steps.chunk);
       LaunchStep(desc_.mode, step, stream_);
       blas_.Gemm(N, H, GH, Factor(step.dgates_h, GH), Factor(weights_.h2h_weight, H),
                  step.dh_wanted ? 1.0f : 0.0f, Into(buffers_.dh, H));

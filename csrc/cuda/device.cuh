@@ -47,6 +47,9 @@ constexpr int kWarp = 32;
 
 #if !defined(FASTRNN_EMULATE)
 
+// Ends the grid with an error. For kernels that must not be launched.
+FASTRNN_DEVICE void Trap() { asm volatile("trap;"); }
+
 // ---- signals between blocks -----------------------------------------------------------------
 
 // Everything that the signalling thread had seen or written before its release is visible after the
@@ -91,6 +94,7 @@ FASTRNN_DEVICE void NamedBarrier(int id, int threads) {
 // block or another, all of them see behind it. Before sm_90 there are no clusters.
 FASTRNN_DEVICE void ClusterBarrier() {
 #if FASTRNN_ARCH >= 900
+  __syncwarp();  // A warp arrives as one.
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif
@@ -203,10 +207,12 @@ FASTRNN_DEVICE void ArriveExpecting([[maybe_unused]] CopyBarrier* barrier,
 #endif
 }
 
-// What this thread has done or acquired comes before the copies that it starts from now on.
+// What this thread has written or acquired of global memory comes before what the copies that it
+// starts from now on read there. (For all memory it would wait for the thread's own stores as
+// well.)
 FASTRNN_DEVICE void FenceForBulkCopies() {
 #if FASTRNN_ARCH >= 900
-  asm volatile("fence.proxy.async;" ::: "memory");
+  asm volatile("fence.proxy.async.global;" ::: "memory");
 #endif
 }
 
@@ -319,6 +325,8 @@ FASTRNN_MMA(MmaBf16M16N8K16, "m16n8k16.row.col.f32.bf16.bf16.f32")
 #endif
 
 #else  // FASTRNN_EMULATE
+
+inline void Trap(EMULATOR_SITE) { ::emulator::Fail("a trap", {"Trap", file, line}); }
 
 inline unsigned LoadAcquire(const unsigned* p, EMULATOR_SITE) {
   ::emulator::Poll({"LoadAcquire", file, line});

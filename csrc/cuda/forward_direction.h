@@ -77,11 +77,11 @@ class ForwardDirection {
     return sums;
   }
 
-  // The steps of a chunk that has been projected, one after the other.
-  void RunSteps(int64_t first, const float* input_sums) const {
+  // Steps of a chunk that has been projected, one after the other.
+  void RunSteps(const Stretch& steps, const float* input_sums) const {
     const int64_t N = desc_.batch, H = desc_.hidden, GH = desc_.gate_rows();
-    for (int64_t index = first; index < walk_.End(first); ++index) {
-      ForwardStep<T> step = StepOf(index, first, input_sums);
+    for (int64_t index = steps.begin; index < steps.end; ++index) {
+      ForwardStep<T> step = StepOf(index, steps.chunk, input_sums);
       blas_.Gemm(N, GH, H, Factor(step.h_prev, H), Transposed(weights_.h2h_weight, H), 0.0f,
                  Into(hidden_sum_, GH));
       step.hidden_sum = hidden_sum_;

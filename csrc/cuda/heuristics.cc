@@ -25,8 +25,11 @@ constexpr double kClusterExchangeUs = 0.3;
 // straight into registers: the latency of a bulk copy is above that of a load by about this
 // (published microbenchmarks of H100).
 constexpr double kMulticastUs = 0.3;
-// The launches of a stepwise step, back to back: cuBLAS's and the cells'.
+// A stepwise step: two dependent kernels without work on the device, and what the host takes to
+// issue them, cuBLAS's product (about 3 µs) and the cells (about 2). Haste, which is stepwise,
+// needs 18 µs where a step reads 4.7 MB (FlashRNN's report, H = 768).
 constexpr double kStepwiseUs = 2.5;
+constexpr double kStepwiseHostUs = 5.0;
 // Zeroing the flags and starting a cooperative grid.
 constexpr double kLaunchUs = 8.0;
 // Bytes in a clock that a multiprocessor reads from L2 when all do (an H100 has 5.5 TB/s for 132
@@ -34,9 +37,13 @@ constexpr double kLaunchUs = 8.0;
 constexpr double kL2Bytes = 24.0;
 constexpr double kL2BytesAlone = 64.0;
 constexpr double kSharedBytes = 128.0;
-// The share of the peak that a small product of cuBLAS's reaches, and of device memory's bandwidth.
+// The share of its bounds, products and bytes from L2, that a small product of cuBLAS's reaches,
+// and what anything does of device memory's bandwidth.
 constexpr double kGemmShare = 0.5;
 constexpr double kMemoryShare = 0.8;
+// The share of the L2 cache that weights keep while a step's other arrays pass through it. What is
+// read round after round and does not fit an LRU cache is always gone.
+constexpr double kL2Share = 0.8;
 
 // Clocks in a microsecond, and bytes of device memory: nominal figures of the architecture's
 // largest GPU. To ask the driver for clocks takes it a millisecond.
@@ -82,13 +89,33 @@ struct Problem {
     return ProductsPerClock(desc.dtype, tensor_cores, facts.capability) *
            ClocksPerUs(facts.capability);
   }
-  // Why no persistent kernel can run, or nothing.
-  std::string obstacle() const {
-    if (facts.capability < 75) return "persistent kernels need compute capability 7.5";
-    if (tensor_cores && desc.dtype != DType::kFloat16 && facts.capability < 80) {
-      return "persistent kernels need compute capability 8.0 for bfloat16 and TF32";
+  // Reading so many bytes in every step from device memory: nothing where the L2 cache keeps them.
+  double memory_us(double bytes) const {
+    return memory_us(bytes, kL2Share * static_cast<double>(facts.l2_bytes));
+  }
+  double memory_us(double bytes, double cached) const {
+    return bytes <= cached ? 0.0 : bytes / (kMemoryShare * MemoryBytesPerUs(facts.capability));
+  }
+  // Why no persistent kernel can run, or unless it is forced to should, or nothing.
+  std::string obstacle(bool forced) const {
+    if (desc.steps == 1 && !forced) return "one step has no use for weights that stay on the chip";
+    if (!facts.cooperative) return "the device has no cooperative launches";
+    if (kernels() < 75) return "persistent kernels need compute capability 7.5" + compiled();
+    if (tensor_cores && desc.dtype != DType::kFloat16 && kernels() < 80) {
+      return "persistent kernels need compute capability 8.0 for bfloat16 and TF32" + compiled();
     }
     return "";
+  }
+  // The compute capability that kernels have: the device's, or what they are compiled for.
+  int kernels() const {
+    return facts.code_capability > 0 ? std::min(facts.capability, facts.code_capability)
+                                     : facts.capability;
+  }
+  std::string compiled() const {
+    return kernels() == facts.capability
+               ? ""
+               : ", and these are compiled for " + std::to_string(kernels() / 10) + "." +
+                     std::to_string(kernels() % 10);
   }
 };
 
@@ -97,14 +124,19 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 ProductShape ShapeOf(const Problem& problem, const PersistentPlan& plan) {
   const int64_t values = kChunkBytesOfK / SizeOf(problem.desc.dtype);
   const int64_t chunks = CeilDiv(CeilDiv(problem.numbers(), values), plan.split);
-  return {plan.row_tiles, plan.batch_tiles, static_cast<int>(chunks), problem.tensor_cores,
-          RegisterChunks(problem.tensor_cores, plan.row_tiles)};
+  return {plan.row_tiles,
+          plan.batch_tiles,
+          static_cast<int>(chunks),
+          problem.tensor_cores,
+          RegisterChunks(problem.tensor_cores, plan.row_tiles, plan.batch_tiles, plan.streams()),
+          plan.shared_chunks};
 }
 
 size_t SharedBytes(const Problem& problem, const PersistentPlan& plan) {
   const ProductShape shape = ShapeOf(problem, plan);
   SharedCarver carver(nullptr);
   ProductMemory(shape, &carver);
+  if (problem.pass == Pass::kForward) TakeBiases(problem.gates(), plan.units, &carver);
   if (plan.cluster > 1 && problem.pass == Pass::kForward) MulticastMemory(shape, &carver);
   if (plan.cluster > 1 && problem.pass == Pass::kBackward) TakeClusterSums(shape, &carver);
   return carver.bytes();
@@ -112,45 +144,48 @@ size_t SharedBytes(const Problem& problem, const PersistentPlan& plan) {
 
 // ---- plans --------------------------------------------------------------------------------------
 
-// Whether there is a kernel for clusters with these tiles.
-bool HasClusterForm(Pass pass, const PersistentPlan& plan) {
-  return pass == Pass::kForward ? plan.batch_tiles > 1 : plan.split == kCluster;
-}
-
-// All tiles that there are kernels for.
+// A plan for each kernel that there is, not yet cut; of those that stream, shared_chunks is 0.
 std::vector<PersistentPlan> AllTiles(const Problem& problem) {
   std::vector<PersistentPlan> plans;
-  const bool forward = problem.pass == Pass::kForward;
-  const auto add = [&](const Tiles& tiles) {
-    for (int batch_tiles = 1; batch_tiles <= tiles.most_batch_tiles; batch_tiles *= 2) {
-      PersistentPlan plan;
-      plan.row_tiles = tiles.row_tiles;
-      plan.batch_tiles = batch_tiles;
-      plan.split = tiles.split;
+  const TileTable table = TilesOf(problem.pass, problem.gates() == 1);
+  const auto add = [&](const Tiles& tiles, int batch_tiles, bool streams) {
+    PersistentPlan plan;
+    plan.row_tiles = tiles.row_tiles;
+    plan.batch_tiles = batch_tiles;
+    plan.split = tiles.split;
+    if (streams) plan.shared_chunks = 0;
+    plans.push_back(plan);
+    plan.cluster = kCluster;
+    if (problem.facts.capability == 90 && problem.kernels() == 90 &&
+        HasClusterForm(problem.pass, tiles, batch_tiles, streams)) {
       plans.push_back(plan);
-      plan.cluster = kCluster;
-      if (problem.facts.capability == 90 && HasClusterForm(problem.pass, plan)) {
-        plans.push_back(plan);
-      }
     }
   };
-  const bool rnn = problem.gates() == 1;
-  if (forward) {
-    for (const Tiles& tiles : kForwardTiles) {
-      if (!rnn) add(tiles);
-    }
-    for (const Tiles& tiles : kForwardTilesOfRnn) {
-      if (rnn) add(tiles);
-    }
-  } else {
-    for (const Tiles& tiles : kBackwardTiles) {
-      if (!rnn) add(tiles);
-    }
-    for (const Tiles& tiles : kBackwardTilesOfRnn) {
-      if (rnn) add(tiles);
+  for (size_t i = 0; i < table.count; ++i) {
+    const Tiles& tiles = table.tiles[i];
+    for (int batch_tiles = 1; batch_tiles <= 4; batch_tiles *= 2) {
+      if (batch_tiles <= tiles.most_batch_tiles) add(tiles, batch_tiles, false);
+      if (batch_tiles <= tiles.most_streamed) add(tiles, batch_tiles, true);
     }
   }
   return plans;
+}
+
+// Has a plan that streams keep as much in shared memory as the device has of it, or as was asked
+// for. False where even nothing is too much, or where nothing is left to stream.
+bool CutStream(const Problem& problem, PersistentPlan* plan) {
+  const int wanted = problem.desc.algorithm.shared_chunks;
+  plan->shared_chunks = 0;
+  const size_t least = SharedBytes(problem, *plan);
+  if (least > problem.facts.shared_bytes) return false;
+  plan->shared_chunks = 1;
+  const size_t chunk = SharedBytes(problem, *plan) - least;
+  const size_t most = chunk == 0 ? 0 : (problem.facts.shared_bytes - least) / chunk;
+  plan->shared_chunks = wanted < 0 ? static_cast<int>(most) : wanted;
+  const ProductShape shape = ShapeOf(problem, *plan);
+  plan->streamed_chunks = shape.streamed_chunks_per_warp();
+  plan->streamed_words = shape.streamed_words();
+  return plan->streamed_chunks > 0 || wanted >= 0;
 }
 
 // Cuts the problem for the tiles; false where they do not fit the device.
@@ -161,6 +196,7 @@ bool Cut(const Problem& problem, int directions, int groups, PersistentPlan* pla
   plan->units = static_cast<int>(rows / (forward ? problem.gates() : plan->split));
   const int64_t blocks = forward ? CeilDiv(H, plan->units) : CeilDiv(H, rows) * plan->split;
   plan->blocks = static_cast<int>(CeilDiv(blocks, plan->cluster) * plan->cluster);
+  if (plan->streams() && !CutStream(problem, plan)) return false;
   plan->shared_bytes = SharedBytes(problem, *plan);
   plan->directions = directions;
   const DeviceFacts& facts = problem.facts;
@@ -192,23 +228,26 @@ Cost CostOf(const Problem& problem, const PersistentPlan& plan) {
   const double needed_bytes = k_bytes * shape.columns();
   const double read_bytes = needed_bytes / (fetched ? plan.cluster : 1) + sum_bytes;
   const double resident = blocks * plan.directions;
-  const double l2_clocks =
-      read_bytes *
+  const double clocks_per_l2_byte =
       std::max(1.0 / kL2BytesAlone, resident / (kL2Bytes * problem.facts.multiprocessors));
   const double products = k * shape.rows() * shape.columns();
+  const double streamed_bytes = 16.0 * static_cast<double>(plan.streamed_words);
   Cost cost;
   cost.flops = 2.0 * products * blocks;
-  cost.l2_bytes = read_bytes * blocks;
+  cost.l2_bytes = (read_bytes + streamed_bytes) * blocks;
   cost.memory_bytes = static_cast<double>(desc.gate_rows() * desc.hidden * SizeOf(desc.dtype));
   cost.synchronizations = plan.split > 1 ? 2 : 1;
   const double shared_bytes =
       16.0 * static_cast<double>(shape.shared_words()) + (fetched ? needed_bytes : 0.0);
-  cost.step_us = kExchangeUs + l2_clocks / clocks_per_us + products / problem.products_per_us() +
+  cost.step_us = kExchangeUs + read_bytes * clocks_per_l2_byte / clocks_per_us +
+                 products / problem.products_per_us() +
                  shared_bytes / (kSharedBytes * clocks_per_us);
+  // What is streamed comes beside the rest, but for the latency that one chunk hides.
+  cost.step_us += std::max(streamed_bytes * clocks_per_l2_byte / clocks_per_us,
+                           problem.memory_us(streamed_bytes * resident));
   if (through_l2) cost.step_us += kExchangeUs;
   if (plan.cluster > 1) cost.step_us += fetched ? kMulticastUs : kClusterExchangeUs;
-  const double load_us =
-      cost.memory_bytes / (kMemoryShare * MemoryBytesPerUs(problem.facts.capability));
+  const double load_us = problem.memory_us(cost.memory_bytes, 0);
   const double launches = static_cast<double>(plan.launches) *
                           static_cast<double>(CeilDiv(desc.directions, plan.directions));
   cost.total_us = launches * (kLaunchUs + load_us + static_cast<double>(desc.steps) * cost.step_us);
@@ -226,9 +265,11 @@ Cost StepwiseCost(const Problem& problem) {
   cost.synchronizations = 2;
   const double compute_us =
       N * weights / (kGemmShare * problem.products_per_us() * problem.facts.multiprocessors);
-  const double read_us = cost.l2_bytes / (kL2Bytes * ClocksPerUs(problem.facts.capability) *
-                                          problem.facts.multiprocessors);
-  cost.step_us = kStepwiseUs + std::max(compute_us, read_us);
+  const double read_us =
+      std::max(problem.memory_us(cost.l2_bytes),
+               cost.l2_bytes / (kGemmShare * kL2Bytes * ClocksPerUs(problem.facts.capability) *
+                                problem.facts.multiprocessors));
+  cost.step_us = std::max(kStepwiseHostUs, kStepwiseUs + std::max(compute_us, read_us));
   cost.total_us =
       static_cast<double>(desc.steps) * static_cast<double>(desc.directions) * cost.step_us;
   return cost;
@@ -239,7 +280,10 @@ Cost StepwiseCost(const Problem& problem) {
 bool IsWanted(const Algorithm& wanted, Pass pass, const PersistentPlan& plan) {
   const auto agrees = [](int want, int have) { return want == 0 || want == have; };
   if (!agrees(wanted.batch_tiles, plan.batch_tiles)) return false;
-  const bool either = wanted.cluster < 0 || !HasClusterForm(pass, plan);
+  if (wanted.shared_chunks >= 0 && !plan.streams()) return false;
+  const Tiles tiles = {plan.row_tiles, plan.split, 0, 0};
+  const bool either =
+      wanted.cluster < 0 || !HasClusterForm(pass, tiles, plan.batch_tiles, plan.streams());
   if (!either && (wanted.cluster > 0) != (plan.cluster > 1)) return false;
   if (pass == Pass::kForward) return agrees(wanted.row_tiles, plan.row_tiles);
   return agrees(wanted.backward_row_tiles, plan.row_tiles) && agrees(wanted.split, plan.split);
@@ -299,7 +343,7 @@ Choice Choose(Pass pass, const LayerDesc& desc, bool tf32, const DeviceFacts& fa
     choice.reason = "stepwise was asked for";
     return choice;
   }
-  std::string obstacle = problem.obstacle();
+  std::string obstacle = problem.obstacle(forced);
   Candidate best;
   if (obstacle.empty() && !Cheapest(problem, &best)) {
     obstacle = "no persistent kernel fits " + std::to_string(facts.multiprocessors) +

@@ -17,6 +17,11 @@ struct DeviceFacts {
   // How many of the multiprocessors clusters of kCluster blocks can take, one block on each: where
   // the number of a processing cluster's is no multiple of that, some are left over.
   int cluster_multiprocessors = 0;
+  size_t l2_bytes = 0;  // of the L2 cache
+  // What the kernels are compiled for, as 10 * major + minor, where that may be less than what the
+  // device has: a kernel for newer devices is then empty. 0: they are the device's.
+  int code_capability = 0;
+  bool cooperative = true;  // whether there are cooperative launches
 };
 
 // Of the device, which need not be current. Throws LibraryError where CUDA fails, InvalidArgument
@@ -27,7 +32,7 @@ DeviceFacts FactsOf(int device);
 // of both where they are launched at once.
 struct Cost {
   double flops = 0.0;         // a step, 2 for each multiplication and addition
-  double l2_bytes = 0.0;      // a step, of all blocks
+  double l2_bytes = 0.0;      // a step, of all blocks, or from memory what L2 does not keep
   double memory_bytes = 0.0;  // once, the weights
   int synchronizations = 0;   // a step
   double step_us = 0.0;       // the floor
@@ -44,8 +49,6 @@ struct Choice {
 // What kernels may do with float32: not TF32 where the device or NVIDIA_TF32_OVERRIDE is against
 // it.
 bool AllowsTf32(bool wanted, const DeviceFacts& facts);
-
-enum class Pass { kForward, kBackward };
 
 // tf32: whether float32 products may be rounded, on this device. Throws InvalidArgument where
 // desc.algorithm asks for what cannot be.

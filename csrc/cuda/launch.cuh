@@ -13,11 +13,18 @@ namespace cuda {
 
 #if !defined(FASTRNN_EMULATE)
 
-// Allows the kernel its dynamic shared memory; above 48 KiB that needs asking.
+// Allows the kernel its dynamic shared memory; above 48 KiB that needs asking. It is always allowed
+// all that a block can have: another thread may be about to launch the same kernel with more. So
+// such a kernel may have no other shared memory.
 inline cudaError_t AllowShared(const void* kernel, size_t bytes) {
   if (bytes <= (48u << 10)) return cudaSuccess;
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                              static_cast<int>(bytes));
+  int device = 0, most = 0;
+  cudaError_t status = cudaGetDevice(&device);
+  if (status == cudaSuccess) {
+    status = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  }
+  if (status != cudaSuccess) return status;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
 }
 
 // A grid in clusters of neighbours along x; cooperative as well.
@@ -120,6 +127,17 @@ cudaError_t MaxResidentBlocks(void (*)(Parameters...), int threads, size_t share
 }
 
 #endif
+
+// The compute capability that the kernel's code for the current device was compiled for, which is
+// what __CUDA_ARCH__ was then: less than the device's where there is none for just that.
+template <class... Parameters>
+cudaError_t CompiledFor(void (*kernel)(Parameters...), int* capability) {
+  cudaFuncAttributes attributes;
+  const cudaError_t status =
+      cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel));
+  *capability = attributes.ptxVersion;
+  return status;
+}
 
 template <class Kernel, class... Arguments>
 cudaError_t Launch(Kernel kernel, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,

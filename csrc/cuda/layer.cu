@@ -1,5 +1,7 @@
 // The CUDA backend: checks what it is asked for, and hands it to an algorithm.
 #include <limits>
+#include <map>
+#include <mutex>
 
 #include "../error.h"
 #include "../rnn.h"
@@ -74,6 +76,36 @@ struct Setting {
   }
 };
 
+// What takes the driver a while to say, and does not change.
+struct LastingFacts {
+  int code_capability = 0;
+  int cluster_multiprocessors = 0;
+};
+
+LastingFacts AskLastingFacts(int device, int capability, size_t shared_bytes) {
+  const DeviceScope scope(device);
+  LastingFacts facts;
+  FASTRNN_CUDA_TRY(CompiledFor(AskedAboutKernel, &facts.code_capability));
+  if (capability < 90) return facts;
+  const cudaError_t status = MaxResidentBlocks(AskedAboutKernel, kProductThreads, shared_bytes,
+                                               &facts.cluster_multiprocessors, kCluster);
+  if (status != cudaSuccess) {
+    // As on a part of a GPU that is too small for one. There is work without clusters.
+    cudaGetLastError();
+    facts.cluster_multiprocessors = 0;
+  }
+  return facts;
+}
+
+LastingFacts LastingFactsOf(int device, int capability, size_t shared_bytes) {
+  static std::mutex mutex;
+  static std::map<int, LastingFacts> known;
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto found = known.find(device);
+  if (found != known.end()) return found->second;
+  return known[device] = AskLastingFacts(device, capability, shared_bytes);
+}
+
 }  // namespace
 
 DeviceFacts FactsOf(int device) {
@@ -87,11 +119,11 @@ DeviceFacts FactsOf(int device) {
                      attribute(cudaDevAttrComputeCapabilityMinor);
   facts.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
   facts.shared_bytes = static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
-  if (facts.capability >= 90) {
-    const DeviceScope scope(device);
-    FASTRNN_CUDA_TRY(MaxResidentBlocks(AskedAboutKernel, kProductThreads, facts.shared_bytes,
-                                       &facts.cluster_multiprocessors, kCluster));
-  }
+  facts.l2_bytes = static_cast<size_t>(attribute(cudaDevAttrL2CacheSize));
+  facts.cooperative = attribute(cudaDevAttrCooperativeLaunch) != 0;
+  const LastingFacts lasting = LastingFactsOf(device, facts.capability, facts.shared_bytes);
+  facts.code_capability = lasting.code_capability;
+  facts.cluster_multiprocessors = lasting.cluster_multiprocessors;
   return facts;
 }
 

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <map>
+#include <mutex>
 #include <utility>
 
 #include "device_scope.h"
@@ -11,20 +13,43 @@ namespace {
 cudaStream_t AsStream(void* stream) { return static_cast<cudaStream_t>(stream); }
 cudaEvent_t AsEvent(void* event) { return static_cast<cudaEvent_t>(event); }
 
-// From the device's pool where it has one, which a few old or virtual devices do not. Returns
-// whether it was the pool.
-bool Allocate(void** data, size_t bytes, cudaStream_t stream) {
-  const cudaError_t status = cudaMallocAsync(data, bytes, stream);
-  if (status != cudaErrorNotSupported) {
-    FASTRNN_CUDA_TRY(status);
-    return true;
-  }
-  cudaGetLastError();
-  FASTRNN_CUDA_TRY(cudaMalloc(data, bytes));
-  return false;
+// Null where the device has no pools, as a few old or virtual ones.
+cudaMemPool_t NewPool(int device) {
+  int supported = 0;
+  FASTRNN_CUDA_TRY(cudaDeviceGetAttribute(&supported, cudaDevAttrMemoryPoolsSupported, device));
+  if (supported == 0) return nullptr;
+  cudaMemPoolProps properties = {};
+  properties.allocType = cudaMemAllocationTypePinned;
+  properties.location.type = cudaMemLocationTypeDevice;
+  properties.location.id = device;
+  cudaMemPool_t pool = nullptr;
+  FASTRNN_CUDA_TRY(cudaMemPoolCreate(&pool, &properties));
+  uint64_t kept = kKeptBytes;
+  const cudaError_t status =
+      cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept);
+  if (status != cudaSuccess) cudaMemPoolDestroy(pool);
+  FASTRNN_CUDA_TRY(status);
+  return pool;
+}
+
+// The process's own of a device; arrays may live until the process ends, and so does the pool.
+cudaMemPool_t PoolOf(int device) {
+  static std::mutex mutex;
+  static std::map<int, cudaMemPool_t> pools;
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto found = pools.find(device);
+  return found != pools.end() ? found->second : pools[device] = NewPool(device);
 }
 
 }  // namespace
+
+bool IsCapturing(int device, void* stream) {
+  if (stream == nullptr) return false;  // The legacy default stream cannot be.
+  const DeviceScope scope(device);
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  FASTRNN_CUDA_TRY(cudaStreamIsCapturing(AsStream(stream), &status));
+  return status != cudaStreamCaptureStatusNone;
+}
 
 Event::Event(int device, void* stream) : device_(device), stream_(stream) {
   const DeviceScope scope(device_);
@@ -47,7 +72,14 @@ void Event::Delay(void* stream) const {
 
 Memory::Memory(int device, size_t bytes, void* stream) : device_(device), stream_(stream) {
   const DeviceScope scope(device_);
-  pooled_ = Allocate(&data_, std::max<size_t>(bytes, 1), AsStream(stream_));
+  const cudaMemPool_t pool = PoolOf(device);
+  const size_t size = std::max<size_t>(bytes, 1);
+  pooled_ = pool != nullptr;
+  if (pooled_) {
+    FASTRNN_CUDA_TRY(cudaMallocFromPoolAsync(&data_, size, pool, AsStream(stream_)));
+  } else {
+    FASTRNN_CUDA_TRY(cudaMalloc(&data_, size));
+  }
 }
 
 Memory::~Memory() {
@@ -77,12 +109,20 @@ void Memory::KeepUntil(std::shared_ptr<const Event> end) {
 }
 
 void Memory::Delay(void* stream) const {
-  if (ready_ != nullptr) ready_->Delay(stream);
+  if (ready_ != nullptr && !IsCapturing(device_, stream)) ready_->Delay(stream);
 }
 
-void FillWithZeros(const Memory& memory, size_t bytes, void* stream) {
-  const DeviceScope scope(memory.device());
-  FASTRNN_CUDA_TRY(cudaMemsetAsync(memory.data(), 0, bytes, AsStream(stream)));
+void Memory::DelayForWriting(void* stream) const {
+  Delay(stream);
+  if (IsCapturing(device_, stream)) return;
+  for (const auto& [other, end] : ends_) {
+    if (other != stream) end->Delay(stream);
+  }
+}
+
+void FillWithZeros(int device, void* data, size_t bytes, void* stream) {
+  const DeviceScope scope(device);
+  FASTRNN_CUDA_TRY(cudaMemsetAsync(data, 0, bytes, AsStream(stream)));
 }
 
 void CopyToDevice(const Memory& to, const void* from, size_t bytes) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <memory>
 
@@ -11,6 +12,11 @@ namespace cuda {
 
 // Streams are cudaStream_t; null is the legacy default stream. Everything throws LibraryError where
 // CUDA fails.
+
+// Whether what is enqueued on the stream is recorded for a CUDA graph, rather than done. Then the
+// stream may wait only for what is recorded as well: what the graph reads has to be there when it is
+// launched, and nobody can tell when that is done with.
+bool IsCapturing(int device, void* stream);
 
 // The point that a stream has reached, for other streams to wait for. The host never waits.
 class Event {
@@ -32,7 +38,11 @@ class Event {
   void* event_ = nullptr;
 };
 
-// An array, allocated and given back in the order of streams: neither waits for the device.
+// An array, allocated and given back in the order of streams: neither waits for the device. It comes
+// from a pool of our own that keeps up to kKeptBytes of what was given back, where the default one
+// returns all of it to the driver whenever somebody waits for the device.
+constexpr uint64_t kKeptBytes = uint64_t{1} << 30;
+
 class Memory {
  public:
   // For work on this stream. Until Publish, the stream has to exist.
@@ -51,8 +61,10 @@ class Memory {
   // Has the array, which has been published, given back after this event too: its stream reads it.
   void KeepUntil(std::shared_ptr<const Event> end);
 
-  // Lets a stream wait for the content.
+  // Lets a stream, unless it is being captured, wait for the content.
   void Delay(void* stream) const;
+  // And for everything else that uses the array.
+  void DelayForWriting(void* stream) const;
 
  private:
   int device_ = 0;
@@ -63,7 +75,7 @@ class Memory {
   std::map<void*, std::shared_ptr<const Event>> ends_;  // of each stream the last one
 };
 
-void FillWithZeros(const Memory& memory, size_t bytes, void* stream);
+void FillWithZeros(int device, void* data, size_t bytes, void* stream);
 
 // When this returns, `from` has been read, but what came from there may still be on its way: work
 // on the legacy default stream finds it arrived.

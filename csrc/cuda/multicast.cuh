@@ -16,8 +16,8 @@
 // copies in the place of the reading, as long as the parts, taken together, wait for every block
 // that copies come to: also for those that fill a cluster and have no units.
 //
-// A block may end when it has multiplied the last round: all copies to it have come, and those that
-// it has started read no shared memory.
+// A block ends once all of the cluster have multiplied the last round: until then a copy to another
+// block, which this one has started, may be on its way.
 #pragma once
 
 #include "exchange.cuh"
@@ -36,6 +36,11 @@ class Multicast {
   FASTRNN_DEVICE void Begin() const {
     if (threadIdx.x < kProductWarps) InitCopyBarrier(Barrier(threadIdx.x));
     ClusterBarrier();
+  }
+
+  // To be called by all threads of the block, after the last round.
+  FASTRNN_DEVICE void End() const {
+    ClusterBarrier();  // No mutant: the emulator's blocks stay until the grid has ended.
   }
 
   // To be called by all lanes of a warp that multiplies: brings its part, `bytes` from `offset` on,
@@ -59,6 +64,7 @@ class Multicast {
       }
     }
     WaitForBulkCopies(Barrier(warp), round);
+    __syncwarp();  // No mutant: each lane has waited, and the next call wants them together.
     return reinterpret_cast<const T*>(memory_.stage);
   }
 

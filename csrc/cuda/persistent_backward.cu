@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <vector>
 
 #include "backward_direction.h"
@@ -36,7 +37,8 @@ class PersistentLayer {
  public:
   PersistentLayer(const LayerDesc& desc, const BackwardArgs& args, bool tf32,
                   const PersistentPlan& plan, Carver carver)
-      : buffers_(desc, plan, &carver),
+      : desc_(desc),
+        buffers_(desc, plan, &carver),
         plan_(buffers_.plan),
         kernel_(FindBackwardKernel<T>(desc.mode, plan, tf32)),
         stream_(static_cast<cudaStream_t>(args.stream)),
@@ -62,30 +64,35 @@ class PersistentLayer {
   }
 
  private:
-  // The chunk of as many directions as are launched at once.
+  // The chunk of as many directions as are launched at once, from its last steps on.
   void RunChunk(size_t direction, int64_t first) {
-    const int64_t end = directions_[0].walk().End(first);
+    for (int64_t end = directions_[0].walk().End(first); end > first; end -= kLaunchSteps) {
+      RunSteps(direction, {first, std::max(end - kLaunchSteps, first), end});
+    }
+  }
+
+  void RunSteps(size_t direction, const Stretch& steps) {
     PersistentBackwardArgs<T> args = {};
     for (int i = 0; i < plan_.directions; ++i) {
       const BackwardDirection<T>& of = directions_[direction + static_cast<size_t>(i)];
-      args.last_step[i] = of.StepOf(end - 1, first);
-      const BackwardStep<T> first_step = of.StepOf(first, first);
+      args.last_step[i] = of.StepOf(steps.end - 1, steps.chunk);
+      const BackwardStep<T> first_step = of.StepOf(steps.begin, steps.chunk);
       args.last_step[i].c_0 = first_step.c_0;
       args.last_step[i].dc_0 = first_step.dc_0;
       args.h2h_weight[i] = of.h2h_weight();
       args.back[i] = of.walk().reverse;
     }
-    args.steps = static_cast<int>(end - first);
-    args.flags = buffers_.exchange.flags;
+    args.steps = static_cast<int>(steps.end - steps.begin);
     args.sums_flags = buffers_.exchange.sums_flags;
-    args.exchanged = buffers_.exchange.exchanged;
     args.sums = buffers_.exchange.sums;
-    if (fits_ && LaunchChunk(kernel_, plan_, buffers_.exchange, args, stream_)) return;
+    if (fits_ && LaunchForAllRows(kernel_, plan_, buffers_.exchange, args, stream_)) return;
+    ExpectChoiceIsFree(desc_, plan_);
     for (int i = 0; i < plan_.directions; ++i) {
-      directions_[direction + static_cast<size_t>(i)].RunSteps(first);
+      directions_[direction + static_cast<size_t>(i)].RunSteps(steps);
     }
   }
 
+  const LayerDesc& desc_;
   PersistentBuffers<T> buffers_;
   const PersistentPlan& plan_;
   BackwardKernel<T> kernel_;

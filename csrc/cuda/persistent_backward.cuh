@@ -44,6 +44,8 @@ struct PersistentBackwardArgs {
   float* sums;      // [directions][groups][2][tiles][kSplit][8 * kBatchTiles][16 * kRowTiles]
   unsigned* flags;  // [directions][groups][blocks], zeros
   unsigned* sums_flags;  // [directions][groups][blocks], zeros
+  int shared_chunks;     // of the plan
+  WeightQuad* streamed;  // [directions][groups][blocks][streamed words]
 };
 
 // h2h_weight [G*H, H] as a block's tile of its transpose: row r is the tile's unit r, and K has the
@@ -60,7 +62,8 @@ struct BackwardWeight {
   }
 };
 
-template <class Step, class Math, int kRowTiles, int kBatchTiles, int kSplit, bool kInCluster>
+template <class Step, class Math, int kRowTiles, int kBatchTiles, int kSplit, bool kInCluster,
+          bool kStreams>
 class BackwardBlock {
   using T = typename Math::Value;
   static constexpr int kGates = Step::kGates;
@@ -68,10 +71,9 @@ class BackwardBlock {
   static constexpr int kUnits = kTileUnits / kSplit;
   static constexpr int kRows = kTileBatch * kBatchTiles;
   static constexpr int kCells = (kUnits * kRows + kProductThreads - 1) / kProductThreads;
-  // What a cell has seen takes registers, too.
-  static constexpr int kKept = RegisterChunks(Math::kTensorCores, kRowTiles);
-  static constexpr int kAheadTiles = AheadTiles(kRowTiles, kCells);
-  using BlockProduct = StepProduct<Math, kRowTiles, kBatchTiles, kKept, kAheadTiles>;
+  // What a cell has seen takes registers, too, and both gradients where they differ.
+  static constexpr int kAheadTiles = AheadTiles(kRowTiles, Step::kSharesDiffer ? 2 : kCells);
+  using BlockProduct = StepProduct<Math, kRowTiles, kBatchTiles, kAheadTiles, kStreams>;
   static constexpr int kChunk = BlockProduct::kChunk;
 
  public:
@@ -84,7 +86,7 @@ class BackwardBlock {
         first_row_(args.first_row + static_cast<int>(blockIdx.y) * kRows),
         chunks_(ChunksOfPart(step_.hidden)),
         carver_(shared),
-        product_(chunks_, &carver_),
+        product_(chunks_, args.shared_chunks, args.streamed, &carver_),
         parts_(kInCluster ? TakeClusterSums(product_.shape(), &carver_) : nullptr),
         exchange_(args.flags + Group() * gridDim.x, static_cast<int>(blockIdx.x)),
         sums_exchange_(args.sums_flags + Group() * gridDim.x, static_cast<int>(blockIdx.x)) {
@@ -265,12 +267,16 @@ class BackwardBlock {
   Presence present_[kCells];
 };
 
-template <class Step, class Math, int kRowTiles, int kBatchTiles, int kSplit, bool kInCluster>
+template <class Step, class Math, int kRowTiles, int kBatchTiles, int kSplit, bool kInCluster,
+          bool kStreams>
 __global__ void __launch_bounds__(kProductThreads, 1)
     PersistentBackwardKernel(const PersistentBackwardArgs<typename Math::Value> args) {
   if constexpr (kIsSupported<Math> && (!kInCluster || kHasClusters)) {
     FASTRNN_DYNAMIC_SHARED(shared);
-    BackwardBlock<Step, Math, kRowTiles, kBatchTiles, kSplit, kInCluster>(args, shared).Run();
+    BackwardBlock<Step, Math, kRowTiles, kBatchTiles, kSplit, kInCluster, kStreams>(args, shared)
+        .Run();
+  } else {
+    Trap();  // heuristics.cc plans with what the kernels are compiled for.
   }
 }
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <vector>
 
 #include "forward_direction.h"
@@ -47,23 +48,30 @@ class PersistentLayer {
  private:
   // The chunk of as many directions as are launched at once.
   void RunChunk(int64_t direction, int64_t first) {
-    const int64_t last = directions_[0].walk().End(first) - 1;
-    PersistentForwardArgs<T> args = {};
     const float* sums[kMaxDirections];
     for (int64_t i = 0; i < plan_.directions; ++i) {
+      sums[i] = directions_[direction + i].Project(first);
+    }
+    const int64_t end = directions_[0].walk().End(first);
+    for (int64_t begin = first; begin < end; begin += kLaunchSteps) {
+      RunSteps(direction, {first, begin, std::min(begin + kLaunchSteps, end)}, sums);
+    }
+  }
+
+  void RunSteps(int64_t direction, const Stretch& steps, const float* const* sums) {
+    PersistentForwardArgs<T> args = {};
+    for (int64_t i = 0; i < plan_.directions; ++i) {
       const ForwardDirection<T>& of = directions_[direction + i];
-      sums[i] = of.Project(first);
-      args.first_step[i] = of.StepOf(first, first, sums[i]);
-      args.first_step[i].c_n = of.StepOf(last, first, sums[i]).c_n;
+      args.first_step[i] = of.StepOf(steps.begin, steps.chunk, sums[i]);
+      args.first_step[i].c_n = of.StepOf(steps.end - 1, steps.chunk, sums[i]).c_n;
       args.h2h_weight[i] = of.h2h_weight();
       args.back[i] = of.walk().reverse;
     }
-    args.steps = static_cast<int>(last + 1 - first);
-    args.flags = buffers_.exchange.flags;
-    args.exchanged = buffers_.exchange.exchanged;
-    if (fits_ && LaunchChunk(kernel_, plan_, buffers_.exchange, args, stream_)) return;
+    args.steps = static_cast<int>(steps.end - steps.begin);
+    if (fits_ && LaunchForAllRows(kernel_, plan_, buffers_.exchange, args, stream_)) return;
+    ExpectChoiceIsFree(desc_, plan_);
     for (int64_t i = 0; i < plan_.directions; ++i) {
-      directions_[direction + i].RunSteps(first, sums[i]);
+      directions_[direction + i].RunSteps(steps, sums[i]);
     }
   }
 

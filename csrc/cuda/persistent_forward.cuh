@@ -28,9 +28,11 @@ struct PersistentForwardArgs {
   const T* h2h_weight[kMaxDirections];
   bool back[kMaxDirections];  // in time
   int steps;
-  int first_row;    // of the first group
-  T* exchanged;     // [directions][groups][2][chunks][8 * kBatchTiles][values of a chunk], zeros
-  unsigned* flags;  // [directions][groups][blocks], zeros
+  int first_row;      // of the first group
+  T* exchanged;       // [directions][groups][2][chunks][8 * kBatchTiles][values of a chunk], zeros
+  unsigned* flags;    // [directions][groups][blocks], zeros
+  int shared_chunks;  // of the plan
+  WeightQuad* streamed;  // [directions][groups][blocks][streamed words]
 };
 
 // h2h_weight [G*H, H] as a block's tile: row k * units + u is gate k of the block's unit u.
@@ -46,16 +48,15 @@ struct ForwardWeight {
   }
 };
 
-template <class Step, class Math, int kRowTiles, int kBatchTiles, int kClusterBlocks>
+template <class Step, class Math, int kRowTiles, int kBatchTiles, int kClusterBlocks, bool kStreams>
 class ForwardBlock {
   using T = typename Math::Value;
   static constexpr int kGates = Step::kGates;
   static constexpr int kUnits = kTileRows * kRowTiles / kGates;
   static constexpr int kRows = kTileBatch * kBatchTiles;
   static constexpr int kCells = (kUnits * kRows + kProductThreads - 1) / kProductThreads;
-  static constexpr int kKept = RegisterChunks(Math::kTensorCores, kRowTiles);
   static constexpr int kAheadTiles = AheadTiles(kRowTiles, kCells);
-  using BlockProduct = StepProduct<Math, kRowTiles, kBatchTiles, kKept, kAheadTiles>;
+  using BlockProduct = StepProduct<Math, kRowTiles, kBatchTiles, kAheadTiles, kStreams>;
   static constexpr int kChunk = BlockProduct::kChunk;
 
  public:
@@ -67,12 +68,19 @@ class ForwardBlock {
         first_row_(args.first_row + static_cast<int>(blockIdx.y) * kRows),
         chunks_((step_.hidden + kChunk - 1) / kChunk),
         carver_(shared),
-        product_(chunks_, &carver_),
+        product_(chunks_, args.shared_chunks, args.streamed, &carver_),
+        biases_(TakeBiases(kGates, kUnits, &carver_)),
         multicast_(product_.shape(), &carver_),
         exchange_(args.flags + Group() * gridDim.x, static_cast<int>(blockIdx.x)) {
     buffers_ = args.exchanged + Group() * 2 * ExchangedValues(chunks_, kBatchTiles, kChunk);
     const T* weight = blockIdx.z == 0 ? args.h2h_weight[0] : args.h2h_weight[1];
     product_.LoadWeights(ForwardWeight<T>{weight, kGates, kUnits, first_unit_, step_.hidden});
+    for (int i = static_cast<int>(threadIdx.x); i < kGates * kUnits; i += kProductThreads) {
+      const Place at = {0, first_unit_ + i % kUnits, step_.hidden};
+      if (at.unit >= at.hidden) continue;
+      biases_[i] = ToFloat(step_.i2h_bias[at.bias(i / kUnits)]);
+      biases_[kGates * kUnits + i] = ToFloat(step_.h2h_bias[at.bias(i / kUnits)]);
+    }
   }
 
   FASTRNN_DEVICE void Run() {
@@ -87,6 +95,7 @@ class ForwardBlock {
       RunStep(s);
     }
     ForEachCell([this](int i, Place at) { StoreState<Step>(step_, at, state_[i]); });
+    if constexpr (kClusterBlocks > 1) multicast_.End();
   }
 
  private:
@@ -119,8 +128,7 @@ class ForwardBlock {
       active[i] = IsActive(step_, at);
 #pragma unroll
       for (int k = 0; k < kGates; ++k) {
-        shares[i].input[k] = InputShare<kGates>(step_, at, k);
-        shares[i].hidden[k] = ToFloat(step_.h2h_bias[at.bias(k)]);
+        shares[i].input[k] = step_.input_sum[at.template gate<kGates>(k)];
       }
     });
     Multiply(static_cast<unsigned>(s));
@@ -130,7 +138,11 @@ class ForwardBlock {
     ForEachCell([&](int i, Place at) {
       const int row = at.row - first_row_, unit = at.unit - first_unit_;
 #pragma unroll
-      for (int k = 0; k < kGates; ++k) shares[i].hidden[k] += product_.Sum(k * kUnits + unit, row);
+      for (int k = 0; k < kGates; ++k) {
+        const int gate = k * kUnits + unit;
+        shares[i].input[k] += biases_[gate];
+        shares[i].hidden[k] = biases_[kGates * kUnits + gate] + product_.Sum(gate, row);
+      }
       y[i] = Advance<Step>(step_, active[i], shares[i], &state_[i], &activated[i]);
       if (s + 1 < steps_) HandOn(at, state_[i].h, static_cast<unsigned>(s) + 1);
     });
@@ -183,18 +195,21 @@ class ForwardBlock {
   const int first_unit_, first_row_, chunks_;
   SharedCarver carver_;
   BlockProduct product_;
+  float* const biases_;
   Multicast<kClusterBlocks> multicast_;
   Exchange exchange_;
   T* buffers_;
   UnitState state_[kCells];
 };
 
-template <class Step, class Math, int kRowTiles, int kBatchTiles, int kClusterBlocks>
+template <class Step, class Math, int kRowTiles, int kBatchTiles, int kClusterBlocks, bool kStreams>
 __global__ void __launch_bounds__(kProductThreads, 1)
     PersistentForwardKernel(const PersistentForwardArgs<typename Math::Value> args) {
   if constexpr (kIsSupported<Math> && (kClusterBlocks == 1 || kHasClusters)) {
     FASTRNN_DYNAMIC_SHARED(shared);
-    ForwardBlock<Step, Math, kRowTiles, kBatchTiles, kClusterBlocks>(args, shared).Run();
+    ForwardBlock<Step, Math, kRowTiles, kBatchTiles, kClusterBlocks, kStreams>(args, shared).Run();
+  } else {
+    Trap();  // heuristics.cc plans with what the kernels are compiled for.
   }
 }
 

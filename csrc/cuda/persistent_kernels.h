@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <iterator>
 
 #include "persistent_backward.cuh"
 #include "persistent_forward.cuh"
@@ -50,66 +49,70 @@ BackwardKernel<T> FindBackwardKernel(Mode mode, const PersistentPlan& plan, bool
 }
 
 // ---- for the files of the cells -----------------------------------------------------------------
+//
+// Each function decides one more number of the plan; in the end all are constants.
 
-template <class Step, class Math, int kRowTiles, int kMostBatchTiles, int kClusterBlocks>
-ForwardKernel<typename Math::Value> ForwardKernelOf(int batch_tiles) {
-  if constexpr (kClusterBlocks == 1) {
-    if (batch_tiles == 1) return PersistentForwardKernel<Step, Math, kRowTiles, 1, 1>;
-  }
-  if (batch_tiles == 2) return PersistentForwardKernel<Step, Math, kRowTiles, 2, kClusterBlocks>;
-  if constexpr (kMostBatchTiles == 4) {
-    if (batch_tiles == 4) return PersistentForwardKernel<Step, Math, kRowTiles, 4, kClusterBlocks>;
-  }
-  return nullptr;
-}
+template <class Step, class Math>
+struct ForwardInstances {
+  using Kernel = ForwardKernel<typename Math::Value>;
+  static constexpr TileTable kTable = TilesOf(Pass::kForward, Step::kGates == 1);
 
-// The kernel where the plan has the kIndex-th tiles, and else that of a later index.
-template <class Step, class Math, size_t kIndex = 0>
-ForwardKernel<typename Math::Value> ForwardKernelOf(const PersistentPlan& plan) {
-  constexpr const auto& kAll = Step::kGates == 1 ? kForwardTilesOfRnn : kForwardTiles;
-  if constexpr (kIndex < std::size(kAll)) {
-    constexpr int kRows = kAll[kIndex].row_tiles, kMost = kAll[kIndex].most_batch_tiles;
-    if (plan.row_tiles != kRows) return ForwardKernelOf<Step, Math, kIndex + 1>(plan);
-    return plan.cluster > 1 ? ForwardKernelOf<Step, Math, kRows, kMost, kCluster>(plan.batch_tiles)
-                            : ForwardKernelOf<Step, Math, kRows, kMost, 1>(plan.batch_tiles);
-  }
-  return nullptr;
-}
-
-template <class Step, class Math, int kRowTiles, int kMostBatchTiles, int kSplit, bool kInCluster>
-BackwardKernel<typename Math::Value> BackwardKernelOf(int batch_tiles) {
-  if (batch_tiles == 1) {
-    return PersistentBackwardKernel<Step, Math, kRowTiles, 1, kSplit, kInCluster>;
-  }
-  if (batch_tiles == 2) {
-    return PersistentBackwardKernel<Step, Math, kRowTiles, 2, kSplit, kInCluster>;
-  }
-  if constexpr (kMostBatchTiles == 4) {
-    if (batch_tiles == 4) {
-      return PersistentBackwardKernel<Step, Math, kRowTiles, 4, kSplit, kInCluster>;
-    }
-  }
-  return nullptr;
-}
-
-// The kernel where the plan has the kIndex-th tiles, and else that of a later index.
-template <class Step, class Math, size_t kIndex = 0>
-BackwardKernel<typename Math::Value> BackwardKernelOf(const PersistentPlan& plan) {
-  constexpr size_t kCount =
-      Step::kGates == 1 ? std::size(kBackwardTilesOfRnn) : std::size(kBackwardTiles);
-  if constexpr (kIndex < kCount) {
-    constexpr Tiles kTiles = (Step::kGates == 1 ? kBackwardTilesOfRnn : kBackwardTiles)[kIndex];
-    constexpr int kRows = kTiles.row_tiles, kMost = kTiles.most_batch_tiles;
-    constexpr int kSplit = kTiles.split;
-    if (plan.row_tiles == kRows && plan.split == kSplit) {
-      if constexpr (kSplit > 1) {
-        if (plan.cluster > 1) {
-          return BackwardKernelOf<Step, Math, kRows, kMost, kSplit, true>(plan.batch_tiles);
-        }
+  template <size_t kIndex, int kBatchTiles, bool kStreams>
+  static Kernel Find(const PersistentPlan& plan) {
+    constexpr Tiles kTiles = kTable.tiles[kIndex];
+    if constexpr (HasClusterForm(Pass::kForward, kTiles, kBatchTiles, kStreams)) {
+      if (plan.cluster > 1) {
+        return PersistentForwardKernel<Step, Math, kTiles.row_tiles, kBatchTiles, kCluster,
+                                       kStreams>;
       }
-      return BackwardKernelOf<Step, Math, kRows, kMost, kSplit, false>(plan.batch_tiles);
     }
-    return BackwardKernelOf<Step, Math, kIndex + 1>(plan);
+    return PersistentForwardKernel<Step, Math, kTiles.row_tiles, kBatchTiles, 1, kStreams>;
+  }
+};
+
+template <class Step, class Math>
+struct BackwardInstances {
+  using Kernel = BackwardKernel<typename Math::Value>;
+  static constexpr TileTable kTable = TilesOf(Pass::kBackward, Step::kGates == 1);
+
+  template <size_t kIndex, int kBatchTiles, bool kStreams>
+  static Kernel Find(const PersistentPlan& plan) {
+    constexpr Tiles kTiles = kTable.tiles[kIndex];
+    if constexpr (HasClusterForm(Pass::kBackward, kTiles, kBatchTiles, kStreams)) {
+      if (plan.cluster > 1) {
+        return PersistentBackwardKernel<Step, Math, kTiles.row_tiles, kBatchTiles, kTiles.split,
+                                        true, kStreams>;
+      }
+    }
+    return PersistentBackwardKernel<Step, Math, kTiles.row_tiles, kBatchTiles, kTiles.split, false,
+                                    kStreams>;
+  }
+};
+
+template <class Instances, size_t kIndex, int kBatchTiles>
+typename Instances::Kernel InstanceOf(const PersistentPlan& plan) {
+  constexpr Tiles kTiles = Instances::kTable.tiles[kIndex];
+  if (plan.streams()) {
+    if constexpr (kBatchTiles <= kTiles.most_streamed) {
+      return Instances::template Find<kIndex, kBatchTiles, true>(plan);
+    }
+  } else if constexpr (kBatchTiles <= kTiles.most_batch_tiles) {
+    return Instances::template Find<kIndex, kBatchTiles, false>(plan);
+  }
+  return nullptr;
+}
+
+// The kernel where the plan has the kIndex-th tiles of the table, and else that of a later index.
+template <class Instances, size_t kIndex = 0>
+typename Instances::Kernel InstanceOf(const PersistentPlan& plan) {
+  if constexpr (kIndex < Instances::kTable.count) {
+    constexpr Tiles kTiles = Instances::kTable.tiles[kIndex];
+    if (plan.row_tiles != kTiles.row_tiles || plan.split != kTiles.split) {
+      return InstanceOf<Instances, kIndex + 1>(plan);
+    }
+    if (plan.batch_tiles == 1) return InstanceOf<Instances, kIndex, 1>(plan);
+    if (plan.batch_tiles == 2) return InstanceOf<Instances, kIndex, 2>(plan);
+    if (plan.batch_tiles == 4) return InstanceOf<Instances, kIndex, 4>(plan);
   }
   return nullptr;
 }
@@ -123,10 +126,11 @@ BackwardKernel<typename Math::Value> BackwardKernelOf(const PersistentPlan& plan
   FASTRNN_FIND(Step, Backward, Bfloat16, Bfloat16Math, Bfloat16Math)
 
 // Math is the one where TF32 is allowed, Exact the other.
-#define FASTRNN_FIND(Step, Pass, T, Math, Exact)                                        \
-  template <>                                                                           \
-  Pass##Kernel<T> Find##Pass##Kernel<Step, T>(const PersistentPlan& plan, bool tf32) {  \
-    return tf32 ? Pass##KernelOf<Step, Math>(plan) : Pass##KernelOf<Step, Exact>(plan); \
+#define FASTRNN_FIND(Step, Pass, T, Math, Exact)                                       \
+  template <>                                                                          \
+  Pass##Kernel<T> Find##Pass##Kernel<Step, T>(const PersistentPlan& plan, bool tf32) { \
+    return tf32 ? InstanceOf<Pass##Instances<Step, Math>>(plan)                        \
+                : InstanceOf<Pass##Instances<Step, Exact>>(plan);                      \
   }
 
 }  // namespace cuda

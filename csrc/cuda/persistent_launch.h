@@ -1,6 +1,8 @@
 // Launches of persistent kernels, forward or backward.
 #pragma once
 
+#include <string>
+
 #include "../error.h"
 #include "../layout.h"
 #include "plan.h"
@@ -9,7 +11,8 @@
 namespace fastrnn {
 namespace cuda {
 
-// What the blocks of a launch exchange; it finds flags and exchanged numbers zero.
+// What the blocks of a launch exchange, which finds flags and exchanged numbers zero, and where
+// each of them keeps the weights that it streams.
 template <class T>
 struct ExchangeBuffers {
   unsigned* flags;
@@ -17,6 +20,7 @@ struct ExchangeBuffers {
   T* exchanged;
   size_t zero_bytes;      // from flags on
   float* sums = nullptr;  // where K is split
+  WeightQuad* streamed = nullptr;
 
   // `numbers` are exchanged for each row of the batch. This has to be the first that is carved.
   ExchangeBuffers(const PersistentPlan& plan, int64_t numbers, Carver* carver) {
@@ -33,8 +37,17 @@ struct ExchangeBuffers {
       sums = carver->Take<float>(2 * blocks * static_cast<size_t>(plan.batch_tiles * kTileBatch) *
                                  static_cast<size_t>(plan.row_tiles * kTileRows));
     }
+    if (plan.streamed_words > 0) streamed = carver->Take<WeightQuad>(blocks * plan.streamed_words);
   }
 };
+
+// The most steps of a launch, so that a GPU that also draws a screen, whose driver ends what takes
+// it seconds, is never away for as long: at 50 us a step, which is a slow one, a fifth of a second.
+// Emulated builds set it lower, so that small tests have several launches.
+#if !defined(FASTRNN_CUDA_LAUNCH_STEPS)
+#define FASTRNN_CUDA_LAUNCH_STEPS 4096
+#endif
+constexpr int64_t kLaunchSteps = FASTRNN_CUDA_LAUNCH_STEPS;
 
 // Whether the current device could hold all blocks at once if nothing else ran.
 template <class Args>
@@ -45,25 +58,49 @@ bool Fits(void (*kernel)(Args), const PersistentPlan& plan) {
   return static_cast<int64_t>(plan.blocks) * plan.groups * plan.directions <= resident;
 }
 
+// Whether a launch was refused since the device has no room for all its blocks at once, or, where
+// they are in clusters, for reasons that the blocks alone would not have.
+inline bool IsRefusal(cudaError_t status, const PersistentPlan& plan) {
+  if (status == cudaErrorCooperativeLaunchTooLarge) return true;
+#if CUDART_VERSION >= 11080
+  if (status == cudaErrorInvalidClusterSize) return true;
+#endif
+  return plan.cluster > 1 &&
+         (status == cudaErrorLaunchOutOfResources || status == cudaErrorNotSupported);
+}
+
 // Launches for all rows of the batch, one after the other. False, and nothing is done, where the
-// device has no room for the blocks after all.
+// device refuses the first one. It would be too late for the others: the rows before them have got
+// new states.
 template <class Args, class T>
-bool LaunchChunk(void (*kernel)(Args), const PersistentPlan& plan,
-                 const ExchangeBuffers<T>& exchange, Args args, cudaStream_t stream) {
+bool LaunchForAllRows(void (*kernel)(Args), const PersistentPlan& plan,
+                      const ExchangeBuffers<T>& exchange, Args args, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>(plan.blocks), static_cast<unsigned>(plan.groups),
                   static_cast<unsigned>(plan.directions));
+  args.flags = exchange.flags;
+  args.exchanged = exchange.exchanged;
+  args.shared_chunks = plan.shared_chunks;
+  args.streamed = exchange.streamed;
   for (int launch = 0; launch < plan.launches; ++launch) {
     args.first_row = launch * plan.groups * plan.batch_tiles * kTileBatch;
     FASTRNN_CUDA_TRY(cudaMemsetAsync(exchange.flags, 0, exchange.zero_bytes, stream));
     const cudaError_t status = LaunchClusters(kernel, static_cast<unsigned>(plan.cluster), grid,
                                               kProductThreads, plan.shared_bytes, stream, args);
-    if (status == cudaErrorCooperativeLaunchTooLarge && launch == 0) {
+    if (launch == 0 && IsRefusal(status, plan)) {
       cudaGetLastError();  // It would otherwise be the next call's.
       return false;
     }
     FASTRNN_CUDA_TRY(status);
   }
   return true;
+}
+
+// Where persistent kernels were asked for and cannot be launched, nothing else will do.
+inline void ExpectChoiceIsFree(const LayerDesc& desc, const PersistentPlan& plan) {
+  FASTRNN_EXPECTS(desc.algorithm.kind != Algorithm::Kind::kPersistent,
+                  "algorithm is persistent, but the device has no room for " +
+                      std::to_string(int64_t{plan.blocks} * plan.groups * plan.directions) +
+                      " blocks at once");
 }
 
 }  // namespace cuda

@@ -4,12 +4,18 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
+#include <limits>
 
 #include "../cell/math.h"
 #include "shared_carver.h"
 
 namespace fastrnn {
 namespace cuda {
+
+enum class Pass { kForward, kBackward };
+
+constexpr int kAllChunks = std::numeric_limits<int>::max();
 
 // A block multiplies 16 * row_tiles rows of weights by 8 * batch_tiles rows of the batch. Forward
 // the former are the gates of its units, as many as there is room for; backward they are units of
@@ -26,7 +32,12 @@ struct PersistentPlan {
   int directions = 1;  // in one launch
   int split = 1;       // backward: blocks that share a product's K, see persistent_backward.cuh
   int cluster = 1;  // blocks of a cluster: forward they fetch h together, and backward they share K
-  size_t shared_bytes = 0;  // of a block
+  int shared_chunks = kAllChunks;  // the most chunks of a warp's weights in shared memory
+  int streamed_chunks = 0;         // those of a warp that neither registers nor shared memory hold
+  size_t streamed_words = 0;       // of a block, 16 bytes each
+  size_t shared_bytes = 0;         // of a block
+
+  bool streams() const { return shared_chunks < kAllChunks; }
 };
 
 // Blocks of a cluster on sm_90. Larger ones leave more multiprocessors without work.
@@ -34,14 +45,35 @@ constexpr int kCluster = 4;
 
 // Kernels exist for 1, 2 and 4 batch tiles, up to `most_batch_tiles`: with more, there are not the
 // registers for all that is summed and seen. For clusters there are as well: forward those with
-// more than one batch tile, as one is soon fetched, and backward those that are split.
+// more than one batch tile, as one is soon fetched, and backward those that are split. Weights that
+// do not fit the chip are streamed from L2 in every step, by the kernels that exchange the least:
+// those with the most rows, up to `most_streamed`, forward without clusters.
 struct Tiles {
-  int row_tiles, split, most_batch_tiles;
+  int row_tiles, split, most_batch_tiles, most_streamed;
 };
-constexpr Tiles kForwardTiles[] = {{2, 1, 4}, {4, 1, 2}};
-constexpr Tiles kForwardTilesOfRnn[] = {{1, 1, 4}, {2, 1, 2}};
-constexpr Tiles kBackwardTiles[] = {{1, 1, 4}, {2, 4, 4}, {4, 4, 2}};
-constexpr Tiles kBackwardTilesOfRnn[] = {{1, 1, 4}, {2, 1, 2}};
+constexpr Tiles kForwardTiles[] = {{2, 1, 4, 0}, {4, 1, 2, 4}};
+constexpr Tiles kForwardTilesOfRnn[] = {{1, 1, 4, 0}, {2, 1, 2, 4}};
+constexpr Tiles kBackwardTiles[] = {{1, 1, 4, 0}, {2, 4, 4, 0}, {4, 4, 2, 2}};
+constexpr Tiles kBackwardTilesOfRnn[] = {{1, 1, 4, 0}, {2, 1, 2, 4}};
+
+struct TileTable {
+  const Tiles* tiles;
+  size_t count;
+};
+// rnn: of a cell with one gate.
+constexpr TileTable TilesOf(Pass pass, bool rnn) {
+  if (pass == Pass::kForward) {
+    return rnn ? TileTable{kForwardTilesOfRnn, std::size(kForwardTilesOfRnn)}
+               : TileTable{kForwardTiles, std::size(kForwardTiles)};
+  }
+  return rnn ? TileTable{kBackwardTilesOfRnn, std::size(kBackwardTilesOfRnn)}
+             : TileTable{kBackwardTiles, std::size(kBackwardTiles)};
+}
+
+// Whether there is a kernel for clusters with these tiles.
+constexpr bool HasClusterForm(Pass pass, const Tiles& tiles, int batch_tiles, bool streams) {
+  return pass == Pass::kForward ? batch_tiles > 1 && !streams : tiles.split == kCluster;
+}
 
 // ---- the product of a step, product.cuh ---------------------------------------------------------
 
@@ -56,9 +88,12 @@ constexpr int kTileRows = 16;
 constexpr int kTileBatch = 8;
 constexpr int kFloatChunk = kChunkBytesOfK / sizeof(float);
 
-// Chunks of the weights that each warp has in registers: 64 registers of each thread.
-FASTRNN_HOST_DEVICE constexpr int RegisterChunks(bool tensor_cores, int row_tiles) {
-  return tensor_cores ? 8 / row_tiles : 0;
+// Chunks of the weights that each warp has in registers: 64 registers of each thread. One that
+// streams has half of them for the chunk that is on its way, and for many sums all.
+FASTRNN_HOST_DEVICE constexpr int RegisterChunks(bool tensor_cores, int row_tiles, int batch_tiles,
+                                                 bool streams) {
+  if (!tensor_cores) return 0;
+  return !streams ? 8 / row_tiles : batch_tiles < 4 ? 4 / row_tiles : 0;
 }
 
 // A product of a tile of weights with K in chunks.
@@ -66,6 +101,7 @@ struct ProductShape {
   int row_tiles, batch_tiles, chunks;
   bool tensor_cores;
   int register_chunks;
+  int most_shared_chunks;  // of a warp
 
   FASTRNN_HOST_DEVICE int rows() const { return kTileRows * row_tiles; }
   FASTRNN_HOST_DEVICE int columns() const { return kTileBatch * batch_tiles; }
@@ -77,15 +113,24 @@ struct ProductShape {
     return (chunks + chunks_per_warp() - 1) / chunks_per_warp();
   }
   FASTRNN_HOST_DEVICE int shared_chunks_per_warp() const {
-    return chunks_per_warp() > register_chunks ? chunks_per_warp() - register_chunks : 0;
+    const int others = chunks_per_warp() - register_chunks;
+    return others < 0 ? 0 : others < most_shared_chunks ? others : most_shared_chunks;
+  }
+  FASTRNN_HOST_DEVICE int streamed_chunks_per_warp() const {
+    const int streamed = chunks_per_warp() - register_chunks - shared_chunks_per_warp();
+    return streamed > 0 ? streamed : 0;
   }
   // Words of weights in shared memory, 16 bytes each.
   FASTRNN_HOST_DEVICE size_t shared_words() const {
     return static_cast<size_t>(kProductWarps * shared_chunks_per_warp() * row_tiles) * 64;
   }
-  // From a row of a warp's sums to the next: 8 or 24 more than a multiple of 32, so that the eight
-  // rows that a warp writes at once lie in different banks.
-  FASTRNN_HOST_DEVICE int sum_stride() const { return columns() + (columns() % 16 == 0 ? 8 : 0); }
+  // And those that a block streams.
+  FASTRNN_HOST_DEVICE size_t streamed_words() const {
+    return static_cast<size_t>(kProductWarps * streamed_chunks_per_warp() * row_tiles) * 64;
+  }
+  // From a column of a warp's sums to the next: 4 more than a multiple of 16, so that what a warp
+  // writes at once (product.cuh's fragments) lies in different banks, as what it reads does.
+  FASTRNN_HOST_DEVICE int sum_stride() const { return rows() + 4; }
   // From a value along K to the next in what FloatMath stages: 2 more than a multiple of 8, also
   // for the banks.
   FASTRNN_HOST_DEVICE int stage_stride() const { return columns() + 2; }
@@ -100,13 +145,13 @@ struct alignas(16) WeightQuad {
 struct ProductMemory {
   WeightQuad* weights;  // [warps][shared chunks][row tiles][2][lanes], or of FloatMath floats
                         // [warps][shared chunks][16 along K][rows]
-  float* sums;          // [active warps][rows][sum_stride]
+  float* sums;          // [active warps][columns][sum_stride]
   float* stage;         // FloatMath: [warps][16 along K][stage_stride]
 
   FASTRNN_HOST_DEVICE ProductMemory(const ProductShape& shape, SharedCarver* carver) {
     weights = carver->Take<WeightQuad>(shape.shared_words());
     sums = carver->Take<float>(
-        static_cast<size_t>(shape.active_warps() * shape.rows() * shape.sum_stride()));
+        static_cast<size_t>(shape.active_warps() * shape.columns() * shape.sum_stride()));
     const int staged = kProductWarps * kFloatChunk * shape.stage_stride();
     stage = shape.tensor_cores ? nullptr : carver->Take<float>(static_cast<size_t>(staged));
   }
@@ -124,6 +169,11 @@ struct MulticastMemory {
     barriers = carver->Take<uint64_t>(kProductWarps);
   }
 };
+
+// The biases of a block's units: [2][gates][units], those of i2h first.
+FASTRNN_HOST_DEVICE float* TakeBiases(int gates, int units, SharedCarver* carver) {
+  return carver->Take<float>(static_cast<size_t>(2 * gates * units));
+}
 
 // What the blocks of a cluster hand each other: [2][split][8 * batch_tiles][units] sums.
 FASTRNN_HOST_DEVICE float* TakeClusterSums(const ProductShape& shape, SharedCarver* carver) {

@@ -15,8 +15,10 @@
 // long as both factors have the same, so that words 2i and 2i + 1 serve as the fragment of the i-th
 // multiplication (words w of the w-th where it takes one register, on sm_75).
 //
-// The weights' words stand in the same order: as many chunks as fit in registers, the others in
-// shared memory.
+// The weights' words stand in the same order: as many of a warp's chunks as fit in registers, the
+// next ones in shared memory, and what is left, where a kernel streams, in global memory. From
+// there they come through L2 in every step; the first of them are asked for a step ahead, since
+// they depend on nobody.
 #pragma once
 
 #include <type_traits>
@@ -134,16 +136,26 @@ FASTRNN_DEVICE uint4 LoadWords(const void* p) {
   }
 }
 
+// 16 bytes that this thread has written to global memory, and that no other thread looks at.
+FASTRNN_DEVICE uint4 LoadStreamed(const uint4* p) { return LoadExchanged16(p); }
+
 // What every product of a block has: its shape, its memory, and the sum over the warps.
-template <class Math, int kRowTiles, int kBatchTiles, int kKept>
+// kStreams: whether there may be chunks to stream.
+template <class Math, int kRowTiles, int kBatchTiles, bool kStreams>
 class StepProductBase {
  public:
   using Value = typename Math::Value;
   static constexpr int kChunk = kChunkBytesOfK / sizeof(Value);
+  static constexpr int kKept = RegisterChunks(Math::kTensorCores, kRowTiles, kBatchTiles, kStreams);
 
-  FASTRNN_DEVICE StepProductBase(int chunks, SharedCarver* carver)
-      : shape_{kRowTiles, kBatchTiles, chunks, Math::kTensorCores, kKept},
-        memory_(shape_, carver) {}
+  // shared_chunks: of the plan. streamed: global memory for the chunks that are streamed, of all
+  // blocks of the grid one after the other.
+  FASTRNN_DEVICE StepProductBase(int chunks, int shared_chunks, WeightQuad* streamed,
+                                 SharedCarver* carver)
+      : shape_{kRowTiles,          kBatchTiles, chunks,
+               Math::kTensorCores, kKept,       kStreams ? shared_chunks : kAllChunks},
+        memory_(shape_, carver),
+        streamed_(kStreams ? streamed + Block() * shape_.streamed_words() : nullptr) {}
 
   FASTRNN_DEVICE const ProductShape& shape() const { return shape_; }
 
@@ -158,24 +170,31 @@ class StepProductBase {
 
   // A sum over all of K, once a barrier stands behind Multiply.
   FASTRNN_DEVICE float Sum(int row, int column) const {
-    const int stride = shape_.rows() * shape_.sum_stride();
-    const float* sums = memory_.sums + row * shape_.sum_stride() + column;
+    const int stride = shape_.columns() * shape_.sum_stride();
+    const float* sums = memory_.sums + column * shape_.sum_stride() + row;
     float sum = sums[0];
-    for (int warp = 1; warp < shape_.active_warps(); ++warp) sum += sums[warp * stride];
+#pragma unroll
+    for (int warp = 1; warp < kProductWarps; ++warp) {
+      if (warp < shape_.active_warps()) sum += sums[warp * stride];
+    }
     return sum;
   }
 
  protected:
+  static FASTRNN_DEVICE size_t Block() {
+    return (static_cast<size_t>(blockIdx.z) * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+  }
   static FASTRNN_DEVICE int Warp() { return static_cast<int>(threadIdx.x) / kWarp; }
   static FASTRNN_DEVICE int Lane() { return static_cast<int>(threadIdx.x) % kWarp; }
 
   // The warp's own sums, from a row and column on.
   FASTRNN_DEVICE float* OwnSums(int row, int column) const {
-    return memory_.sums + (Warp() * shape_.rows() + row) * shape_.sum_stride() + column;
+    return memory_.sums + (Warp() * shape_.columns() + column) * shape_.sum_stride() + row;
   }
 
   const ProductShape shape_;
   const ProductMemory memory_;
+  WeightQuad* const streamed_;  // as ProductMemory's weights, but of the streamed chunks
 };
 
 // What is left of the registers for exchanged words beside the sums and the cells of a thread; code
@@ -184,12 +203,12 @@ FASTRNN_HOST_DEVICE constexpr int AheadTiles(int row_tiles, int cells) {
   return row_tiles > 2 ? 4 : cells > 1 || FASTRNN_ARCH < 900 ? 8 : 16;
 }
 
-// kKept: RegisterChunks. kAheadTiles: how many tiles of exchanged words, of four registers each, a
-// thread has room for.
-template <class Math, int kRowTiles, int kBatchTiles, int kKept, int kAheadTiles>
-class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kKept> {
-  using Base = StepProductBase<Math, kRowTiles, kBatchTiles, kKept>;
-  using Base::Lane, Base::Warp, Base::memory_, Base::shape_;
+// kAheadTiles: how many tiles of exchanged words, of four registers each, a thread has room for.
+template <class Math, int kRowTiles, int kBatchTiles, int kAheadTiles, bool kStreams>
+class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kStreams> {
+  using Base = StepProductBase<Math, kRowTiles, kBatchTiles, kStreams>;
+  using Base::kKept;
+  using Base::Lane, Base::Warp, Base::memory_, Base::shape_, Base::streamed_;
 
  public:
   using Base::Base, Base::end, Base::first;
@@ -210,11 +229,13 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kKept> 
     for (int c = first() + kKept; c < end(); ++c) {
       for (int tile = 0; tile < kRowTiles; ++tile) {
         const WeightWords words = Words(weight, tile, c);
-        uint4* shared = SharedWords(c - first() - kKept, tile);
-        shared[0] = words.low;
-        shared[kWarp] = words.high;
+        uint4* kept = c < SharedEnd() ? SharedWords(c - first() - kKept, tile)
+                                      : StreamedWords(c - SharedEnd(), tile);
+        kept[0] = words.low;
+        kept[kWarp] = words.high;
       }
     }
+    if constexpr (kStreams) LoadNext(SharedEnd());
   }
 
   // This warp's share, into the warp's sums. Each lane reads back what it has written, and no
@@ -226,17 +247,26 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kKept> 
     uint4 words[kAhead][kBatchTiles];
 #pragma unroll
     for (int kept = 0; kept < kKept; kept += kAhead) {
-      LoadChunks<kFetched>(exchanged, first() + kept, words);
+      LoadChunks<kFetched>(exchanged, first() + kept, end(), words);
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
         if (first() + kept + i < end()) MultiplyChunk(kept_[kept + i], words[i], sums);
       }
     }
-    for (int chunk = first() + kKept; chunk < end(); chunk += kAhead) {
-      LoadChunks<kFetched>(exchanged, chunk, words);
+    for (int chunk = first() + kKept; chunk < SharedEnd(); chunk += kAhead) {
+      LoadChunks<kFetched>(exchanged, chunk, SharedEnd(), words);
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
-        if (chunk + i < end()) MultiplyShared(chunk + i - first() - kKept, words[i], sums);
+        if (chunk + i < SharedEnd()) MultiplyShared(chunk + i - first() - kKept, words[i], sums);
+      }
+    }
+    if constexpr (kStreams) {
+      for (int chunk = SharedEnd(); chunk < end(); chunk += kAhead) {
+        LoadChunks<kFetched>(exchanged, chunk, end(), words);
+#pragma unroll
+        for (int i = 0; i < kAhead; ++i) {
+          if (chunk + i < end()) MultiplyStreamed(chunk + i, words[i], sums);
+        }
       }
     }
     StoreSums(sums);
@@ -244,13 +274,33 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kKept> 
 
  private:
   // Chunks whose exchanged words are on their way at once.
-  static constexpr int kAhead = kAheadTiles < kBatchTiles           ? 1
-                                : kAheadTiles / kBatchTiles < kKept ? kAheadTiles / kBatchTiles
-                                                                    : kKept;
+  static constexpr int kMostAhead = kKept > 1 ? kKept : 1;
+  static constexpr int kAhead = kAheadTiles < kBatchTiles                ? 1
+                                : kAheadTiles / kBatchTiles < kMostAhead ? kAheadTiles / kBatchTiles
+                                                                         : kMostAhead;
+
+  // The first chunk of the warp that is streamed.
+  FASTRNN_DEVICE int SharedEnd() const {
+    return kStreams ? min(first() + kKept + shape_.shared_chunks_per_warp(), end()) : end();
+  }
 
   FASTRNN_DEVICE uint4* SharedWords(int chunk, int tile) const {
     const int index = (Warp() * shape_.shared_chunks_per_warp() + chunk) * kRowTiles + tile;
     return reinterpret_cast<uint4*>(memory_.weights) + index * 2 * kWarp + Lane();
+  }
+  FASTRNN_DEVICE uint4* StreamedWords(int chunk, int tile) const {
+    const int index = (Warp() * shape_.streamed_chunks_per_warp() + chunk) * kRowTiles + tile;
+    return reinterpret_cast<uint4*>(streamed_) + index * 2 * kWarp + Lane();
+  }
+
+  // Asks for the weights of a chunk that is streamed, if it is one.
+  FASTRNN_DEVICE void LoadNext(int chunk) {
+    if (chunk >= end()) return;
+#pragma unroll
+    for (int tile = 0; tile < kRowTiles; ++tile) {
+      const uint4* words = StreamedWords(chunk - SharedEnd(), tile);
+      next_[tile] = {LoadStreamed(words), LoadStreamed(words + kWarp)};
+    }
   }
 
   template <class Weight>
@@ -269,13 +319,13 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kKept> 
                       WeightWord<Math>(of_row, k + 3 * kStep));
   }
 
-  // kAhead chunks, as far as the warp has them, all on their way before the first is needed.
+  // kAhead chunks, but none from `last` on, all on their way before the first is needed.
   template <bool kFetched>
-  FASTRNN_DEVICE void LoadChunks(const Value* exchanged, int chunk,
+  FASTRNN_DEVICE void LoadChunks(const Value* exchanged, int chunk, int last,
                                  uint4 (&words)[kAhead][kBatchTiles]) const {
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
-      if (chunk + i >= end()) break;
+      if (chunk + i >= last) break;
 #pragma unroll
       for (int tile = 0; tile < kBatchTiles; ++tile) {
         const int row = ((chunk + i) * kBatchTiles + tile) * kTileBatch + Lane() / 4;
@@ -292,6 +342,17 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kKept> 
       const uint4* shared = SharedWords(index, tile);
       weights[tile] = {shared[0], shared[kWarp]};
     }
+    MultiplyChunk(weights, words, sums);
+  }
+
+  // While a chunk is multiplied, the weights of the next one are on their way; after the last one
+  // comes the first one again.
+  FASTRNN_DEVICE void MultiplyStreamed(int chunk, const uint4 (&words)[kBatchTiles],
+                                       float (&sums)[kRowTiles][kBatchTiles][4]) {
+    WeightWords weights[kRowTiles];
+#pragma unroll
+    for (int tile = 0; tile < kRowTiles; ++tile) weights[tile] = next_[tile];
+    LoadNext(chunk + 1 < end() ? chunk + 1 : SharedEnd());
     MultiplyChunk(weights, words, sums);
   }
 
@@ -315,14 +376,16 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kKept> 
         float* at =
             this->OwnSums(row * kTileRows + Lane() / 4, column * kTileBatch + Lane() % 4 * 2);
         const float (&values)[4] = sums[row][column];
-        *reinterpret_cast<float2*>(at) = make_float2(values[0], values[1]);
-        *reinterpret_cast<float2*>(at + 8 * shape_.sum_stride()) =
-            make_float2(values[2], values[3]);
+        at[0] = values[0];
+        at[shape_.sum_stride()] = values[1];
+        at[8] = values[2];
+        at[shape_.sum_stride() + 8] = values[3];
       }
     }
   }
 
-  WeightWords kept_[kKept][kRowTiles];
+  WeightWords kept_[kKept > 0 ? kKept : 1][kRowTiles];
+  WeightWords next_[kStreams ? kRowTiles : 1];  // of the chunk that is streamed next
 };
 
 }  // namespace cuda

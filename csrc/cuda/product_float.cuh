@@ -1,6 +1,7 @@
 // The product of a step in IEEE float32, which the tensor cores do not have. As in product.cuh, but
-// the weights stand in shared memory as they are multiplied, [16 along K][rows], and each warp lays
-// a chunk of what it has read beside them, [16 along K][rows of the batch].
+// the weights stand in shared memory, or in what is streamed, as they are multiplied,
+// [16 along K][rows], and each warp lays a chunk of what it has read beside them,
+// [16 along K][rows of the batch].
 #pragma once
 
 #include "product.cuh"
@@ -8,11 +9,11 @@
 namespace fastrnn {
 namespace cuda {
 
-template <int kRowTiles, int kBatchTiles, int kKept, int kAheadTiles>
-class StepProduct<FloatMath, kRowTiles, kBatchTiles, kKept, kAheadTiles>
-    : public StepProductBase<FloatMath, kRowTiles, kBatchTiles, 0> {
-  using Base = StepProductBase<FloatMath, kRowTiles, kBatchTiles, 0>;
-  using Base::Lane, Base::Warp, Base::memory_, Base::shape_;
+template <int kRowTiles, int kBatchTiles, int kAheadTiles, bool kStreams>
+class StepProduct<FloatMath, kRowTiles, kBatchTiles, kAheadTiles, kStreams>
+    : public StepProductBase<FloatMath, kRowTiles, kBatchTiles, kStreams> {
+  using Base = StepProductBase<FloatMath, kRowTiles, kBatchTiles, kStreams>;
+  using Base::Lane, Base::Warp, Base::memory_, Base::shape_, Base::streamed_;
 
  public:
   using Base::Base, Base::end, Base::first;
@@ -47,9 +48,16 @@ class StepProduct<FloatMath, kRowTiles, kBatchTiles, kKept, kAheadTiles>
   }
 
  private:
+  // What a warp streams is read by the lanes that have not written it: the barrier that stands
+  // behind LoadWeights orders that, and they share a cache.
   FASTRNN_DEVICE float* Weights(int chunk) const {
-    const int index = Warp() * shape_.chunks_per_warp() + chunk - first();
-    return reinterpret_cast<float*>(memory_.weights) + index * kChunk * shape_.rows();
+    const int own = chunk - first(), shared = shape_.shared_chunks_per_warp();
+    if (kStreams && own >= shared) {
+      const int index = Warp() * shape_.streamed_chunks_per_warp() + own - shared;
+      return reinterpret_cast<float*>(streamed_) + index * kChunk * shape_.rows();
+    }
+    return reinterpret_cast<float*>(memory_.weights) +
+           (Warp() * shared + own) * kChunk * shape_.rows();
   }
   FASTRNN_DEVICE float* Staged() const {
     return memory_.stage + Warp() * kChunk * shape_.stage_stride();
@@ -102,8 +110,8 @@ class StepProduct<FloatMath, kRowTiles, kBatchTiles, kKept, kAheadTiles>
         float* at =
             this->OwnSums(row * kTileRows + Lane() % 8 * 2, tile * kTileBatch + Lane() / 8 * 2);
         const float (&values)[4] = sums[row][tile];
-        *reinterpret_cast<float2*>(at) = make_float2(values[0], values[1]);
-        *reinterpret_cast<float2*>(at + shape_.sum_stride()) = make_float2(values[2], values[3]);
+        *reinterpret_cast<float2*>(at) = make_float2(values[0], values[2]);
+        *reinterpret_cast<float2*>(at + shape_.sum_stride()) = make_float2(values[1], values[3]);
       }
     }
   }

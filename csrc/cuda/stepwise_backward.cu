@@ -20,7 +20,7 @@ void StepwiseBackward(const LayerDesc& desc, const BackwardArgs& args, bool tf32
     const Walk& walk = direction.walk();
     direction.Begin();
     for (int64_t first = walk.LastChunk(); first >= 0; first -= walk.chunk_steps) {
-      direction.RunSteps(first);
+      direction.RunSteps({first, first, walk.End(first)});
       direction.SumChunk(first);
     }
     direction.End();

@@ -26,7 +26,7 @@ void StepwiseForward(const LayerDesc& desc, const ForwardArgs& args, bool tf32) 
   for (int64_t d = 0; d < desc.directions; ++d) {
     const ForwardDirection<T> direction(desc, args, buffers, &blas, d);
     for (int64_t first = 0; first < desc.steps; first = direction.walk().End(first)) {
-      direction.RunSteps(first, direction.Project(first));
+      direction.RunSteps({first, first, direction.walk().End(first)}, direction.Project(first));
     }
   }
 }

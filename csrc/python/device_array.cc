@@ -74,7 +74,7 @@ size_t DeviceArray::bytes() const {
 
 void* DeviceArray::data() const { return memory_->data(); }
 
-void DeviceArray::FillWithZeros(void* stream) { cuda::FillWithZeros(*memory_, bytes(), stream); }
+void DeviceArray::DelayForWriting(void* stream) const { memory_->DelayForWriting(stream); }
 
 void DeviceArray::Publish(const std::shared_ptr<const cuda::Event>& ready) {
   memory_->Publish(ready);

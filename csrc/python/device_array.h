@@ -30,7 +30,8 @@ class DeviceArray {
   pybind11::array ToHost() const;
 
   void* data() const;
-  void FillWithZeros(void* stream);
+  // Lets a stream wait until nobody reads or writes the array any more.
+  void DelayForWriting(void* stream) const;
   void Publish(const std::shared_ptr<const cuda::Event>& ready);
   void KeepUntil(const std::shared_ptr<const cuda::Event>& end);
 

@@ -3,17 +3,15 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
-#include <cstring>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "../cuda/memory.h"
 #include "../error.h"
 #include "../rnn.h"
-#include "device_array.h"
+#include "results.h"
 #include "tensor.h"
 
 namespace py = pybind11;
@@ -24,87 +22,7 @@ namespace {
 
 constexpr int64_t kWeightsPerDirection = 4;
 
-using Shape = std::vector<int64_t>;
-
-// ---- memory of one call
-// ---------------------------------------------------------------------------
-
-// The workspace, on the device of the arrays.
-class Workspace {
- public:
-  Workspace(const Place& place, size_t bytes, void* stream) {
-    size_t space = bytes + kWorkspaceAlignment;
-    if (place.device == Device::kCuda) {
-      on_device_ = std::make_unique<cuda::Memory>(place.index, space, stream);
-      data_ = on_device_->data();
-    } else {
-      on_host_.reset(new char[space]);
-      data_ = on_host_.get();
-    }
-    std::align(kWorkspaceAlignment, bytes, data_, space);
-  }
-  void* data() const { return data_; }
-
- private:
-  std::unique_ptr<char[]> on_host_;
-  std::unique_ptr<cuda::Memory> on_device_;
-  void* data_;
-};
-
-// Makes the arrays that a call writes: NumPy's on the CPU, DeviceArrays on a GPU.
-class Results {
- public:
-  Results(const Place& place, void* stream) : place_(place), stream_(stream) {}
-
-  // Adds an array to the results.
-  void* Add(const Shape& shape, DType dtype, bool zeros = false) {
-    void* data = nullptr;
-    objects_.push_back(New(shape, dtype, zeros, &data));
-    return data;
-  }
-  void AddNone() { objects_.push_back(py::none()); }
-
-  // All work that writes them has been enqueued. It reads the inputs and the weights.
-  py::list Publish(std::initializer_list<py::object> inputs, const py::sequence& weights) {
-    if (place_.device == Device::kCuda) {
-      const auto ready = std::make_shared<const cuda::Event>(place_.index, stream_);
-      for (const py::object& object : objects_) {
-        if (!object.is_none()) object.cast<DeviceArray&>().Publish(ready);
-      }
-      for (const py::object& input : inputs) KeepUntil(input, ready);
-      for (const auto weight : weights) KeepUntil(py::object(weight), ready);
-    }
-    py::list list;
-    for (const py::object& object : objects_) list.append(object);
-    return list;
-  }
-
- private:
-  // Whoever brings an array that is not ours knows how long it lives.
-  static void KeepUntil(const py::object& object, const std::shared_ptr<const cuda::Event>& end) {
-    if (py::isinstance<DeviceArray>(object)) object.cast<DeviceArray&>().KeepUntil(end);
-  }
-
-  py::object New(const Shape& shape, DType dtype, bool zeros, void** data) const {
-    if (place_.device == Device::kCuda) {
-      DeviceArray array(place_.index, shape, Name(dtype), stream_);
-      if (zeros) array.FillWithZeros(stream_);
-      *data = array.data();
-      return py::cast(std::move(array));
-    }
-    py::array array(py::dtype(Name(dtype)), shape);
-    if (zeros) std::memset(array.mutable_data(), 0, array.nbytes());
-    *data = array.mutable_data();
-    return std::move(array);
-  }
-
-  Place place_;
-  void* stream_;
-  std::vector<py::object> objects_;
-};
-
-// ---- what Python passes
-// ---------------------------------------------------------------------------
+// ---- what Python passes ---------------------------------------------------------------------------
 
 // A state or the gradient of one: given, or zeros. No pointer, if the cell has no such state.
 class State {
@@ -114,14 +32,14 @@ class State {
     State state;
     const Shape shape = {desc.directions, desc.batch, desc.hidden};
     if (object.is_none()) {
-      state.zeros_.emplace(x.place(), stream);
-      state.data_ = state.zeros_->Add(shape, desc.dtype, true);
+      state.zeros_ = Zeros(x.place(), stream, shape, desc.dtype);
+      state.data_ = state.zeros_->data();
       return state;
     }
     state.given_.emplace(name, object, stream);
     state.given_->ExpectPlaceOf(x);
     state.given_->ExpectType(Name(desc.dtype));
-    state.given_->ExpectShape({desc.directions, desc.batch, desc.hidden});
+    state.given_->ExpectShape(shape);
     state.data_ = state.given_->data();
     return state;
   }
@@ -133,10 +51,14 @@ class State {
     return {};
   }
   const void* data() const { return data_; }
+  // The array, if it was given.
+  void AddTo(std::vector<const Tensor*>* tensors) const {
+    if (given_) tensors->push_back(&*given_);
+  }
 
  private:
   std::optional<Tensor> given_;
-  std::optional<Results> zeros_;
+  std::unique_ptr<Workspace> zeros_;
   const void* data_ = nullptr;
 };
 
@@ -176,6 +98,16 @@ struct Inputs {
 
   const int32_t* lengths_data() const {
     return lengths ? static_cast<const int32_t*>(lengths->data()) : nullptr;
+  }
+
+  // All arrays that are read.
+  std::vector<const Tensor*> tensors() const {
+    std::vector<const Tensor*> all = {&x};
+    for (const Tensor& weight : weights) all.push_back(&weight);
+    h0.AddTo(&all);
+    c0.AddTo(&all);
+    if (lengths) all.push_back(&*lengths);
+    return all;
   }
 
   Weights WeightsOf(int64_t direction) const {
@@ -231,16 +163,15 @@ int64_t ReserveWordsOf(const LayerDesc& desc) {
   return static_cast<int64_t>(ReserveBytes(desc) / 4);
 }
 
-// ---- the calls
-// ------------------------------------------------------------------------------------
+// ---- the calls ------------------------------------------------------------------------------------
 
 py::list ForwardArrays(const py::object& mode, const py::object& x, const py::object& h0,
                        const py::object& c0, const py::object& weights, const py::object& lengths,
                        std::optional<bool> tf32, const std::optional<std::string>& algorithm,
-                       bool reserve, intptr_t stream) {
+                       bool reserve, const py::object& out, intptr_t stream) {
   const Inputs in(mode, x, h0, c0, weights, lengths, tf32, algorithm, reserve, stream);
   const LayerDesc& desc = in.desc;
-  Results results(in.x.place(), in.stream);
+  Results results(in.x.place(), in.stream, out);
   ForwardArgs args;
   args.stream = in.stream;
   args.x = in.x.data();
@@ -248,18 +179,19 @@ py::list ForwardArrays(const py::object& mode, const py::object& x, const py::ob
   args.h0 = in.h0.data();
   args.c0 = in.c0.data();
   for (int64_t d = 0; d < desc.directions; ++d) args.weights[d] = in.WeightsOf(d);
-  args.y = results.Add(OutputShape(desc), desc.dtype);
-  args.hn = results.Add(StateShape(desc), desc.dtype);
+  args.y = results.Add("output", OutputShape(desc), desc.dtype);
+  args.hn = results.Add("h_n", StateShape(desc), desc.dtype);
   if (desc.has_cell()) {
-    args.cn = results.Add(StateShape(desc), desc.dtype);
+    args.cn = results.Add("c_n", StateShape(desc), desc.dtype);
   } else {
     results.AddNone();
   }
   if (reserve) {
-    args.reserve = results.Add({ReserveWordsOf(desc)}, DType::kFloat32);
+    args.reserve = results.Add("reserve.values", {ReserveWordsOf(desc)}, DType::kFloat32);
   } else {
     results.AddNone();
   }
+  results.ExpectApartFrom(in.tensors());
   {
     py::gil_scoped_release release;
     const Workspace workspace(in.x.place(), ForwardWorkspaceBytes(desc), in.stream);
@@ -292,17 +224,24 @@ struct OutputGradients {
     reserve.ExpectType("float32");
     reserve.ExpectShape({ReserveWordsOf(desc)});
   }
+
+  void AddTo(std::vector<const Tensor*>* tensors) const {
+    for (const Tensor* tensor : {&y, &reserve, &dy}) tensors->push_back(tensor);
+    dhn.AddTo(tensors);
+    dcn.AddTo(tensors);
+  }
 };
 
 py::list BackwardArrays(const py::object& mode, const py::object& x, const py::object& h0,
                         const py::object& c0, const py::object& weights, const py::object& lengths,
                         std::optional<bool> tf32, const std::optional<std::string>& algorithm,
                         const py::object& y, const py::object& reserve, const py::object& dy,
-                        const py::object& dhn, const py::object& dcn, intptr_t stream) {
+                        const py::object& dhn, const py::object& dcn, const py::object& written,
+                        intptr_t stream) {
   const Inputs in(mode, x, h0, c0, weights, lengths, tf32, algorithm, true, stream);
   const LayerDesc& desc = in.desc;
   const OutputGradients out(in, y, reserve, dy, dhn, dcn);
-  Results results(in.x.place(), in.stream);
+  Results results(in.x.place(), in.stream, written);
   BackwardArgs args;
   args.stream = in.stream;
   args.x = in.x.data();
@@ -314,20 +253,26 @@ py::list BackwardArrays(const py::object& mode, const py::object& x, const py::o
   args.dy = out.dy.data();
   args.dhn = out.dhn.data();
   args.dcn = out.dcn.data();
-  args.dx = results.Add({desc.steps, desc.batch, desc.input}, desc.dtype);
-  args.dh0 = results.Add(StateShape(desc), desc.dtype);
+  args.dx = results.Add("x", {desc.steps, desc.batch, desc.input}, desc.dtype);
+  args.dh0 = results.Add("h_0", StateShape(desc), desc.dtype);
   if (desc.has_cell()) {
-    args.dc0 = results.Add(StateShape(desc), desc.dtype);
+    args.dc0 = results.Add("c_0", StateShape(desc), desc.dtype);
   } else {
     results.AddNone();
   }
   for (int64_t d = 0; d < desc.directions; ++d) {
+    const auto add = [&](int64_t index, const Shape& shape) {
+      return results.Add("weights[" + std::to_string(4 * d + index) + "]", shape, desc.dtype);
+    };
     args.weights[d] = in.WeightsOf(d);
-    args.gradients[d].i2h_weight = results.Add({desc.gate_rows(), desc.input}, desc.dtype);
-    args.gradients[d].h2h_weight = results.Add({desc.gate_rows(), desc.hidden}, desc.dtype);
-    args.gradients[d].i2h_bias = results.Add({desc.gate_rows()}, desc.dtype);
-    args.gradients[d].h2h_bias = results.Add({desc.gate_rows()}, desc.dtype);
+    args.gradients[d].i2h_weight = add(0, {desc.gate_rows(), desc.input});
+    args.gradients[d].h2h_weight = add(1, {desc.gate_rows(), desc.hidden});
+    args.gradients[d].i2h_bias = add(2, {desc.gate_rows()});
+    args.gradients[d].h2h_bias = add(3, {desc.gate_rows()});
   }
+  std::vector<const Tensor*> read = in.tensors();
+  out.AddTo(&read);
+  results.ExpectApartFrom(read);
   {
     py::gil_scoped_release release;
     const Workspace workspace(in.x.place(), BackwardWorkspaceBytes(desc), in.stream);
@@ -342,11 +287,11 @@ py::list BackwardArrays(const py::object& mode, const py::object& x, const py::o
 void DefineKernels(py::module_* m) {
   m->def("forward", &ForwardArrays, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
          py::arg("weights"), py::arg("lengths"), py::arg("tf32"), py::arg("algorithm"),
-         py::arg("reserve"), py::arg("stream"));
+         py::arg("reserve"), py::arg("out"), py::arg("stream"));
   m->def("backward", &BackwardArrays, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
          py::arg("weights"), py::arg("lengths"), py::arg("tf32"), py::arg("algorithm"),
          py::arg("output"), py::arg("reserve"), py::arg("d_output"), py::arg("d_h_n"),
-         py::arg("d_c_n"), py::arg("stream"));
+         py::arg("d_c_n"), py::arg("out"), py::arg("stream"));
 }
 
 }  // namespace python

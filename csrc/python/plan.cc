@@ -21,7 +21,23 @@ py::dict DeviceFactsOf(int device) {
   result["multiprocessors"] = facts.multiprocessors;
   result["shared_bytes"] = facts.shared_bytes;
   result["cluster_multiprocessors"] = facts.cluster_multiprocessors;
+  result["l2_bytes"] = facts.l2_bytes;
+  result["code_capability"] = facts.code_capability;
+  result["cooperative"] = facts.cooperative;
   return result;
+}
+
+// From the names of DeviceFactsOf.
+cuda::DeviceFacts FactsFrom(const py::dict& values) {
+  cuda::DeviceFacts facts;
+  facts.capability = values["capability"].cast<int>();
+  facts.multiprocessors = values["multiprocessors"].cast<int>();
+  facts.shared_bytes = values["shared_bytes"].cast<size_t>();
+  facts.cluster_multiprocessors = values["cluster_multiprocessors"].cast<int>();
+  facts.l2_bytes = values["l2_bytes"].cast<size_t>();
+  facts.code_capability = values["code_capability"].cast<int>();
+  facts.cooperative = values["cooperative"].cast<bool>();
+  return facts;
 }
 
 py::dict CostOf(const cuda::Cost& cost) {
@@ -37,8 +53,7 @@ py::dict CostOf(const cuda::Cost& cost) {
 
 py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, int64_t steps,
               int64_t batch, int64_t hidden, int64_t directions, std::optional<bool> tf32,
-              const std::optional<std::string>& algorithm, int capability, int multiprocessors,
-              size_t shared_bytes, int cluster_multiprocessors) {
+              const std::optional<std::string>& algorithm, const py::dict& device) {
   LayerDesc desc;
   desc.mode = ParseMode(mode);
   desc.dtype = ParseDType(dtype);
@@ -49,8 +64,7 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
   desc.directions = directions;
   desc.algorithm = algorithm ? ParseAlgorithm("algorithm", *algorithm) : DefaultAlgorithm();
   Validate(desc);
-  const cuda::DeviceFacts facts = {capability, multiprocessors, shared_bytes,
-                                   cluster_multiprocessors};
+  const cuda::DeviceFacts facts = FactsFrom(device);
   const bool allows_tf32 = cuda::AllowsTf32(tf32.value_or(DefaultTf32()), facts);
   const cuda::Choice choice = cuda::Choose(backward ? cuda::Pass::kBackward : cuda::Pass::kForward,
                                            desc, allows_tf32, facts);
@@ -68,6 +82,7 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
   result["directions"] = plan.directions;
   result["split"] = plan.split;
   result["cluster"] = plan.cluster;
+  result["streamed_chunks"] = plan.streamed_chunks;
   result["shared_bytes"] = plan.shared_bytes;
   return result;
 }
@@ -78,8 +93,7 @@ void DefinePlan(py::module_* m) {
   m->def("device_facts", &DeviceFactsOf, py::arg("device"));
   m->def("plan", &Plan, py::arg("backward"), py::arg("mode"), py::arg("dtype"), py::arg("steps"),
          py::arg("batch"), py::arg("hidden"), py::arg("directions"), py::arg("tf32"),
-         py::arg("algorithm"), py::arg("capability"), py::arg("multiprocessors"),
-         py::arg("shared_bytes"), py::arg("cluster_multiprocessors"));
+         py::arg("algorithm"), py::arg("device"));
 }
 
 }  // namespace python

@@ -99,6 +99,7 @@ void Tensor::FromNumpy(const py::array& array) {
   }
   CheckStrides(strides);
   data_ = array.data();
+  bytes_ = static_cast<size_t>(array.nbytes());
   if (reinterpret_cast<uintptr_t>(data_) % array.itemsize() != 0) {
     Fail("not aligned", "alignment to its values' size");
   }
@@ -121,6 +122,8 @@ void Tensor::FromDlpack(const py::capsule& capsule) {
     CheckStrides(std::vector<int64_t>(tensor.strides, tensor.strides + tensor.rank));
   }
   data_ = static_cast<const char*>(tensor.data) + tensor.byte_offset;
+  bytes_ = (static_cast<size_t>(tensor.type_bits) * tensor.type_lanes + 7) / 8;
+  for (int64_t size : shape_) bytes_ *= static_cast<size_t>(size);
   if (reinterpret_cast<uintptr_t>(data_) * 8 % std::max<int>(tensor.type_bits, 8) != 0) {
     Fail("not aligned", "alignment to its values' size");
   }
@@ -144,10 +147,8 @@ void Tensor::ExpectRank(size_t rank) const {
   }
 }
 
-void Tensor::ExpectShape(std::initializer_list<int64_t> expected) const {
-  if (shape_ != std::vector<int64_t>(expected)) {
-    Fail("of shape " + ToString(shape_), "shape " + ToString(expected));
-  }
+void Tensor::ExpectShape(const std::vector<int64_t>& expected) const {
+  if (shape_ != expected) Fail("of shape " + ToString(shape_), "shape " + ToString(expected));
 }
 
 void Tensor::ExpectType(const std::string& type) const {
@@ -155,8 +156,20 @@ void Tensor::ExpectType(const std::string& type) const {
 }
 
 void Tensor::ExpectPlaceOf(const Tensor& other) const {
-  if (!(place_ == other.place_)) {
-    Fail("on " + ToString(place_), ToString(other.place_) + ", where " + other.name_ + " is");
+  ExpectPlace(other.place_, other.name_ + " is");
+}
+
+void Tensor::ExpectPlace(const Place& place, const std::string& why) const {
+  if (!(place_ == place)) {
+    Fail("on " + ToString(place_), ToString(place) + ", where " + why);
+  }
+}
+
+void Tensor::ExpectApartFrom(const Tensor& other) const {
+  const auto* begin = static_cast<const char*>(data_);
+  const auto* others = static_cast<const char*>(other.data_);
+  if (place_ == other.place_ && begin < others + other.bytes_ && others < begin + bytes_) {
+    Fail("in the same memory as " + other.name_, "an array of its own");
   }
 }
 

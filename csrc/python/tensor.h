@@ -37,10 +37,14 @@ class Tensor {
   Tensor(const std::string& name, const pybind11::object& object, void* stream);
 
   // These throw ValueError unless it is so.
-  void ExpectShape(std::initializer_list<int64_t> expected) const;
+  void ExpectShape(const std::vector<int64_t>& expected) const;
   void ExpectRank(size_t rank) const;
   void ExpectType(const std::string& type) const;
   void ExpectPlaceOf(const Tensor& other) const;
+  // why: what is there, for the message.
+  void ExpectPlace(const Place& place, const std::string& why) const;
+  // Whether they have no memory in common.
+  void ExpectApartFrom(const Tensor& other) const;
 
   // The layer's type that the array is of; throws ValueError if it is none.
   DType LayerType() const;
@@ -60,6 +64,7 @@ class Tensor {
   std::vector<int64_t> shape_;
   Place place_;
   const void* data_ = nullptr;
+  size_t bytes_ = 0;
   pybind11::object owner_;
 };
 

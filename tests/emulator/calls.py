@@ -104,6 +104,56 @@ def test_nobody_waits_for_a_copy_with_python_locked():
     assert not LIBRARY.emulator_copied_with_python_locked()
 
 
+def test_arrays_are_written_to_after_the_work_that_reads_them():
+    arguments = case().arguments()
+    out = kernels.forward(**arguments, reserve=True, stream=FIRST)
+    kernels.backward(out.reserve, out.output, stream=SECOND)
+    with waits(FIRST, SECOND) as counted:
+        kernels.forward(**arguments, reserve=True, stream=FIRST, out=out)
+    # Of the weights, x and states nobody writes; output and reserve are read by backward.
+    assert counted == [2]
+
+
+# ---- capture into a CUDA graph ------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def capture(stream):
+    """Capture a stream, and fail unless all that happens can be part of a graph."""
+    LIBRARY.emulator_begin_capture(stream)
+    try:
+        yield
+    finally:
+        valid = LIBRARY.emulator_end_capture()
+    assert valid
+
+
+@pytest.mark.parametrize("algorithm", ["stepwise", "persistent"])
+@pytest.mark.parametrize("mode", ["lstm", "gru", "rnn_tanh"])
+def test_calls_can_be_captured(mode, algorithm):
+    arguments = case(mode, algorithm=algorithm, lengths=[3, 2]).arguments()
+    out = kernels.forward(**arguments, reserve=True, stream=FIRST)
+    gradients = kernels.backward(out.reserve, out.output, stream=FIRST)
+    wanted = kernels.to_host(out.output), kernels.to_host(gradients.x)
+    arguments.update(h_0=None, c_0=None)  # zeros are made on the way
+    with capture(FIRST):
+        result = kernels.forward(**arguments, reserve=True, stream=FIRST, out=out)
+        kernels.backward(result.reserve, out.output, stream=FIRST, out=gradients)
+    assert not np.array_equal(kernels.to_host(out.output), wanted[0])
+    assert not np.array_equal(kernels.to_host(gradients.x), wanted[1])
+
+
+def test_a_capture_needs_arrays_to_write_to():
+    arguments = case().arguments()
+    result = kernels.forward(**arguments, reserve=True, stream=FIRST)
+    for run in (
+        lambda: kernels.forward(**arguments, stream=FIRST),
+        lambda: kernels.backward(result.reserve, result.output, stream=FIRST),
+    ):
+        with capture(FIRST), pytest.raises(ValueError, match="stream is being captured .* as out"):
+            run()
+
+
 # ---- devices ------------------------------------------------------------------------------------
 
 

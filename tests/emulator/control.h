@@ -9,8 +9,9 @@
 // The emulated device's compute capability from now on, as 10 * major + minor.
 EMULATOR_CONTROL void emulator_set_compute_capability(int capability);
 
-// Fails this thread's launch that is so many launches away (1: the next one); 0 takes that back.
-EMULATOR_CONTROL void emulator_fail_launch(int launches);
+// Fails this thread's launch that is so many launches away (1: the next one) with a cudaError_t; 0
+// takes that back.
+EMULATOR_CONTROL void emulator_fail_launch(int launches, int error);
 
 // The error that the CUDA runtime would report to whoever asks next in this thread.
 EMULATOR_CONTROL int emulator_last_error();
@@ -21,6 +22,11 @@ EMULATOR_CONTROL int emulator_launches(int device);
 
 // How often a stream was made to wait for a point of another one; null: the legacy default stream.
 EMULATOR_CONTROL int emulator_waits(void* stream, void* other);
+
+// Between these two the stream counts as being captured into a CUDA graph, although its work is done
+// at once. The latter tells whether nothing happened that cannot be part of a graph.
+EMULATOR_CONTROL void emulator_begin_capture(void* stream);
+EMULATOR_CONTROL int emulator_end_capture();
 
 // Whether the last copy between host and device was waited for with Python's lock held.
 EMULATOR_CONTROL int emulator_copied_with_python_locked();

@@ -13,7 +13,8 @@ import emulated
 import numpy as np
 import pytest
 import reference as ref
-from kernel_cases import DTYPES, Case, assert_agrees
+from kernel_cases import DTYPES, Case, assert_agrees, compare
+from test_persistent import persistent
 
 from fastrnn import kernels
 
@@ -75,6 +76,55 @@ def test_a_launch_that_fails_does_not_spoil_the_next_call(mode, algorithm, expec
         assert launches > expected  # every one has failed once
         for again, before in zip(run(), wanted):
             assert before is None or np.array_equal(again, before)
+
+
+REFUSALS = [
+    (emulated.COOPERATIVE_LAUNCH_TOO_LARGE, {"cluster": 0}),
+    (emulated.COOPERATIVE_LAUNCH_TOO_LARGE, {"cluster": 1}),
+    (emulated.INVALID_CLUSTER_SIZE, {"cluster": 1}),
+    (emulated.OUT_OF_RESOURCES, {"cluster": 1}),
+]
+
+
+@pytest.mark.parametrize(("error", "numbers"), REFUSALS)
+@pytest.mark.parametrize("mode", ["lstm", "gru"])
+def test_a_refused_launch_is_replaced(mode, error, numbers):
+    # 14 steps are three launches at least. The choice is free: what is asked for in so many words
+    # is an error where it cannot be.
+    algorithm = persistent(batch_tiles=2, backward_row_tiles=2, split=4, **numbers)
+    algorithm = algorithm.replace("persistent", "auto")
+    case = Case(mode, 14, 3, 4, 40, device="cuda", lengths=[14, 0, 9], algorithm=algorithm)
+    right = case.forward(reserve=True)
+    for pass_ in (
+        lambda: compare(case, case.forward(reserve=True), case.backward(right.reserve)),
+        lambda: compare(case, right, case.backward(right.reserve)),
+    ):
+        launch, replaced = 0, 0
+        while True:
+            launch, before = launch + 1, emulated.launches()
+            with emulated.failing_launch(launch, error):
+                try:
+                    pass_()
+                    replaced += 1
+                except RuntimeError:
+                    pass  # of a kernel that is not cooperative
+            assert emulated.last_error() == 0
+            if emulated.launches() - before < launch:
+                break
+        assert replaced - 1 >= 3  # the last time nothing was refused
+
+
+@pytest.mark.parametrize(("error", "numbers"), REFUSALS)
+def test_a_refused_launch_is_an_error_where_it_was_asked_for(error, numbers):
+    algorithm = persistent(batch_tiles=2, backward_row_tiles=2, split=4, **numbers)
+    case = Case("lstm", 3, 3, 4, 40, device="cuda", algorithm=algorithm)
+    reserve = case.forward(reserve=True).reserve
+    for run in (case.forward, lambda: case.backward(reserve)):
+        with emulated.failing_launch(1, error), pytest.raises(
+            ValueError, match=r"algorithm is persistent, but the device has no room for \d+ blocks"
+        ):
+            run()
+        assert emulated.last_error() == 0
 
 
 @pytest.mark.parametrize(

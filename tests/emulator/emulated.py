@@ -32,14 +32,23 @@ def compute_capability(capability: int) -> Iterator[None]:
         LIBRARY.emulator_set_compute_capability(90)
 
 
+# Of cudaError_t.
+OUT_OF_RESOURCES, COOPERATIVE_LAUNCH_TOO_LARGE, INVALID_CLUSTER_SIZE = 701, 720, 912
+
+
 @contextlib.contextmanager
-def failing_launch(launches: int) -> Iterator[None]:
+def failing_launch(launches: int, error: int = OUT_OF_RESOURCES) -> Iterator[None]:
     """Have this thread's launch fail that is so many launches away; 1 is the next one."""
-    LIBRARY.emulator_fail_launch(launches)
+    LIBRARY.emulator_fail_launch(launches, error)
     try:
         yield
     finally:
-        LIBRARY.emulator_fail_launch(0)
+        LIBRARY.emulator_fail_launch(0, 0)
+
+
+def launches() -> int:
+    """Return how many kernels this thread has launched on the first device."""
+    return int(LIBRARY.emulator_launches(0))
 
 
 def last_error() -> int:

@@ -27,7 +27,8 @@ int BlocksPerMultiprocessor(int threads, size_t shared_bytes) {
 namespace {
 
 cudaError_t CheckedLaunch(const LaunchConfig& config, void (*body)(void*), void* context) {
-  if (LaunchIsToFail()) return cudaErrorLaunchOutOfResources;
+  const cudaError_t asked_for = StatusOfLaunch();
+  if (asked_for != cudaSuccess) return asked_for;
   const auto volume = [](dim3 d) { return static_cast<size_t>(d.x) * d.y * d.z; };
   const size_t threads = volume(config.block), blocks = volume(config.grid);
   if (threads == 0 || threads > static_cast<size_t>(kLimits.threads_per_block) || blocks == 0 ||

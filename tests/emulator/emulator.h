@@ -48,6 +48,7 @@ struct DeviceLimits {
   int blocks_per_multiprocessor = 32;
   size_t shared_bytes_per_block = 163 << 10;
   size_t shared_bytes_per_multiprocessor = 164 << 10;
+  int l2_bytes = 40 << 20;
   size_t shared_bytes_reserved = 1 << 10;  // taken by the system from each block's share
 };
 constexpr DeviceLimits kLimits;
@@ -75,8 +76,8 @@ const std::string& LastFailure();
 
 // What the CUDA runtime keeps for each thread until somebody asks, and what it answers.
 cudaError_t NoteError(cudaError_t error);
-// Whether a test has asked for this launch to fail.
-bool LaunchIsToFail();
+// What a test has asked this launch to end with.
+cudaError_t StatusOfLaunch();
 
 template <class... Parameters, class... Arguments>
 cudaError_t Launch(const LaunchConfig& config, void (*kernel)(Parameters...),

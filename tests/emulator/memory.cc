@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -15,11 +16,20 @@ namespace {
 
 struct Event {
   cudaStream_t stream = nullptr;
+  bool captured = false;
 };
 
 std::mutex mutex;
 std::map<std::pair<cudaStream_t, cudaStream_t>, int> waits;  // of the first stream for the second
 bool copied_with_python_locked = false;
+cudaStream_t captured = nullptr;  // the stream that is being captured
+bool capture_is_valid = true;
+
+// What CUDA answers to what cannot be part of a graph; the capture is lost.
+cudaError_t Invalidate(cudaError_t error) {
+  capture_is_valid = false;
+  return error;
+}
 
 cudaStream_t Named(void* stream) {
   return stream == cudaStreamLegacy ? nullptr : static_cast<cudaStream_t>(stream);
@@ -35,7 +45,34 @@ int emulator_waits(void* stream, void* other) {
 
 int emulator_copied_with_python_locked() { return copied_with_python_locked; }
 
+void emulator_begin_capture(void* stream) {
+  captured = Named(stream);
+  capture_is_valid = true;
+}
+int emulator_end_capture() {
+  captured = nullptr;
+  return capture_is_valid;
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  const bool capturing = captured != nullptr && Named(stream) == captured;
+  *status = capturing ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties) {
+  *pool = reinterpret_cast<cudaMemPool_t>(uintptr_t{1} + properties->location.id);
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolDestroy(cudaMemPool_t) { return cudaSuccess; }
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
+
 cudaError_t cudaMalloc(void** data, size_t bytes) {
+  if (captured != nullptr) return Invalidate(cudaErrorStreamCaptureUnsupported);
+  return cudaMallocFromPoolAsync(data, bytes, nullptr, nullptr);
+}
+
+cudaError_t cudaMallocFromPoolAsync(void** data, size_t bytes, cudaMemPool_t, cudaStream_t) {
   *data = std::malloc(bytes);
   // Whoever reads what nobody wrote shall see it.
   if (*data != nullptr) std::memset(*data, 0xff, bytes);
@@ -45,10 +82,6 @@ cudaError_t cudaMalloc(void** data, size_t bytes) {
 cudaError_t cudaFree(void* data) {
   std::free(data);
   return cudaSuccess;
-}
-
-cudaError_t cudaMallocAsync(void** data, size_t bytes, cudaStream_t) {
-  return cudaMalloc(data, bytes);
 }
 
 cudaError_t cudaFreeAsync(void* data, cudaStream_t) { return cudaFree(data); }
@@ -67,6 +100,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   Pointer(event)->stream = Named(stream);
+  Pointer(event)->captured = captured != nullptr && Named(stream) == captured;
   return cudaSuccess;
 }
 
@@ -76,6 +110,10 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  // A wait that leads into a capture or out of it.
+  if (Pointer(event)->captured != (captured != nullptr && Named(stream) == captured)) {
+    return Invalidate(cudaErrorStreamCaptureIsolation);
+  }
   const std::lock_guard<std::mutex> lock(mutex);
   ++waits[{Named(stream), Pointer(event)->stream}];
   return cudaSuccess;

@@ -42,8 +42,8 @@ for schedule in fifo lifo random:1 random:2; do
     tests/test_kernels_cuda.py tests/test_kernels_lengths.py
 done
 run_tests plain random:3 tests/test_kernels.py tests/test_kernels_cuda.py \
-  tests/test_kernels_lengths.py tests/test_device_arrays.py
-for schedule in fifo lifo random:1; do
+  tests/test_kernels_lengths.py tests/test_kernels_out.py tests/test_device_arrays.py
+for schedule in fifo lifo random:1 random:2; do
   run_tests plain "$schedule" tests/test_persistent.py
 done
 run_tests plain fifo tests/emulator/device_faults.py

@@ -18,6 +18,7 @@ thread_local int current_device = 0;
 thread_local int launches[kDevices] = {};
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local int launches_until_failure = 0;  // 0: none is to fail
+thread_local cudaError_t failure = cudaSuccess;
 
 bool Exists(int device) { return device >= 0 && device < kDevices; }
 
@@ -30,15 +31,19 @@ cudaError_t NoteError(cudaError_t error) {
   return error;
 }
 
-bool LaunchIsToFail() {
+cudaError_t StatusOfLaunch() {
   ++launches[current_device];
-  return launches_until_failure > 0 && --launches_until_failure == 0;
+  if (launches_until_failure == 0 || --launches_until_failure > 0) return cudaSuccess;
+  return failure;
 }
 
 }  // namespace emulator
 
 void emulator_set_compute_capability(int capability) { compute_capability = capability; }
-void emulator_fail_launch(int launches) { launches_until_failure = launches; }
+void emulator_fail_launch(int launches, int error) {
+  launches_until_failure = launches;
+  failure = static_cast<cudaError_t>(error);
+}
 int emulator_last_error() { return last_error; }
 int emulator_current_device() { return current_device; }
 int emulator_launches(int device) { return launches[device]; }
@@ -80,9 +85,22 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
       *value = emulator::kLimits.shared_bytes_per_block;
       return cudaSuccess;
+    case cudaDevAttrCooperativeLaunch:
+    case cudaDevAttrMemoryPoolsSupported:
+      *value = 1;
+      return cudaSuccess;
+    case cudaDevAttrL2CacheSize:
+      *value = emulator::kLimits.l2_bytes;
+      return cudaSuccess;
     default:
       return emulator::NoteError(cudaErrorInvalidValue);
   }
+}
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  *attributes = {};
+  attributes->ptxVersion = emulator::kDefaultComputeCapability;
+  return cudaSuccess;
 }
 
 cudaError_t cudaGetDevice(int* device) {
