@@ -247,7 +247,7 @@ def attempt(
                 return None
             entry: Row = {"status": "ok", **layer.facts()}
             if device == "cuda":
-                entry["peak_mib"] = _peak_mib(peer, case, data)
+                entry.update(_peak(peer, case, data))
         except NotImplementedError as error:
             entries[peer.name] = {"status": "unsupported", "reason": str(error)}
             return None
@@ -263,7 +263,7 @@ def attempt(
     return layer
 
 
-def _peak_mib(peer: Peer, case: Case, data: Any) -> float:
+def _peak(peer: Peer, case: Case, data: Any) -> Row:
     """Of a second layer: the first one's build also loaded what a library loads once."""
     if case.task == "layer":
         data = data._replace(xs=data.xs[:1], d_outputs=data.d_outputs[:1])
@@ -271,7 +271,7 @@ def _peak_mib(peer: Peer, case: Case, data: Any) -> float:
     layer = _build(peer, case, data, "cuda")
     try:
         layer.run(0)
-        return gpu_memory.peak_mib(before)
+        return gpu_memory.peak(before, peer.in_pool)
     finally:
         layer.close()
 
@@ -311,7 +311,7 @@ def _replay(
             entry["graph_reason"] = layer.uncapturable
             continue
         free = torch.cuda.mem_get_info()[0]
-        count = graphs.count_that_fits(sets, entry["peak_mib"] * 2**20, free)
+        count = graphs.count_that_fits(sets, entry.get("peak_mib", 0.0) * 2**20, free)
         try:
             graph = graphs.capture(torch, layer.run, count)
             if graph.call is None:

@@ -43,6 +43,7 @@ class Peer(ABC):
 
     name: str
     group = ""  # of several of which one is enough, where that is mandatory; by default its name
+    in_pool = False  # whether its memory on a GPU is in part of fastrnn's pool
 
     def mandatory(self, device: str, task: str = "layer") -> bool:
         """Whether a comparison on ``cpu`` or ``cuda`` says nothing without it."""

@@ -128,6 +128,8 @@ def _into(out: Any) -> Dict[str, Any]:
 class Fastrnn(Peer):
     """fastrnn's kernels: those that it picks itself, or one algorithm."""
 
+    in_pool = True
+
     def __init__(self, algorithm: Optional[str] = None):
         self.algorithm = algorithm
         self.name = "fastrnn" if algorithm is None else f"fastrnn {algorithm}"

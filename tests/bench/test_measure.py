@@ -31,7 +31,7 @@ def torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", fake)
     monkeypatch.setattr(MadeLayer, "torch", fake)
     monkeypatch.setattr(gpu_memory, "start", lambda: None)
-    monkeypatch.setattr(gpu_memory, "peak_mib", lambda before: 1.0)
+    monkeypatch.setattr(gpu_memory, "peak", lambda before, in_pool: {"peak_mib": 1.0})
     monkeypatch.setattr(measure, "reference", lambda case, d, device: data.expected(case, d))
     return fake
 
