@@ -105,7 +105,7 @@ def pairs(
         for k, gradient in enumerate(layer.weight_gradients()):
             theirs[f"gradient of weights[{k}]"] = gradient
     if case.ragged:
-        # cuDNN leaves open what the gradient of padding is; fastrnn's is zero.
+        # cuDNN promises nothing of the gradient of padding; fastrnn's is zero.
         padding = np.arange(case.steps)[:, np.newaxis] >= lengths
         theirs["gradient of x"][padding] = 0
     assert list(ours) == list(theirs)

@@ -53,7 +53,7 @@ class Results(NamedTuple):
 class Gradients(NamedTuple):
     """Buffers that belong to the layer, and are written by each `CudnnLayer.backward_data`."""
 
-    x: Any
+    x: Any  # [T, N, I], of no meaning past a row's length
     h_0: Any
     c_0: Any
 

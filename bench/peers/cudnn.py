@@ -57,6 +57,7 @@ class BaselineLayer(Layer):
         self._d_outputs = [memory.put(d, case.dtype) for d in data.d_outputs]
         self._output: Any = None
         self._d_x: Any = None
+        self._padding = np.arange(case.steps)[:, np.newaxis] >= case.lengths()
 
     def run(self, number: int) -> None:
         # Whether it has an algorithm for a layer, cuDNN may say only here.
@@ -71,6 +72,7 @@ class BaselineLayer(Layer):
         if not self._case.train:
             return {"output": output}
         d_x = np.asarray(self._memory.read(self._d_x), np.float32)
+        d_x[self._padding] = 0  # cuDNN promises nothing there
         weights = [np.asarray(w, np.float32) for w in self._layer.weight_gradients()]
         return named(output, d_x, weights)
 

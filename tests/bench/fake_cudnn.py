@@ -206,7 +206,7 @@ class _Arithmetic:
             self._read(given.dcy, self.state) if has_cell else None,
         )
         if given.stage == 1:
-            self._write(given.dx, gradients.x, given.filled)
+            self._write(given.dx, gradients.x, filled=False)  # of outputs alone this is promised
             self._write(given.dhx, gradients.h0)
             self._write(given.dcx, gradients.c0)
         else:

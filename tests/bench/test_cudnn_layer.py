@@ -85,6 +85,8 @@ class Data:
             return found, []
         gradients = layer.backward_data(*self.put(memory, self.heads))
         inputs = [None if a is None else memory.read(a) for a in gradients]
+        if self.case.ragged:
+            inputs[0][np.arange(self.case.steps)[:, np.newaxis] >= self.case.lengths()] = 0
         layer.backward_weights()
         return found, inputs + layer.weight_gradients()
 

@@ -119,6 +119,11 @@ class FakeAlgorithm(cudnn.Cudnn):
         return cudnn.BaselineLayer(self.fake.memory, *options)
 
 
+def test_cudnn_takes_part_with_lengths(fake, torch):
+    row = on_gpu([FakeAlgorithm(fake)], Case("lstm", ragged=True, **SMALL))
+    assert row["failures"] == []
+
+
 @pytest.mark.parametrize("train", [True, False])
 def test_cudnn_takes_part(fake, torch, train):
     both = [FakeAlgorithm(fake), FakeAlgorithm(fake, packed=True)]
@@ -248,6 +253,20 @@ def _forgets_when_captured(run):
             self.found = {name: array * 0 for name, array in self.found.items()}
 
     return captured
+
+
+def test_a_replay_that_fails_is_a_failure(torch, monkeypatch):
+    captured = torch.CUDAGraph
+
+    def breaks_later():
+        graph, replay = captured(), breaks(RuntimeError("broke"), after=1)
+        work = graph.replay
+        graph.replay = lambda: (replay(0), work())
+        return graph
+
+    monkeypatch.setattr(torch, "CUDAGraph", breaks_later)
+    entry = on_gpu([Made()])["peers"]["made"]
+    assert entry == {"status": "failed", "reason": "RuntimeError: broke"}
 
 
 def test_a_capture_that_fails_leaves_the_time_of_calls(torch):
