@@ -99,6 +99,9 @@ def _new(x: str, y: str) -> Tuple[Any, Any]:
     figure, axes = pyplot.subplots(figsize=(8, 5))
     axes.set(xlabel=x, ylabel=y, xscale="log", yscale="log")
     axes.grid(True, which="both", alpha=0.3)
+    for axis in (axes.xaxis, axes.yaxis):  # no powers of ten
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")
     return figure, axes
 
 
@@ -115,12 +118,14 @@ def _save(figure: Any, path: Path) -> Path:
 def _lines(path: Path, lines: Lines, x: str, y: str) -> Path:
     figure, axes = _new(x, y)
     for label, points in lines.items():
-        axes.plot(*zip(*points), marker="o", label=label)
+        color = "black" if label.startswith(f"{LIMIT}:") else None
+        axes.plot(*zip(*points), marker="o", label=label, color=color)
     if y.startswith("time /"):
         axes.axhline(1.0, color="black", linewidth=1)
     ticks = sorted({point for points in lines.values() for point, _ in points})
     axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
     axes.set_xticks([], minor=True)
+    axes.tick_params(axis="x", labelrotation=45)  # 1000 and 1024 are neighbours
     axes.set_title(path.stem.replace("_", " "))
     axes.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
     return _save(figure, path)

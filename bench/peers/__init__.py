@@ -16,7 +16,8 @@ def all_peers(device: str) -> List[Peer]:
     if device == "cpu":
         return [gluon.Fastrnn(), gluon.Mxnet(), pytorch.Pytorch()]
     peers: List[Peer] = [kernels.Fastrnn(), kernels.Fastrnn("stepwise"), pytorch.Pytorch()]
-    peers += [cudnn.Cudnn(name, packed) for name in cudnn.ALGORITHMS for packed in (False, True)]
+    peers += [cudnn.Cudnn(name) for name in cudnn.ALGORITHMS]
+    peers += [cudnn.Cudnn(name, packed=True) for name in cudnn.PACKED]
     return [*peers, flashrnn.Flashrnn(), haste.Haste(), gluon.Mxnet()]
 
 

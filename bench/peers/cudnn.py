@@ -1,4 +1,4 @@
-"""cuDNN, called directly: each of its algorithms, in both layouts, takes part on its own."""
+"""cuDNN, called directly: each of its algorithms, and most in both layouts, on its own."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from bench.data import Data, Results, named
 from bench.peers.base import Layer, Peer
 
 ALGORITHMS = tuple(algorithm.name for algorithm in Algorithm)
+# PERSIST_DYNAMIC compiles a kernel for each layer, which takes its time: once is enough.
+PACKED = tuple(name for name in ALGORITHMS if name != "PERSIST_DYNAMIC")
 GROUP = "cuDNN"
 
 
