@@ -9,9 +9,11 @@
 #                                     does; look for spilled registers
 # make gpu-check OUT=folder           on a machine with a GPU: build with what $(PYTHON) has, test,
 #                                     and write a report; COMMIT=... where git cannot tell it, and
-#                                     MXNET=script where $(PYTHON) has no MXNet that sees the GPU
+#                                     MXNET=script where $(PYTHON) has no MXNet that sees the GPU;
+#                                     LIMIT=seconds for each step (300)
 # make gpu-bench OUT=folder           the benchmarks' full grid, in calls of at most LIMIT seconds
-#                                     (540), each of which goes on where the one before stopped
+#                                     (540), each of which goes on where the one before stopped;
+#                                     put OUT/results.json back where OUT is emptied in between
 #
 # PYTHON=python3.8 chooses another interpreter (3.8 to 3.13), VENV=folder another environment.
 
@@ -50,7 +52,7 @@ objects: $(VENV)/.dev-$(VERSION)
 gpu-check:
 	@test -n "$(OUT)" || { echo "say where the report goes: make gpu-check OUT=folder" >&2; exit 1; }
 	$(PYTHON) tests/gpu/gpu_check.py "$(OUT)" --commit "$(COMMIT)" \
-		$(if $(MXNET),--mxnet "$(MXNET)")
+		$(if $(MXNET),--mxnet "$(MXNET)") $(if $(LIMIT),--limit "$(LIMIT)")
 
 gpu-bench:
 	@test -n "$(OUT)" || { echo "say where results go: make gpu-bench OUT=folder" >&2; exit 1; }

@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench import machine
 from bench.cases import grid
+from bench.measure import BUDGET, FULL_BUDGET
 from bench.peers import MissingPeerError, all_peers, present
 from bench.results import OtherResultsError, Store
 
@@ -21,8 +22,10 @@ from bench.results import OtherResultsError, Store
 class Session:
     """Who takes part, what the machine reaches, and the rows so far."""
 
-    def __init__(self, device, path, limit):
+    def __init__(self, device, path, limit, full):
         self.device = device
+        # A GPU may be there for half an hour only.
+        self.budget = FULL_BUDGET if full and device == "cuda" else BUDGET
         everyone = all_peers(device)
         self.peers = present(device, everyone)
         self.missing = {
@@ -40,8 +43,12 @@ class Session:
         if self._peaks is None:
             from bench import peaks
 
-            self._peaks = peaks.measure(self.device)
-            self.store.about["peaks"] = peaks.as_json(self._peaks)
+            found = peaks.measure(self.device)
+            self._peaks = found.peaks
+            self.store.about["peaks"] = {k: v._asdict() for k, v in found.peaks.items()}
+            self.store.about["notes"] = found.notes
+            if self.device == "cuda":  # the products have loaded it
+                self.store.about["cuBLAS"] = machine.cublas()
         return self._peaks
 
     def out_of_time(self):
@@ -51,8 +58,8 @@ class Session:
 _SESSION = pytest.StashKey[Session]()
 
 
-def _device():
-    return "cuda" if machine.has_gpu() else "cpu"
+def _device(config):
+    return config.getoption("device") or ("cuda" if machine.has_gpu() else "cpu")
 
 
 def pytest_addoption(parser):
@@ -60,20 +67,21 @@ def pytest_addoption(parser):
     group.addoption("--full", action="store_true", help="the whole grid, not the quick part")
     group.addoption("--results", type=Path, metavar="FILE", help="JSON to write, or to go on with")
     group.addoption("--limit", type=float, metavar="SECONDS", help="begin no row after that")
+    group.addoption("--device", choices=["cpu", "cuda"], help="by default cuda where there is one")
 
 
 def pytest_generate_tests(metafunc):
     if "case" in metafunc.fixturenames:
-        cases = grid(_device(), metafunc.config.getoption("full"))
+        cases = grid(_device(metafunc.config), metafunc.config.getoption("full"))
         metafunc.parametrize("case", cases, ids=lambda case: case.name.replace(" ", "-"))
 
 
 @pytest.fixture(scope="session")
 def session(pytestconfig):
     """What all rows share; without those who are mandatory there is none."""
-    path, limit = pytestconfig.getoption("results"), pytestconfig.getoption("limit")
+    options = [pytestconfig.getoption(name) for name in ("results", "limit", "full")]
     try:
-        made = Session(_device(), path, limit)
+        made = Session(_device(pytestconfig), *options)
     except (MissingPeerError, OtherResultsError) as error:
         pytest.exit(str(error), returncode=2)
     pytestconfig.stash[_SESSION] = made
@@ -93,11 +101,18 @@ def pytest_terminal_summary(terminalreporter, config):
         write(line)
     for name, reason in session.missing.items():
         write(f"{name} did not take part: {reason}")
+    for failure in session.store.failures():
+        write(f"failed: {failure}")
     if session.left:
         write(f"{session.left} rows are left: run it again with the same --results")
 
 
 def pytest_sessionfinish(session, exitstatus):
     made = session.config.stash.get(_SESSION, None)
-    if made is not None and made.left and exitstatus == 0:
+    if made is None or exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        return
+    # Rows of earlier runs are not measured again, and still count.
+    if made.store.failures():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    elif made.left:
         session.exitstatus = os.EX_TEMPFAIL

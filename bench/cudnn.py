@@ -20,10 +20,11 @@ import ctypes
 from contextlib import ExitStack
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
-import cudnn_api as api
 import numpy as np
-from buffers import Memory, Shape
-from cudnn_api import Algorithm, Unsupported
+
+from bench import cudnn_api as api
+from bench.buffers import Memory, Shape
+from bench.cudnn_api import Algorithm, Unsupported
 
 __all__ = ["Algorithm", "CudnnLayer", "Unsupported"]
 
@@ -52,7 +53,7 @@ class Results(NamedTuple):
 class Gradients(NamedTuple):
     """Buffers that belong to the layer, and are written by each `CudnnLayer.backward_data`."""
 
-    x: Any
+    x: Any  # [T, N, I], of no meaning past a row's length
     h_0: Any
     c_0: Any
 

@@ -4,7 +4,7 @@
 
 1. the one that the environment variable FASTRNN_CUDNN names; nothing else is tried then;
 2. one that is in the process already, which PyTorch or MXNet brought along;
-3. pip's ``nvidia.cudnn`` package, and PyTorch's own folder;
+3. pip's ``nvidia.cudnn`` package, and the folders of PyTorch and MXNet;
 4. the system's.
 
 Names, values and prototypes are those of cuDNN's headers ``cudnn_graph.h``, ``cudnn_ops.h`` and
@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any, Iterator, List, NamedTuple, Tuple
 
 LIBRARIES = ("libcudnn.so.9", "libcudnn.so.8")
-PACKAGES = ("nvidia.cudnn", "torch")
+PACKAGES = ("nvidia.cudnn", "torch", "mxnet")
 
 CUDNN_STATUS_SUCCESS = 0
 
@@ -265,7 +265,9 @@ def load() -> Cudnn:
 
 def _places() -> List[Tuple[str, int]]:
     """Where the library may be, with the flags to load it with."""
-    folders = [Path(folder) / "lib" for package in PACKAGES for folder in _folders(package)]
+    packages = [Path(folder) for package in PACKAGES for folder in _folders(package)]
+    # MXNet's wheels keep libraries beside their modules.
+    folders = [folder for package in packages for folder in (package / "lib", package)]
     return [
         *((name, os.RTLD_NOLOAD) for name in LIBRARIES),
         *((str(folder / name), 0) for folder in folders for name in LIBRARIES),

@@ -24,7 +24,7 @@ class Data(NamedTuple):
 
     weights: List[np.ndarray]  # of each layer and direction: i2h, h2h weight, i2h, h2h bias
     xs: List[np.ndarray]  # input sets [T, N, I]
-    d_output: np.ndarray  # [T, N, D*H], zero past a row's length
+    d_outputs: List[np.ndarray]  # of each set [T, N, D*H], zero past a row's length; for training
     lengths: Optional[np.ndarray]  # [N] int32
 
 
@@ -53,7 +53,11 @@ def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def draw(case: Case, sets: int = 1) -> Data:
-    """Random numbers, the same in every process."""
+    """Random numbers, the same in every process.
+
+    All input sets have the numbers of the first, each in another order, since what timing wants of
+    them is that they are in other memory.
+    """
     rng = np.random.RandomState(7)
     gate_rows, scale, weights = GATES[case.cell] * case.hidden, case.hidden**-0.5, []
     for layer in range(case.layers):
@@ -62,13 +66,19 @@ def draw(case: Case, sets: int = 1) -> Data:
         for shape in shapes * case.directions:
             weights.append(rounded(rng.uniform(-scale, scale, shape), case.dtype))
     size = (case.steps, case.batch, case.inputs)
-    xs = [rounded(rng.standard_normal(size), case.dtype) for _ in range(sets)]
+    x = rounded(rng.standard_normal(size), case.dtype)
+    lengths = case.lengths() if case.ragged else None
+    if not case.train:
+        return Data(weights, _orders(x, sets), [], lengths)
     d_output = rng.standard_normal((case.steps, case.batch, case.directions * case.hidden))
-    if not case.ragged:
-        return Data(weights, xs, rounded(d_output, case.dtype), None)
-    lengths = case.lengths()
-    d_output[np.arange(case.steps)[:, np.newaxis] >= lengths] = 0
-    return Data(weights, xs, rounded(d_output, case.dtype), lengths)
+    if lengths is not None:
+        d_output[np.arange(case.steps)[:, np.newaxis] >= lengths] = 0
+    d_outputs = _orders(rounded(d_output, case.dtype), sets)
+    return Data(weights, _orders(x, sets), d_outputs, lengths)
+
+
+def _orders(array: np.ndarray, count: int) -> List[np.ndarray]:
+    return [np.roll(array, number, axis=-1) for number in range(count)]
 
 
 def expected(case: Case, data: Data) -> Results:
@@ -88,7 +98,7 @@ def expected(case: Case, data: Data) -> Results:
     )
     if not case.train:
         return {"output": result.output}
-    gradients = ref.stack_backward(result, data.d_output, zeros, c_0)
+    gradients = ref.stack_backward(result, data.d_outputs[0], zeros, c_0)
     flat = [w for direction in gradients.weights for w in direction if w is not None]
     return named(result.output, gradients.x, flat)
 
@@ -116,8 +126,8 @@ def difference(case: Case, actual: Results, wanted: Results) -> Optional[str]:
         try:
             ref.assert_close(array, wanted[name], name, dtype)
         except AssertionError:
-            scale = float(np.abs(wanted[name]).max())
-            worst = float(np.abs(array - wanted[name]).max()) / max(scale, 1e-30)
+            largest = float(np.abs(wanted[name]).max())
+            worst = float(np.abs(array - wanted[name]).max()) / max(largest, 1e-30)
             allowed = ref.TOLERANCE[dtype]
             return f"{name}: {worst:.1e} of its largest value away from the reference, " + (
                 f"about {allowed:.1e} is allowed"

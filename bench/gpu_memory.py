@@ -1,40 +1,40 @@
-"""Peak memory of a call on a GPU: PyTorch's own, and the device's pool, which fastrnn takes from.
+"""Peak memory of a layer on a GPU: PyTorch's own, and that of fastrnn's pool.
 
 Memory of cudaMalloc by others is what remains in use after the call.
 """
 
 from __future__ import annotations
 
-import ctypes
-from typing import Any, NamedTuple
+from typing import Any, Dict, NamedTuple, Optional
 
-USED_MEM_CURRENT, USED_MEM_HIGH = 7, 8  # CUmemPool_attribute
+
+class Pool(NamedTuple):
+    """Bytes of fastrnn's pool that are in use, and were at most since that was set back."""
+
+    now: int
+    most: int
 
 
 class Start(NamedTuple):
     """What was in use before, in bytes."""
 
     allocated: int
-    pool: int
     outside: int
+    pool: Optional[Pool]
 
 
 def _outside(torch: Any) -> int:
-    """What is in use besides PyTorch's and the pool's."""
+    """What is in use besides PyTorch's."""
     free, total = torch.cuda.mem_get_info()
     return total - free - torch.cuda.memory_reserved()
 
 
-def _pool(attribute: int, reset: bool = False) -> int:
-    driver = ctypes.CDLL("libcuda.so.1")
-    pool, value = ctypes.c_void_p(), ctypes.c_uint64(0)
-    calls = [driver.cuDeviceGetDefaultMemPool(ctypes.byref(pool), 0)]
-    if reset:
-        calls.append(driver.cuMemPoolSetAttribute(pool, USED_MEM_HIGH, ctypes.byref(value)))
-    calls.append(driver.cuMemPoolGetAttribute(pool, attribute, ctypes.byref(value)))
-    if any(calls):
-        raise RuntimeError(f"the driver's memory pool failed with CUDA's errors {calls}")
-    return value.value
+def _pool(set_back: bool) -> Optional[Pool]:
+    """What fastrnn's library tells of its pool, if it does."""
+    from fastrnn import _C
+
+    pool_bytes = getattr(_C, "pool_bytes", None)
+    return None if pool_bytes is None else Pool(*pool_bytes(0, set_back))
 
 
 def start() -> Start:
@@ -44,16 +44,27 @@ def start() -> Start:
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    return Start(
-        torch.cuda.memory_allocated(), _pool(USED_MEM_CURRENT, reset=True), _outside(torch)
-    )
+    return Start(torch.cuda.memory_allocated(), _outside(torch), _pool(set_back=True))
 
 
-def peak_mib(before: Start) -> float:
-    """The peak since then, beyond what was in use before, in MiB."""
+def peak(before: Start, in_pool: bool) -> Dict[str, Any]:
+    """What a row says of the peak since then, beyond what was in use before, in MiB.
+
+    Parameters
+    ----------
+    in_pool
+        Whether fastrnn's pool has a part of it, which then has to tell how much.
+    """
     import torch
 
     torch.cuda.synchronize()
-    pool = _pool(USED_MEM_HIGH) - before.pool
-    others = max(0, _outside(torch) - before.outside - pool)
-    return (torch.cuda.max_memory_allocated() - before.allocated + pool + others) / 2**20
+    found = torch.cuda.max_memory_allocated() - before.allocated
+    of_pool = 0
+    if in_pool:
+        now = _pool(set_back=False)
+        if now is None or before.pool is None:
+            return {"peak_reason": "fastrnn's library does not tell what its pool holds"}
+        of_pool = now.most - before.pool.now
+    # The pool's memory is outside of PyTorch's too, as far as it did not have it before.
+    others = max(0, _outside(torch) - before.outside - of_pool)
+    return {"peak_mib": (found + of_pool + others) / 2**20}

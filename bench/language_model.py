@@ -1,5 +1,8 @@
 """The tutorial's language model with each library's layer: one update, or one character written.
 
+On the CPU it is fastrnn's own model, with its layer or MXNet's, and PyTorch's modules. On a GPU it
+is PyTorch's modules, with PyTorch's layer, which is cuDNN, or fastrnn's kernels.
+
 An embedding, the layer, a decoder; an update is forward, backward, clipping by the global norm and
 Adam, with the state carried over. Without dropout, so that all begin with the same loss, which is
 checked against the oracle's.
@@ -14,7 +17,8 @@ import numpy as np
 from bench import data as bench_data
 from bench.cases import Case
 from bench.data import Results
-from bench.peers.gluon import gluon_layer, layer_parameters
+from bench.peers.base import Layer
+from bench.peers.gluon import expect_native, gluon_layer, layer_parameters
 
 VOCABULARY = 80
 RATE = 1e-3
@@ -50,7 +54,7 @@ def expected(case: Case, text: TextData) -> Results:
     """The loss of the first update, or the first logits, by the oracle."""
     x = text.embedding[text.characters]
     inference = Case(**{**case.__dict__, "train": False})
-    values = bench_data.Data(text.weights, [x], np.zeros(0), None)
+    values = bench_data.Data(text.weights, [x], [], None)
     output = bench_data.expected(inference, values)["output"]
     logits = output @ text.decoder.T.astype(np.float64) + text.bias
     if not case.train:
@@ -60,17 +64,30 @@ def expected(case: Case, text: TextData) -> Results:
     return {"loss": np.array([(above - chosen).sum()])}
 
 
-class GluonModel:
+class _Model(Layer):
+    uncapturable = "its results are copied to the host"
+
+    def __init__(self, case: Case):
+        self._case = case
+        self._latest: Any = None
+
+    def results(self) -> Results:
+        return {"loss" if self._case.train else "logits": self._latest}
+
+
+class GluonModel(_Model):
     """fastrnn's language model on the CPU, with its own layer or with MXNet's."""
 
     def __init__(self, case: Case, text: TextData, own_layer: bool):
         from fastrnn._mxnet import import_mxnet
         from fastrnn.lm.models import LanguageModel
 
+        super().__init__(case)
         mx = self._mx = import_mxnet()
-        self._case = case
         model = LanguageModel(VOCABULARY, case.cell, case.inputs, case.hidden, case.layers)
-        if not own_layer:
+        if own_layer:
+            expect_native(model.rnn)
+        else:
             del model.rnn  # Gluon lets nobody change an attribute's type
             model.rnn = gluon_layer(mx.gluon.rnn, case)
         model.initialize()
@@ -91,9 +108,8 @@ class GluonModel:
         self._characters = mx.nd.array(text.characters, dtype="int32")
         self._targets = mx.nd.array(text.targets, dtype="int32")
         self._states = self._model.begin_state(case.batch)
-        self._latest: Any = None
 
-    def run(self, _: int) -> None:
+    def run(self, number: int) -> None:
         """Update once, or read one character and look at the logits."""
         if self._case.train:
             self._update()
@@ -116,22 +132,25 @@ class GluonModel:
         self._latest = loss.asnumpy()
         mx.nd.waitall()
 
-    def results(self) -> Results:
-        """Of the latest call."""
-        return {"loss" if self._case.train else "logits": self._latest}
+
+def pytorch_layer(case: Case) -> Any:
+    """PyTorch's layer of a case."""
+    from torch import nn
+
+    kinds = {"lstm": nn.LSTM, "gru": nn.GRU}
+    options = {} if case.cell in kinds else {"nonlinearity": case.cell[len("rnn_") :]}
+    return kinds.get(case.cell, nn.RNN)(case.inputs, case.hidden, case.layers, **options)
 
 
-class PytorchModel:
-    """The same of PyTorch's modules."""
+class PytorchModel(_Model):
+    """The same of PyTorch's modules, around a layer that is called as PyTorch's are."""
 
-    def __init__(self, case: Case, text: TextData, device: str):
+    def __init__(self, case: Case, text: TextData, device: str, layer: Any):
         import torch
 
-        self._torch, self._case = torch, case
+        super().__init__(case)
+        self._torch = torch
         nn = torch.nn
-        kinds = {"lstm": nn.LSTM, "gru": nn.GRU}
-        options = {} if case.cell in kinds else {"nonlinearity": case.cell[len("rnn_") :]}
-        layer = kinds.get(case.cell, nn.RNN)(case.inputs, case.hidden, case.layers, **options)
         self._embedding = nn.Embedding(VOCABULARY, case.inputs).to(device)
         self._layer = layer.to(device)
         self._decoder = nn.Linear(case.hidden, VOCABULARY).to(device)
@@ -145,7 +164,6 @@ class PytorchModel:
         self._characters = torch.from_numpy(text.characters).long().to(device)
         self._targets = torch.from_numpy(text.targets).long().to(device)
         self._states: Any = None
-        self._latest: Any = None
 
     def _logits(self) -> Any:
         output, states = self._layer(self._embedding(self._characters), self._states)
@@ -154,9 +172,11 @@ class PytorchModel:
         self._states = states if len(states) > 1 else states[0]
         return self._decoder(output)
 
-    def run(self, _: int) -> None:
+    def run(self, number: int) -> None:
         """Update once, or read one character and look at the logits."""
         torch = self._torch
+        torch.backends.cudnn.allow_tf32 = self._case.tf32
+        torch.backends.cuda.matmul.allow_tf32 = self._case.tf32
         if not self._case.train:
             with torch.no_grad():
                 self._latest = self._logits()[-1].cpu().numpy()
@@ -172,15 +192,16 @@ class PytorchModel:
         self._optimizer.step()
         self._latest = loss.detach().cpu().numpy().reshape(1)
 
-    def results(self) -> Results:
-        """Of the latest call."""
-        return {"loss" if self._case.train else "logits": self._latest}
 
-
-def build(name: str, case: Case, text: TextData, device: str) -> Optional[Any]:
+def build(name: str, case: Case, text: TextData, device: str) -> Optional[Layer]:
     """The model with a peer's layer, or None where it has no such model."""
     if name == "PyTorch":
-        return PytorchModel(case, text, device)
+        return PytorchModel(case, text, device, pytorch_layer(case))
+    if device == "cuda" and name == "fastrnn":
+        from bench.torch_kernels import KernelsStack
+
+        layer = KernelsStack(case.cell, text.weights, device, case.tf32)
+        return PytorchModel(case, text, device, layer)
     if device == "cpu" and name in ("fastrnn", "MXNet"):
         return GluonModel(case, text, own_layer=name == "fastrnn")
     return None

@@ -1,14 +1,19 @@
-"""What a layer cannot be faster than, on a machine of given peaks. Pure functions.
+"""What a layer cannot be faster than, on a machine of given peaks.
 
 Three bounds, the largest of which counts: the products' FLOPs over the peak of the arithmetic that
-is used; the bytes that have to be moved at least over the bandwidth; and the chain of steps, each
-of which needs what all units of the one before have computed, times one exchange of it between
-the multiprocessors. The cells' own arithmetic is left out, as it is small beside the products.
+is used; the bytes that must come from memory or go there over the bandwidth; and the chain of
+steps, each of which needs what all units of the one before have computed, times one exchange of it
+between the multiprocessors. The cells' own arithmetic is left out, as it is small beside the
+products, and so is what a model has around its layers: embedding, decoder, and update.
+
+Initial states are zero, and whoever knows that needs no product with them.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+import os
+from pathlib import Path
+from typing import NamedTuple, Optional, Tuple
 
 from bench.cases import GATES, Case
 
@@ -21,6 +26,7 @@ class Peaks(NamedTuple):
     flops: float  # per second, in products of the case's arithmetic
     bandwidth: float  # bytes per second, read and written ones counted alike
     exchange: Optional[float]  # seconds from one step to the next; None where it was not measured
+    cache: int  # bytes of the last one, which all of the device shares
 
 
 class Limit(NamedTuple):
@@ -30,58 +36,92 @@ class Limit(NamedTuple):
     bound: str  # math, memory or exchange
 
 
+def cache_bytes(device: str) -> int:
+    """The last cache of ``cpu``, as far as this process may run there, or ``cuda``."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_properties(0).L2_cache_size
+    sizes = {}
+    for processor in os.sched_getaffinity(0):
+        folder = Path(f"/sys/devices/system/cpu/cpu{processor}/cache")
+        last = max(folder.glob("index*"), key=lambda index: int(index.name[len("index") :]))
+        # Such as 32768K, and the processors that share it.
+        size, shared = ((last / name).read_text().strip() for name in ("size", "shared_cpu_list"))
+        sizes[shared] = int(size.rstrip("K")) << 10
+    return sum(sizes.values())
+
+
 def row_steps(case: Case) -> int:
     """Steps of all rows: N*T, or the sum of the lengths."""
     return int(case.lengths().sum())
 
 
-def weight_count(case: Case) -> int:
-    """Values of all matrices; biases are nothing beside them."""
-    gate_rows, total = GATES[case.cell] * case.hidden, 0
+def weight_counts(case: Case) -> Tuple[int, int]:
+    """Values of the input's and of the recurrent matrices; biases are nothing beside them."""
+    gate_rows, of_input, recurrent = GATES[case.cell] * case.hidden, 0, 0
     for layer in range(case.layers):
         inputs = case.inputs if layer == 0 else case.directions * case.hidden
-        total += case.directions * gate_rows * (inputs + case.hidden)
-    return total
+        of_input += case.directions * gate_rows * inputs
+        recurrent += case.directions * gate_rows * case.hidden
+    return of_input, recurrent
 
 
 def flops(case: Case) -> float:
     """Of the products: 2 for each weight, row and step; backward does twice as many again."""
-    return 2.0 * weight_count(case) * row_steps(case) * (3 if case.train else 1)
+    of_input, recurrent = weight_counts(case)
+    steps = row_steps(case)
+    products = of_input * steps + recurrent * (steps - case.batch)
+    return 2.0 * products * (3 if case.train else 1)
 
 
-def least_bytes(case: Case) -> float:
-    """Bytes that any implementation moves.
+def set_bytes(case: Case) -> int:
+    """Bytes of one input set: the input, and for training the gradient of the output."""
+    steps, outputs = row_steps(case), case.directions * case.hidden
+    return ITEM_BYTES[case.dtype] * steps * (case.inputs + outputs * case.train)
 
-    Inference reads weights and input and writes the output. Training also reads all of these once
-    more, with the gradient of the output, and writes the gradients of input and weights.
+
+def least_bytes(case: Case, sets: int, cache: int) -> float:
+    """Bytes of a call that memory must move, however well the cache is used.
+
+    Calls rotate through the input sets. A round touches all of these, and the same weights and
+    results in each call. At most what the cache holds is there still, of the round before.
     """
-    inputs = row_steps(case) * case.inputs
-    outputs = row_steps(case) * case.directions * case.hidden
-    weights = weight_count(case)
-    values = weights + inputs + outputs
+    of_input, recurrent = weight_counts(case)
+    steps, outputs = row_steps(case), case.directions * case.hidden
+    weights = of_input + (recurrent if case.steps > 1 else 0)
+    same = weights + steps * outputs
     if case.train:
-        values += (weights + inputs + 2 * outputs) + (weights + inputs)
-    return float(values * ITEM_BYTES[case.dtype])
+        same += weights + steps * case.inputs
+    touched = sets * set_bytes(case) + same * ITEM_BYTES[case.dtype]
+    return max(0.0, touched - cache) / sets
 
 
-def dependent_steps(case: Case) -> int:
-    """Length of the chain: layers may work like a pipeline, and both directions at once."""
-    return (case.steps + case.layers - 1) * (2 if case.train else 1)
+def exchanges(case: Case) -> int:
+    """How often a step has to wait for another: the chain's length.
+
+    Layers may work like a pipeline, and both directions at once; but a layer above both directions
+    begins when the layer below has ended.
+    """
+    steps = case.layers * case.steps if case.bidirectional else case.steps + case.layers - 1
+    return (steps - 1) * (2 if case.train else 1)
 
 
-def limit(case: Case, peaks: Peaks) -> Limit:
-    """The largest of the three bounds.
+def limit(case: Case, peaks: Peaks, sets: int) -> Limit:
+    """The largest of the three bounds, of a call that rotates through so many input sets.
 
     Raises
     ------
     ValueError
         If a peak is not above zero.
     """
-    for name, peak in peaks._asdict().items():
+    for name in ("flops", "bandwidth", "exchange"):
+        peak = getattr(peaks, name)
         if peak is not None and not peak > 0:
             raise ValueError(f"{name} is {peak}, expected more than 0")
-    bounds = {"math": flops(case) / peaks.flops, "memory": least_bytes(case) / peaks.bandwidth}
+    least = least_bytes(case, sets, peaks.cache)
+    bounds = {"math": flops(case) / peaks.flops, "memory": least / peaks.bandwidth}
     if peaks.exchange is not None:
-        bounds["exchange"] = dependent_steps(case) * peaks.exchange
+        bounds["exchange"] = exchanges(case) * peaks.exchange
     bound = max(bounds, key=lambda name: bounds[name])
     return Limit(bounds[bound], bound)

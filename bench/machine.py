@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
+import re
 import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import TYPE_CHECKING, Any, Dict, List, Sequence
 
-from bench.peers import Peer
+if TYPE_CHECKING:  # what names the commit alone shall need no NumPy
+    from bench.peers import Peer
 
 ROOT = Path(__file__).resolve().parents[1]
+# What the figures depend on. Results and other files may lie about in the work tree.
+SOURCES = [
+    *("CMakeLists.txt", "pyproject.toml", "setup.py", "build_backend", "csrc", "fastrnn"),
+    *("bench", "tests/reference.py", ":!bench/results"),
+]
+UNKNOWN = "unknown"
 
 
 def has_gpu() -> bool:
@@ -21,18 +30,17 @@ def has_gpu() -> bool:
     return any(any(Path(folder).glob(name)) for folder, name in places)
 
 
-def commit() -> str:
+def commit(root: Path = ROOT) -> str:
     """The commit of the sources; BENCH_COMMIT says it where git cannot."""
     given = os.environ.get("BENCH_COMMIT")
     if given:
         return given
-    git = ["git", "-C", str(ROOT)]
+    git = ["git", "-C", str(root)]
     try:
         found = _output([*git, "rev-parse", "HEAD"])
-        # Results themselves are not what was measured.
-        changed = _output([*git, "status", "--porcelain", "--", ":!bench/results", ":!docs"])
+        changed = _output([*git, "status", "--porcelain", "--", *SOURCES])
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return UNKNOWN
     return found + (" with changes" if changed else "")
 
 
@@ -48,21 +56,40 @@ def processor() -> str:
     return f"{(names or [platform.machine()])[0]}, {len(os.sched_getaffinity(0))} processors"
 
 
-def about(device: str, peers: List[Peer], missing: Dict[str, str]) -> Dict[str, Any]:
+def about(device: str, peers: Sequence[Peer], missing: Dict[str, str]) -> Dict[str, Any]:
     """Facts about a run on ``cpu`` or ``cuda``."""
-    facts = {
+    facts: Dict[str, Any] = {
         "kind": device,
         "device": processor() if device == "cpu" else _gpu()["device"],
         "commit": commit(),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "Python": platform.python_version(),
         "threads": os.environ.get("OMP_NUM_THREADS", "each library's own choice"),
-        "versions": {peer.name: peer.version() for peer in peers},
+        "versions": {peer.group or peer.name: peer.version() for peer in peers},
         "missing": missing,
     }
     if device == "cuda":
+        from fastrnn import _C
+
         facts["driver"] = _gpu()["driver"]
+        facts["CUDA toolkit"] = _C.build_info()["cuda_toolkit"]
     return facts
+
+
+def cublas() -> List[str]:
+    """Path and version of each cuBLAS in this process, which products have loaded."""
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8")
+    paths = sorted(set(re.findall(r"/\S*/libcublas\.so\S*", maps)))
+    return [f"{path} {_cublas_version(path)}" for path in paths]
+
+
+def _cublas_version(path: str) -> str:
+    get_property, value = ctypes.CDLL(path).cublasGetProperty, ctypes.c_int()
+    numbers = []
+    for part in range(3):  # MAJOR_VERSION, MINOR_VERSION, PATCH_LEVEL
+        status = get_property(part, ctypes.byref(value))
+        numbers.append(str(value.value) if status == 0 else "?")
+    return ".".join(numbers)
 
 
 def _gpu() -> Dict[str, str]:

@@ -1,23 +1,52 @@
-"""One row: build everyone's layer, check the results, time who is right."""
+"""One row: build everyone's layer, check the results, time who is right.
+
+Whatever goes wrong with one who takes part is written into the row; the others are measured all the
+same. Only a GPU whose context an error has destroyed ends the row, and all rows after it.
+"""
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict
+import sys
+import traceback
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from importlib.util import find_spec
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from bench import data as bench_data
-from bench import gpu_memory, language_model, timing
-from bench.cases import Case
+from bench import gpu_memory, graphs, language_model, limits, timing
+from bench.cases import HIDDEN, Case
 from bench.data import Data, Results
+from bench.graphs import one_line
 from bench.limits import Peaks, limit
-from bench.peers import Peer
+from bench.peers import Layer, Peer, mandatory_groups
 
-# Seconds to spend on timing one row.
-BUDGET = 5.0
+# Seconds to spend on timing one row, of the quick part and of the full grid.
+BUDGET, FULL_BUDGET = 5.0, 1.5
+GRAPHS_SHARE = 0.4  # of that, on a GPU
 
 Row = Dict[str, Any]
+Memory = Callable[[Peer, Case], Row]
+
+
+class DeadDeviceError(Exception):
+    """An error has destroyed the GPU's context, and with it every layer of this process."""
+
+
+def frame(case: Case, device: str, peaks: Mapping[str, Peaks]) -> Row:
+    """A row before anyone is in it."""
+    sets = _input_sets(case, device)
+    # Graphs rotate through fewer sets than calls do, and the limit is both's.
+    rotated = min(sets, graphs.MOST_GRAPHS)
+    found = limit(case, peaks["tf32" if case.tf32 else case.dtype], rotated)
+    return {
+        "case": case.name,
+        "sizes": asdict(case),
+        "limit": found.seconds,
+        "bound": found.bound,
+        "input_sets": sets,
+        "peers": {},
+    }
 
 
 def measure(
@@ -26,8 +55,9 @@ def measure(
     peers: List[Peer],
     missing: Mapping[str, str],
     peaks: Mapping[str, Peaks],
-    memory: Optional[Callable[[Peer, Case], Optional[float]]] = None,
+    memory: Optional[Memory] = None,
     budget: float = BUDGET,
+    earlier: Sequence[Row] = (),
 ) -> Row:
     """Return a row for the file of results.
 
@@ -36,41 +66,107 @@ def measure(
     peers, missing
         Those that are installed, and why the others are not.
     memory
-        Gives the peak MiB of a peer on the CPU, where a process of its own has to measure it.
+        Gives the peak of a peer on the CPU, where a process of its own has to measure it.
+    earlier
+        Rows of the same run; see `refused_before`.
+
+    Returns
+    -------
+    dict
+        ``failures`` says what of the mandatory ones went wrong, and ``dead``, where it is there,
+        why no further row can be measured by this process.
     """
-    sets = _input_sets(case, device)
+    row = frame(case, device, peaks)
+    sets, entries = row["input_sets"], row["peers"]
+    entries.update({n: {"status": "missing", "reason": why} for n, why in missing.items()})
     if case.task == "layer":
-        data = bench_data.draw(case, sets)
+        data: Any = bench_data.draw(case, sets)
         wanted = reference(case, data, device)
     else:
         data = language_model.draw(case)
         wanted = language_model.expected(case, data)
-    entries: Dict[str, Row] = {
-        name: {"status": "missing", "reason": reason} for name, reason in missing.items()
-    }
-    layers: Dict[str, Any] = {}
-    for peer in peers:
-        entries[peer.name], layer = checked(peer, case, data, device, wanted)
-        if layer is not None:
-            layers[peer.name] = layer
-    calls = {name: layer.run for name, layer in layers.items()}
-    for name, times in _times(calls, sets, budget, device).items():
-        entries[name].update(times)
+    with ExitStack() as stack:
+        try:
+            layers = _layers(case, device, peers, data, wanted, entries, earlier, stack)
+            _time(layers, entries, sets, budget, device)
+            if device == "cuda":
+                _replay(case, layers, entries, wanted, sets, budget)
+        except DeadDeviceError as error:
+            row["dead"] = str(error)
+            stack.pop_all()  # nothing can be given back any more
+            _bury(peers, entries)
     if memory is not None and case.task == "layer":
         for peer in peers:
-            if peer.name in layers:
-                entries[peer.name]["peak_mib"] = memory(peer, case)
-    found = limit(case, peaks["tf32" if case.tf32 else case.dtype])
-    for name in layers:
-        entries[name]["fraction"] = found.seconds / entries[name]["seconds"]
-    return {
-        "case": case.name,
-        "sizes": asdict(case),
-        "limit": found.seconds,
-        "bound": found.bound,
-        "input_sets": sets,
-        "peers": entries,
-    }
+            if entries[peer.name]["status"] == "ok":
+                entries[peer.name].update(memory(peer, case))
+    row["failures"] = failures(peers, entries, device, case.task)
+    if "dead" in row:
+        row["failures"].append(f"the GPU: {row['dead']}")
+    return row
+
+
+def _layers(
+    case: Case,
+    device: str,
+    peers: List[Peer],
+    data: Any,
+    wanted: Results,
+    entries: Dict[str, Row],
+    earlier: Sequence[Row],
+    stack: ExitStack,
+) -> Dict[str, Layer]:
+    """The layers that may be timed, which the stack closes."""
+    layers: Dict[str, Layer] = {}
+    for peer in peers:
+        reason = refused_before(earlier, case, peer.name)
+        if reason:
+            entries[peer.name] = {"status": "unsupported", "reason": reason}
+            continue
+        layer = attempt(peer, case, data, device, wanted, entries)
+        if layer is not None:
+            layers[peer.name] = layer
+            stack.callback(layer.close)
+    return layers
+
+
+def _bury(peers: List[Peer], entries: Dict[str, Row]) -> None:
+    """Write down who was not measured any more."""
+    for peer in peers:
+        entry = entries.get(peer.name, {"status": "ok"})
+        if entry["status"] == "ok" and "seconds" not in entry:
+            reason = "the GPU's context was gone before its turn"
+            entries[peer.name] = {"status": "failed", "reason": reason}
+
+
+def failures(
+    peers: List[Peer], entries: Mapping[str, Row], device: str, task: str = "layer"
+) -> List[str]:
+    """What is wrong with the mandatory ones: of a group all are, or one has another result."""
+    found = []
+    for group, members in mandatory_groups(peers, device, task).items():
+        of_group = {name: entries[name] for name in members}
+        if not any(entry["status"] == "ok" for entry in of_group.values()):
+            reasons = [f"{n}: {e['status']}: {e['reason']}" for n, e in of_group.items()]
+            found.append(reasons[0] if len(members) == 1 else f"{group}: {'; '.join(reasons)}")
+    return found
+
+
+def refused_before(earlier: Sequence[Row], case: Case, name: str) -> Optional[str]:
+    """Why not to ask a peer: it refused the same layer at the least width of the grid, or None.
+
+    What an algorithm says of H is a most, or that H be a multiple of something, and the least width
+    is 128. So what is refused there is refused for another reason, which every H has.
+    """
+    least = min(HIDDEN)
+    if case.hidden == least or case.task != "layer":
+        return None
+    inputs = least if case.inputs == case.hidden else case.inputs
+    sizes = asdict(replace(case, hidden=least, inputs=inputs))
+    for row in earlier:
+        entry = row["peers"].get(name, {}) if row["sizes"] == sizes else {}
+        if entry.get("status") == "unsupported":
+            return f"refused at H={least}: {entry['reason']}"
+    return None
 
 
 def _input_sets(case: Case, device: str) -> int:
@@ -80,8 +176,10 @@ def _input_sets(case: Case, device: str) -> int:
         return 2
     import torch
 
-    cache = getattr(torch.cuda.get_device_properties(0), "L2_cache_size", 50 << 20)
-    return timing.input_sets(4 * case.steps * case.batch * case.inputs, cache)
+    cache = limits.cache_bytes(device)
+    # Everyone has sets of their own, and there are a dozen.
+    most = torch.cuda.mem_get_info()[0] // 64
+    return timing.input_sets(limits.set_bytes(case), cache, most)
 
 
 def reference(case: Case, data: Data, device: str) -> Results:
@@ -90,12 +188,33 @@ def reference(case: Case, data: Data, device: str) -> Results:
         return bench_data.expected(case, data)
     from bench.peers.pytorch import PytorchLayer
 
-    layer = PytorchLayer(case, data._replace(xs=data.xs[:1]), device, "float64")
+    first = data._replace(xs=data.xs[:1], d_outputs=data.d_outputs[:1])
+    layer = PytorchLayer(case, first, device, "float64")
     layer.run(0)
     return layer.results()
 
 
-def _build(peer: Peer, case: Case, data: Any, device: str) -> Any:
+def _fail(entries: Dict[str, Row], name: str, error: Exception, device: str) -> None:
+    """Make an entry of an error; where it came from is printed.
+
+    Raises
+    ------
+    DeadDeviceError
+        If the GPU does not work any more.
+    """
+    entries[name] = {"status": "failed", "reason": one_line(error)}
+    traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
+    if device == "cuda":
+        import torch
+
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError as second:
+            message = f"{one_line(error)}; the GPU then says {one_line(second)}"
+            raise DeadDeviceError(message) from error
+
+
+def _build(peer: Peer, case: Case, data: Any, device: str) -> Layer:
     if case.task == "layer":
         return peer.build(case, data, device)
     model = language_model.build(peer.name, case, data, device)
@@ -104,50 +223,125 @@ def _build(peer: Peer, case: Case, data: Any, device: str) -> Any:
     return model
 
 
-def checked(peer: Peer, case: Case, data: Any, device: str, wanted: Results) -> Any:
-    """A peer's entry in the row, and its layer if that may be timed."""
+def attempt(
+    peer: Peer,
+    case: Case,
+    data: Any,
+    device: str,
+    wanted: Results,
+    entries: Dict[str, Row],
+) -> Optional[Layer]:
+    """Add a peer's entry, and return its layer if that may be timed."""
     reason = peer.supports(case, device)
     if reason:
-        return {"status": "unsupported", "reason": reason}, None
-    before = gpu_memory.start() if device == "cuda" else None
+        entries[peer.name] = {"status": "unsupported", "reason": reason}
+        return None
+    with ExitStack() as stack:
+        try:
+            layer = _build(peer, case, data, device)
+            stack.callback(layer.close)
+            layer.run(0)
+            wrong = bench_data.difference(case, layer.results(), wanted)
+            if wrong:
+                entries[peer.name] = {"status": "wrong", "reason": wrong}
+                return None
+            entry: Row = {"status": "ok", **layer.facts()}
+            if device == "cuda":
+                entry.update(_peak(peer, case, data))
+        except NotImplementedError as error:
+            entries[peer.name] = {"status": "unsupported", "reason": str(error)}
+            return None
+        except Exception as error:
+            try:
+                _fail(entries, peer.name, error, device)
+            except DeadDeviceError:
+                stack.pop_all()
+                raise
+            return None
+        stack.pop_all()
+    entries[peer.name] = entry
+    return layer
+
+
+def _peak(peer: Peer, case: Case, data: Any) -> Row:
+    """Of a second layer: the first one's build also loaded what a library loads once."""
+    if case.task == "layer":
+        data = data._replace(xs=data.xs[:1], d_outputs=data.d_outputs[:1])
+    before = gpu_memory.start()
+    layer = _build(peer, case, data, "cuda")
     try:
-        layer = _build(peer, case, data, device)
         layer.run(0)
-    except NotImplementedError as error:
-        return {"status": "unsupported", "reason": str(error)}, None
-    entry: Row = {"status": "ok"}
-    if before is not None:
-        entry["peak_mib"] = gpu_memory.peak_mib(before)
-    wrong = bench_data.difference(case, layer.results(), wanted)
-    if wrong:
-        return {"status": "wrong", "reason": wrong}, None
-    return entry, layer
+        return gpu_memory.peak(before, peer.in_pool)
+    finally:
+        layer.close()
 
 
-def _times(
-    calls: Mapping[str, timing.Call], sets: int, budget: float, device: str
-) -> Dict[str, Dict[str, Any]]:
-    """Entries of the times, in seconds of a call; on a GPU also of a replayed graph."""
+def _time(
+    layers: Mapping[str, Layer], entries: Dict[str, Row], sets: int, budget: float, device: str
+) -> None:
+    """Add the times of calls to the entries; who fails has an entry that says so instead."""
+    calls = {name: layer.run for name, layer in layers.items()}
     if device == "cpu":
-        return {n: _entry("", t) for n, t in timing.time_calls(calls, sets, budget).items()}
+        timed = timing.time_calls(calls, sets, budget)
+    else:
+        timed = timing.time_on_gpu(calls, sets, budget * (1 - GRAPHS_SHARE), _event)
+    for name, times in timed.times.items():
+        entries[name].update(_entry("", times))
+    for name, error in timed.failures.items():
+        _fail(entries, name, error, device)
+
+
+def _replay(
+    case: Case,
+    layers: Mapping[str, Layer],
+    entries: Dict[str, Row],
+    wanted: Results,
+    sets: int,
+    budget: float,
+) -> None:
+    """Add the times of replayed graphs: one peer's after the other's, which are then deleted."""
     import torch
 
-    def event() -> Any:
-        return torch.cuda.Event(enable_timing=True)
+    share = budget * GRAPHS_SHARE / max(1, len(layers))
+    for name, layer in layers.items():
+        entry = entries[name]
+        if entry["status"] != "ok":
+            continue
+        if layer.uncapturable:
+            entry["graph_reason"] = layer.uncapturable
+            continue
+        free = torch.cuda.mem_get_info()[0]
+        count = graphs.count_that_fits(sets, entry.get("peak_mib", 0.0) * 2**20, free)
+        try:
+            graph = graphs.capture(torch, layer.run, count)
+            if graph.call is None:
+                entry["graph_reason"] = graph.reason
+                continue
+            try:
+                # The last one's results are those of another set, so these are of this replay.
+                for number in reversed(range(count)):
+                    graph.call(number)
+                wrong = bench_data.difference(case, layer.results(), wanted)
+                if wrong:
+                    entries[name] = {"status": "wrong", "reason": f"a replayed graph: {wrong}"}
+                    continue
+                timed = timing.time_on_gpu({name: graph.call}, count, share, _event)
+            finally:
+                graph.delete()
+            for error in timed.failures.values():
+                raise error
+            entry.update(_entry("graph_", timed.times[name]), graphs=count)
+        except Exception as error:
+            _fail(entries, name, error, "cuda")
 
-    times = timing.time_on_gpu(calls, sets, budget / 2, event, time.perf_counter)
-    entries = {name: _entry("", found) for name, found in times.items()}
-    graphs = {name: timing.capture(torch, call, sets) for name, call in calls.items()}
-    replays = {name: graph.call for name, graph in graphs.items() if graph.call}
-    for name, graph in graphs.items():
-        if graph.reason:
-            entries[name]["graph_reason"] = graph.reason
-    for name, found in timing.time_on_gpu(replays, sets, budget / 2, event).items():
-        entries[name].update(_entry("graph_", found))
-    return entries
+
+def _event() -> Any:
+    import torch
+
+    return torch.cuda.Event(enable_timing=True)
 
 
-def _entry(prefix: str, times: timing.Times) -> Dict[str, Any]:
+def _entry(prefix: str, times: timing.Times) -> Row:
     return {
         f"{prefix}seconds": times.median,
         f"{prefix}low": times.low,

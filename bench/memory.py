@@ -1,9 +1,9 @@
-"""Runs a layer twice and prints what of memory that takes at its peak, in MiB.
+"""Runs a layer twice and prints, as JSON, what of memory that takes at its peak.
 
     python memory.py PEER CASE
 
-CASE is a JSON object of `cases.Case`. The figure is the process's largest resident memory beyond
-that with libraries, weights and inputs in place.
+CASE is a JSON object of `cases.Case`. The figure is the process's largest resident memory in MiB
+beyond that with libraries, weights and inputs in place.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Dict
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from bench import data
@@ -21,12 +22,16 @@ from bench.cases import Case
 from bench.peers import Peer, all_peers
 
 IMPORTED = {"fastrnn": ("fastrnn",), "MXNet": ("fastrnn",), "PyTorch": ("torch",)}
+CLEAR = Path("/proc/self/clear_refs")
 
 
-def of_process(peer: Peer, case: Case) -> float:
-    """The figure of a process of its own."""
+def of_process(peer: Peer, case: Case) -> Dict[str, Any]:
+    """What a row says of it: ``peak_mib`` of a process of its own, or ``peak_reason`` without."""
     command = [sys.executable, __file__, peer.name, json.dumps(asdict(case))]
-    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    found = subprocess.run(command, check=False, stdout=subprocess.PIPE)
+    if found.returncode != 0:
+        return {"peak_reason": f"its process ended with status {found.returncode}"}
+    return json.loads(found.stdout)
 
 
 def resident_mib(field: str) -> float:
@@ -35,21 +40,22 @@ def resident_mib(field: str) -> float:
     return int(status.split(f"{field}:")[1].split()[0]) / 1024
 
 
-def main() -> None:
-    """Run it."""
-    name, sizes = sys.argv[1:]
-    case = Case(**json.loads(sizes))
+def measure(name: str, case: Case) -> Dict[str, Any]:
+    """Of this process."""
     for module in IMPORTED[name]:
         importlib.import_module(module)
     values = data.draw(case)
-    Path("/proc/self/clear_refs").write_text("5")  # the largest value begins anew
+    try:
+        CLEAR.write_text("5")  # the largest value begins anew
+    except OSError as error:  # some containers do not let a process
+        return {"peak_reason": f"{CLEAR} cannot be written: {error.strerror}"}
     before = resident_mib("VmRSS")
     (peer,) = (p for p in all_peers("cpu") if p.name == name)
     layer = peer.build(case, values, "cpu")
     for _ in range(2):
         layer.run(0)
-    print(resident_mib("VmHWM") - before)
+    return {"peak_mib": resident_mib("VmHWM") - before}
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(measure(sys.argv[1], Case(**json.loads(sys.argv[2])))))

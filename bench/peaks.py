@@ -1,34 +1,51 @@
 """What this machine reaches, measured in the run whose limits it gives.
 
-The peak of the products is the library's best of a few large square ones, the bandwidth that of a
-copy that outgrows all caches, and the exchange that of exchange.cu, which is built with nvcc.
+The peak of the products is the library's best of a few large square ones; the bandwidth the better
+of a copy and of a sum that outgrow all caches; and the exchange that of exchange.cu, which is built
+with nvcc. How many blocks exchange is the kernel's choice, so the least of several numbers counts.
 """
 
 from __future__ import annotations
 
 import ctypes
-import shutil
+import os
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
-from bench.limits import Peaks
+from bench.limits import Peaks, cache_bytes
 
 COPY_BYTES = 1 << 28
 CPU_SIZE, GPU_SIZES = 2048, (4096, 8192)
 EXCHANGES = 10000
+BLOCKS = (4, 16, 32, 64)  # and one on each multiprocessor
 ROUNDS = 5
 LEAST_SECONDS = 1.0  # on the CPU, whose clock takes a while to rise
+WARM_UP_SECONDS = 0.5  # on a GPU, for the same reason
+
+
+class MissingExchangeError(Exception):
+    """The exchange could not be measured here."""
+
+
+class Found(NamedTuple):
+    """Peaks by the name of the arithmetic, and how they came about."""
+
+    peaks: Dict[str, Peaks]
+    notes: Dict[str, Any]
 
 
 def best(call: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
     """The shortest of some calls, in seconds."""
-    begun, seconds = clock(), []
+    begun = clock()
+    seconds: List[float] = []
     while len(seconds) < ROUNDS or clock() - begun < LEAST_SECONDS:
         before = clock()
         call()
@@ -36,8 +53,8 @@ def best(call: Callable[[], Any], clock: Callable[[], float] = time.perf_counter
     return min(seconds)
 
 
-def on_cpu() -> Dict[str, Peaks]:
-    """Peaks of the CPU, by the name of the arithmetic; of products NumPy's or PyTorch's.
+def on_cpu() -> Found:
+    """Peaks of the CPU; of products NumPy's or PyTorch's.
 
     There is no exchange: threads meet in less time than a step of any of these layers computes.
     """
@@ -49,10 +66,21 @@ def on_cpu() -> Dict[str, Peaks]:
 
         tensors = [torch.from_numpy(array) for array in (a, b, product)]
         seconds = min(seconds, best(lambda: torch.matmul(*tensors[:2], out=tensors[2])))
-    source = np.zeros(COPY_BYTES, np.uint8)
+    threads = len(os.sched_getaffinity(0))
+    rate = 2 * CPU_SIZE**3 / seconds
+    peaks = Peaks(rate, _cpu_bandwidth(threads), None, cache_bytes("cpu"))
+    return Found({"float32": peaks}, {"bandwidth": f"NumPy's, in {threads} threads"})
+
+
+def _cpu_bandwidth(threads: int) -> float:
+    """Bytes per second, in so many threads: NumPy copies and adds up in one, and without a lock."""
+    source = np.zeros(COPY_BYTES // 8)
     target = np.ones_like(source)
-    bandwidth = 2 * COPY_BYTES / best(lambda: np.copyto(target, source))
-    return {"float32": Peaks(2 * CPU_SIZE**3 / seconds, bandwidth, None)}
+    sources, targets = (np.array_split(array, threads) for array in (source, target))
+    with ThreadPoolExecutor(threads) as pool:
+        copy = best(lambda: list(pool.map(np.copyto, targets, sources)))
+        read = best(lambda: list(pool.map(np.add.reduce, sources)))
+    return COPY_BYTES * max(2 / copy, 1 / read)
 
 
 def on_gpu(torch: Any, exchange: Optional[float]) -> Dict[str, Peaks]:
@@ -73,48 +101,77 @@ def on_gpu(torch: Any, exchange: Optional[float]) -> Dict[str, Peaks]:
             found.append(begin.elapsed_time(end) / 1e3)
         return min(found[1:])
 
-    source = torch.zeros(4 * COPY_BYTES, dtype=torch.uint8, device="cuda")
+    source = torch.zeros(COPY_BYTES, dtype=torch.float32, device="cuda")
     target = torch.ones_like(source)
-    bandwidth = 8 * COPY_BYTES / seconds(lambda: target.copy_(source))
+    _warm_up(torch, lambda: target.copy_(source))
+    size = 4 * COPY_BYTES
+    copied = 2 * size / seconds(lambda: target.copy_(source))
+    bandwidth = max(copied, size / seconds(source.sum))
     flops: Dict[str, float] = {}
     for name in ("float32", "tf32", "float16", "bfloat16"):
         torch.backends.cuda.matmul.allow_tf32 = name == "tf32"
         kind = getattr(torch, "float32" if name == "tf32" else name)
-        for size in GPU_SIZES:
-            a, b = (torch.randn(size, size, device="cuda").to(kind) for _ in range(2))
-            rate = 2 * size**3 / seconds(lambda a=a, b=b: torch.matmul(a, b))
-            flops[name] = max(rate, flops.get(name, 0.0))
-    return {name: Peaks(rate, bandwidth, exchange) for name, rate in flops.items()}
+        for width in GPU_SIZES:
+            a, b = (torch.randn(width, width, device="cuda").to(kind) for _ in range(2))
+            product = partial(torch.matmul, a, b)
+            _warm_up(torch, product)
+            flops[name] = max(2 * width**3 / seconds(product), flops.get(name, 0.0))
+    cache = cache_bytes("cuda")
+    return {name: Peaks(rate, bandwidth, exchange, cache) for name, rate in flops.items()}
+
+
+def _warm_up(
+    torch: Any, call: Callable[[], Any], clock: Callable[[], float] = time.perf_counter
+) -> None:
+    begun = clock()
+    while clock() - begun < WARM_UP_SECONDS:
+        call()
+        torch.cuda.synchronize()
 
 
 def build_exchange(folder: Path, architecture: str) -> Path:
-    """Compile exchange.cu for ``90`` or the like; the path of the library."""
-    nvcc = shutil.which("nvcc")
-    if nvcc is None:
-        raise FileNotFoundError("nvcc was not found, which builds bench/exchange.cu")
+    """Compile exchange.cu for ``90`` or the like; the path of the library.
+
+    Raises
+    ------
+    MissingExchangeError
+        Without an nvcc that does.
+    """
+    from fastrnn_build import detect  # where the package's build looks for nvcc, too
+
+    nvcc = detect.find_nvcc(os.environ)
+    if isinstance(nvcc, detect.Missing):
+        raise MissingExchangeError(nvcc.reason)
     library = folder / "libexchange.so"
-    command = [nvcc, "-std=c++17", "-O3", f"-arch=sm_{architecture}", "-shared"]
-    command += [
-        "-Xcompiler",
-        "-fPIC",
-        "-o",
-        str(library),
-        str(Path(__file__).parent / "exchange.cu"),
-    ]
-    subprocess.run(command, check=True)
+    command = [str(nvcc.path), "-std=c++17", "-O3", f"-arch=sm_{architecture}", "-shared"]
+    command += ["-Xcompiler", "-fPIC", "-o", str(library)]
+    command.append(str(Path(__file__).parent / "exchange.cu"))
+    built = subprocess.run(
+        command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if built.returncode != 0:
+        said = (built.stdout.strip().splitlines() or [f"exit status {built.returncode}"])[0]
+        raise MissingExchangeError(f"{nvcc.path} does not build bench/exchange.cu: {said}")
     return library
 
 
-def exchange_seconds(torch: Any) -> float:
-    """Seconds of one exchange between all multiprocessors."""
+def exchange_seconds(torch: Any) -> Dict[int, float]:
+    """Seconds of one exchange, by the number of blocks that take part.
+
+    Raises
+    ------
+    MissingExchangeError
+        If it cannot be built or run here.
+    """
     major, minor = torch.cuda.get_device_capability()
-    blocks = torch.cuda.get_device_properties(0).multi_processor_count
+    all_blocks = torch.cuda.get_device_properties(0).multi_processor_count
     with tempfile.TemporaryDirectory() as folder:
         library = ctypes.CDLL(str(build_exchange(Path(folder), f"{major}{minor}")))
     function = library.BenchExchange
     function.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p]
-    stream, found = torch.cuda.current_stream(), []
-    for _ in range(ROUNDS + 1):
+    stream = torch.cuda.current_stream()
+
+    def once(blocks: int) -> float:
         flags = torch.zeros(blocks, dtype=torch.int32, device="cuda")
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
@@ -122,20 +179,22 @@ def exchange_seconds(torch: Any) -> float:
         end.record()
         end.synchronize()
         if status != 0:
-            raise RuntimeError(f"BenchExchange failed with CUDA's error {status}")
-        found.append(begin.elapsed_time(end) / 1e3 / EXCHANGES)
-    return min(found[1:])
+            raise MissingExchangeError(f"bench/exchange.cu fails with CUDA's error {status}")
+        return begin.elapsed_time(end) / 1e3 / EXCHANGES
+
+    counts = sorted({blocks for blocks in BLOCKS if blocks < all_blocks} | {all_blocks})
+    return {blocks: min(once(blocks) for _ in range(ROUNDS + 1)) for blocks in counts}
 
 
-def measure(device: str) -> Dict[str, Peaks]:
+def measure(device: str) -> Found:
     """Peaks of ``cpu`` or ``cuda``."""
     if device == "cpu":
         return on_cpu()
     import torch
 
-    return on_gpu(torch, exchange_seconds(torch))
-
-
-def as_json(peaks: Dict[str, Peaks]) -> Dict[str, List[Optional[float]]]:
-    """For a file of results: FLOP/s, bytes/s and seconds of an exchange."""
-    return {name: list(values) for name, values in peaks.items()}
+    try:
+        exchanges = exchange_seconds(torch)
+    except MissingExchangeError as error:
+        return Found(on_gpu(torch, None), {"exchange": f"not measured: {error}"})
+    peaks = on_gpu(torch, min(exchanges.values()))
+    return Found(peaks, {"exchange, seconds by blocks": exchanges})

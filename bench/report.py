@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
+from bench.compare import KEYS, OURS, Row, fraction, merged, names, own_kind, ratio
 from bench.results import read
 
-Row = Dict[str, Any]
-KEYS = ("device", "driver", "commit", "date", "Python", "threads")
+FACTS = ("device", "driver", "CUDA toolkit", "cuBLAS", "commit", "date", "Python", "threads")
+EXCEEDED = "limit exceeded: the model of the limit is wrong"
 
 
 def number(value: Optional[float], digits: int = 3) -> str:
@@ -29,52 +30,51 @@ def number(value: Optional[float], digits: int = 3) -> str:
     return f"{value:.0f}" if "e" in text else text
 
 
-def names(rows: Sequence[Row]) -> List[str]:
-    """Who has a time in some row, fastrnn first."""
-    timed = [n for row in rows for n, entry in row["peers"].items() if "seconds" in entry]
-    return sorted(set(timed), key=lambda name: (name != "fastrnn", timed.index(name)))
-
-
-def seconds(entry: Row) -> Optional[float]:
-    """The shorter of a call's and of its replayed graph's time, if it has any."""
-    found = [entry[key] for key in ("seconds", "graph_seconds") if key in entry]
-    return min(found) if found else None
-
-
-def ratio(row: Row, name: str) -> Optional[float]:
-    """How many times as long as fastrnn someone takes."""
-    ours = seconds(row["peers"].get("fastrnn", {}))
-    theirs = seconds(row["peers"].get(name, {}))
-    return None if ours is None or theirs is None else theirs / ours
+def _time(entry: Row, kind: str) -> str:
+    middle, low, high = (entry[key] for key in KEYS[kind])
+    return f"{number(middle * 1e3)} ±{(high - low) / middle / 2:.0%}"
 
 
 def _cell(entry: Optional[Row]) -> str:
     if entry is None:
         return ""
     if "seconds" not in entry:
-        return {"wrong": "wrong", "missing": "missing"}.get(entry["status"], "none")
-    spread = (entry["high"] - entry["low"]) / entry["seconds"] / 2
-    text = f"{number(entry['seconds'] * 1e3)} ±{spread:.0%}"
+        return "none" if entry["status"] == "unsupported" else str(entry["status"])
+    text = _time(entry, "calls")
     if "graph_seconds" in entry:
-        text += f" ({number(entry['graph_seconds'] * 1e3)})"
-    return text
+        text += f" ({_time(entry, 'graph')})"
+    return f"{text} {entry['algorithm']}" if "algorithm" in entry else text
+
+
+def _ratio_cell(row: Row, name: str) -> str:
+    found = ratio(row, name)
+    if found is None:
+        return ""
+    return number(found.value) + (" (graph)" if found.kind == "graph" else "")
+
+
+def _reached(row: Row) -> str:
+    found = fraction(row)
+    if found is None:
+        return ""
+    text = f"{found:.0%}" + (" (graph)" if own_kind(row) == "graph" else "")
+    return f"{text}, {EXCEEDED}" if found > 1 else text
 
 
 def table(rows: Sequence[Row]) -> List[str]:
-    """Lines of Markdown: a row of the grid in each."""
+    """Lines of Markdown: a row of the grid in each, with the best of cuDNN's algorithms."""
+    rows = [merged(row) for row in rows]
     everyone = names(rows)
-    others = [name for name in everyone if name != "fastrnn"]
-    head = ["case", *(f"{name}, ms" for name in everyone), *(f"{n} / fastrnn" for n in others)]
+    others = [name for name in everyone if name != OURS]
+    head = ["case", *(f"{name}, ms" for name in everyone), *(f"{n} / {OURS}" for n in others)]
     head += ["limit, ms", "set by", "reached", "peak MiB"]
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     for row in rows:
         entries = row["peers"]
         cells = [row["case"], *(_cell(entries.get(name)) for name in everyone)]
-        cells += [number(ratio(row, name)) for name in others]
-        ours = entries.get("fastrnn", {})
-        reached = f"{ours['fraction']:.0%}" if "fraction" in ours else ""
+        cells += [_ratio_cell(row, name) for name in others]
         peaks = [number(entries.get(n, {}).get("peak_mib"), 4) or "–" for n in everyone]
-        cells += [number(row["limit"] * 1e3), row["bound"], reached, " / ".join(peaks)]
+        cells += [number(row["limit"] * 1e3), row["bound"], _reached(row), " / ".join(peaks)]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -82,44 +82,64 @@ def table(rows: Sequence[Row]) -> List[str]:
 def losses(rows: Sequence[Row]) -> List[str]:
     """Each row in which someone is faster than fastrnn."""
     lines = []
-    for row in rows:
-        for name in names(rows):
+    for row in map(merged, rows):
+        for name in names([row]):
             found = ratio(row, name)
-            if name != "fastrnn" and found is not None and found < 1:
-                lines.append(f"- {row['case']}: {name} takes {found:.0%} of fastrnn's time")
+            if name != OURS and found is not None and found.value < 1:
+                what = " (graph)" if found.kind == "graph" else ""
+                said = f"{name} takes {found.value:.0%} of {OURS}'s time{what}"
+                lines.append(f"- {row['case']}: {said}")
     return lines
 
 
-def wrong(rows: Sequence[Row]) -> List[str]:
-    """Each result that differs from the reference, which is why it has no time."""
+def untimed(rows: Sequence[Row]) -> List[str]:
+    """Each result that differs from the reference and each failure, which have no time."""
     return [
-        f"- {row['case']}: {name}: {entry['reason']}"
+        f"- {row['case']}: {name}: {entry['status']}: {entry['reason']}"
         for row in rows
         for name, entry in row["peers"].items()
-        if entry["status"] == "wrong"
+        if entry["status"] in ("wrong", "failed")
+    ]
+
+
+def exceeded(rows: Sequence[Row]) -> List[str]:
+    """Each row whose limit was no limit."""
+    found = [(row, fraction(row)) for row in map(merged, rows)]
+    return [
+        f"- {row['case']}: {share:.0%} of what {row['bound']} permits"
+        for row, share in found
+        if share is not None and share > 1
     ]
 
 
 def markdown(content: Dict[str, Any], plots: Sequence[str] = ()) -> str:
     """The report on a file of results."""
     about, rows = content["about"], content["rows"]
-    facts = [f"{key} {about[key]}" for key in KEYS if key in about]
+    facts = [f"{key} {_fact(about[key])}" for key in FACTS if about.get(key)]
     facts += [f"{name} {version}" for name, version in about["versions"].items()]
+    facts += [f"{key} {value}" for key, value in about.get("notes", {}).items()]
+    if "seconds" in about:
+        facts.append(f"measured in {number(about['seconds'] / 60)} minutes")
     lines = ["; ".join(facts) + ".", ""]
-    if about.get("note"):
-        lines += [about["note"], ""]
     lines += table(rows)
     missing = [f"{name} ({reason})" for name, reason in about["missing"].items()]
     lines += ["", "Did not take part: " + ("; ".join(missing) or "nobody") + "."]
     slower = losses(rows)
-    lines += ["", "Where fastrnn is slower:" if slower else "Nobody was faster in any row."]
+    lines += ["", f"Where {OURS} is slower:" if slower else "Nobody was faster in any row."]
     lines += [*([""] if slower else []), *slower]
-    differing = wrong(rows)
-    if differing:
-        lines += ["", "Not timed, as the result was wrong:", "", *differing]
+    for heading, found in (
+        ("Not timed:", untimed(rows)),
+        (f"{EXCEEDED.capitalize()}:", exceeded(rows)),
+    ):
+        if found:
+            lines += ["", heading, "", *found]
     for plot in plots:
         lines += ["", f"![{Path(plot).stem}]({plot})"]
     return "\n".join(lines) + "\n"
+
+
+def _fact(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def insert(text: str, kind: str, report: str) -> str:

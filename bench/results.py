@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
+
+from bench import machine
 
 # What has to be the same for rows to stand in one file. A date may differ, and so may peaks.
 IDENTITY = ("device", "commit")
 
 
 class OtherResultsError(Exception):
-    """The file holds results of something else."""
+    """The file holds results of something else, or would not say of what they are."""
 
 
 def read(path: Path) -> Dict[str, Any]:
@@ -32,6 +35,28 @@ def read(path: Path) -> Dict[str, Any]:
     return content
 
 
+def give_up(path: Path) -> Optional[str]:
+    """Make a failure of the row that was begun and has not ended, and return its case's name.
+
+    For who has ended the process that measured it: a later one goes on with the other rows.
+    """
+    content = read(path) if path.exists() else {}
+    row = content.pop("begun", None)
+    if row is None:
+        return None
+    content["rows"].append({**row, "failures": ["it did not end, and was ended"]})
+    _write(path, content)
+    return row["case"]
+
+
+def _write(path: Path, content: Dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    text = json.dumps(content, indent=1, allow_nan=False)
+    unfinished.write_text(text + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
+
+
 class Store:
     """Rows by the name of their case.
 
@@ -40,19 +65,33 @@ class Store:
     path : Path, optional
         Where to write; nowhere by default.
     about : dict
-        What the rows have in common: device, commit, versions, date, and so on.
+        What the rows have in common: device, commit, versions, date, and so on. ``seconds``, what
+        all runs took together, is added.
 
     Raises
     ------
     OtherResultsError
-        If the file has rows of another device or commit.
+        If the file has rows of another device or commit, or the commit is not known.
     """
 
-    def __init__(self, path: Optional[Path], about: Dict[str, Any]):
+    def __init__(
+        self,
+        path: Optional[Path],
+        about: Dict[str, Any],
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self.path = path
         self.about = about
         self.rows: List[Dict[str, Any]] = []
-        if path is None or not path.exists():
+        self._clock, self._begun, self._before = clock, clock(), 0.0
+        if path is None:
+            return
+        if about["commit"] == machine.UNKNOWN:
+            raise OtherResultsError(
+                "git cannot tell the commit here, and results without it say nothing: set "
+                "BENCH_COMMIT"
+            )
+        if not path.exists():
             return
         content = read(path)
         for key in IDENTITY:
@@ -62,18 +101,26 @@ class Store:
                     f"{about[key]!r}: name another file, or remove it"
                 )
         self.rows = content["rows"]
+        self._before = content["about"].get("seconds", 0.0)
 
     def done(self, case: str) -> bool:
         """Whether there is a row already."""
         return any(row["case"] == case for row in self.rows)
 
+    def failures(self) -> List[str]:
+        """What went wrong with mandatory peers, in this run and in those before."""
+        return [f"{row['case']}: {said}" for row in self.rows for said in row.get("failures", [])]
+
+    def begin(self, row: Dict[str, Any]) -> None:
+        """Write into the file what row is measured now, without its peers."""
+        self._save(begun=row)
+
     def add(self, row: Dict[str, Any]) -> None:
         """Add a row, and write the file."""
         self.rows.append(row)
-        if self.path is None:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_name(self.path.name + ".part")
-        text = json.dumps({"about": self.about, "rows": self.rows}, indent=1, allow_nan=False)
-        unfinished.write_text(text + "\n", encoding="utf-8")
-        os.replace(unfinished, self.path)
+        self._save()
+
+    def _save(self, **more: Any) -> None:
+        self.about["seconds"] = round(self._before + self._clock() - self._begun, 1)
+        if self.path is not None:
+            _write(self.path, {"about": self.about, "rows": self.rows, **more})

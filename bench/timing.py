@@ -1,18 +1,20 @@
 """How calls are timed, on the CPU and on a GPU.
 
 Candidates take turns, so that a machine that changes its clock or has other work does so to all of
-them. Clock and events are arguments: tests bring their own.
+them. One that fails takes no further turn. Clock and events are arguments: tests bring their own.
 """
 
 from __future__ import annotations
 
 import time
+from functools import partial
 from statistics import median, quantiles
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple
 
 LEAST_ROUNDS, MOST_ROUNDS = 3, 200
 SHORT = 0.02  # seconds; a shorter call is preceded by one that is not timed
 EVENT_SPAN = 0.001  # seconds of work between two events, beside which their own cost is nothing
+MOST_SETS = 64
 
 Call = Callable[[int], None]  # given the number of the input set, runs and waits (CPU) or not (GPU)
 
@@ -24,6 +26,13 @@ class Times(NamedTuple):
     low: float  # the quartiles
     high: float
     rounds: int
+
+
+class Timed(NamedTuple):
+    """What became of the candidates, by name: each is in one of the two."""
+
+    times: Dict[str, Times]
+    failures: Dict[str, Exception]
 
 
 def summarize(seconds: List[float]) -> Times:
@@ -39,12 +48,37 @@ def rounds_for(seconds: float, budget: float) -> int:
     return max(LEAST_ROUNDS, min(MOST_ROUNDS, int(budget / max(seconds, 1e-9))))
 
 
+class _Turns:
+    """Candidates that have not failed yet, and their times."""
+
+    def __init__(self, calls: Mapping[str, Call]):
+        self.calls = dict(calls)
+        self.seconds: Dict[str, List[float]] = {name: [] for name in calls}
+        self.failures: Dict[str, Exception] = {}
+
+    def once(self, time_one: Callable[[str, Call], float]) -> None:
+        """Time each of them once."""
+        for name, call in list(self.calls.items()):
+            try:
+                self.seconds[name].append(time_one(name, call))
+            except Exception as error:  # whatever it is, it is this candidate's, and is reported
+                self.failures[name] = error
+                del self.calls[name]
+
+    def result(self, skip: Callable[[str], int]) -> Timed:
+        """Summaries, without the first `skip(name)` times."""
+        return Timed(
+            {name: summarize(self.seconds[name][skip(name) :]) for name in self.calls},
+            self.failures,
+        )
+
+
 def time_calls(
     calls: Mapping[str, Call],
     sets: int,
     budget: float,
     clock: Callable[[], float] = time.perf_counter,
-) -> Dict[str, Times]:
+) -> Timed:
     """Time calls that wait until they are done, in rounds of one call of each.
 
     A short call is run once before, untimed: otherwise it would pay for the caches and the threads
@@ -59,25 +93,26 @@ def time_calls(
     budget : float
         Seconds to spend on all of them.
     """
+    turns = _Turns(calls)
 
-    def once(call: Call, number: int) -> float:
+    def timed(call: Call, number: int) -> float:
         begun = clock()
         call(number % sets)
         return clock() - begun
 
     # Of a long call the first round counts, as every round is dear.
-    seconds: Dict[str, List[float]] = {name: [once(call, 0)] for name, call in calls.items()}
-    estimates = {name: found[0] for name, found in seconds.items()}
-    rounds = rounds_for(sum(s * (2 if s < SHORT else 1) for s in estimates.values()), budget)
+    turns.once(lambda name, call: timed(call, 0))
+    first = {name: turns.seconds[name][0] for name in turns.calls}
+    rounds = rounds_for(sum(s * (2 if s < SHORT else 1) for s in first.values()), budget)
+
+    def warm(number: int, name: str, call: Call) -> float:
+        if first[name] < SHORT:
+            call((number + 1) % sets)
+        return timed(call, number)
+
     for number in range(1, rounds):
-        for name, call in calls.items():
-            if estimates[name] < SHORT:
-                call((number + 1) % sets)
-            seconds[name].append(once(call, number))
-    return {
-        name: summarize(found[1:] if estimates[name] < SHORT else found)
-        for name, found in seconds.items()
-    }
+        turns.once(partial(warm, number))
+    return turns.result(lambda name: 1 if first[name] < SHORT else 0)
 
 
 def time_on_gpu(
@@ -86,7 +121,7 @@ def time_on_gpu(
     budget: float,
     event: Callable[[], Any],
     clock: Callable[[], float] = time.perf_counter,
-) -> Dict[str, Times]:
+) -> Timed:
     """Time calls that return before their work is done, between two events of a stream.
 
     Parameters
@@ -96,6 +131,7 @@ def time_on_gpu(
     event
         Makes an event with `record()`, `synchronize()` and `elapsed_time(end)` in milliseconds.
     """
+    turns = _Turns(calls)
 
     def between(call: Call, first: int, count: int) -> float:
         begin, end = event(), event()
@@ -107,45 +143,28 @@ def time_on_gpu(
         return begin.elapsed_time(end) / 1e3 / count
 
     begun = clock()
-    estimates = {name: between(call, 0, 1) for name, call in calls.items()}
-    counts = {name: max(1, int(EVENT_SPAN / max(s, 1e-9))) for name, s in estimates.items()}
-    counts = {name: min(count, 1000) for name, count in counts.items()}
-    rounds = rounds_for(sum(estimates[name] * counts[name] for name in calls), budget)
-    seconds: Dict[str, List[float]] = {name: [] for name in calls}
+    turns.once(lambda name, call: between(call, 0, 1))
+    first = {name: turns.seconds[name][0] for name in turns.calls}
+    counts = {name: min(1000, max(1, int(EVENT_SPAN / max(s, 1e-9)))) for name, s in first.items()}
+    rounds = rounds_for(sum(first[name] * counts[name] for name in first), budget)
+
+    def one_turn(number: int, name: str, call: Call) -> float:
+        return between(call, number * counts[name], counts[name])
+
     for number in range(rounds):
         if number >= LEAST_ROUNDS and clock() - begun > 3 * budget:
             break  # the host, not the GPU, is what takes the time
-        for name, call in calls.items():
-            seconds[name].append(between(call, number * counts[name], counts[name]))
-    return {name: summarize(found) for name, found in seconds.items()}
+
+        turns.once(partial(one_turn, number))
+    return turns.result(lambda name: 1)
 
 
-def input_sets(bytes_each: int, cache_bytes: int, most: int = 32) -> int:
-    """How many input sets outgrow a cache twice, up to `most`.
+def input_sets(set_bytes: int, cache_bytes: int, most_bytes: int) -> int:
+    """How many input sets a call rotates through, so that it does not find them in a cache.
 
-    Small inputs never do, but then their reading is no cost worth the trouble. The weights are
-    those of every call, as they are in use.
+    As many as outgrow the cache twice, but no more than fit into `most_bytes`, and at most
+    MOST_SETS: sets that are smaller than a 32nd of the cache are read in no time that counts. Two
+    at least. Weights are not rotated: they are in use by every step, and by the next call too.
     """
-    return max(1, min(most, -(-2 * cache_bytes // max(1, bytes_each))))
-
-
-class Graph(NamedTuple):
-    """A call captured for each input set, or why that cannot be."""
-
-    call: Optional[Call]
-    reason: Optional[str]
-
-
-def capture(torch: Any, call: Call, sets: int) -> Graph:
-    """Capture a call's work on the GPU, so that its replay costs the host nothing."""
-    graphs = []
-    for number in range(sets):
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph):
-                call(number)
-        except RuntimeError as error:  # a call that waits or allocates cannot be captured
-            torch.cuda.synchronize()
-            return Graph(None, str(error).strip().splitlines()[0])
-        graphs.append(graph)
-    return Graph(lambda number: graphs[number].replay(), None)
+    fit = min(MOST_SETS, most_bytes // max(1, set_bytes))
+    return int(max(2, min(fit, -(-2 * cache_bytes // max(1, set_bytes)))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Optional
+from typing import Dict, Optional
 
 from bench.cases import Case
 from bench.data import Data, Results
@@ -16,6 +16,9 @@ class MissingPeerError(Exception):
 class Layer(ABC):
     """A case's layer with its weights and inputs in place."""
 
+    # Why its calls are never captured into a CUDA graph: a capture that fails harms the process.
+    uncapturable: Optional[str] = None
+
     @abstractmethod
     def run(self, number: int) -> None:
         """Work on an input set: forward, and for training backward to input and weights.
@@ -27,12 +30,24 @@ class Layer(ABC):
     def results(self) -> Results:
         """Copies of what the latest `run` gave, on the host, as `data.expected` names them."""
 
+    def facts(self) -> Dict[str, str]:
+        """What the row shall say of the layer besides its times."""
+        return {}
+
+    def close(self) -> None:  # noqa: B027 - most hold memory alone
+        """Give back what a library holds besides memory."""
+
 
 class Peer(ABC):
     """A library, or one of its algorithms."""
 
     name: str
-    mandatory = False  # on a GPU
+    group = ""  # of several of which one is enough, where that is mandatory; by default its name
+    in_pool = False  # whether its memory on a GPU is in part of fastrnn's pool
+
+    def mandatory(self, device: str, task: str = "layer") -> bool:
+        """Whether a comparison on ``cpu`` or ``cuda`` says nothing without it."""
+        return False
 
     @abstractmethod
     def available(self, device: str) -> Optional[str]:
@@ -48,4 +63,10 @@ class Peer(ABC):
 
     @abstractmethod
     def build(self, case: Case, data: Data, device: str) -> Layer:
-        """Make the layer."""
+        """Make the layer.
+
+        Raises
+        ------
+        NotImplementedError
+            If it turns out to have no such layer; `Layer.run` may find that out too.
+        """

@@ -30,7 +30,7 @@ class FlashrnnLayer(Layer):
 
         self._weights = [put(w) for w in data.weights]
         self._xs = [put(x) for x in data.xs]
-        self._d_output = put(data.d_output).detach()
+        self._d_outputs = [put(d).detach() for d in data.d_outputs]
         states = 2 if case.cell == "lstm" else 1
         shape = (states, case.batch, 1, 1, case.hidden)
         self._zeros = torch.zeros(shape, device=device, dtype=kind)
@@ -69,7 +69,7 @@ class FlashrnnLayer(Layer):
         torch, x = self._torch, self._xs[number]
         if self._case.train:
             output = self._forward(x)
-            gradients = torch.autograd.grad(output, [x, *self._weights], self._d_output)
+            gradients = torch.autograd.grad(output, [x, *self._weights], self._d_outputs[number])
             self._latest = [output, *gradients]
         else:
             with torch.no_grad():

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 
@@ -16,6 +15,15 @@ def _mxnet() -> Any:
     from fastrnn._mxnet import import_mxnet
 
     return import_mxnet()
+
+
+def _obstacle() -> Optional[str]:
+    """Why there is no MXNet, in one line."""
+    try:
+        _mxnet()
+    except ImportError as error:  # also where it is installed and does not load
+        return str(error).splitlines()[0]
+    return None
 
 
 def gluon_layer(library: Any, case: Case, **options: Any) -> Any:
@@ -38,6 +46,8 @@ def layer_parameters(layer: Any, count: int, directions: int = 1) -> List[Any]:
 
 
 class _GluonLayer(Layer):
+    uncapturable = "MXNet's engine works in threads and on streams of its own"
+
     def __init__(self, library: Any, case: Case, data: Data, device: str):
         mx = self._mx = _mxnet()
         self._case = case
@@ -52,7 +62,7 @@ class _GluonLayer(Layer):
         self._layer = layer
         put = {"ctx": context, "dtype": case.dtype}
         self._xs = [mx.nd.array(x, **put) for x in data.xs]
-        self._d_output = mx.nd.array(data.d_output, **put)
+        self._d_outputs = [mx.nd.array(d, **put) for d in data.d_outputs]
         states = layer.begin_state(case.batch, ctx=context, dtype=case.dtype)
         lengths = [] if data.lengths is None else [mx.nd.array(data.lengths, ctx=context)]
         self._arguments = [states, *lengths]
@@ -68,7 +78,7 @@ class _GluonLayer(Layer):
         else:
             with self._mx.autograd.record():
                 output, _ = self._layer(x, *self._arguments)
-            output.backward(self._d_output)
+            output.backward(self._d_outputs[number])
             self._latest = [output, x.grad, *(p.grad() for p in self._weights)]
         for array in self._latest:
             array.wait_to_read()
@@ -80,13 +90,30 @@ class _GluonLayer(Layer):
         return named(arrays[0], arrays[1], arrays[2:])
 
 
+class _FastrnnLayer(_GluonLayer):
+    def facts(self) -> Dict[str, str]:
+        return {"backend": str(self._layer.backend)}
+
+
+def expect_native(layer: Any) -> None:
+    """Raise RuntimeError if a layer of fastrnn's runs on Gluon's operators.
+
+    These are what it is compared with, so a row of them would say nothing.
+    """
+    if layer.backend.name != "native":
+        raise RuntimeError(f"fastrnn's layer is not native; it runs on {layer.backend}")
+
+
 class Fastrnn(Peer):
     """fastrnn's layers on the CPU."""
 
     name = "fastrnn"
 
+    def mandatory(self, device: str, task: str = "layer") -> bool:
+        return True
+
     def available(self, device: str) -> Optional[str]:
-        return None if find_spec("mxnet") else "MXNet is not installed"
+        return _obstacle()
 
     def version(self) -> str:
         import fastrnn
@@ -99,7 +126,9 @@ class Fastrnn(Peer):
     def build(self, case: Case, data: Data, device: str) -> Layer:
         import fastrnn
 
-        return _GluonLayer(fastrnn, case, data, device)
+        layer = _FastrnnLayer(fastrnn, case, data, device)
+        expect_native(layer._layer)
+        return layer
 
 
 class Mxnet(Peer):
@@ -108,10 +137,9 @@ class Mxnet(Peer):
     name = "MXNet"
 
     def available(self, device: str) -> Optional[str]:
-        if not find_spec("mxnet"):
-            return "MXNet is not installed"
-        if device == "cpu":
-            return None
+        obstacle = _obstacle()
+        if obstacle is not None or device == "cpu":
+            return obstacle
         mx = _mxnet()
         if not mx.context.num_gpus():
             return "its build sees no GPU"

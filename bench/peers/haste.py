@@ -26,6 +26,8 @@ def reordered(array: np.ndarray, cell: str) -> np.ndarray:
 class HasteLayer(Layer):
     """A stack of ``haste_pytorch.LSTM`` or ``GRU``, whose matrices are [I, G*H]."""
 
+    uncapturable = "Haste waits for streams of its own"
+
     def __init__(self, torch: Any, library: Any, case: Case, data: Data, device: str):
         self._torch, self._case = torch, case
         self._layers = []
@@ -45,7 +47,7 @@ class HasteLayer(Layer):
             self._layers.append(layer.train(case.train))
         self._weights = [p for layer in self._layers for p in layer.parameters()]
         self._xs = [torch.from_numpy(x).to(device).requires_grad_(case.train) for x in data.xs]
-        self._d_output = torch.from_numpy(data.d_output).to(device)
+        self._d_outputs = [torch.from_numpy(d).to(device) for d in data.d_outputs]
         self._latest: List[Any] = []
 
     def _forward(self, x: Any) -> Any:
@@ -57,7 +59,7 @@ class HasteLayer(Layer):
         x = self._xs[number]
         if self._case.train:
             output = self._forward(x)
-            found = self._torch.autograd.grad(output, [x, *self._weights], self._d_output)
+            found = self._torch.autograd.grad(output, [x, *self._weights], self._d_outputs[number])
             self._latest = [output, *found]
         else:
             with self._torch.no_grad():

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
 from bench.cases import Case
 from bench.data import Data, Results, named
 from bench.peers.base import Layer, Peer
+from bench.peers.pytorch import to_host
+
+
+def as_tensors(torch: Any, arrays: Any) -> Any:
+    """A `kernels.Result` or `kernels.Gradients` whose arrays are PyTorch's, of the same memory."""
+
+    def convert(value: Any) -> Any:
+        if hasattr(value, "values") and hasattr(value, "_replace"):  # the reserve
+            return value._replace(values=convert(value.values))
+        if isinstance(value, list):
+            return [convert(one) for one in value]
+        return None if value is None else torch.from_dlpack(value)
+
+    return type(arrays)(*map(convert, arrays))
 
 
 class KernelsLayer(Layer):
     """A stack of `fastrnn.kernels.forward` and `backward`.
+
+    The first run makes the arrays that all later ones write, as cuDNN's layer has its own too. So
+    a call allocates nothing but workspace, and can be captured into a CUDA graph.
 
     Parameters
     ----------
@@ -35,57 +52,90 @@ class KernelsLayer(Layer):
             weights[k : k + per_layer] for k in range(0, len(weights), per_layer)
         ]  # of each layer
         self._xs = [put(x) for x in data.xs]
-        self._d_output = put(data.d_output)
+        self._d_outputs = [put(d) for d in data.d_outputs]
         self._lengths = None
         if data.lengths is not None:
             self._lengths = torch.from_numpy(data.lengths).to(device)
-        self._latest: List[Any] = []
+        nothing: List[Any] = [None] * case.layers
+        results, gradients = self._passes(0, nothing, nothing)
+        self._results = [as_tensors(torch, result) for result in results]
+        self._gradients = [as_tensors(torch, gradient) for gradient in gradients]
 
-    def run(self, number: int) -> None:
+    def _passes(
+        self, number: int, results: List[Any], gradients: List[Any]
+    ) -> Tuple[List[Any], List[Any]]:
+        """Run forward and backward into the arrays of each layer, or into new ones."""
         from fastrnn import kernels
 
         stream = self._torch.cuda.current_stream()
-        case, output, reserves = self._case, self._xs[number], []
-        for weights in self._weights:
+        case, made, array = self._case, [], self._xs[number]
+        for weights, out in zip(self._weights, results):
             result = kernels.forward(
                 case.cell,
-                output,
+                array,
                 weights,
                 lengths=self._lengths,
                 tf32=case.tf32,
                 algorithm=self._algorithm,
                 reserve=case.train,
                 stream=stream,
+                **_into(out),
             )
-            output = result.output
-            reserves.append(result.reserve)
-        self._latest = [output]
+            array = result.output
+            made.append(result)
         if not case.train:
-            return
-        gradient, of_weights = self._d_output, []
-        for reserve in reversed(reserves):
-            assert reserve is not None
-            found = kernels.backward(reserve, gradient, stream=stream)
-            gradient = found.x
-            of_weights[:0] = found.weights
-        self._latest += [gradient, *of_weights]
+            return made, []
+        gradient, found = self._d_outputs[number], []
+        for result, out in zip(reversed(made), reversed(gradients)):
+            assert result.reserve is not None
+            of_layer = kernels.backward(result.reserve, gradient, stream=stream, **_into(out))
+            gradient = of_layer.x
+            found.append(of_layer)
+        return made, found[::-1]
+
+    def run(self, number: int) -> None:
+        self._passes(number, self._results, self._gradients)
 
     def results(self) -> Results:
+        output = to_host(self._results[-1].output)
+        if not self._case.train:
+            return {"output": output}
+        weights = [to_host(w) for gradients in self._gradients for w in gradients.weights]
+        return named(output, to_host(self._gradients[0].x), weights)
+
+    def facts(self) -> Dict[str, str]:
+        """What the kernels picked for the first layer; deeper ones differ in their input only."""
         from fastrnn import kernels
 
-        arrays = [kernels.to_host(array).astype(np.float32) for array in self._latest]
-        if not self._case.train:
-            return {"output": arrays[0]}
-        return named(arrays[0], arrays[1], arrays[2:])
+        case = self._case
+        plan = kernels.plan(
+            case.cell,
+            case.steps,
+            case.batch,
+            case.hidden,
+            directions=case.directions,
+            dtype=case.dtype,
+            tf32=case.tf32,
+            algorithm=self._algorithm,
+        )
+        return {"plan": str(plan)}
+
+
+def _into(out: Any) -> Dict[str, Any]:
+    return {} if out is None else {"out": out}
 
 
 class Fastrnn(Peer):
     """fastrnn's kernels: those that it picks itself, or one algorithm."""
 
+    in_pool = True
+
     def __init__(self, algorithm: Optional[str] = None):
         self.algorithm = algorithm
         self.name = "fastrnn" if algorithm is None else f"fastrnn {algorithm}"
-        self.mandatory = algorithm is None
+
+    def mandatory(self, device: str, task: str = "layer") -> bool:
+        return task == "layer" or self.algorithm is None
 
     def available(self, device: str) -> Optional[str]:
         if not find_spec("fastrnn._C"):

@@ -45,7 +45,9 @@ class PytorchLayer(Layer):
                 parameter.copy_(torch.from_numpy(array))
         self._lengths = None if data.lengths is None else torch.from_numpy(data.lengths).long()
         self._xs = [self._put(x).requires_grad_(case.train) for x in data.xs]
-        self._d_output = self._put(data.d_output)
+        self._d_outputs = [self._put(d) for d in data.d_outputs]
+        if case.ragged:
+            self.uncapturable = "pack_padded_sequence needs the lengths on the host"
         self._latest: List[Any] = []
 
     def _put(self, array: np.ndarray) -> Any:
@@ -66,7 +68,7 @@ class PytorchLayer(Layer):
         x = self._xs[number]
         if self._case.train:
             output = self._forward(x)
-            gradients = torch.autograd.grad(output, [x, *self._weights], self._d_output)
+            gradients = torch.autograd.grad(output, [x, *self._weights], self._d_outputs[number])
             self._latest = [output, *gradients]
         else:
             with torch.inference_mode():
@@ -83,7 +85,9 @@ class Pytorch(Peer):
     """PyTorch."""
 
     name = "PyTorch"
-    mandatory = True
+
+    def mandatory(self, device: str, task: str = "layer") -> bool:
+        return device == "cuda"
 
     def available(self, device: str) -> Optional[str]:
         if not find_spec("torch"):

@@ -1,24 +1,18 @@
-"""The benchmarks' modules, and a stand-in of cuDNN for them."""
+"""A stand-in of cuDNN for the benchmarks."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import sources  # noqa: F401
 
 from fastrnn_build import detect
 
 HERE = Path(__file__).resolve().parent
-
-# Not for good: the tests have modules of the same names.
-sys.path.insert(0, str(HERE.parents[1] / "bench"))
-importlib.import_module("cudnn")
-sys.path.pop(0)
 
 
 @pytest.fixture(scope="session")

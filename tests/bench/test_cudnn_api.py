@@ -10,8 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cudnn_api as api
 import pytest
+import sources
+
+from bench import cudnn_api as api
 
 HEADERS = ("cudnn.h", "cuda_runtime.h")
 
@@ -71,9 +73,9 @@ def test_no_library(nowhere):
         assert f"Python package {package}: not installed" in message
 
 
-def install(monkeypatch, folder, fake):
+def install(monkeypatch, folder, fake, inside="lib"):
     """Put a library into a package of a package, as pip does."""
-    library = folder / "fastrnn_present" / "cudnn" / "lib" / api.LIBRARIES[1]
+    library = folder / "fastrnn_present" / "cudnn" / inside / api.LIBRARIES[1]
     library.parent.mkdir(parents=True)
     shutil.copy(fake.path, library)
     monkeypatch.syspath_prepend(str(folder))
@@ -83,9 +85,14 @@ def install(monkeypatch, folder, fake):
     return str(library)
 
 
-def test_library_of_a_package(fake, nowhere, monkeypatch, tmp_path):
-    path = install(monkeypatch, tmp_path, fake)
+@pytest.mark.parametrize("inside", ["lib", "."])
+def test_library_of_a_package(fake, nowhere, monkeypatch, tmp_path, inside):
+    path = install(monkeypatch, tmp_path, fake, inside)
     assert api.load().path == path
+
+
+def test_every_package_that_brings_cudnn_is_looked_into():
+    assert set(api.PACKAGES) == {"nvidia.cudnn", "torch", "mxnet"}
 
 
 def test_library_in_the_process_comes_first(fake, nowhere, monkeypatch, tmp_path):
@@ -98,9 +105,9 @@ def test_newest_system_library(tmp_path, fake_path):
     # The loader reads its path once, so this takes a process.
     for name in api.LIBRARIES:
         shutil.copy(fake_path, tmp_path / name)
-    program = "import cudnn_api; cudnn_api.PACKAGES = (); print(cudnn_api.load().path)"
+    program = "from bench import cudnn_api; cudnn_api.PACKAGES = (); print(cudnn_api.load().path)"
     environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path), "FASTRNN_CUDNN": ""}
-    environment["PYTHONPATH"] = str(Path(api.__file__).parent)
+    environment["PYTHONPATH"] = str(sources.ROOT)
     command = [sys.executable, "-c", program]
     run = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment, text=True)
     assert run.stdout.strip() == "libcudnn.so.9"

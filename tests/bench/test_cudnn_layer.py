@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import reference as ref
-from buffers import TorchMemory
-from cudnn import Algorithm, CudnnLayer, Unsupported
-from cudnn_api import PROTOTYPES, CudnnError
 from fake_cudnn import FakeCudnn, HostBuffer, rounded
+
+from bench.buffers import TorchMemory
+from bench.cudnn import Algorithm, CudnnLayer, Unsupported
+from bench.cudnn_api import PROTOTYPES, CudnnError
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ class Data:
             return found, []
         gradients = layer.backward_data(*self.put(memory, self.heads))
         inputs = [None if a is None else memory.read(a) for a in gradients]
+        if self.case.ragged:
+            inputs[0][np.arange(self.case.steps)[:, np.newaxis] >= self.case.lengths()] = 0
         layer.backward_weights()
         return found, inputs + layer.weight_gradients()
 

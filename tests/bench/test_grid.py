@@ -1,21 +1,18 @@
-"""Cases, limits and timing: plain data and arithmetic."""
+"""Cases and limits: plain data and arithmetic."""
 
 from __future__ import annotations
 
-import ctypes
-import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import sources  # noqa: F401
 
-from bench import cases, peaks, timing
+from bench import cases
 from bench.cases import Case
-from bench.limits import Peaks, dependent_steps, flops, least_bytes, limit
+from bench.limits import Peaks, exchanges, flops, least_bytes, limit, set_bytes
 
-PEAKS = Peaks(1e12, 1e11, 1e-6)
+PEAKS = Peaks(1e12, 1e11, 1e-6, 0)
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -62,174 +59,98 @@ def test_a_case_that_is_none(options, said):
         Case(**options)
 
 
+def test_the_full_grid_is_small_enough_for_half_an_hour():
+    for device in ("cpu", "cuda"):
+        sizes = [len(cases.grid(device, full)) for full in (False, True)]
+        print(f"{device}: {sizes[0]} rows in the quick part, {sizes[1]} in the full grid")
+    assert sizes[1] <= 150
+
+
+def test_the_most_important_rows_come_first():
+    grid = cases.grid("cuda", full=True)
+    assert grid[0] == replace(cases.TUTORIAL, tf32=True)
+    assert grid[: len(cases.grid("cuda"))] == cases.grid("cuda")
+    # What is refused at the least width is not asked for at the others, which come later.
+    first = {}
+    for place, case in enumerate(grid):
+        first.setdefault(replace(case, hidden=0), []).append((case.hidden, place))
+    walks = [walk for walk in first.values() if min(walk)[0] == 128 and len(walk) > 3]
+    assert len(walks) > 10
+    for walk in walks:
+        places = dict(walk)
+        later = [h for h, place in walk if place > places[128]]
+        assert len(later) >= len(walk) - 2  # 1000 alone is an anchor's
+
+
+@pytest.mark.parametrize("dtype, tf32", [("float32", True), ("float16", False)])
+def test_the_batch_and_the_length_are_walked_in_both_arithmetics(dtype, tf32):
+    of_type = [
+        c
+        for c in cases.grid("cuda", full=True)
+        if (c.cell, c.dtype, c.tf32, c.hidden, c.inputs) == ("lstm", dtype, tf32, 1000, 50)
+    ]
+    assert {c.batch for c in of_type if c.train and c.steps == 100} == set(cases.BATCHES)
+    assert {c.steps for c in of_type if c.train and c.batch == 32} == set(cases.STEPS)
+    assert {c.steps for c in of_type if not c.train and c.batch == 1} == set(cases.STEPS)
+    assert any(c.ragged for c in of_type)
+
+
+def test_more_of_what_decides():
+    grid = cases.grid("cuda", full=True)
+    assert any(c.cell == "gru" and c.ragged for c in grid)
+    for dtype in ("float16", "bfloat16"):
+        widths = {c.hidden for c in grid if not c.train and c.dtype == dtype and c.layers == 2}
+        assert widths >= set(cases.SOME_WIDTHS)
+    quick = [c for c in cases.grid("cuda") if c.dtype == "float32" and not c.train]
+    assert quick
+    assert all(c.tf32 for c in quick)  # which is the default
+
+
 def test_limits_are_counted_by_hand():
     case = Case("lstm", layers=1, inputs=2, hidden=3, batch=5, steps=7, train=False)
-    weights = 4 * 3 * (2 + 3)
-    assert flops(case) == 2 * weights * 5 * 7
-    assert least_bytes(case) == 4 * (weights + 5 * 7 * 2 + 5 * 7 * 3)
-    assert dependent_steps(case) == 7
+    of_input, recurrent = 12 * 2, 12 * 3
+    # Initial states are zero: six of seven steps have a recurrent product.
+    assert flops(case) == 2 * 5 * (of_input * 7 + recurrent * 6)
+    assert set_bytes(case) == 4 * 35 * 2
+    same = of_input + recurrent + 35 * 3
+    assert least_bytes(case, 1, 0) == 4 * (35 * 2 + same)
+    assert least_bytes(case, 2, 100) == (4 * (2 * 35 * 2 + same) - 100) / 2
+    assert least_bytes(case, 2, 1 << 20) == 0
+    one_step = replace(case, steps=1)
+    assert flops(one_step) == 2 * 5 * of_input
+    assert least_bytes(one_step, 1, 0) == 4 * (5 * 2 + of_input + 5 * 3)
     two = replace(case, layers=2, bidirectional=True, train=True, dtype="float16")
-    weights = 2 * 12 * (2 + 3) + 2 * 12 * (6 + 3)
-    assert flops(two) == 3 * 2 * weights * 5 * 7
-    assert least_bytes(two) == 2 * (3 * weights + 35 * 2 * 3 + 35 * 6 * 3)
-    assert dependent_steps(two) == 2 * (7 + 1)
+    of_input, recurrent = 24 * 2 + 24 * 6, 2 * 24 * 3
+    assert flops(two) == 3 * 2 * 5 * (of_input * 7 + recurrent * 6)
+    assert set_bytes(two) == 2 * 35 * (2 + 6)
+    same = 2 * (of_input + recurrent) + 35 * 6 + 35 * 2
+    assert least_bytes(two, 1, 0) == 2 * (35 * 8 + same)
     ragged = replace(case, ragged=True)
-    assert flops(ragged) == 2 * 60 * ragged.lengths().sum() < flops(case)
+    assert flops(ragged) < flops(case)
+
+
+@pytest.mark.parametrize(
+    "options, count",
+    [
+        ({"steps": 1, "layers": 1}, 0),
+        ({"steps": 7, "layers": 1}, 6),
+        ({"steps": 7, "layers": 2}, 7),
+        ({"steps": 7, "layers": 1, "bidirectional": True}, 6),
+        ({"steps": 7, "layers": 2, "bidirectional": True}, 13),
+        ({"steps": 7, "layers": 2, "train": True}, 14),
+    ],
+)
+def test_the_chain_of_exchanges(options, count):
+    assert exchanges(Case("gru", **{"train": False, **options})) == count
 
 
 def test_the_largest_bound_is_the_limit():
     case = Case("lstm")
-    assert limit(case, PEAKS) == (flops(case) / 1e12, "math")
-    assert limit(case, PEAKS._replace(bandwidth=1.0)) == (least_bytes(case), "memory")
-    assert limit(case, PEAKS._replace(exchange=1.0)) == (202.0, "exchange")
-    assert limit(case, PEAKS._replace(exchange=None)).bound == "math"
+    assert limit(case, PEAKS, 2) == (flops(case) / 1e12, "math")
+    least = least_bytes(case, 2, 0)
+    assert limit(case, PEAKS._replace(bandwidth=1.0), 2) == (least, "memory")
+    assert limit(case, PEAKS._replace(bandwidth=1.0, cache=1 << 40), 2).bound == "math"
+    assert limit(case, PEAKS._replace(exchange=1.0), 2) == (200.0, "exchange")
+    assert limit(case, PEAKS._replace(exchange=None), 2).bound == "math"
     with pytest.raises(ValueError, match="bandwidth is 0, expected more than 0"):
-        limit(case, PEAKS._replace(bandwidth=0))
-
-
-class Machine:
-    """A clock, and a GPU with a queue, that only move when work is done."""
-
-    def __init__(self):
-        self.now = 0.0
-        self.calls = []
-
-    def clock(self):
-        return self.now
-
-    def call(self, name, seconds):
-        def run(number):
-            self.calls.append((name, number))
-            self.now += next(seconds) if hasattr(seconds, "__next__") else seconds
-
-        return run
-
-    def event(self):
-        event = SimpleNamespace(at=None)
-        event.record = lambda: setattr(event, "at", self.now)
-        event.synchronize = lambda: None
-        event.elapsed_time = lambda end: (end.at - event.at) * 1e3
-        return event
-
-
-def test_calls_take_turns():
-    machine = Machine()
-    calls = {"a": machine.call("a", 0.5), "b": machine.call("b", 1.0)}
-    times = timing.time_calls(calls, 2, 6.0, machine.clock)
-    assert times["a"] == (0.5, 0.5, 0.5, 4)
-    assert times["b"].median == 1.0
-    names = [name for name, _ in machine.calls]
-    assert names == ["a", "b"] * 4
-    assert [number for name, number in machine.calls if name == "a"] == [0, 1, 0, 1]
-
-
-def test_a_short_call_is_warmed_up():
-    machine = Machine()
-    seconds = iter([2**-10, *[2**-7, 2**-10] * 500])
-    times = timing.time_calls({"a": machine.call("a", seconds)}, 1, 2**-6, machine.clock)
-    assert times["a"] == (2**-10, 2**-10, 2**-10, 7)
-
-
-def test_median_and_quartiles():
-    assert timing.summarize([5.0, 1.0, 2.0, 3.0, 4.0]) == (3.0, 2.0, 4.0, 5)
-    assert timing.summarize([2.0]) == (2.0, 2.0, 2.0, 1)
-    with pytest.raises(ValueError, match="seconds is empty"):
-        timing.summarize([])
-
-
-def test_events_span_many_short_calls_and_rotate_inputs():
-    machine = Machine()
-    calls = {"a": machine.call("a", 1e-5), "b": machine.call("b", 0.5)}
-    times = timing.time_on_gpu(calls, 3, 2.0, machine.event, machine.clock)
-    assert times["a"].median == pytest.approx(1e-5)
-    assert times["b"].median == pytest.approx(0.5)
-    numbers = [number for name, number in machine.calls if name == "a"]
-    assert numbers[1:5] == [0, 1, 2, 0]
-    assert len(numbers) > 100 * times["a"].rounds - 1
-    assert times["a"].rounds == times["b"].rounds == timing.LEAST_ROUNDS
-
-
-def test_a_slow_host_does_not_spend_more_than_its_time():
-    machine = Machine()
-    event = machine.event
-
-    def slow(number):
-        machine.now += 1.0
-
-    def quick_event():
-        made = event()
-        made.elapsed_time = lambda end: 1.0
-        return made
-
-    times = timing.time_on_gpu({"a": slow}, 1, 2.0, quick_event, machine.clock)
-    assert times["a"].rounds < 10
-
-
-def test_input_sets_outgrow_the_cache():
-    assert timing.input_sets(10, 100) == 20
-    assert timing.input_sets(1000, 100) == 1
-    assert timing.input_sets(1, 1 << 30) == 32
-
-
-class FakeCuda:
-    """As much of ``torch.cuda`` as capturing takes."""
-
-    def __init__(self, error=None):
-        self.error, self.waits, self.replays = error, 0, []
-        self.cuda = self
-
-    def CUDAGraph(self):  # noqa: N802
-        return SimpleNamespace(replay=lambda: self.replays.append(1))
-
-    def graph(self, graph):
-        return self
-
-    def __enter__(self):
-        if self.error:
-            raise self.error
-
-    def __exit__(self, *_):
-        return False
-
-    def synchronize(self):
-        self.waits += 1
-
-
-def test_a_call_is_captured_for_each_input_set():
-    fake, seen = FakeCuda(), []
-    graph = timing.capture(fake, seen.append, 3)
-    assert seen == [0, 1, 2]
-    graph.call(2)
-    assert fake.replays == [1]
-    refused = timing.capture(FakeCuda(RuntimeError("not permitted\nmore")), seen.append, 1)
-    assert refused == (None, "not permitted")
-
-
-def test_the_best_of_calls_for_a_second():
-    machine = Machine()
-    call = machine.call("a", iter([0.5, 0.25, 0.125, *[0.375] * 10]))
-    assert peaks.best(lambda: call(0), machine.clock) == 0.125
-    assert len(machine.calls) == peaks.ROUNDS
-
-
-def test_peaks_of_the_cpu(monkeypatch):
-    monkeypatch.setattr(peaks, "CPU_SIZE", 64)
-    monkeypatch.setattr(peaks, "COPY_BYTES", 1 << 20)
-    monkeypatch.setattr(peaks, "LEAST_SECONDS", 0.0)
-    found = peaks.on_cpu()["float32"]
-    assert found.flops > 1e6
-    assert found.bandwidth > 1e6
-    assert found.exchange is None
-    assert peaks.as_json({"float32": found}) == {"float32": [found.flops, found.bandwidth, None]}
-
-
-@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on this machine")
-def test_the_exchange_compiles(tmp_path):
-    library = ctypes.CDLL(str(peaks.build_exchange(tmp_path, "80")))
-    assert library.BenchExchange is not None
-
-
-def test_without_nvcc_the_exchange_says_so(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", "/no/such/folder")
-    with pytest.raises(FileNotFoundError, match="nvcc was not found"):
-        peaks.build_exchange(tmp_path, "80")
+        limit(case, PEAKS._replace(bandwidth=0), 2)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from dataclasses import asdict
 
 import pytest
 import sources  # noqa: F401
 
-from bench import report, results
+from bench import compare, machine, report, results
 from bench.cases import Case
 from bench.results import OtherResultsError, Store
 
@@ -22,15 +23,22 @@ def row(case, fastrnn, other, **changes):
 
     def entry(seconds):
         times = {"low": 0.9 * seconds, "high": 1.1 * seconds, "rounds": 3}
-        return {"status": "ok", "seconds": seconds, **times, "fraction": 0.5, "peak_mib": 12.0}
+        return {"status": "ok", "seconds": seconds, **times, "peak_mib": 12.0}
 
     peers = {"fastrnn": entry(fastrnn), "Other": entry(other), **changes}
     sizes = asdict(case)
-    return {"case": case.name, "sizes": sizes, "limit": 0.5, "bound": "math", "peers": peers}
+    row = {"case": case.name, "sizes": sizes, "limit": 0.5, "bound": "math", "peers": peers}
+    return {**row, "failures": []}
+
+
+MXNET = {"status": "ok", "seconds": 4.0, "low": 4.0, "high": 4.0, "rounds": 3}
 
 
 def content():
-    rows = [row(Case("lstm", hidden=h), 1.0, r) for h, r in ((128, 0.5), (256, 1.0), (512, 2.0))]
+    rows = [
+        row(Case("lstm", hidden=h), 1.0, r, MXNet=MXNET)
+        for h, r in ((128, 0.5), (256, 1.0), (512, 2.0))
+    ]
     rows.append(row(Case("gru"), 1.0, 2.0, Bad={"status": "wrong", "reason": "output: far off"}))
     return {"about": ABOUT, "rows": rows}
 
@@ -76,18 +84,125 @@ def test_a_file_of_something_else(tmp_path, text, said):
 
 def test_the_table_shows_losses_as_it_does_wins():
     text = report.markdown(content())
-    assert "| lstm 2x128 I=50 N=32 T=100 train | 1000 ±10% | 500 ±10% | 0.5 |" in text
-    assert "| 2 | 500 | math | 50% | 12 / 12 |" in text
+    assert (
+        "| lstm 2x128 I=50 N=32 T=100 train | 1000 ±10% | 500 ±10% | 4000 ±0% | 0.5 | 4 |" in text
+    )
+    assert "| 2 |  | 500 | math | 50% | 12 / 12 / – |" in text
     assert "- lstm 2x128 I=50 N=32 T=100 train: Other takes 50% of fastrnn's time" in text
-    assert "- gru 2x1000 I=50 N=32 T=100 train: Bad: output: far off" in text
+    assert "- gru 2x1000 I=50 N=32 T=100 train: Bad: wrong: output: far off" in text
     assert "Haste (haste_pytorch is not installed)" in text
 
 
-def test_a_graph_s_time_counts_where_it_is_shorter():
-    fast = row(Case("lstm"), 1.0, 2.0)
-    fast["peers"]["Other"]["graph_seconds"] = 0.5
-    assert report.ratio(fast, "Other") == 0.5
-    assert "2000 ±10% (500)" in "\n".join(report.table([fast]))
+def graph(seconds):
+    return {
+        "graph_seconds": seconds,
+        "graph_low": 0.8 * seconds,
+        "graph_high": 1.2 * seconds,
+        "graph_rounds": 3,
+    }
+
+
+def test_like_is_compared_with_like():
+    one = row(Case("lstm"), 1.0, 2.0, Third={"status": "ok", "seconds": 3.0, "low": 3, "high": 3})
+    one["peers"]["Other"].update(graph(0.1))
+    # fastrnn has no graph: its calls are compared with calls.
+    assert compare.ratio(one, "Other") == (2.0, "calls")
+    assert compare.fraction(one) == 0.5
+    one["peers"]["fastrnn"].update(graph(0.8))
+    assert compare.ratio(one, "Other") == (0.1 / 0.8, "graph")
+    assert compare.ratio(one, "Third") == (3.0, "calls")
+    assert compare.fraction(one) == 0.5 / 0.8
+    (line,) = report.table([one])[2:]
+    assert "| 1000 ±10% (800 ±20%) | 2000 ±10% (100 ±20%) | 3000 ±0% |" in line
+    assert "| 0.125 (graph) | 3 | 500 | math | 62% (graph) |" in line
+    assert report.losses([one]) == [
+        "- lstm 2x1000 I=50 N=32 T=100 train: Other takes 12% of fastrnn's time (graph)"
+    ]
+
+
+def test_a_limit_that_is_none_is_said_to_be():
+    fast = row(Case("lstm"), 0.25, 2.0)
+    assert f"| 200%, {report.EXCEEDED} |" in report.table([fast])[2]
+    text = report.markdown({"about": ABOUT, "rows": [fast]})
+    assert "Limit exceeded: the model of the limit is wrong:" in text
+    assert "- lstm 2x1000 I=50 N=32 T=100 train: 200% of what math permits" in text
+    assert "exceeded" not in report.markdown(content())
+
+
+def test_of_cudnn_the_best_counts():
+    def entry(seconds, **more):
+        return {"status": "ok", "seconds": seconds, "low": seconds, "high": seconds, **more}
+
+    three = {
+        "cuDNN A": entry(0.5),
+        "cuDNN B": entry(3.0, **graph(0.2)),
+        "cuDNN C": {"status": "unsupported", "reason": "no"},
+    }
+    merged = compare.merged(row(Case("lstm"), 1.0, 2.0, **three))
+    assert merged["peers"]["cuDNN"]["algorithm"] == "A"
+    assert list(merged["peers"]) == ["fastrnn", "Other", "cuDNN"]
+    both = row(Case("lstm"), 1.0, 2.0, **three)
+    both["peers"]["fastrnn"].update(graph(0.9))
+    assert compare.merged(both)["peers"]["cuDNN"]["algorithm"] == "B"
+    assert "| 3000 ±0% (200 ±20%) B |" in report.table([both])[2]
+    assert [line.split(": ")[1] for line in report.losses([both])] == [
+        "cuDNN takes 22% of fastrnn's time (graph)"
+    ]
+    none = row(Case("lstm"), 1.0, 2.0, **{"cuDNN C": three["cuDNN C"]})
+    assert compare.merged(none)["peers"]["cuDNN"]["status"] == "unsupported"
+
+
+def test_the_time_of_all_runs_is_kept(tmp_path):
+    now = iter([0.0, 60.0, 1000.0, 1030.0])
+    Store(tmp_path / "r.json", dict(ABOUT), lambda: next(now)).add(row(Case("lstm"), 1.0, 2.0))
+    Store(tmp_path / "r.json", dict(ABOUT), lambda: next(now)).add(row(Case("gru"), 1.0, 2.0))
+    found = results.read(tmp_path / "r.json")
+    assert found["about"]["seconds"] == 90.0
+    assert "measured in 1.5 minutes" in report.markdown(found)
+
+
+def test_a_row_that_did_not_end_is_a_failure(tmp_path):
+    path = tmp_path / "r.json"
+    assert results.give_up(path) is None
+    store = Store(path, dict(ABOUT))
+    hanging = {**row(Case("lstm"), 1.0, 2.0), "peers": {}}
+    store.begin(hanging)
+    assert results.give_up(path) == Case("lstm").name
+    assert results.give_up(path) is None
+    again = Store(path, dict(ABOUT))
+    assert again.done(Case("lstm").name)
+    assert again.failures() == [f"{Case('lstm').name}: it did not end, and was ended"]
+    report.markdown(results.read(path))
+    again.begin(row(Case("gru"), 1.0, 2.0))
+    again.add(row(Case("gru"), 1.0, 2.0))
+    assert results.give_up(path) is None
+
+
+def test_the_commit_is_that_of_the_sources(tmp_path, monkeypatch):
+    monkeypatch.delenv("BENCH_COMMIT", raising=False)
+    assert machine.commit(tmp_path) == "unknown"
+
+    def git(*arguments):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b.invalid")
+        command = ["git", "-C", str(tmp_path), *identity, *arguments]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+    git("init", "-q")
+    (tmp_path / "csrc").mkdir()
+    (tmp_path / "csrc" / "a.cu").write_text("1")
+    git("add", ".")
+    git("commit", "-q", "-m", "a")
+    clean = git("rev-parse", "HEAD").strip()
+    assert machine.commit(tmp_path) == clean
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "results.json").write_text("{}")  # of the call before
+    (tmp_path / "bench" / "results").mkdir(parents=True)
+    (tmp_path / "bench" / "results" / "r.json").write_text("{}")
+    assert machine.commit(tmp_path) == clean
+    (tmp_path / "csrc" / "b.cu").write_text("2")
+    assert machine.commit(tmp_path) == f"{clean} with changes"
+    monkeypatch.setenv("BENCH_COMMIT", "said")
+    assert machine.commit(tmp_path) == "said"
 
 
 def test_numbers_have_no_exponent():
@@ -122,8 +237,27 @@ def test_plots(tmp_path):
 
     drawn = plots.draw_all(content(), tmp_path / "plots")
     assert [path.name for path in drawn] == [
-        "cpu_ratio_by_hidden.svg",
-        "cpu_time_against_limit.svg",
+        "cpu_ratio_by_hidden_lstm_float32_train.svg",
+        "cpu_step_against_limit.svg",
     ]
     assert sorted(drawn) == sorted((tmp_path / "plots").iterdir())
     assert all(path.stat().st_size > 1000 for path in drawn)
+
+
+def test_a_plot_has_the_rivals_of_one_cell_and_arithmetic():
+    from bench import plots
+
+    rows = [
+        row(Case("lstm", batch=batch, steps=steps), 1e-2, 2e-2, PyTorch=MXNET)
+        for batch, steps in ((1, 100), (8, 100), (32, 100), (8, 35))
+    ]
+    rows.append(row(Case("gru", batch=4), 1.0, 2.0))
+    (found,) = plots.along(rows, "batch", plots._ratio, ("PyTorch",)).items()
+    assert found == (
+        "lstm_float32_train",
+        {"PyTorch: L=2 I=50 H=1000 T=100": [(1, 400.0), (8, 400.0), (32, 400.0)]},
+    )
+    of_steps = plots.along(rows, "batch", plots._step, ("fastrnn", "limit"))
+    lines = of_steps["lstm_float32_train"]
+    assert lines["fastrnn: L=2 I=50 H=1000 T=100"][0] == (1, pytest.approx(50.0))
+    assert lines["limit: L=2 I=50 H=1000 T=100"][0] == (1, pytest.approx(2500.0))

@@ -1,4 +1,4 @@
-"""FlashRNN's and Haste's layers with stand-ins of these libraries, in PyTorch on the CPU."""
+"""What works on PyTorch, on the CPU: stand-ins of FlashRNN and Haste, and fastrnn's kernels."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import sources  # noqa: F401
 
 torch = pytest.importorskip("torch", reason="without PyTorch")
 
-from bench import data
-from bench.cases import Case
+from bench import data, language_model
+from bench.cases import CELLS, Case
 from bench.peers.flashrnn import FlashrnnLayer
 from bench.peers.haste import HasteLayer
+from bench.peers.pytorch import PytorchLayer
 
 SMALL = {"inputs": 5, "hidden": 9, "batch": 3, "steps": 4}
 
@@ -99,3 +100,92 @@ def test_haste_s_gates_are_in_their_places(cell, train):
     values = data.draw(case)
     library = SimpleNamespace(LSTM=LSTM, GRU=GRU)
     check(HasteLayer(torch, library, case, values, "cpu"), case, values)
+
+
+def test_haste_is_never_captured():
+    assert "waits" in HasteLayer.uncapturable
+
+
+def test_ragged_pytorch_is_never_captured():
+    for ragged in (True, False):
+        case = Case("gru", ragged=ragged, **SMALL)
+        layer = PytorchLayer(case, data.draw(case), "cpu")
+        assert (layer.uncapturable is not None) == ragged
+
+
+@pytest.fixture
+def stack():
+    pytest.importorskip("fastrnn._C", reason="installed without the native library")
+    from bench.torch_kernels import KernelsStack
+
+    return KernelsStack
+
+
+@pytest.mark.parametrize("with_states", [True, False])
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_kernels_learn_as_pytorch_s_layer_does(cell, with_states, stack):
+    case = Case(cell, **SMALL)
+    theirs = language_model.pytorch_layer(case)
+    ours = stack(cell, [p.detach().numpy() for p in theirs.parameters()], "cpu", False)
+    torch.manual_seed(3)
+    x = torch.randn(case.steps, case.batch, case.inputs)
+    states = [torch.randn(case.layers, case.batch, case.hidden) for _ in range(2)]
+    found = []
+    for layer in (theirs, ours):
+        inputs = [a.clone().requires_grad_() for a in (x, *states[: 1 + (cell == "lstm")])]
+        initial = tuple(inputs[1:]) if cell == "lstm" else inputs[1]
+        output, final = layer(inputs[0], initial if with_states else None)
+        final = final if cell == "lstm" else (final,)
+        loss = (output**2).sum() + sum((f**3).sum() for f in final)
+        wanted = [*inputs[: len(inputs) if with_states else 1], *layer.parameters()]
+        found.append([output, *final, *torch.autograd.grad(loss, wanted)])
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        output, _ = ours(x, None)
+        torch.testing.assert_close(output, theirs(x)[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_model_on_the_kernels_is_pytorch_s(cell, train, stack):
+    task = "lm training" if train else "lm generation"
+    case = Case(cell, task=task, train=train, **{**SMALL, "steps": 4 if train else 1})
+    text = language_model.draw(case)
+    models = [
+        language_model.PytorchModel(case, text, "cpu", layer)
+        for layer in (
+            language_model.pytorch_layer(case),
+            stack(cell, text.weights, "cpu", case.tf32),
+        )
+    ]
+    wanted = language_model.expected(case, text)
+    for call in range(4):
+        for model in models:
+            model.run(0)
+            if call == 0:
+                assert data.difference(case, model.results(), wanted) is None
+        first, second = (model.results() for model in models)
+        for name, array in first.items():
+            assert second[name] == pytest.approx(array, rel=1e-4, abs=1e-6)
+    assert all(model.uncapturable for model in models)
+
+
+@pytest.fixture
+def arithmetic():
+    """The two places in which PyTorch allows TF32, as they are before and after."""
+    places = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [place.allow_tf32 for place in places]
+    yield places
+    for place, allowed in zip(places, before):
+        place.allow_tf32 = allowed
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_the_model_has_the_arithmetic_of_its_case(tf32, arithmetic):
+    for place in arithmetic:
+        place.allow_tf32 = not tf32
+    case = Case("lstm", task="lm generation", train=False, tf32=tf32, **{**SMALL, "steps": 1})
+    text = language_model.draw(case)
+    language_model.PytorchModel(case, text, "cpu", language_model.pytorch_layer(case)).run(0)
+    assert [place.allow_tf32 for place in arithmetic] == [tf32, tf32]

@@ -1,12 +1,13 @@
 """Checks fastrnn on a machine with an NVIDIA GPU, and writes down what came of it.
 
-    python tests/gpu/gpu_check.py OUT [--mxnet FILE]
+    python tests/gpu/gpu_check.py OUT [--mxnet FILE] [--limit SECONDS] [--commit COMMIT]
 
 Nothing is fetched: the package is built with what this Python has (setuptools, CMake, pybind11,
 NumPy) and the machine's nvcc, into build/gpu-check, for the architecture of the first GPU unless
 FASTRNN_CUDA_ARCHITECTURES says otherwise. The steps are the tests of the kernels on the GPU, the
-same on small layers under each tool of compute-sanitizer, the operator inside MXNet, the comparison
-with PyTorch's cuDNN layers, and the quick part of the benchmarks.
+operator inside MXNet, the comparison with cuDNN's layers, the quick part of the benchmarks, and
+small layers under each tool of compute-sanitizer, which take long. No step takes longer than
+SECONDS, 300 by default: a kernel that hangs shall not keep the machine from the other steps.
 
 The operator needs an MXNet that sees the GPU. Where this Python has none, FILE is a shell script
 that brings one: it is sourced before the build and before that step, not before the others.
@@ -25,6 +26,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -34,6 +36,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, TextIO, Tuple
 
 ROOT = Path(__file__).resolve().parents[2]
+# At the end: in front of an installed fastrnn there would be one that is not built.
+sys.path.append(str(ROOT))
+from bench import machine
+
+LIMIT = 300.0  # seconds of a step
 SITE = ROOT / "build" / "gpu-check" / "site"
 SANITIZER_TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 NEEDED_PACKAGES = ("pip", "setuptools", "pybind11", "numpy", "torch", "pytest", "hypothesis")
@@ -168,15 +175,16 @@ def test_steps(out: Path, mxnet: Optional[Path] = None) -> List[Step]:
     steps = [Step("kernels", (*pytest, *suites, small))]
     stepwise = ("env", "FASTRNN_ALGORITHM=stepwise")
     steps.append(Step("kernels, stepwise", (*stepwise, *pytest, *suites[:1], *suites[3:], small)))
+    steps.append(operator_step(mxnet, pytest))
+    steps.append(Step("cuDNN", (*pytest, str(tests / "gpu" / "test_cudnn.py"))))
+    results = ("--results", str(out / "benchmarks.json"))
+    steps.append(Step("benchmarks", (*pytest, str(ROOT / "bench"), *results)))
     found = shutil.which("compute-sanitizer")
     reason = None if found else "compute-sanitizer was not found"
     for tool in SANITIZER_TOOLS:
         sanitizer = (str(found), "--tool", tool, "--error-exitcode", SANITIZER_STATUS)
         steps.append(Step(tool, (*stepwise, *sanitizer, *pytest, small, persistent), reason))
-    steps.append(operator_step(mxnet, pytest))
-    steps.append(Step("cuDNN", (*pytest, str(tests / "gpu" / "test_cudnn.py"))))
-    results = ("--results", str(out / "benchmarks.json"))
-    return [*steps, Step("benchmarks", (*pytest, str(ROOT / "bench"), *results))]
+    return steps
 
 
 def environment(gpu: Mapping[str, str]) -> Dict[str, str]:
@@ -192,7 +200,23 @@ def environment(gpu: Mapping[str, str]) -> Dict[str, str]:
     }
 
 
-def run(step: Step, variables: Mapping[str, str], log: TextIO) -> Outcome:
+def status_within(limit: float, command: Sequence[str], **options: Any) -> Optional[int]:
+    """Run a command; its exit status, or None where it was ended as it outlasted the limit.
+
+    Ended is all that it started: a test's own processes may be what hangs.
+    """
+    with subprocess.Popen(command, start_new_session=True, **options) as process:
+        try:
+            return process.wait(limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return None
+        except BaseException:  # an interrupt reaches this process alone
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+
+
+def run(step: Step, variables: Mapping[str, str], log: TextIO, limit: float = LIMIT) -> Outcome:
     """Run a step; what it prints goes to the log."""
     if step.reason:
         return Outcome(step.name, "not run", step.reason, 0.0)
@@ -200,41 +224,44 @@ def run(step: Step, variables: Mapping[str, str], log: TextIO) -> Outcome:
     log.flush()
     begin, offset = time.monotonic(), log.tell()
     # In the tests' folder: the project's root holds a fastrnn that is not built.
-    status = subprocess.run(
+    status = status_within(
+        limit,
         step.command,
-        check=False,
         cwd=ROOT / "tests",
         env=dict(variables),
         stdout=log,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
-    ).returncode
+    )
     seconds = time.monotonic() - begin
     with open(log.name, encoding="utf-8", errors="replace") as written:
         written.seek(offset)
         summaries = [SUMMARY.match(line.strip("= \n")) for line in written]
     details = [match.group(1) for match in summaries if match]
-    if status != 0:
+    if status is None:
+        details.append(f"took longer than {limit:g} seconds")
+    elif status != 0:
         details.append(f"exit status {status}")
-    return Outcome(step.name, "failed" if status else "passed", "; ".join(details), seconds)
+    return Outcome(step.name, "passed" if status == 0 else "failed", "; ".join(details), seconds)
 
 
 def facts(gpu: Mapping[str, str], commit: str) -> Dict[str, Any]:
-    """Return what the table says of machine and sources; the versions come after the build."""
+    """Return what the table says of machine and sources; the versions come after the build.
+
+    Raises
+    ------
+    CannotCheckError
+        If git does not tell the commit, and nobody else does.
+    """
+    commit = commit or machine.commit()
+    if commit == machine.UNKNOWN:
+        raise CannotCheckError("git cannot tell the commit here: say it with COMMIT= or --commit")
     return {
         **gpu,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": commit or _commit(),
+        "commit": commit,
         "Python": platform.python_version(),
     }
-
-
-def _commit() -> str:
-    if shutil.which("git") is None:
-        return "unknown"
-    git = ["git", "-C", str(ROOT)]
-    changed = " with changes" if _output([*git, "status", "--porcelain"]) else ""
-    return (_output([*git, "rev-parse", "HEAD"]) or "unknown") + changed
 
 
 def versions(variables: Mapping[str, str]) -> Dict[str, Any]:
@@ -297,17 +324,19 @@ def write_report(out: Path, about: Mapping[str, Any], outcomes: Sequence[Outcome
         os.replace(unfinished, out / name)
 
 
-def check(out: Path, commit: str = "", mxnet: Optional[Path] = None) -> int:
+def check(out: Path, commit: str = "", mxnet: Optional[Path] = None, limit: float = LIMIT) -> int:
     """Do everything, writing the report after each step: the next one may outlast its machine."""
     gpu = find_gpu()
     expect_tools()
-    out.mkdir(parents=True, exist_ok=True)
     about = facts(gpu, commit)
+    out.mkdir(parents=True, exist_ok=True)
+    # The benchmarks would go on with it, and this is another check.
+    (out / "benchmarks.json").unlink(missing_ok=True)
     variables = {**environment(gpu), "BENCH_COMMIT": about["commit"]}
     outcomes: List[Outcome] = []
     with open(out / "gpu-check.log", "w", encoding="utf-8") as log:
         for step in [build_step(mxnet), *test_steps(out, mxnet)]:
-            outcomes.append(run(step, variables, log))
+            outcomes.append(run(step, variables, log, limit))
             if step.name == "build" and outcomes[-1].result == "passed":
                 write_report(out, about, outcomes)  # versions may fail
                 about.update(versions(variables))
@@ -327,12 +356,17 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the reports")
     parser.add_argument("--commit", default="", help="what the sources are, where git cannot tell")
     parser.add_argument("--mxnet", type=Path, metavar="FILE", help="shell script that brings MXNet")
+    parser.add_argument(
+        "--limit", type=float, default=LIMIT, metavar="SECONDS", help="of a step, 300 by default"
+    )
     given = parser.parse_args(arguments)
     try:
+        if not given.limit > 0:
+            raise CannotCheckError(f"--limit is {given.limit}, expected more than 0 seconds")
         mxnet = given.mxnet and given.mxnet.resolve()
         if mxnet and not mxnet.is_file():
             raise CannotCheckError(f"--mxnet is {mxnet}, expected a shell script")
-        return check(given.out.resolve(), given.commit, mxnet)
+        return check(given.out.resolve(), given.commit, mxnet, given.limit)
     except CannotCheckError as error:
         print(f"gpu-check: {error}", file=sys.stderr)
         return 2

@@ -1,6 +1,12 @@
-"""The kernels agree with PyTorch's layers on the same weights: cuDNN's, where there is a GPU."""
+"""The kernels agree with PyTorch's layers on the same weights: cuDNN's, where there is a GPU.
+
+There they agree with cuDNN itself too, called through its C interface as the benchmarks do.
+"""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,3 +121,35 @@ def test_layer(mode, math, directions, sizes):
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_lengths(mode, math, directions):
     agree(mode, math, directions, (20, 32, 50, 128), torch.arange(32) % 20 + 1)
+
+
+# At the end: in front of an installed fastrnn there would be one that is not built.
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="cuDNN needs a GPU")
+@pytest.mark.parametrize("ragged", [False, True], ids=["even", "ragged"])
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("mode", ref.MODES)
+def test_cudnn_itself(mode, math, directions, sizes, ragged):
+    from bench.beside_cudnn import pairs
+    from bench.buffers import TorchMemory
+    from bench.cases import Case
+
+    steps, rows, inputs, hidden = sizes
+    case = Case(
+        mode,
+        layers=1,
+        inputs=inputs,
+        hidden=hidden,
+        batch=rows,
+        steps=steps,
+        bidirectional=directions == 2,
+        dtype="float32" if math == "tf32" else math,
+        tf32=math == "tf32",
+        ragged=ragged,
+    )
+    found = pairs(case, TorchMemory(), stream=torch.cuda.current_stream())
+    for name, (ours, theirs) in found.items():
+        ref.assert_close(ours, theirs.astype(np.float64), name, math)

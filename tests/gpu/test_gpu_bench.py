@@ -58,6 +58,31 @@ def test_a_build_that_fails_is_said(machine, monkeypatch, capsys):
     assert not (machine / "seen").exists()
 
 
+HANGS = """
+import json, signal, sys
+results = sys.argv[sys.argv.index("--results") + 1]
+rows = {"about": {}, "rows": [], "begun": {"case": "a case", "peers": {}}}
+open(results, "w").write(json.dumps(rows))
+signal.pause()
+"""
+
+
+def test_a_row_that_hangs_is_a_failure_and_left_out(machine, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_check, "PYTEST", (sys.executable, "-c", HANGS))
+    monkeypatch.setattr(gpu_bench, "GRACE", 1.0)
+    out = machine / "out"
+    assert gpu_bench.main([str(out), "--limit", "1", "--commit", "abc"]) == 1
+    assert "gpu-bench: a case did not end" in capsys.readouterr().err
+    (row,) = json.loads((out / "results.json").read_text())["rows"]
+    assert row["failures"] == ["it did not end, and was ended"]
+
+
+def test_the_commit_has_to_be_known(machine, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_check.machine, "commit", lambda: "unknown")
+    assert gpu_bench.main([str(machine / "out")]) == 2
+    assert "gpu-bench: git cannot tell the commit here" in capsys.readouterr().err
+
+
 def test_no_gpu_is_one_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("PATH", "/no/such/folder")
     assert gpu_bench.main([str(tmp_path / "out")]) == 2

@@ -50,6 +50,7 @@ def machine(monkeypatch, tmp_path):
     built = gpu_check.Step("build", (sys.executable, "-c", "print('Successfully built fastrnn')"))
     monkeypatch.setattr(gpu_check, "build_step", lambda mxnet: built)
     monkeypatch.setenv("PYTEST_ADDOPTS", "-k 'test_tiny_values or gru-1-sizes1'")
+    monkeypatch.setenv("BENCH_COMMIT", "of the test")
     return tmp_path
 
 
@@ -62,9 +63,11 @@ def test_a_whole_run(machine, capsys):
     # The stand-in has no layers to compare with: that step fails, which the others outlive.
     assert gpu_check.main([str(out), "--commit", "abc123"]) == 1
     steps = results(out)
-    names = ["build", "kernels", "kernels, stepwise", *gpu_check.SANITIZER_TOOLS]
-    assert list(steps) == [*names, "MXNet operator", "cuDNN", "benchmarks"]
-    assert [steps[name]["result"] for name in names] == ["passed"] * 7
+    names = ["build", "kernels", "kernels, stepwise"]
+    between = ["MXNet operator", "cuDNN", "benchmarks"]
+    assert list(steps) == [*names, *between, *gpu_check.SANITIZER_TOOLS]
+    passed = [*names, *gpu_check.SANITIZER_TOOLS]
+    assert [steps[name]["result"] for name in passed] == ["passed"] * 7
     assert steps["MXNet operator"]["result"] == "not run"
     assert steps["MXNet operator"]["details"].endswith("may bring an MXNet that sees the GPU")
     assert steps["cuDNN"]["result"] == "failed"
@@ -95,6 +98,46 @@ def test_a_finding_of_the_sanitizer_fails(machine, monkeypatch):
     step = results(machine / "out")["racecheck"]
     assert step["result"] == "failed"
     assert step["details"] == "RACECHECK SUMMARY: 1 hazard; exit status 86"
+
+
+HANGS = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+open(sys.argv[1], "w").write(str(child.pid))
+child.wait()
+"""
+
+
+def test_a_step_that_hangs_is_ended_with_all_that_it_started(machine, monkeypatch):
+    pid = machine / "pid"
+    hanging = gpu_check.Step("hanging", (sys.executable, "-c", HANGS, str(pid)))
+    after = gpu_check.Step("after", (sys.executable, "-c", ""))
+    monkeypatch.setattr(gpu_check, "test_steps", lambda out, mxnet: [hanging, after])
+    arguments = [str(machine / "out"), "--commit", "abc", "--limit", "2"]
+    assert gpu_check.main(arguments) == 1
+    steps = results(machine / "out")
+    assert steps["hanging"]["result"] == "failed"
+    assert steps["hanging"]["details"] == "took longer than 2 seconds"
+    assert steps["after"]["result"] == "passed"
+    state = Path(f"/proc/{pid.read_text()}/stat")
+    assert not state.exists() or ") Z " in state.read_text()
+
+
+def test_benchmarks_begin_anew(machine, monkeypatch):
+    monkeypatch.setattr(gpu_check, "test_steps", lambda out, mxnet: [])
+    out = machine / "out"
+    out.mkdir()
+    (out / "benchmarks.json").write_text("of another commit")
+    assert gpu_check.main([str(out), "--commit", "abc"]) == 0
+    assert not (out / "benchmarks.json").exists()
+
+
+def test_the_commit_has_to_be_known(machine, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_check.machine, "commit", lambda: "unknown")
+    assert gpu_check.main([str(machine / "out")]) == 2
+    assert "git cannot tell the commit here: say it with COMMIT=" in capsys.readouterr().err
+    assert gpu_check.main([str(machine / "out"), "--limit", "0"]) == 2
+    assert "--limit is 0.0, expected more than 0 seconds" in capsys.readouterr().err
 
 
 def test_without_the_sanitizer_its_steps_are_not_run(machine, monkeypatch):

@@ -1,0 +1,61 @@
+"""A PyTorch for measuring on a GPU that is none: calls do their work at once, on the host."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+
+class FakeTorch:
+    """What `measure` and `graphs` take of PyTorch.
+
+    A layer that is to be replayed adds its work to `capturing`, while that is a list.
+    """
+
+    def __init__(self):
+        self.cuda, self._C = self, SimpleNamespace()
+        self.capturing = None
+        self.dies_of = None  # text of an error after which the GPU does nothing
+        self.synchronized = 0
+
+    def synchronize(self):
+        self.synchronized += 1
+        if self.dies_of:
+            raise RuntimeError(self.dies_of)
+
+    def mem_get_info(self):
+        return 1 << 30, 1 << 31
+
+    def get_device_properties(self, number):
+        return SimpleNamespace(L2_cache_size=1 << 10)
+
+    def Event(self, enable_timing):  # noqa: N802
+        return SimpleNamespace(
+            record=lambda: None, synchronize=lambda: None, elapsed_time=lambda end: 1.0
+        )
+
+    def graph_pool_handle(self):
+        return 0
+
+    def current_device(self):
+        return 0
+
+    def current_stream(self):
+        return 0
+
+    def CUDAGraph(self):  # noqa: N802
+        graph = SimpleNamespace(work=[], reset=lambda: None)
+        graph.replay = lambda: [work() for work in graph.work]
+        return graph
+
+    @contextmanager
+    def stream(self, stream):
+        yield
+
+    @contextmanager
+    def graph(self, graph, pool):
+        self.capturing = graph.work
+        try:
+            yield
+        finally:
+            self.capturing = None
