@@ -5,7 +5,7 @@ Memory of cudaMalloc by others is what remains in use after the call.
 
 from __future__ import annotations
 
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, NamedTuple
 
 
 class Pool(NamedTuple):
@@ -20,7 +20,7 @@ class Start(NamedTuple):
 
     allocated: int
     outside: int
-    pool: Optional[Pool]
+    pool: Pool
 
 
 def _outside(torch: Any) -> int:
@@ -29,12 +29,11 @@ def _outside(torch: Any) -> int:
     return total - free - torch.cuda.memory_reserved()
 
 
-def _pool(set_back: bool) -> Optional[Pool]:
-    """What fastrnn's library tells of its pool, if it does."""
+def _pool(set_back: bool) -> Pool:
+    """What fastrnn's library tells of its pool."""
     from fastrnn import _C
 
-    pool_bytes = getattr(_C, "pool_bytes", None)
-    return None if pool_bytes is None else Pool(*pool_bytes(0, set_back))
+    return Pool(*_C.pool_bytes(0, set_back))
 
 
 def start() -> Start:
@@ -53,7 +52,7 @@ def peak(before: Start, in_pool: bool) -> Dict[str, Any]:
     Parameters
     ----------
     in_pool
-        Whether fastrnn's pool has a part of it, which then has to tell how much.
+        Whether fastrnn's pool has a part of it.
     """
     import torch
 
@@ -61,10 +60,7 @@ def peak(before: Start, in_pool: bool) -> Dict[str, Any]:
     found = torch.cuda.max_memory_allocated() - before.allocated
     of_pool = 0
     if in_pool:
-        now = _pool(set_back=False)
-        if now is None or before.pool is None:
-            return {"peak_reason": "fastrnn's library does not tell what its pool holds"}
-        of_pool = now.most - before.pool.now
+        of_pool = _pool(set_back=False).most - before.pool.now
     # The pool's memory is outside of PyTorch's too, as far as it did not have it before.
     others = max(0, _outside(torch) - before.outside - of_pool)
     return {"peak_mib": (found + of_pool + others) / 2**20}

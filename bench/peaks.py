@@ -1,38 +1,29 @@
 """What this machine reaches, measured in the run whose limits it gives.
 
 The peak of the products is the library's best of a few large square ones; the bandwidth the better
-of a copy and of a sum that outgrow all caches; and the exchange that of exchange.cu, which is built
-with nvcc. How many blocks exchange is the kernel's choice, so the least of several numbers counts.
+of a copy and of a sum that outgrow all caches; and the exchange that of synchronization.py. How
+many blocks exchange, and how, is the kernel's choice, so the least of all counts.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import subprocess
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
 from bench.limits import Peaks, cache_bytes
+from bench.synchronization import Exchanges, MissingExchangeError
 
 COPY_BYTES = 1 << 28
 CPU_SIZE, GPU_SIZES = 2048, (4096, 8192)
-EXCHANGES = 10000
-BLOCKS = (4, 16, 32, 64)  # and one on each multiprocessor
 ROUNDS = 5
 LEAST_SECONDS = 1.0  # on the CPU, whose clock takes a while to rise
 WARM_UP_SECONDS = 0.5  # on a GPU, for the same reason
-
-
-class MissingExchangeError(Exception):
-    """The exchange could not be measured here."""
 
 
 class Found(NamedTuple):
@@ -129,63 +120,6 @@ def _warm_up(
         torch.cuda.synchronize()
 
 
-def build_exchange(folder: Path, architecture: str) -> Path:
-    """Compile exchange.cu for ``90`` or the like; the path of the library.
-
-    Raises
-    ------
-    MissingExchangeError
-        Without an nvcc that does.
-    """
-    from fastrnn_build import detect  # where the package's build looks for nvcc, too
-
-    nvcc = detect.find_nvcc(os.environ)
-    if isinstance(nvcc, detect.Missing):
-        raise MissingExchangeError(nvcc.reason)
-    library = folder / "libexchange.so"
-    command = [str(nvcc.path), "-std=c++17", "-O3", f"-arch=sm_{architecture}", "-shared"]
-    command += ["-Xcompiler", "-fPIC", "-o", str(library)]
-    command.append(str(Path(__file__).parent / "exchange.cu"))
-    built = subprocess.run(
-        command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    if built.returncode != 0:
-        said = (built.stdout.strip().splitlines() or [f"exit status {built.returncode}"])[0]
-        raise MissingExchangeError(f"{nvcc.path} does not build bench/exchange.cu: {said}")
-    return library
-
-
-def exchange_seconds(torch: Any) -> Dict[int, float]:
-    """Seconds of one exchange, by the number of blocks that take part.
-
-    Raises
-    ------
-    MissingExchangeError
-        If it cannot be built or run here.
-    """
-    major, minor = torch.cuda.get_device_capability()
-    all_blocks = torch.cuda.get_device_properties(0).multi_processor_count
-    with tempfile.TemporaryDirectory() as folder:
-        library = ctypes.CDLL(str(build_exchange(Path(folder), f"{major}{minor}")))
-    function = library.BenchExchange
-    function.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p]
-    stream = torch.cuda.current_stream()
-
-    def once(blocks: int) -> float:
-        flags = torch.zeros(blocks, dtype=torch.int32, device="cuda")
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        status = function(flags.data_ptr(), blocks, EXCHANGES, stream.cuda_stream)
-        end.record()
-        end.synchronize()
-        if status != 0:
-            raise MissingExchangeError(f"bench/exchange.cu fails with CUDA's error {status}")
-        return begin.elapsed_time(end) / 1e3 / EXCHANGES
-
-    counts = sorted({blocks for blocks in BLOCKS if blocks < all_blocks} | {all_blocks})
-    return {blocks: min(once(blocks) for _ in range(ROUNDS + 1)) for blocks in counts}
-
-
 def measure(device: str) -> Found:
     """Peaks of ``cpu`` or ``cuda``."""
     if device == "cpu":
@@ -193,7 +127,7 @@ def measure(device: str) -> Found:
     import torch
 
     try:
-        exchanges = exchange_seconds(torch)
+        exchanges = Exchanges(torch).fastest()
     except MissingExchangeError as error:
         return Found(on_gpu(torch, None), {"exchange": f"not measured: {error}"})
     peaks = on_gpu(torch, min(exchanges.values()))

@@ -54,6 +54,7 @@ void Memory::KeepUntil(std::shared_ptr<const Event>) { NoCuda(); }
 void Memory::Delay(void*) const { NoCuda(); }
 void Memory::DelayForWriting(void*) const { NoCuda(); }
 bool IsCapturing(int, void*) { NoCuda(); }
+PoolBytes PoolBytesOf(int, bool) { NoCuda(); }
 void FillWithZeros(int, void*, size_t, void*) { NoCuda(); }
 void CopyToDevice(const Memory&, const void*, size_t) { NoCuda(); }
 void CopyToHost(void*, const Memory&, size_t) { NoCuda(); }

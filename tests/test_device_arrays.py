@@ -28,6 +28,21 @@ def test_arrays_go_to_the_device_and_back(dtype):
     assert np.array_equal(kernels.to_host(kernels.to_device(array.T)), array.T)
 
 
+def test_the_pool_tells_what_arrays_have():
+    library = kernels._native()
+    before, _ = library.pool_bytes(0, True)
+    array = kernels.to_device(np.zeros(1 << 18, np.float32))
+    other = kernels.to_device(np.zeros(1 << 18, np.float32))
+    del other
+    kernels.to_host(array)  # in the order of streams, that is where it is given back
+    now, most = library.pool_bytes(0, False)
+    assert now - before == 1 << 20
+    assert most - before == 2 << 20
+    del array
+    kernels.to_host(kernels.to_device(np.zeros(1, np.float32)))
+    assert library.pool_bytes(0, True) == (before,) * 2
+
+
 def test_bfloat16_is_rounded_to_even():
     values = np.array([1.0, 1.00390625, 1.01171875, -3.3, 1e-40, np.inf, np.nan], np.float32)
     back = kernels.to_host(kernels.to_device(values, "bfloat16"))

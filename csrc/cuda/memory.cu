@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <string>
 #include <utility>
 
 #include "device_scope.h"
@@ -117,6 +118,26 @@ void Memory::DelayForWriting(void* stream) const {
   for (const auto& [other, end] : ends_) {
     if (other != stream) end->Delay(stream);
   }
+}
+
+PoolBytes PoolBytesOf(int device, bool set_back) {
+  const DeviceScope scope(device);
+  const cudaMemPool_t pool = PoolOf(device);
+  if (pool == nullptr || CUDART_VERSION < 11030) {
+    throw LibraryError("what arrays have of device " + std::to_string(device) +
+                           " cannot be told: it has no pools, or CUDA is older than 11.3",
+                       __FILE__, __LINE__);
+  }
+  PoolBytes bytes = {};
+#if CUDART_VERSION >= 11030
+  uint64_t nothing = 0;
+  if (set_back) {
+    FASTRNN_CUDA_TRY(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrUsedMemHigh, &nothing));
+  }
+  FASTRNN_CUDA_TRY(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &bytes.now));
+  FASTRNN_CUDA_TRY(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemHigh, &bytes.most));
+#endif
+  return bytes;
 }
 
 void FillWithZeros(int device, void* data, size_t bytes, void* stream) {

@@ -75,6 +75,14 @@ class Memory {
   std::map<void*, std::shared_ptr<const Event>> ends_;  // of each stream the last one
 };
 
+// Bytes of a device's pool that arrays have, and the most that they had since that was set back.
+struct PoolBytes {
+  uint64_t now, most;
+};
+// set_back: sets `most` back to what arrays have now, before it is read. Throws LibraryError where
+// there is no pool, or CUDA is too old (before 11.3) to tell.
+PoolBytes PoolBytesOf(int device, bool set_back);
+
 void FillWithZeros(int device, void* data, size_t bytes, void* stream);
 
 // When this returns, `from` has been read, but what came from there may still be on its way: work

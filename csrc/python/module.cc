@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 
 #include "../cuda/device_info.h"
+#include "../cuda/memory.h"
 #include "../error.h"
 #include "../rnn.h"
 #include "device_array.h"
@@ -98,6 +99,13 @@ PYBIND11_MODULE(_C, m) {
   });
   m.def("build_info", &BuildInfo);
   m.def("cuda_devices", &CudaDevices);
+  m.def(
+      "pool_bytes",
+      [](int device, bool set_back) {
+        const fastrnn::cuda::PoolBytes bytes = fastrnn::cuda::PoolBytesOf(device, set_back);
+        return py::make_tuple(bytes.now, bytes.most);
+      },
+      py::arg("device"), py::arg("set_back"));
   DeviceArray::Define(&m);
   DefineKernels(&m);
   DefinePlan(&m);

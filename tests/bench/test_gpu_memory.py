@@ -72,10 +72,3 @@ def test_the_most_that_the_pool_had(gpu):
     assert gpu_memory.peak(before, in_pool=True) == {"peak_mib": 16.0}
     gpu.free -= 30
     assert gpu_memory.peak(before, in_pool=True) == {"peak_mib": 16 + 20}
-
-
-def test_a_pool_that_does_not_tell(gpu, monkeypatch):
-    monkeypatch.delattr(_C, "pool_bytes")
-    before = gpu_memory.start()
-    assert list(gpu_memory.peak(before, in_pool=True)) == ["peak_reason"]
-    assert gpu_memory.peak(before, in_pool=False) == {"peak_mib": 0}

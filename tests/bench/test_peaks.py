@@ -8,7 +8,6 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-import pytest
 import sources  # noqa: F401
 from clocks import Machine
 
@@ -38,46 +37,6 @@ def test_peaks_of_the_cpu(monkeypatch):
     assert found.notes["bandwidth"].endswith(f"in {len(os.sched_getaffinity(0))} threads")
 
 
-NVCC = detect.find_nvcc(os.environ)
-
-
-@pytest.mark.skipif(isinstance(NVCC, detect.Missing), reason="no nvcc on this machine")
-def test_the_exchange_compiles(tmp_path):
-    library = ctypes.CDLL(str(peaks.build_exchange(tmp_path, "80")))
-    assert library.BenchExchange is not None
-
-
-@pytest.fixture
-def nvcc(monkeypatch, tmp_path):
-    """A function that puts an nvcc where CUDA_HOME says, off the PATH."""
-
-    def make(script):
-        monkeypatch.setenv("CUDA_HOME", str(tmp_path))
-        monkeypatch.delenv("CUDACXX", raising=False)
-        path = tmp_path / "bin" / "nvcc"
-        path.parent.mkdir()
-        version = "echo 'Cuda compilation tools, release 13.0, V13.0.88'"
-        path.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exec {version}\n{script}\n')
-        path.chmod(0o755)
-        return path
-
-    return make
-
-
-def test_nvcc_is_found_where_the_build_finds_it(nvcc, tmp_path):
-    nvcc(f'echo "$@" > {tmp_path}/seen')
-    library = peaks.build_exchange(tmp_path, "90")
-    seen = (tmp_path / "seen").read_text()
-    assert "-arch=sm_90" in seen
-    assert str(library) in seen
-
-
-def test_an_nvcc_that_fails_is_no_failure(nvcc, tmp_path, monkeypatch):
-    path = nvcc("echo 'no such architecture'; exit 1")
-    with pytest.raises(peaks.MissingExchangeError, match=f"{path} does not .*: no such arch"):
-        peaks.build_exchange(tmp_path, "90")
-
-
 GPU = SimpleNamespace(
     cuda=SimpleNamespace(
         get_device_capability=lambda: (9, 0),
@@ -97,7 +56,8 @@ def test_without_nvcc_there_is_no_exchange_but_a_reason(monkeypatch):
 
 def test_the_fastest_exchange_counts(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", GPU)
-    monkeypatch.setattr(peaks, "exchange_seconds", lambda torch: {4: 3e-7, 64: 6e-7, 132: 9e-7})
+    fastest = {4: 3e-7, 64: 6e-7, 132: 9e-7}
+    monkeypatch.setattr(peaks, "Exchanges", lambda torch: SimpleNamespace(fastest=lambda: fastest))
     monkeypatch.setattr(
         peaks, "on_gpu", lambda torch, exchange: {"tf32": Peaks(1.0, 1.0, exchange, 1)}
     )

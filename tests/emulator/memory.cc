@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -21,6 +22,8 @@ struct Event {
 
 std::mutex mutex;
 std::map<std::pair<cudaStream_t, cudaStream_t>, int> waits;  // of the first stream for the second
+std::map<void*, uint64_t> sizes;                             // of all arrays
+uint64_t used = 0, most_used = 0;
 bool copied_with_python_locked = false;
 cudaStream_t captured = nullptr;  // the stream that is being captured
 cudaStream_t forked = nullptr;    // one that waits for it, and is captured with it
@@ -78,7 +81,16 @@ cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* prope
   return cudaSuccess;
 }
 cudaError_t cudaMemPoolDestroy(cudaMemPool_t) { return cudaSuccess; }
-cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr attribute, void*) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (attribute == cudaMemPoolAttrUsedMemHigh) most_used = used;
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr attribute, void* value) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  *static_cast<uint64_t*>(value) = attribute == cudaMemPoolAttrUsedMemHigh ? most_used : used;
+  return cudaSuccess;
+}
 
 cudaError_t cudaMalloc(void** data, size_t bytes) {
   if (captured != nullptr) return Invalidate(cudaErrorStreamCaptureUnsupported);
@@ -89,10 +101,19 @@ cudaError_t cudaMallocFromPoolAsync(void** data, size_t bytes, cudaMemPool_t, cu
   *data = std::malloc(bytes);
   // Whoever reads what nobody wrote shall see it.
   if (*data != nullptr) std::memset(*data, 0xff, bytes);
+  const std::lock_guard<std::mutex> lock(mutex);
+  sizes[*data] = bytes;
+  used += bytes;
+  most_used = std::max(most_used, used);
   return *data == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
 }
 
 cudaError_t cudaFree(void* data) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    used -= sizes[data];
+    sizes.erase(data);
+  }
   std::free(data);
   return cudaSuccess;
 }

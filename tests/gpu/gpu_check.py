@@ -54,7 +54,7 @@ import fastrnn._C as library
 cudnn = torch.backends.cudnn.version()
 cublas = re.search(r"/\\S*/libcublas\\.so\\S*", open("/proc/self/maps").read())
 versions = [numpy.__version__, torch.__version__, cudnn, cublas and cublas.group()]
-print(json.dumps([library.build_info(), *versions]))
+print(json.dumps([library.build_info(), library.cuda_devices(), *versions]))
 """
 # Ends well where MXNet loads and sees a GPU.
 SEES_GPU = """
@@ -171,12 +171,14 @@ def test_steps(out: Path, mxnet: Optional[Path] = None) -> List[Step]:
     persistent = str(tests / "emulator" / "small_persistent.py")
     suites = [str(tests / name) for name in ("test_kernels.py", "test_device_arrays.py")]
     suites.append(str(tests / "test_persistent.py"))
-    suites += [str(tests / f"test_kernels_{part}.py") for part in ("cuda", "lengths")]
+    suites += [str(tests / f"test_kernels_{part}.py") for part in ("cuda", "lengths", "out")]
     steps = [Step("kernels", (*pytest, *suites, small))]
     stepwise = ("env", "FASTRNN_ALGORITHM=stepwise")
     steps.append(Step("kernels, stepwise", (*stepwise, *pytest, *suites[:1], *suites[3:], small)))
     steps.append(operator_step(mxnet, pytest))
     steps.append(Step("cuDNN", (*pytest, str(tests / "gpu" / "test_cudnn.py"))))
+    waits = ("-m", "bench.synchronization", "--out", str(out / "synchronization.md"))
+    steps.append(Step("synchronization", ("env", f"PYTHONPATH={ROOT}", sys.executable, *waits)))
     results = ("--results", str(out / "benchmarks.json"))
     steps.append(Step("benchmarks", (*pytest, str(ROOT / "bench"), *results)))
     found = shutil.which("compute-sanitizer")
@@ -270,12 +272,14 @@ def versions(variables: Mapping[str, str]) -> Dict[str, Any]:
     Raises
     ------
     CannotCheckError
-        If the package does not load.
+        If the package does not load, or sees no GPU: its tests would pass by on another device.
     """
     answer = _output([sys.executable, "-c", VERSIONS], variables)
     if not answer:
         raise CannotCheckError("fastrnn was built, but does not load: see above")
-    built, numpy, torch, cudnn, cublas = json.loads(answer)
+    built, devices, numpy, torch, cudnn, cublas = json.loads(answer)
+    if not devices["devices"]:
+        raise CannotCheckError(f"fastrnn sees no GPU: {devices['error']}")
     return {
         "CUDA toolkit": built["cuda_toolkit"],
         "architectures": " ".join(built["cuda_architectures"]),
