@@ -18,7 +18,12 @@ NVIDIA_SMI = "echo 'NVIDIA H100 80GB HBM3, 580.159.04, 81559 MiB, 9.0'"
 # Runs the program behind its own six words.
 SANITIZER = 'echo "========= ERROR SUMMARY: 0 errors"; shift 4; exec "$@"'
 FAKE_TORCH = """
-import types
+import os, sys, types
+
+if sys.argv[0] == "-c" and "FASTRNN_SEES_NO_GPU" not in os.environ:
+    import fastrnn._C
+
+    fastrnn._C.cuda_devices = lambda: {"devices": [{}], "error": None}
 
 __version__ = "2.11.0"
 cuda = types.SimpleNamespace(is_available=lambda: True)
@@ -64,7 +69,7 @@ def test_a_whole_run(machine, capsys):
     assert gpu_check.main([str(out), "--commit", "abc123"]) == 1
     steps = results(out)
     names = ["build", "kernels", "kernels, stepwise"]
-    between = ["MXNet operator", "cuDNN", "benchmarks"]
+    between = ["MXNet operator", "cuDNN", "synchronization", "benchmarks"]
     assert list(steps) == [*names, *between, *gpu_check.SANITIZER_TOOLS]
     passed = [*names, *gpu_check.SANITIZER_TOOLS]
     assert [steps[name]["result"] for name in passed] == ["passed"] * 7
@@ -87,6 +92,14 @@ def test_a_whole_run(machine, capsys):
         "gpu-check.md",
     ]
     assert "kernels: passed 2 passed" in capsys.readouterr().out
+
+
+def test_a_gpu_that_fastrnn_does_not_see_is_no_success(machine, monkeypatch, capsys):
+    # Its tests would run on the CPU, or be skipped, and pass.
+    monkeypatch.setenv("FASTRNN_SEES_NO_GPU", "1")
+    assert gpu_check.main([str(machine / "out"), "--commit", "abc123"]) == 2
+    assert "gpu-check: fastrnn sees no GPU: " in capsys.readouterr().err
+    assert list(results(machine / "out")) == ["build"]
 
 
 def test_a_finding_of_the_sanitizer_fails(machine, monkeypatch):
