@@ -21,6 +21,7 @@ from bench.synchronization import Exchanges, MissingExchangeError
 
 COPY_BYTES = 1 << 28
 CPU_SIZE, GPU_SIZES = 2048, (4096, 8192)
+CPU_LAYER = (32, 64, 1024)  # T, N, and I = H
 ROUNDS = 5
 LEAST_SECONDS = 1.0  # on the CPU, whose clock takes a while to rise
 WARM_UP_SECONDS = 0.5  # on a GPU, for the same reason
@@ -45,22 +46,40 @@ def best(call: Callable[[], Any], clock: Callable[[], float] = time.perf_counter
 
 
 def on_cpu() -> Found:
-    """Peaks of the CPU; of products NumPy's or PyTorch's.
+    """Peaks of the CPU; of products that of the library that is best at them.
 
     There is no exchange: threads meet in less time than a step of any of these layers computes.
     """
+    products = _cpu_products()
+    threads = len(os.sched_getaffinity(0))
+    peaks = Peaks(max(products.values()), _cpu_bandwidth(threads), None, cache_bytes("cpu"))
+    notes = {"products, FLOP/s": products, "bandwidth": f"NumPy's, in {threads} threads"}
+    return Found({"float32": peaks}, notes)
+
+
+def _cpu_products() -> Dict[str, float]:
+    """FLOP/s by library, in square products.
+
+    None of them is the best on every processor. fastrnn's are those of a layer, which has packed
+    its weights.
+    """
     a, b = (np.ones((CPU_SIZE, CPU_SIZE), np.float32) for _ in range(2))
-    product = np.empty_like(a)
-    seconds = best(lambda: np.matmul(a, b, out=product))
+    product, flops = np.empty_like(a), 2 * CPU_SIZE**3
+    found = {"NumPy": flops / best(lambda: np.matmul(a, b, out=product))}
     if find_spec("torch") is not None:
         import torch
 
         tensors = [torch.from_numpy(array) for array in (a, b, product)]
-        seconds = min(seconds, best(lambda: torch.matmul(*tensors[:2], out=tensors[2])))
-    threads = len(os.sched_getaffinity(0))
-    rate = 2 * CPU_SIZE**3 / seconds
-    peaks = Peaks(rate, _cpu_bandwidth(threads), None, cache_bytes("cpu"))
-    return Found({"float32": peaks}, {"bandwidth": f"NumPy's, in {threads} threads"})
+        found["PyTorch"] = flops / best(lambda: torch.matmul(*tensors[:2], out=tensors[2]))
+    if find_spec("fastrnn._C") is not None:
+        from fastrnn import kernels
+
+        steps, rows, width = CPU_LAYER
+        x, weight = np.ones((steps, rows, width), np.float32), np.ones((width, width), np.float32)
+        weights = [weight, weight, *[np.zeros(width, np.float32)] * 2]
+        flops = 4 * steps * rows * width**2
+        found["fastrnn"] = flops / best(lambda: kernels.forward("rnn_tanh", x, weights))
+    return found
 
 
 def _cpu_bandwidth(threads: int) -> float:

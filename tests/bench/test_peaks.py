@@ -25,6 +25,7 @@ def test_the_best_of_calls_for_a_second():
 
 def test_peaks_of_the_cpu(monkeypatch):
     monkeypatch.setattr(peaks, "CPU_SIZE", 64)
+    monkeypatch.setattr(peaks, "CPU_LAYER", (4, 2, 8))
     monkeypatch.setattr(peaks, "COPY_BYTES", 1 << 20)
     monkeypatch.setattr(peaks, "LEAST_SECONDS", 0.0)
     found = peaks.measure("cpu")
@@ -34,6 +35,7 @@ def test_peaks_of_the_cpu(monkeypatch):
     assert one.bandwidth > 1e6
     assert one.exchange is None
     assert one.cache == cache_bytes("cpu") >= 1 << 18
+    assert one.flops == max(found.notes["products, FLOP/s"].values())
     assert found.notes["bandwidth"].endswith(f"in {len(os.sched_getaffinity(0))} threads")
 
 
