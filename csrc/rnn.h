@@ -14,7 +14,8 @@
 // the sums that weight gradients are. dx of two directions is rounded twice.
 //
 // Python's face of it is fastrnn.kernels:
-//   forward(mode, x, weights, h_0, c_0, lengths=None, tf32=None, reserve=False, stream=None)
+//   forward(mode, x, weights, h_0, c_0, lengths=None, tf32=None, algorithm=None, reserve=False,
+//           out=None, stream=None)
 #pragma once
 
 #include <cstddef>

@@ -16,8 +16,11 @@ directions (1 or 2).
     output = torch.from_dlpack(result.output)
 
 Calls can be captured into a CUDA graph (CUDA 11.4 and newer: workspaces become the graph's own
-memory), if they are given the arrays to write to, `out`, by name. All arrays have to be ready when
-the graph is launched, and to live as long as it.
+memory) on a stream that does not wait for the legacy default stream, as PyTorch's graphs do. They
+need the arrays to write to (`out`), and the same call before, in the same thread, which sets up
+what cannot be set up in a capture. All arrays have to be ready when the graph is launched, and to
+live as long as it; until the capture ends, other arrays are neither made nor dropped, and the
+thread makes no call that is not captured.
 """
 
 from __future__ import annotations
@@ -138,7 +141,9 @@ def forward(
     out : Result, optional
         Arrays to write to, in place of new ones: an earlier call's result, or one of arrays of any
         library, in the right shapes and apart from all others. Of its reserve `values` is looked
-        at, where a reserve is wanted. A stream that is being captured needs it.
+        at, where a reserve is wanted. A stream that is being captured needs it. Who else still
+        reads the arrays is known of a `DeviceArray` and of MXNet's; of others, that is the caller's
+        concern.
     stream : optional
         The CUDA stream to work on: an address, or an object of PyTorch or CuPy; by default the
         legacy default stream. The arrays are made ready on it as DLPack prescribes.

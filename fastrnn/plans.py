@@ -80,7 +80,8 @@ class Plan:
             )
         lines.append(
             f"  a step: {self.flops:.3g} FLOPs, {self.l2_bytes:.3g} bytes from L2, "
-            f"{self.synchronizations} synchronization(s), at least {self.step_us:.2f} us"
+            f"{self.synchronizations} synchronization(s), at least {self.step_us:.2f} us; in all "
+            f"{self.total_us:.0f} us, with {self.memory_bytes:.3g} bytes of weights from memory"
         )
         return "\n".join(lines)
 

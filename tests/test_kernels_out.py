@@ -96,6 +96,32 @@ def test_arrays_that_cannot_be_written_to_are_named():
 
 
 @pytest.mark.skipif("cpu" not in devices(), reason="no kernels for the CPU")
+def test_mxnet_is_told_that_its_array_is_written_to():
+    # It then waits for those who read the array, and not only for who has written it.
+    class Array:
+        def __init__(self, array):
+            self.array, self.asked = array, []
+
+        def to_dlpack_for_read(self):
+            self.asked.append("read")
+            return self.array.__dlpack__()
+
+        def to_dlpack_for_write(self):
+            self.asked.append("write")
+            return self.array.__dlpack__()
+
+    if not hasattr(np.ndarray, "__dlpack__"):
+        pytest.skip("this NumPy has no DLPack")
+    case = Case("gru", 3, 2, 4, 5)
+    arguments = case.arguments()
+    wanted = kernels.forward(**arguments)
+    x, output = Array(arguments["x"]), Array(np.zeros_like(wanted.output))
+    kernels.forward(**{**arguments, "x": x}, out=wanted._replace(output=output, h_n=case.h_0 * 0))
+    assert (x.asked, output.asked) == (["read"], ["write"])
+    assert np.array_equal(output.array, wanted.output)
+
+
+@pytest.mark.skipif("cpu" not in devices(), reason="no kernels for the CPU")
 def test_read_only_arrays_are_named():
     case = Case("gru", 3, 2, 4, 5)
     out = kernels.forward(**case.arguments())

@@ -41,6 +41,13 @@ def persistent(**numbers):
     return "persistent:" + ",".join(f"{name}={value}" for name, value in numbers.items())
 
 
+def streams(mode):
+    """Yield the cuts of kernels that stream, of all but the widest ones."""
+    for batch in (1, 2):
+        for cluster in (0, 1) if GATES[mode] > 1 and capability() >= 90 else (0,):
+            yield {"batch_tiles": batch, "shared_chunks": 0, "cluster": cluster}
+
+
 def tiles(mode):
     """Yield the tiles that there are kernels for; those of the passes go by pairs."""
     small = 1 if GATES[mode] == 1 else 2
@@ -58,11 +65,6 @@ def tiles(mode):
                 "split": split,
                 "cluster": cluster,
             }
-    # Those that stream; LONG has sizes at which there is something to stream.
-    for batch in (1, 2):
-        yield {"batch_tiles": batch, "shared_chunks": 0}
-        if capability() >= 90 and small == 2:
-            yield {"batch_tiles": batch, "shared_chunks": 0, "cluster": 1}
 
 
 def close(case, precision=None):
@@ -141,6 +143,20 @@ def test_weights_beyond_the_registers(mode, math, rows, hidden, numbers, cluster
         seed=3,
     )
     close(case, math)
+
+
+@pytest.mark.parametrize("math", MATHS)
+@pytest.mark.parametrize("mode", ["lstm", "gru", "rnn_tanh"])
+def test_every_stream(mode, math):
+    # Every warp has a chunk more than its registers hold.
+    dtype, tf32 = MATHS[math]
+    hidden = 300 if GATES[mode] > 1 else 520
+    for numbers in streams(mode):
+        algorithm = persistent(**numbers)
+        case = Case(
+            mode, 2, 3, 2, hidden, device="cuda", dtype=dtype, tf32=tf32, algorithm=algorithm
+        )
+        close(case, math)
 
 
 @pytest.mark.parametrize("math", MATHS)

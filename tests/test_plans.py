@@ -133,6 +133,13 @@ def test_both_directions_at_once_where_they_fit():
     assert (full.directions, full.blocks) == (1, 128)
 
 
+def test_directions_whose_chunks_of_time_come_in_opposite_orders():
+    for steps, expected in ((100, 2), (3000, 1)):
+        chosen = plan("lstm", steps, 32, 512, directions=2, dtype="float16", device="H100")
+        assert chosen.forward.directions == 2, str(chosen)
+        assert chosen.backward.directions == expected, str(chosen)
+
+
 def test_a_device_that_is_shared_gets_fewer_blocks():
     whole = DEVICES["A100"]
     blocks = []
@@ -202,11 +209,6 @@ def test_a_plan_fits(mode, steps, rows, hidden, directions, dtype, tf32, name, f
             assert p.cluster == 1 or (p.batch_tiles > 1 and not p.streamed_chunks)
 
 
-def test_training_and_inference_are_one_plan():
-    # The plan of the forward pass knows nothing of a reserve: both give the same bits.
-    assert "training" not in plan.__annotations__
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -255,3 +257,4 @@ def test_a_plan_can_be_read():
     assert "stepwise" in text
     assert "bytes of shared memory, K split in 4, clusters of 4 blocks" in text
     assert "synchronization(s), at least " in text
+    assert "8e+06 bytes of weights from memory" in text

@@ -115,9 +115,10 @@ def make_plan(settings: Settings, machine: Machine) -> Plan:
 def cuda_architectures(settings: Settings, nvcc: Nvcc) -> Tuple[str, ...]:
     """Return the compute capabilities to compile for: those asked for, or all of the toolkit's.
 
-    sm_86 came with CUDA 11.1 and sm_90 with 11.8; 13.0 dropped sm_70.
+    sm_86 came with CUDA 11.1. sm_90 came with 11.8, but what the kernels use of it (PTX ISA 8.0)
+    with 12.0; before, Hopper runs what was compiled for older ones. 13.0 dropped sm_70.
     """
-    first = {"86": (11, 1), "90": (11, 8)}
+    first = {"86": (11, 1), "90": (12, 0)}
     last = {"70": (12, 99)}
     known = tuple(
         a

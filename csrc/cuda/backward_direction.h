@@ -10,12 +10,8 @@ namespace cuda {
 // Bytes of a copy of inputs, in which the rows past their length are zeros.
 constexpr int64_t kInputCopyBytes = FASTRNN_CUDA_CHUNK_BYTES / 16;
 
-// GRU's reset gate stands between the hidden state's share of the new gate and the sum.
-inline bool SharesDiffer(const LayerDesc& desc) { return desc.mode == Mode::kGru; }
-
 template <class T>
 struct BackwardBuffers {
-  int64_t max_rows;
   int64_t copy_rows;
   T* dgates_x;      // [chunk rows, G*H]
   T* dgates_h;      // [chunk rows, G*H]; the same array where the shares do not differ
@@ -28,9 +24,9 @@ struct BackwardBuffers {
   Parameters<float> sums = Parameters<float>(WeightGradients{});
   char* blas;
 
-  BackwardBuffers(const LayerDesc& desc, Carver* carver) : max_rows(MaxRows(desc)) {
+  BackwardBuffers(const LayerDesc& desc, Carver* carver) {
     const int64_t GH = desc.gate_rows(), states = desc.batch * desc.hidden;
-    const int64_t rows = Walk(desc, 0, max_rows).chunk_steps * desc.batch;
+    const int64_t rows = Walk(desc, 0, BackwardChunkRows(desc)).chunk_steps * desc.batch;
     dgates_x = carver->Take<T>(rows * GH);
     dgates_h = SharesDiffer(desc) ? carver->Take<T>(rows * GH) : dgates_x;
     dgates_first = carver->Take<T>(desc.batch * GH);
@@ -47,10 +43,6 @@ struct BackwardBuffers {
       sums.h2h_bias = carver->Take<float>(GH);
     }
     blas = carver->Take<char>(Blas::WorkspaceBytes());
-  }
-
-  static int64_t MaxRows(const LayerDesc& desc) {
-    return MaxChunkRows(desc, sizeof(T) * (SharesDiffer(desc) ? 2 : 1));
   }
 };
 
@@ -69,7 +61,7 @@ class BackwardDirection {
         weights_(args.weights[direction]),
         gradients_(args.gradients[direction]),
         sums_(buffers.sums),
-        walk_(desc, direction, buffers.max_rows),
+        walk_(desc, direction, BackwardChunkRows(desc)),
         reserve_(desc, args.reserve, direction),
         add_to_dx_(direction > 0),
         y_stride_(desc.directions * desc.hidden),

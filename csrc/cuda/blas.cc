@@ -16,6 +16,7 @@
 
 #include "../error.h"
 #include "../rnn.h"
+#include "memory.h"
 
 namespace fastrnn {
 namespace cuda {
@@ -122,9 +123,12 @@ class Handles {
   ~Handles() {
     for (const auto& [key, handle] : handles_) Cublas().destroy(handle);
   }
-  Handle Get(int device, int lane) {
+  Handle Get(int device, int lane, void* stream) {
     const auto found = handles_.find({device, lane});
     if (found != handles_.end()) return found->second;
+    FASTRNN_EXPECTS(!IsCapturing(device, stream),
+                    "stream is being captured, and cuBLAS cannot be set up for this thread then: "
+                    "make the same call once before, in the same thread");
     Handle handle = nullptr;
     Try(Cublas().create(&handle), "cublasCreate");
     // Parts of a sum whose result is in 16 bits would be added up in 16 bits otherwise.
@@ -138,10 +142,10 @@ class Handles {
   std::map<std::pair<int, int>, Handle> handles_;
 };
 
-Handle ThreadsHandle(int device, int lane) {
+Handle ThreadsHandle(int device, int lane, void* stream) {
   Cublas();  // so that it outlives the thread's handles
   static thread_local Handles handles;
-  return handles.Get(device, lane);
+  return handles.Get(device, lane, stream);
 }
 
 int TypeOf(DType dtype) {
@@ -161,7 +165,7 @@ int ToInt(const char* what, int64_t value) {
 size_t Blas::WorkspaceBytes() { return kWorkspaceBytes + kCublasAlignment; }
 
 Blas::Blas(int device, void* stream, void* workspace, bool tf32, int lane)
-    : handle_(ThreadsHandle(device, lane)), tf32_(tf32) {
+    : handle_(ThreadsHandle(device, lane, stream)), tf32_(tf32) {
   const auto address = reinterpret_cast<uintptr_t>(workspace);
   const uintptr_t aligned = (address + kCublasAlignment - 1) / kCublasAlignment * kCublasAlignment;
   // In this order: setting the stream takes the workspace away.

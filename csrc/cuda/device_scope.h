@@ -13,14 +13,17 @@ namespace cuda {
 // device each for itself, so neither may rely on the other's.
 class DeviceScope {
  public:
-  // Also where it is current already, as far as this runtime knows: another one may have made the
-  // thread use another.
+  // A device that is current stays untouched: to make it current once more would replace a context
+  // of the caller's own.
   explicit DeviceScope(int device) {
     FASTRNN_CUDA_TRY(cudaGetDevice(&previous_));
-    MakeCurrent(device);
+    changed_ = device != previous_;
+    if (changed_) MakeCurrent(device);
   }
   // What was current a moment ago can be made current again; a destructor could not report it.
-  ~DeviceScope() { cudaSetDevice(previous_); }
+  ~DeviceScope() {
+    if (changed_) cudaSetDevice(previous_);
+  }
   DeviceScope(const DeviceScope&) = delete;
   DeviceScope& operator=(const DeviceScope&) = delete;
 
@@ -39,6 +42,7 @@ class DeviceScope {
   }
 
   int previous_ = 0;
+  bool changed_ = false;
 };
 
 }  // namespace cuda

@@ -23,8 +23,7 @@ struct ForwardBuffers {
 
   ForwardBuffers(const LayerDesc& desc, Carver* carver, bool sums_in_reserve,
                  int64_t directions_at_once, int64_t streams) {
-    const int64_t max_rows = MaxChunkRows(desc, sizeof(float));
-    const int64_t rows = Walk(desc, 0, max_rows).chunk_steps * desc.batch;
+    const int64_t rows = Walk(desc, 0, ForwardChunkRows(desc)).chunk_steps * desc.batch;
     for (int64_t d = 0; d < desc.directions; ++d) {
       if (d >= directions_at_once) {
         input_sum[d] = input_sum[0];
@@ -54,7 +53,7 @@ class ForwardDirection {
         hidden_sum_(buffers.hidden_sum[direction]),
         lengths_(args.lengths),
         weights_(args.weights[direction]),
-        walk_(desc, direction, MaxChunkRows(desc, sizeof(float))),
+        walk_(desc, direction, ForwardChunkRows(desc)),
         reserve_(desc, args.reserve, direction),
         input_sum_(buffers.input_sum[direction]),
         c_(buffers.c[direction]),

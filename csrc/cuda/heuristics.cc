@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../error.h"
+#include "chunks.h"
 
 namespace fastrnn {
 namespace cuda {
@@ -83,6 +84,10 @@ struct Problem {
         tensor_cores(of_desc.dtype != DType::kFloat32 || tf32) {}
 
   int gates() const { return Gates(desc.mode); }
+  // How many of the directions can run at once.
+  int64_t directions_at_once() const {
+    return pass == Pass::kForward || BackwardIsOneChunk(desc) ? desc.directions : 1;
+  }
   // What is exchanged for each row of the batch in a step.
   int64_t numbers() const { return pass == Pass::kForward ? desc.hidden : gates() * desc.hidden; }
   double products_per_us() const {
@@ -269,7 +274,11 @@ Cost StepwiseCost(const Problem& problem) {
       std::max(problem.memory_us(cost.l2_bytes),
                cost.l2_bytes / (kGemmShare * kL2Bytes * ClocksPerUs(problem.facts.capability) *
                                 problem.facts.multiprocessors));
-  cost.step_us = std::max(kStepwiseHostUs, kStepwiseUs + std::max(compute_us, read_us));
+  // Directions at once hide the launches of each other, but not the work.
+  const auto at_once = static_cast<double>(problem.directions_at_once());
+  const double work_us = at_once * std::max(compute_us, read_us);
+  const double steps_us = std::max(at_once * kStepwiseHostUs, kStepwiseUs + work_us);
+  cost.step_us = steps_us / at_once;
   cost.total_us =
       static_cast<double>(desc.steps) * static_cast<double>(desc.directions) * cost.step_us;
   return cost;
@@ -306,9 +315,9 @@ bool Cheapest(const Problem& problem, Candidate* best) {
   bool found = false;
   for (PersistentPlan plan : AllTiles(problem)) {
     if (!IsWanted(wanted, problem.pass, plan)) continue;
-    for (int directions = 1; directions <= problem.desc.directions; ++directions) {
-      if (wanted.directions > 0 &&
-          directions != std::min<int64_t>(wanted.directions, problem.desc.directions)) {
+    const int64_t most = problem.directions_at_once();
+    for (int directions = 1; directions <= most; ++directions) {
+      if (wanted.directions > 0 && directions != std::min<int64_t>(wanted.directions, most)) {
         continue;
       }
       if (!Cut(problem, directions, wanted.groups, &plan)) continue;

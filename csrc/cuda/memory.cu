@@ -17,7 +17,10 @@ cudaEvent_t AsEvent(void* event) { return static_cast<cudaEvent_t>(event); }
 // Null where the device has no pools, as a few old or virtual ones.
 cudaMemPool_t NewPool(int device) {
   int supported = 0;
-  FASTRNN_CUDA_TRY(cudaDeviceGetAttribute(&supported, cudaDevAttrMemoryPoolsSupported, device));
+  const cudaError_t known =
+      cudaDeviceGetAttribute(&supported, cudaDevAttrMemoryPoolsSupported, device);
+  if (known == cudaErrorInvalidValue) cudaGetLastError();  // a driver from before pools
+  if (known != cudaErrorInvalidValue) FASTRNN_CUDA_TRY(known);
   if (supported == 0) return nullptr;
   cudaMemPoolProps properties = {};
   properties.allocType = cudaMemAllocationTypePinned;
@@ -61,8 +64,9 @@ Event::Event(int device, void* stream) : device_(device), stream_(stream) {
   FASTRNN_CUDA_TRY(status);
 }
 
-// Destructors here cannot report a failure. There is none, but that the process ends and CUDA was
-// shut down before; then everything has been given back.
+// Destructors here cannot report a failure. There is none, but where the process ends and CUDA was
+// shut down before, by when everything has been given back; and where the legacy default stream may
+// not be used, as another one that waits for it is being captured (kernels.py says not to).
 Event::~Event() { cudaEventDestroy(AsEvent(event_)); }
 
 void Event::Delay(void* stream) const {
@@ -152,7 +156,6 @@ void CopyToDevice(const Memory& to, const void* from, size_t bytes) {
 
 void CopyToHost(void* to, const Memory& from, size_t bytes) {
   const DeviceScope scope(from.device());
-  from.Delay(nullptr);
   FASTRNN_CUDA_TRY(cudaMemcpy(to, from.data(), bytes, cudaMemcpyDeviceToHost));
 }
 

@@ -88,7 +88,7 @@ void FillWithZeros(int device, void* data, size_t bytes, void* stream);
 // When this returns, `from` has been read, but what came from there may still be on its way: work
 // on the legacy default stream finds it arrived.
 void CopyToDevice(const Memory& to, const void* from, size_t bytes);
-// Waits for the content, and for the copy.
+// Waits for the copy. The legacy default stream has to wait for the content already.
 void CopyToHost(void* to, const Memory& from, size_t bytes);
 
 }  // namespace cuda

@@ -9,7 +9,8 @@
 //
 // Why the copy may write where the round before was: its warp has also waited until every block of
 // the cluster has published this round, which a block does after all its warps have multiplied the
-// one before. So one buffer does.
+// one before. So one buffer does. (No fence stands between what they read there and what the copy
+// writes: their reading has ended before they publish, which is all that an overwriting needs.)
 //
 // Why exchanged memory may be written again, two rounds later: a block publishes a round only when
 // all parts of the one before have come to it. exchange.cuh's argument holds with the coming of the

@@ -10,24 +10,14 @@ namespace fastrnn {
 namespace cuda {
 namespace {
 
-// Both directions at once only where time is one chunk: the second one adds to the dx that the
-// first has written.
-PersistentPlan PlanFor(const LayerDesc& desc, const PersistentPlan& plan, int64_t max_rows) {
-  PersistentPlan own = plan;
-  if (Walk(desc, 0, max_rows).chunk_steps < desc.steps) own.directions = 1;
-  return own;
-}
-
 // Stepwise's arrays are there as well, should the device refuse.
 template <class T>
 struct PersistentBuffers {
-  PersistentPlan plan;
   ExchangeBuffers<T> exchange;
   std::vector<BackwardBuffers<T>> directions;
 
-  PersistentBuffers(const LayerDesc& desc, const PersistentPlan& wanted, Carver* carver)
-      : plan(PlanFor(desc, wanted, BackwardBuffers<T>::MaxRows(desc))),
-        exchange(plan, desc.gate_rows(), carver) {
+  PersistentBuffers(const LayerDesc& desc, const PersistentPlan& plan, Carver* carver)
+      : exchange(plan, desc.gate_rows(), carver) {
     for (int d = 0; d < plan.directions; ++d) directions.emplace_back(desc, carver);
   }
 };
@@ -39,7 +29,7 @@ class PersistentLayer {
                   const PersistentPlan& plan, Carver carver)
       : desc_(desc),
         buffers_(desc, plan, &carver),
-        plan_(buffers_.plan),
+        plan_(plan),
         kernel_(FindBackwardKernel<T>(desc.mode, plan, tf32)),
         stream_(static_cast<cudaStream_t>(args.stream)),
         blas_(desc.device_index, args.stream, buffers_.directions[0].blas, tf32),

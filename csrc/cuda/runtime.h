@@ -4,7 +4,7 @@
 #if defined(FASTRNN_EMULATE)
 #include "cuda_emulator.h"
 #ifndef FASTRNN_ARCH
-#define FASTRNN_ARCH 800
+#define FASTRNN_ARCH 900
 #endif
 #define FASTRNN_DEVICE inline
 #else

@@ -14,6 +14,7 @@
 #include "../layout.h"
 #include "../rnn.h"
 #include "blas.h"
+#include "chunks.h"
 #include "device.cuh"
 #include "pointwise.cuh"
 
@@ -31,19 +32,6 @@ template <class T>
 void StepwiseBackward(const LayerDesc& desc, const BackwardArgs& args, bool tf32);
 
 // ---- for its two halves -------------------------------------------------------------------------
-
-// Bytes of workspace that the gates of a chunk may take: enough that the products over a chunk run
-// at full rate, and far from the 2 GiB that MXNet can give. Emulated builds set it lower, so that
-// small tests have chunks too.
-#if !defined(FASTRNN_CUDA_CHUNK_BYTES)
-#define FASTRNN_CUDA_CHUNK_BYTES (128 << 20)
-#endif
-constexpr int64_t kChunkBytes = FASTRNN_CUDA_CHUNK_BYTES;
-
-// gate_bytes: what the chunk's arrays take for each gate of each row.
-inline int64_t MaxChunkRows(const LayerDesc& desc, int64_t gate_bytes) {
-  return std::max<int64_t>(1, kChunkBytes / (gate_bytes * desc.gate_rows()));
-}
 
 // Whether two directions have enough steps to be worth a second stream.
 inline bool MayRunAtOnce(const LayerDesc& desc) { return desc.directions == 2 && desc.steps >= 4; }

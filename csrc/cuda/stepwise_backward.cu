@@ -23,12 +23,10 @@ size_t BytesOf(const LayerDesc& desc, int64_t streams) {
   return carver.used();
 }
 
-// Two only where time is one chunk: the chunks of the two directions come in opposite orders, and
-// the second one adds to the dx that the first has written.
 template <class T>
 int64_t StreamsOf(const LayerDesc& desc) {
-  const bool one_chunk = Walk(desc, 0, BackwardBuffers<T>::MaxRows(desc)).chunk_steps == desc.steps;
-  return one_chunk && MayRunAtOnce(desc) && BytesOf<T>(desc, 2) <= kMostBytesAtOnce ? 2 : 1;
+  const bool at_once = BackwardIsOneChunk(desc) && MayRunAtOnce(desc);
+  return at_once && BytesOf<T>(desc, 2) <= kMostBytesAtOnce ? 2 : 1;
 }
 
 template <class T>

@@ -101,6 +101,8 @@ DeviceArray DeviceArray::FromHost(const py::array& array, const std::string& typ
 py::array DeviceArray::ToHost() const {
   py::array copy(py::dtype(Find(type_).numpy_name), shape_);
   void* const to = copy.mutable_data();
+  // Before others may run, and write to the array anew.
+  memory_->Delay(nullptr);
   {
     const py::gil_scoped_release release;  // as in FromHost
     cuda::CopyToHost(to, *memory_, bytes());

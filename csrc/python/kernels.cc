@@ -22,8 +22,7 @@ namespace {
 
 constexpr int64_t kWeightsPerDirection = 4;
 
-// ---- what Python passes
-// ---------------------------------------------------------------------------
+// ---- what Python passes -------------------------------------------------------------------------
 
 // A state or the gradient of one: given, or zeros. No pointer, if the cell has no such state.
 class State {
@@ -164,8 +163,7 @@ int64_t ReserveWordsOf(const LayerDesc& desc) {
   return static_cast<int64_t>(ReserveBytes(desc) / 4);
 }
 
-// ---- the calls
-// ------------------------------------------------------------------------------------
+// ---- the calls ----------------------------------------------------------------------------------
 
 py::list ForwardArrays(const py::object& mode, const py::object& x, const py::object& h0,
                        const py::object& c0, const py::object& weights, const py::object& lengths,
@@ -194,13 +192,17 @@ py::list ForwardArrays(const py::object& mode, const py::object& x, const py::ob
     results.AddNone();
   }
   results.ExpectApartFrom(in.tensors());
-  {
+  const auto publish = [&] { return results.Publish({x, h0, c0, lengths}, weights); };
+  try {
     py::gil_scoped_release release;
     const Workspace workspace(in.x.place(), ForwardWorkspaceBytes(desc), in.stream);
     args.workspace = workspace.data();
     Forward(desc, args);
+  } catch (...) {
+    publish();  // A part of the work may be on its way.
+    throw;
   }
-  return results.Publish({x, h0, c0, lengths}, weights);
+  return publish();
 }
 
 // What a forward call with reserve returned, and the gradients of its outputs.
@@ -275,13 +277,19 @@ py::list BackwardArrays(const py::object& mode, const py::object& x, const py::o
   std::vector<const Tensor*> read = in.tensors();
   out.AddTo(&read);
   results.ExpectApartFrom(read);
-  {
+  const auto publish = [&] {
+    return results.Publish({x, h0, c0, lengths, y, reserve, dy, dhn, dcn}, weights);
+  };
+  try {
     py::gil_scoped_release release;
     const Workspace workspace(in.x.place(), BackwardWorkspaceBytes(desc), in.stream);
     args.workspace = workspace.data();
     Backward(desc, args);
+  } catch (...) {
+    publish();  // As in forward.
+    throw;
   }
-  return results.Publish({x, h0, c0, lengths, y, reserve, dy, dhn, dcn}, weights);
+  return publish();
 }
 
 }  // namespace

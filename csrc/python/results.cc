@@ -78,14 +78,10 @@ void* Results::New(const Shape& shape, DType dtype) {
 
 void* Results::Given(const std::string& name, const py::object& array, const Shape& shape,
                      DType dtype) {
-  Tensor tensor(name, array, stream_);
+  Tensor tensor(name, array, stream_, true);
   tensor.ExpectPlace(place_, "the call's arrays are");
   tensor.ExpectType(Name(dtype));
   tensor.ExpectShape(shape);
-  if (py::isinstance<py::array>(array)) {
-    FASTRNN_EXPECTS(array.cast<py::array>().writeable(),
-                    name + " is read-only, expected an array to write to");
-  }
   // Ours may still be read on other streams.
   if (py::isinstance<DeviceArray>(array)) array.cast<DeviceArray&>().DelayForWriting(stream_);
   objects_.push_back(array);

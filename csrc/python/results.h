@@ -47,12 +47,13 @@ class Results {
   void* Add(const std::string& name, const Shape& shape, DType dtype);
   void AddNone();
 
-  // Throws InvalidArgument where an array of the caller's is also one of these, which the call
-  // reads, or another of the results.
+  // Throws ValueError where an array of the caller's is also one of these, which the call reads, or
+  // another of the results.
   void ExpectApartFrom(const std::vector<const Tensor*>& read) const;
 
-  // All work that writes them has been enqueued. It reads the inputs and the weights. Not for a
-  // stream that is being captured: when its work will be done nobody knows.
+  // All work that writes them has been enqueued, or, where an error ended the call, all that ever
+  // will be. It reads the inputs and the weights. On a stream that is being captured nothing is
+  // told: when its work will be done nobody knows.
   pybind11::list Publish(std::initializer_list<pybind11::object> inputs,
                          const pybind11::sequence& weights);
 

@@ -65,9 +65,10 @@ void ThrowTypeError(const std::string& name, const py::object& object, const std
   throw py::type_error(name + " is of type " + type + ", expected " + wanted);
 }
 
-Tensor::Tensor(const std::string& name, const py::object& object, void* stream) : name_(name) {
+Tensor::Tensor(const std::string& name, const py::object& object, void* stream, bool to_write)
+    : name_(name) {
   if (py::isinstance<py::array>(object)) {
-    FromNumpy(object.cast<py::array>());
+    FromNumpy(object.cast<py::array>(), to_write);
   } else if (py::hasattr(object, "__dlpack__")) {
     py::dict arguments;
     if (IsOnCuda(object)) arguments["stream"] = DlStream(stream);
@@ -77,7 +78,8 @@ Tensor::Tensor(const std::string& name, const py::object& object, void* stream) 
     if (py::hasattr(object, "stype") && std::string(py::str(object.attr("stype"))) != "default") {
       Fail("sparse", "a dense, row-major array");
     }
-    FromDlpack(ExportDlpack(name, object, "to_dlpack_for_read", {}));
+    const char* const method = to_write ? "to_dlpack_for_write" : "to_dlpack_for_read";
+    FromDlpack(ExportDlpack(name, object, method, {}));
   } else {
     ThrowTypeError(name, object, "a NumPy array or an array with __dlpack__");
   }
@@ -87,7 +89,8 @@ void Tensor::Fail(const std::string& got, const std::string& wanted) const {
   throw py::value_error(name_ + " is " + got + ", expected " + wanted);
 }
 
-void Tensor::FromNumpy(const py::array& array) {
+void Tensor::FromNumpy(const py::array& array, bool to_write) {
+  if (to_write && !array.writeable()) Fail("read-only", "an array to write to");
   type_ = py::str(array.dtype());
   if (array.itemsize() == 0) Fail("of dtype " + type_, "a type of numbers");
   shape_.assign(array.shape(), array.shape() + array.ndim());

@@ -33,8 +33,10 @@ class Tensor {
   // Takes NumPy arrays, and what has __dlpack__ (PyTorch, CuPy, DeviceArray) or to_dlpack_for_read
   // (MXNet). The array's owner is asked to make it ready on the stream, a cudaStream_t. Throws
   // TypeError or ValueError, naming the argument, unless it is a dense, aligned array on a CPU or
-  // an NVIDIA GPU.
-  Tensor(const std::string& name, const pybind11::object& object, void* stream);
+  // an NVIDIA GPU. to_write: MXNet then waits for whoever still reads it as well, and a NumPy array
+  // must not be read-only.
+  Tensor(const std::string& name, const pybind11::object& object, void* stream,
+         bool to_write = false);
 
   // These throw ValueError unless it is so.
   void ExpectShape(const std::vector<int64_t>& expected) const;
@@ -54,7 +56,7 @@ class Tensor {
   int64_t size(size_t dimension) const { return shape_.at(dimension); }
 
  private:
-  void FromNumpy(const pybind11::array& array);
+  void FromNumpy(const pybind11::array& array, bool to_write);
   void FromDlpack(const pybind11::capsule& capsule);
   void CheckStrides(const std::vector<int64_t>& strides) const;
   [[noreturn]] void Fail(const std::string& got, const std::string& wanted) const;

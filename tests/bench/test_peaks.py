@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import subprocess
 import sys
@@ -28,7 +29,7 @@ def test_peaks_of_the_cpu(monkeypatch):
     monkeypatch.setattr(peaks, "CPU_LAYER", (4, 2, 8))
     monkeypatch.setattr(peaks, "COPY_BYTES", 1 << 20)
     monkeypatch.setattr(peaks, "LEAST_SECONDS", 0.0)
-    found = peaks.measure("cpu")
+    found = peaks.on_cpu()
     assert list(found.peaks) == ["float32"]
     one = found.peaks["float32"]
     assert one.flops > 1e6
@@ -37,6 +38,17 @@ def test_peaks_of_the_cpu(monkeypatch):
     assert one.cache == cache_bytes("cpu") >= 1 << 18
     assert one.flops == max(found.notes["products, FLOP/s"].values())
     assert found.notes["bandwidth"].endswith(f"in {len(os.sched_getaffinity(0))} threads")
+
+
+def test_peaks_of_the_cpu_come_from_a_process_of_their_own(monkeypatch):
+    printed = json.dumps(peaks.Found({"float32": Peaks(1.0, 2.0, None, 3)}, {"a": 1})._asdict())
+
+    def run(command, **options):
+        assert command == [sys.executable, peaks.__file__]
+        return SimpleNamespace(stdout=printed)
+
+    monkeypatch.setattr(peaks.subprocess, "run", run)
+    assert peaks.measure("cpu") == ({"float32": Peaks(1.0, 2.0, None, 3)}, {"a": 1})
 
 
 GPU = SimpleNamespace(

@@ -115,19 +115,29 @@ def test_arrays_are_written_to_after_the_work_that_reads_them():
     assert counted == [2]
 
 
-@pytest.mark.parametrize(("steps", "expected"), [(4, (1, 1)), (3, (0, 0)), (50, (1, 0))])
+@pytest.mark.parametrize(
+    ("steps", "expected"), [(4, ((1, 1), (1, 2))), (3, ((0, 0), (0, 0))), (50, ((1, 1), (0, 0)))]
+)
 def test_directions_meet_on_the_callers_stream(steps, expected):
-    # 50 steps are several chunks of time, of which backward takes one direction after the other.
+    # The side follows the caller's stream once, and backward once more, to add to dx; at the end it
+    # is the other way round. 3 steps are too few for that, and 50 are several chunks of time, of
+    # which backward takes one direction after the other.
     both = Case("gru", steps, 2, 4, 20, 2, device="cuda", algorithm="stepwise")
     arguments = both.arguments()
-    before = LIBRARY.emulator_waits(FIRST, ANY)
+
+    def counts():
+        return LIBRARY.emulator_waits(FIRST, ANY), LIBRARY.emulator_waits(ANY, FIRST)
+
+    before = counts()
     result = kernels.forward(**arguments, reserve=True, stream=FIRST)
-    between = LIBRARY.emulator_waits(FIRST, ANY)
-    kernels.backward(result.reserve, result.output, stream=FIRST)
-    after = LIBRARY.emulator_waits(FIRST, ANY)
-    arrays = 8 + 2, 8 + 2 + 3  # weights, x, and a state; output twice, and the reserve
-    # What the copies from the host are waited for is no news, but counted every time.
-    assert (between - before - arrays[0], after - between - arrays[1]) == expected
+    between = counts()
+    gradients = kernels.backward(result.reserve, result.output, stream=FIRST)
+    after = counts()
+    assert gradients.x is not None  # dropped, they would be waited for
+    # Weights, x and a state were copied from the host; forward made output (twice) and reserve.
+    copied, own = 8 + 2, 3
+    assert (between[0] - before[0] - copied, between[1] - before[1]) == expected[0]
+    assert (after[0] - between[0] - copied - own, after[1] - between[1] - own) == expected[1]
 
 
 # ---- capture into a CUDA graph ------------------------------------------------------------------
@@ -151,13 +161,38 @@ def test_calls_can_be_captured(mode, algorithm):
     arguments = both.arguments()
     out = kernels.forward(**arguments, reserve=True, stream=FIRST)
     gradients = kernels.backward(out.reserve, out.output, stream=FIRST)
-    wanted = kernels.to_host(out.output), kernels.to_host(gradients.x)
     arguments.update(h_0=None, c_0=None)  # zeros are made on the way
+    wanted = kernels.forward(**arguments, reserve=True, stream=FIRST)
+    wanted_gradients = kernels.backward(wanted.reserve, wanted.output, stream=FIRST)
     with capture(FIRST):
         result = kernels.forward(**arguments, reserve=True, stream=FIRST, out=out)
         kernels.backward(result.reserve, out.output, stream=FIRST, out=gradients)
-    assert not np.array_equal(kernels.to_host(out.output), wanted[0])
-    assert not np.array_equal(kernels.to_host(gradients.x), wanted[1])
+    found = [out.output, out.h_n, gradients.x, *gradients.weights]
+    others = [wanted.output, wanted.h_n, wanted_gradients.x, *wanted_gradients.weights]
+    for a, b in zip(found, others):
+        assert np.array_equal(kernels.to_host(a), kernels.to_host(b))
+
+
+def test_a_thread_that_computed_nothing_cannot_capture():
+    arguments = case(algorithm="stepwise").arguments()
+    out = kernels.forward(**arguments, stream=FIRST)
+
+    def run():
+        with capture(FIRST), pytest.raises(ValueError, match="make the same call once before"):
+            kernels.forward(**arguments, stream=FIRST, out=out)
+        return True
+
+    assert in_new_thread(run)
+
+
+def test_what_a_failed_call_has_begun_to_write_is_kept_until_that_is_done():
+    arguments = case(algorithm="stepwise").arguments()
+    out = kernels.forward(**arguments, stream=FIRST)
+    with emulated.failing_launch(2), pytest.raises(RuntimeError):
+        kernels.forward(**arguments, stream=SECOND, out=out)
+    with waits(LEGACY, SECOND) as counted:
+        del out
+    assert counted == [3]  # output, h_n and c_n
 
 
 def test_a_capture_needs_arrays_to_write_to():

@@ -21,7 +21,7 @@ EMULATOR_CONTROL int emulator_current_device();
 EMULATOR_CONTROL int emulator_launches(int device);
 
 // How often a stream was made to wait for a point of another one; null: the legacy default stream,
-// and for `other` all bits set: any.
+// and all bits set: any.
 EMULATOR_CONTROL int emulator_waits(void* stream, void* other);
 
 // Between these two the stream counts as being captured into a CUDA graph, although its work is

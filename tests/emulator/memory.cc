@@ -154,5 +154,6 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   const std::lock_guard<std::mutex> lock(mutex);
   ++waits[{Named(stream), Pointer(event)->stream}];
   ++waits[{Named(stream), kAny}];
+  ++waits[{kAny, Pointer(event)->stream}];
   return cudaSuccess;
 }

@@ -172,7 +172,8 @@ def test_steps(out: Path, mxnet: Optional[Path] = None) -> List[Step]:
     suites = [str(tests / name) for name in ("test_kernels.py", "test_device_arrays.py")]
     suites.append(str(tests / "test_persistent.py"))
     suites += [str(tests / f"test_kernels_{part}.py") for part in ("cuda", "lengths", "out")]
-    steps = [Step("kernels", (*pytest, *suites, small))]
+    graphs = str(tests / "gpu" / "test_graphs.py")
+    steps = [Step("kernels", (*pytest, *suites, small, graphs))]
     stepwise = ("env", "FASTRNN_ALGORITHM=stepwise")
     steps.append(Step("kernels, stepwise", (*stepwise, *pytest, *suites[:1], *suites[3:], small)))
     steps.append(operator_step(mxnet, pytest))
