@@ -112,6 +112,20 @@ def exceeded(rows: Sequence[Row]) -> List[str]:
     ]
 
 
+def modelled(rows: Sequence[Row]) -> List[str]:
+    """A table of what the kernels' own cost model says, where it was asked."""
+    lines = []
+    for row in rows:
+        entry = row["peers"].get(OURS, {})
+        if "modelled_seconds" not in entry or "seconds" not in entry:
+            continue
+        model, took = entry["modelled_seconds"], entry.get("graph_seconds", entry["seconds"])
+        cells = (row["case"], number(model * 1e3), number(took * 1e3), number(took / model))
+        lines.append("| " + " | ".join(cells) + " |")
+    head = ["| case | model, ms | fastrnn, ms | |", "|---|---:|---:|---:|"]
+    return [*head, *lines] if lines else []
+
+
 def markdown(content: Dict[str, Any], plots: Sequence[str] = ()) -> str:
     """The report on a file of results."""
     about, rows = content["about"], content["rows"]
@@ -133,6 +147,10 @@ def markdown(content: Dict[str, Any], plots: Sequence[str] = ()) -> str:
     ):
         if found:
             lines += ["", heading, "", *found]
+    model = modelled(rows)
+    if model:
+        said = "The steps by the cost model that picks the kernels; inputs' products come on top:"
+        lines += ["", said, "", *model]
     for plot in plots:
         lines += ["", f"![{Path(plot).stem}]({plot})"]
     return "\n".join(lines) + "\n"

@@ -103,8 +103,11 @@ class KernelsLayer(Layer):
         weights = [to_host(w) for gradients in self._gradients for w in gradients.weights]
         return named(output, to_host(self._gradients[0].x), weights)
 
-    def facts(self) -> Dict[str, str]:
-        """What the kernels picked for the first layer; deeper ones differ in their input only."""
+    def facts(self) -> Dict[str, Any]:
+        """What the kernels picked for a layer, and seconds of all layers' steps by its cost model.
+
+        Layers differ in their input only, which is no part of it.
+        """
         from fastrnn import kernels
 
         case = self._case
@@ -118,7 +121,9 @@ class KernelsLayer(Layer):
             tf32=case.tf32,
             algorithm=self._algorithm,
         )
-        return {"plan": str(plan)}
+        passes = [plan.forward, plan.backward][: 2 if case.train else 1]
+        modelled = case.layers * sum(of_pass.total_us for of_pass in passes) / 1e6
+        return {"plan": str(plan), "modelled_seconds": modelled}
 
 
 def _into(out: Any) -> Dict[str, Any]:

@@ -43,6 +43,20 @@ def content():
     return {"about": ABOUT, "rows": rows}
 
 
+def test_the_cost_model_stands_beside_what_was_measured():
+    slow, fast = (row(Case("lstm", hidden=h), 1.0, 1.0) for h in (128, 256))
+    assert report.modelled([slow]) == []
+    slow["peers"]["fastrnn"]["modelled_seconds"] = 0.5
+    graph = {"graph_seconds": 0.125, "graph_low": 0.125, "graph_high": 0.125}
+    fast["peers"]["fastrnn"].update(modelled_seconds=0.25, **graph)
+    lines = report.modelled([slow, row(Case("gru"), 1.0, 1.0), fast])
+    assert lines[2:] == [
+        f"| {slow['case']} | 500 | 1000 | 2 |",
+        f"| {fast['case']} | 250 | 125 | 0.5 |",
+    ]
+    assert lines[3] in report.markdown({"about": ABOUT, "rows": [slow, fast]})
+
+
 def test_a_second_run_goes_on(tmp_path):
     path = tmp_path / "new" / "results.json"
     store = Store(path, ABOUT)
