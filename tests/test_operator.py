@@ -174,3 +174,27 @@ def test_an_error_does_not_spoil_the_next_call():
     with pytest.raises(mx.MXNetError):
         call([*inputs[:-1], mx.nd.zeros((3,))])
     assert (call(inputs)[0] == before[0]).all()
+
+
+def test_a_workspace_beyond_mxnets_grant():
+    # In emulated builds MXNet is asked for little, and the sums of 50 rows of 100 units are more.
+    # Elsewhere that takes layers of gigabytes.
+    T, N, I, H = 2, 50, 3, 100  # noqa: E741
+    inputs = arrays(T, N, I, H)
+    gradients = []
+    for rows in (slice(0, 50), slice(0, 25), slice(25, 50)):
+        part = [array[:, rows].copy() for array in inputs[:3]] + [w.copy() for w in inputs[3:]]
+        for array in part:
+            array.attach_grad()
+        with mx.autograd.record():
+            outputs = mx.nd._internal._fastrnn_layer(
+                *part, mode="lstm", hidden_size=H, num_directions=1, reserve=1
+            )
+        outputs[0].backward()
+        gradients.append([outputs[0].asnumpy(), *(array.grad.asnumpy() for array in part[:5])])
+    whole, first, second = gradients
+    close = {"rtol": 1e-4, "atol": 1e-4}
+    for i in range(4):  # output, and the gradients of data and states
+        np.testing.assert_allclose(whole[i], np.concatenate([first[i], second[i]], 1), **close)
+    for i in (4, 5):
+        np.testing.assert_allclose(whole[i], first[i] + second[i], **close)

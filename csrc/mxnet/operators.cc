@@ -27,10 +27,12 @@
 
 #include <cstdlib>
 #include <limits>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "../cuda/memory.h"
 #include "../error.h"
 #include "../rnn.h"
 
@@ -246,25 +248,50 @@ fastrnn::Weights WeightsAt(const std::vector<MXTensor>& tensors, int first) {
   return {at(0), at(1), at(2), at(3)};
 }
 
-// MXNet hands out one shared chunk per call, of a size that it takes as int.
-void* Workspace(const LayerDesc& desc, const OpResource& resource, size_t bytes) {
-  const size_t padded = bytes + fastrnn::kWorkspaceAlignment;
-  FASTRNN_EXPECTS(
-      padded <= static_cast<size_t>(std::numeric_limits<int>::max()),
-      "_fastrnn_layer: a workspace of " + std::to_string(bytes) +
-          " bytes is needed, and MXNet grants less than 2 GiB: use a smaller batch or layer");
-  const int size = static_cast<int>(padded);
-  const auto address = reinterpret_cast<uintptr_t>(OnGpu(desc) ? resource.alloc_gpu(size)
-                                                               : resource.alloc_cpu(size));
-  FASTRNN_EXPECTS(address != 0, "_fastrnn_layer: MXNet granted no workspace");
-  const uintptr_t mask = fastrnn::kWorkspaceAlignment - 1;
-  return reinterpret_cast<void*>((address + mask) & ~mask);
-}
-
 // MXNet waits for its stream where it has to; nothing here does.
 void* Stream(const LayerDesc& desc, const OpResource& resource) {
   return OnGpu(desc) ? resource.get_cuda_stream() : nullptr;
 }
+
+// The most bytes that MXNet is asked for; it takes their number as an int. Emulated builds set it
+// lower, so that small tests go beyond it.
+#if !defined(FASTRNN_MXNET_WORKSPACE_BYTES)
+#define FASTRNN_MXNET_WORKSPACE_BYTES std::numeric_limits<int>::max()
+#endif
+constexpr size_t kMostOfMxnet = FASTRNN_MXNET_WORKSPACE_BYTES;
+
+// MXNet hands out one shared chunk per call. What is beyond it, as the sums of a layer are that has
+// gigabytes of weights, comes from memory of our own, for the length of the call.
+class Workspace {
+ public:
+  Workspace(const LayerDesc& desc, const OpResource& resource, size_t bytes) {
+    size_t space = bytes + fastrnn::kWorkspaceAlignment;
+    if (space > kMostOfMxnet) {
+      data_ = Own(desc, resource, space);
+    } else {
+      const int size = static_cast<int>(space);
+      data_ = OnGpu(desc) ? resource.alloc_gpu(size) : resource.alloc_cpu(size);
+      FASTRNN_EXPECTS(data_ != nullptr, "_fastrnn_layer: MXNet granted no workspace");
+    }
+    std::align(fastrnn::kWorkspaceAlignment, bytes, data_, space);
+  }
+  void* data() const { return data_; }
+
+ private:
+  void* Own(const LayerDesc& desc, const OpResource& resource, size_t bytes) {
+    if (desc.device == fastrnn::Device::kCuda) {
+      on_device_ =
+          std::make_unique<fastrnn::cuda::Memory>(desc.device_index, bytes, Stream(desc, resource));
+      return on_device_->data();
+    }
+    on_host_.reset(new char[bytes]);
+    return on_host_.get();
+  }
+
+  void* data_;
+  std::unique_ptr<char[]> on_host_;
+  std::unique_ptr<fastrnn::cuda::Memory> on_device_;  // given back in the order of the stream
+};
 
 MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* inputs,
                       std::vector<MXTensor>* outputs, const OpResource& resource) {
@@ -286,7 +313,8 @@ MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* input
     for (int d = 0; d < desc.directions; ++d) {
       args.weights[d] = WeightsAt(*inputs, positions.first_weight + d * kWeightsPerDirection);
     }
-    args.workspace = Workspace(desc, resource, fastrnn::ForwardWorkspaceBytes(desc));
+    const Workspace workspace(desc, resource, fastrnn::ForwardWorkspaceBytes(desc));
+    args.workspace = workspace.data();
     args.stream = Stream(desc, resource);
     fastrnn::Forward(desc, args);
   });
@@ -325,7 +353,8 @@ MXReturnValue Backward(const Attributes& attributes, std::vector<MXTensor>* tens
       args.weights[d] = WeightsAt(*tensors, inputs + first);
       args.gradients[d] = {out(first), out(first + 1), out(first + 2), out(first + 3)};
     }
-    args.workspace = Workspace(desc, resource, fastrnn::BackwardWorkspaceBytes(desc));
+    const Workspace workspace(desc, resource, fastrnn::BackwardWorkspaceBytes(desc));
+    args.workspace = workspace.data();
     args.stream = Stream(desc, resource);
     fastrnn::Backward(desc, args);
   });
