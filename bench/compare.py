@@ -69,8 +69,9 @@ def merged(row: Row) -> Row:
     def rank(name: str) -> Any:
         found, entry = ratio(row, name), row["peers"][name]
         if found is not None:
-            return 0, found.value
-        return (1, entry["seconds"]) if "seconds" in entry else (2, 0.0)
+            # One that could be captured is not compared by the host's time with one that could not.
+            return (0 if found.kind == "graph" else 1), found.value
+        return (2, entry["seconds"]) if "seconds" in entry else (3, 0.0)
 
     best = min(family, key=rank)
     entry = {**row["peers"][best], "algorithm": best[len(FAMILY) + 1 :]}

@@ -73,6 +73,7 @@ def about(device: str, peers: Sequence[Peer], missing: Dict[str, str]) -> Dict[s
 
         facts["driver"] = _gpu()["driver"]
         facts["CUDA toolkit"] = _C.build_info()["cuda_toolkit"]
+        facts["device facts"] = _C.device_facts(0)  # which the kernels are picked by
     return facts
 
 

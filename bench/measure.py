@@ -95,7 +95,7 @@ def measure(
             row["dead"] = str(error)
             stack.pop_all()  # nothing can be given back any more
             _bury(peers, entries)
-    if memory is not None and case.task == "layer":
+    if memory is not None:
         for peer in peers:
             if entries[peer.name]["status"] == "ok":
                 entries[peer.name].update(memory(peer, case))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from bench import data
+from bench import data, language_model
 from bench.cases import Case
 from bench.peers import Peer, all_peers
 
@@ -44,14 +44,18 @@ def measure(name: str, case: Case) -> Dict[str, Any]:
     """Of this process."""
     for module in IMPORTED[name]:
         importlib.import_module(module)
-    values = data.draw(case)
+    of_layer = case.task == "layer"
+    values: Any = data.draw(case) if of_layer else language_model.draw(case)
     try:
         CLEAR.write_text("5")  # the largest value begins anew
     except OSError as error:  # some containers do not let a process
         return {"peak_reason": f"{CLEAR} cannot be written: {error.strerror}"}
     before = resident_mib("VmRSS")
     (peer,) = (p for p in all_peers("cpu") if p.name == name)
-    layer = peer.build(case, values, "cpu")
+    if of_layer:
+        layer = peer.build(case, values, "cpu")
+    else:
+        layer = language_model.build(name, case, values, "cpu")
     for _ in range(2):
         layer.run(0)
     return {"peak_mib": resident_mib("VmHWM") - before}

@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from bench.limits import Peaks, cache_bytes
-from bench.synchronization import Exchanges, MissingExchangeError
+from bench.synchronization import MissingExchangeError, fastest_in_process
 
 COPY_BYTES = 1 << 28
 CPU_SIZE, GPU_SIZES = 2048, (4096, 8192)
@@ -163,7 +163,7 @@ def measure(device: str) -> Found:
     import torch
 
     try:
-        exchanges = Exchanges(torch).fastest()
+        exchanges = fastest_in_process()
     except MissingExchangeError as error:
         return Found(on_gpu(torch, None), {"exchange": f"not measured: {error}"})
     peaks = on_gpu(torch, min(exchanges.values()))

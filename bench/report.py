@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
+from bench.cases import Case
 from bench.compare import KEYS, OURS, Row, fraction, merged, names, own_kind, ratio
 from bench.results import read
 
@@ -112,18 +114,25 @@ def exceeded(rows: Sequence[Row]) -> List[str]:
     ]
 
 
-def modelled(rows: Sequence[Row]) -> List[str]:
-    """A table of what the kernels' own cost model says, where it was asked."""
-    lines = []
+def modelled(about: Row, rows: Sequence[Row]) -> List[str]:
+    """A table of what the kernels' cost model says of the machine, beside what was measured."""
+    if "device facts" not in about or find_spec("fastrnn._C") is None:
+        return []
+    from bench.peers.kernels import plan_of
+    from fastrnn.plans import DeviceFacts
+
+    lines = ["| case | model, ms | fastrnn, ms | |", "|---|---:|---:|---:|"]
     for row in rows:
-        entry = row["peers"].get(OURS, {})
-        if "modelled_seconds" not in entry or "seconds" not in entry:
+        entry, case = row["peers"].get(OURS, {}), Case(**row["sizes"])
+        if "seconds" not in entry or case.task != "layer":
             continue
-        model, took = entry["modelled_seconds"], entry.get("graph_seconds", entry["seconds"])
+        plan = plan_of(case, DeviceFacts(**about["device facts"]))
+        passes = [plan.forward, plan.backward][: 2 if case.train else 1]
+        model = case.layers * sum(one.total_us for one in passes) / 1e6
+        took = entry.get("graph_seconds", entry["seconds"])
         cells = (row["case"], number(model * 1e3), number(took * 1e3), number(took / model))
         lines.append("| " + " | ".join(cells) + " |")
-    head = ["| case | model, ms | fastrnn, ms | |", "|---|---:|---:|---:|"]
-    return [*head, *lines] if lines else []
+    return lines
 
 
 def markdown(content: Dict[str, Any], plots: Sequence[str] = ()) -> str:
@@ -147,7 +156,7 @@ def markdown(content: Dict[str, Any], plots: Sequence[str] = ()) -> str:
     ):
         if found:
             lines += ["", heading, "", *found]
-    model = modelled(rows)
+    model = modelled(about, rows)
     if model:
         said = "The steps by the cost model that picks the kernels; inputs' products come on top:"
         lines += ["", said, "", *model]

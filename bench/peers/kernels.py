@@ -103,27 +103,26 @@ class KernelsLayer(Layer):
         weights = [to_host(w) for gradients in self._gradients for w in gradients.weights]
         return named(output, to_host(self._gradients[0].x), weights)
 
-    def facts(self) -> Dict[str, Any]:
-        """What the kernels picked for a layer, and seconds of all layers' steps by its cost model.
+    def facts(self) -> Dict[str, str]:
+        """What the kernels picked for a layer; layers differ in their input only."""
+        return {"plan": str(plan_of(self._case, 0, self._algorithm))}
 
-        Layers differ in their input only, which is no part of it.
-        """
-        from fastrnn import kernels
 
-        case = self._case
-        plan = kernels.plan(
-            case.cell,
-            case.steps,
-            case.batch,
-            case.hidden,
-            directions=case.directions,
-            dtype=case.dtype,
-            tf32=case.tf32,
-            algorithm=self._algorithm,
-        )
-        passes = [plan.forward, plan.backward][: 2 if case.train else 1]
-        modelled = case.layers * sum(of_pass.total_us for of_pass in passes) / 1e6
-        return {"plan": str(plan), "modelled_seconds": modelled}
+def plan_of(case: Case, device: Any, algorithm: Optional[str] = None) -> Any:
+    """What the kernels pick for a layer of the case, on a device as of `fastrnn.kernels.plan`."""
+    from fastrnn import kernels
+
+    return kernels.plan(
+        case.cell,
+        case.steps,
+        case.batch,
+        case.hidden,
+        directions=case.directions,
+        dtype=case.dtype,
+        tf32=case.tf32,
+        algorithm=algorithm,
+        device=device,
+    )
 
 
 def _into(out: Any) -> Dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +14,6 @@ from bench import data
 from bench.cases import CELLS, Case
 from bench.peers import kernels
 from fastrnn import kernels as fastrnn_kernels
-from fastrnn.plans import LayerPlan
 
 SMALL = {"inputs": 5, "hidden": 9, "batch": 3, "steps": 4}
 
@@ -88,15 +86,8 @@ def test_what_the_kernels_pick_is_said(outs, monkeypatch):
     case = Case("gru", bidirectional=True, **SMALL)
     layer = kernels.KernelsLayer(HostTorch, case, data.draw(case), "cpu", "stepwise")
     seen = []
-    forward, backward = (dataclasses.make_dataclass("P", ["total_us"])(us) for us in (20.0, 30.0))
-    plan = LayerPlan(forward, backward)
-    monkeypatch.setattr(fastrnn_kernels, "plan", lambda *a, **k: seen.append((a, k)) or plan)
-    facts = layer.facts()
-    assert facts["plan"] == str(plan)
-    assert facts["modelled_seconds"] == pytest.approx(case.layers * 50e-6)
-    inference = dataclasses.replace(case, train=False)
-    layer = kernels.KernelsLayer(HostTorch, inference, data.draw(inference), "cpu", "stepwise")
-    assert layer.facts()["modelled_seconds"] == pytest.approx(case.layers * 20e-6)
+    monkeypatch.setattr(fastrnn_kernels, "plan", lambda *a, **k: seen.append((a, k)) or "the plan")
+    assert layer.facts() == {"plan": "the plan"}
     sizes, options = seen[0]
     assert sizes == ("gru", 4, 3, 9)
     assert options["algorithm"] == "stepwise"

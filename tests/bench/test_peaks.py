@@ -14,7 +14,6 @@ from clocks import Machine
 
 from bench import machine, peaks
 from bench.limits import Peaks, cache_bytes
-from fastrnn_build import detect
 
 
 def test_the_best_of_calls_for_a_second():
@@ -59,8 +58,11 @@ GPU = SimpleNamespace(
 )
 
 
-def test_without_nvcc_there_is_no_exchange_but_a_reason(monkeypatch):
-    monkeypatch.setattr(detect, "find_nvcc", lambda environ: detect.Missing("nvcc was not found"))
+def test_without_an_exchange_there_is_a_reason(monkeypatch):
+    def fails():
+        raise peaks.MissingExchangeError("nvcc was not found")
+
+    monkeypatch.setattr(peaks, "fastest_in_process", fails)
     monkeypatch.setitem(sys.modules, "torch", GPU)
     seen = []
     monkeypatch.setattr(peaks, "on_gpu", lambda torch, exchange: seen.append(exchange) or {})
@@ -71,7 +73,7 @@ def test_without_nvcc_there_is_no_exchange_but_a_reason(monkeypatch):
 def test_the_fastest_exchange_counts(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", GPU)
     fastest = {4: 3e-7, 64: 6e-7, 132: 9e-7}
-    monkeypatch.setattr(peaks, "Exchanges", lambda torch: SimpleNamespace(fastest=lambda: fastest))
+    monkeypatch.setattr(peaks, "fastest_in_process", lambda: fastest)
     monkeypatch.setattr(
         peaks, "on_gpu", lambda torch, exchange: {"tf32": Peaks(1.0, 1.0, exchange, 1)}
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,6 +14,8 @@ import sources  # noqa: F401
 from bench import compare, machine, report, results
 from bench.cases import Case
 from bench.results import OtherResultsError, Store
+from fastrnn import kernels
+from fastrnn.plans import DEVICES
 
 ABOUT = {"kind": "cpu", "device": "test data", "commit": "abc", "date": "2000-01-01"}
 ABOUT.update(versions={"fastrnn": "0"}, missing={"Haste": "haste_pytorch is not installed"})
@@ -44,17 +47,37 @@ def content():
 
 
 def test_the_cost_model_stands_beside_what_was_measured():
-    slow, fast = (row(Case("lstm", hidden=h), 1.0, 1.0) for h in (128, 256))
-    assert report.modelled([slow]) == []
-    slow["peers"]["fastrnn"]["modelled_seconds"] = 0.5
-    graph = {"graph_seconds": 0.125, "graph_low": 0.125, "graph_high": 0.125}
-    fast["peers"]["fastrnn"].update(modelled_seconds=0.25, **graph)
-    lines = report.modelled([slow, row(Case("gru"), 1.0, 1.0), fast])
-    assert lines[2:] == [
-        f"| {slow['case']} | 500 | 1000 | 2 |",
-        f"| {fast['case']} | 250 | 125 | 0.5 |",
-    ]
-    assert lines[3] in report.markdown({"about": ABOUT, "rows": [slow, fast]})
+    pytest.importorskip("fastrnn._C", reason="installed without the native library")
+    calls, graph = (row(Case("lstm", hidden=h, tf32=True), 1.0, 1.0) for h in (128, 256))
+    graph["peers"]["fastrnn"].update(graph_seconds=0.5, graph_low=0.5, graph_high=0.5)
+    rows = [calls, row(Case("lstm", task="lm training"), 1.0, 1.0), graph]
+    assert report.modelled(ABOUT, rows) == []
+    about = {**ABOUT, "device facts": dataclasses.asdict(DEVICES["H100"])}
+    lines = report.modelled(about, rows)[2:]
+    assert len(lines) == 2
+    for line, one, seconds in zip(lines, (calls, graph), (1.0, 0.5)):
+        name, model, took, ratio = line.strip("| ").split(" | ")
+        assert (name, float(took)) == (one["case"], seconds * 1e3)
+        hidden = one["sizes"]["hidden"]
+        plan = kernels.plan("lstm", 100, 32, hidden, tf32=True, device="H100")
+        wanted = 2 * (plan.forward.total_us + plan.backward.total_us) / 1e3
+        assert float(model) == pytest.approx(wanted, rel=0.01)
+        assert float(ratio) == pytest.approx(seconds * 1e3 / wanted, rel=0.01)
+    assert lines[1] in report.markdown({"about": about, "rows": rows})
+
+
+def test_what_a_run_on_a_gpu_says_of_it(monkeypatch, tmp_path):
+    _C = pytest.importorskip("fastrnn._C", reason="installed without the native library")
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 580.159.04'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(_C, "device_facts", lambda device: {"capability": 90 + device})
+    about = machine.about("cuda", [], {"Haste": "not installed"})
+    assert (about["device"], about["driver"]) == ("NVIDIA H100 80GB HBM3", "580.159.04")
+    assert about["device facts"] == {"capability": 90}
+    assert about["CUDA toolkit"] == _C.build_info()["cuda_toolkit"]
+    assert about["missing"] == {"Haste": "not installed"}
 
 
 def test_a_second_run_goes_on(tmp_path):

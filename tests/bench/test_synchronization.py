@@ -94,7 +94,9 @@ class Gpu:
 
 
 @pytest.fixture
-def exchanges():
+def exchanges(monkeypatch):
+    monkeypatch.setattr(synchronization, "WARM_UP_SECONDS", 0.0)
+
     def make(**options):
         made = synchronization.Exchanges.__new__(synchronization.Exchanges)
         made._torch = Gpu(**options)
@@ -102,6 +104,37 @@ def exchanges():
         return made
 
     return make
+
+
+FASTEST = """
+import sys
+print("ready" if sys.argv[1] == "--fastest" else "", file=sys.stderr)
+{last}
+"""
+
+
+@pytest.fixture
+def process(monkeypatch, tmp_path):
+    """A function that puts a program in the place of synchronization.py."""
+
+    def make(last):
+        (tmp_path / "program.py").write_text(FASTEST.format(last=last))
+        monkeypatch.setattr(synchronization, "__file__", str(tmp_path / "program.py"))
+        return synchronization.fastest_in_process
+
+    return make
+
+
+def test_the_fastest_come_from_a_process_of_their_own(process):
+    assert process('print(\'{"4": 0.5, "132": 1.5}\')')() == {4: 0.5, 132: 1.5}
+
+
+def test_a_process_that_fails_or_hangs_is_no_failure(process, monkeypatch):
+    with pytest.raises(synchronization.MissingExchangeError, match="^the GPU fell off$"):
+        process("sys.exit('the GPU fell off')")()
+    monkeypatch.setattr(synchronization, "PROCESS_SECONDS", 0.5)
+    with pytest.raises(synchronization.MissingExchangeError, match="not done after 0.5 seconds"):
+        process("import signal; signal.pause()")()
 
 
 def test_every_variant_is_timed_for_every_number_of_blocks(exchanges):

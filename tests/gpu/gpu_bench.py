@@ -59,7 +59,7 @@ def bench(out: Path, limit: float, commit: str) -> int:
     build(commit, variables, out / "build.log")
     left = max(0.0, limit - (time.monotonic() - begun))
     path = out / "results.json"
-    options = ["--full", "--results", str(path), "--limit", str(left)]
+    options = ["--full", "--device", "cuda", "--results", str(path), "--limit", str(left)]
     command = [*gpu_check.PYTEST, str(gpu_check.ROOT / "bench"), *options]
     # In the tests' folder: the project's root holds a fastrnn that is not built.
     status = gpu_check.status_within(
@@ -79,6 +79,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--limit", type=float, default=LIMIT, metavar="SECONDS")
     parser.add_argument("--commit", default="", help="what the sources are, where git cannot tell")
     given = parser.parse_args(arguments)
+    gpu_check.end_with_steps()
     try:
         if not given.limit > 0:
             raise CannotCheckError(f"--limit is {given.limit}, expected more than 0 seconds")

@@ -44,7 +44,10 @@ LIMIT = 300.0  # seconds of a step
 SITE = ROOT / "build" / "gpu-check" / "site"
 SANITIZER_TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 NEEDED_PACKAGES = ("pip", "setuptools", "pybind11", "numpy", "torch", "pytest", "hypothesis")
-PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+# A test that hangs is named by its line, which has no end, and says where it is.
+PYTEST = (sys.executable, "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider")
+PYTEST += ("-o", "faulthandler_timeout=60")
+GRACE = 50.0  # of a step's seconds, what the benchmarks' last row may have
 SANITIZER_STATUS = "86"  # the exit status where compute-sanitizer found something
 # Lines that say how a step ended.
 SUMMARY = re.compile(r"^(?:=+ )?(\d+ (?:passed|failed|error).*?|\w+ SUMMARY: .*?)(?: =+)?$")
@@ -164,8 +167,8 @@ def operator_step(mxnet: Optional[Path], pytest: Sequence[str]) -> Step:
     return Step(name, beside_mxnet(mxnet, *pytest, test))
 
 
-def test_steps(out: Path, mxnet: Optional[Path] = None) -> List[Step]:
-    """Return the steps after the build; those that cannot run say why."""
+def test_steps(out: Path, mxnet: Optional[Path] = None, limit: float = LIMIT) -> List[Step]:
+    """Return the steps after the build, of so many seconds each; those that cannot run say why."""
     tests, pytest = ROOT / "tests", PYTEST
     small = str(tests / "emulator" / "small_layers.py")
     persistent = str(tests / "emulator" / "small_persistent.py")
@@ -180,7 +183,8 @@ def test_steps(out: Path, mxnet: Optional[Path] = None) -> List[Step]:
     steps.append(Step("cuDNN", (*pytest, str(tests / "gpu" / "test_cudnn.py"))))
     waits = ("-m", "bench.synchronization", "--out", str(out / "synchronization.md"))
     steps.append(Step("synchronization", ("env", f"PYTHONPATH={ROOT}", sys.executable, *waits)))
-    results = ("--results", str(out / "benchmarks.json"))
+    results = ("--results", str(out / "benchmarks.json"), "--device", "cuda")
+    results += ("--limit", str(max(limit - GRACE, limit / 2)))
     steps.append(Step("benchmarks", (*pytest, str(ROOT / "bench"), *results)))
     found = shutil.which("compute-sanitizer")
     reason = None if found else "compute-sanitizer was not found"
@@ -217,6 +221,15 @@ def status_within(limit: float, command: Sequence[str], **options: Any) -> Optio
         except BaseException:  # an interrupt reaches this process alone
             os.killpg(process.pid, signal.SIGKILL)
             raise
+
+
+def end_with_steps() -> None:
+    """Have SIGTERM end what is running as an interrupt does, and not this process alone."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def run(step: Step, variables: Mapping[str, str], log: TextIO, limit: float = LIMIT) -> Outcome:
@@ -329,18 +342,37 @@ def write_report(out: Path, about: Mapping[str, Any], outcomes: Sequence[Outcome
         os.replace(unfinished, out / name)
 
 
-def check(out: Path, commit: str = "", mxnet: Optional[Path] = None, limit: float = LIMIT) -> int:
-    """Do everything, writing the report after each step: the next one may outlast its machine."""
+def check(
+    out: Path,
+    commit: str = "",
+    mxnet: Optional[Path] = None,
+    limit: float = LIMIT,
+    only: Sequence[str] = (),
+) -> int:
+    """Do everything, writing the report after each step: the next one may outlast its machine.
+
+    Parameters
+    ----------
+    only
+        Names of the steps to take after the build; none: all.
+    """
     gpu = find_gpu()
     expect_tools()
     about = facts(gpu, commit)
     out.mkdir(parents=True, exist_ok=True)
-    # The benchmarks would go on with it, and this is another check.
-    (out / "benchmarks.json").unlink(missing_ok=True)
+    steps = test_steps(out, mxnet, limit)
+    unknown = set(only) - {step.name for step in steps}
+    if unknown:
+        known = ", ".join(step.name for step in steps)
+        raise CannotCheckError(f"--only has {', '.join(sorted(unknown))}, expected of {known}")
+    steps = [step for step in steps if not only or step.name in only]
+    if any(step.name == "benchmarks" for step in steps):
+        # They would go on with it, and this is another check.
+        (out / "benchmarks.json").unlink(missing_ok=True)
     variables = {**environment(gpu), "BENCH_COMMIT": about["commit"]}
     outcomes: List[Outcome] = []
     with open(out / "gpu-check.log", "w", encoding="utf-8") as log:
-        for step in [build_step(mxnet), *test_steps(out, mxnet)]:
+        for step in [build_step(mxnet), *steps]:
             outcomes.append(run(step, variables, log, limit))
             if step.name == "build" and outcomes[-1].result == "passed":
                 write_report(out, about, outcomes)  # versions may fail
@@ -364,14 +396,22 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument(
         "--limit", type=float, default=LIMIT, metavar="SECONDS", help="of a step, 300 by default"
     )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="STEP",
+        help="a step to take; may be given again",
+    )
     given = parser.parse_args(arguments)
+    end_with_steps()
     try:
         if not given.limit > 0:
             raise CannotCheckError(f"--limit is {given.limit}, expected more than 0 seconds")
         mxnet = given.mxnet and given.mxnet.resolve()
         if mxnet and not mxnet.is_file():
             raise CannotCheckError(f"--mxnet is {mxnet}, expected a shell script")
-        return check(given.out.resolve(), given.commit, mxnet, given.limit)
+        return check(given.out.resolve(), given.commit, mxnet, given.limit, given.only)
     except CannotCheckError as error:
         print(f"gpu-check: {error}", file=sys.stderr)
         return 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 
 import gpu_bench
@@ -30,7 +31,9 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu_check, "build_step", lambda: step)
     monkeypatch.setattr(gpu_check, "PYTEST", (sys.executable, "-c", REMEMBERS))
     monkeypatch.setenv("REMEMBERS", str(tmp_path / "seen"))
-    return tmp_path
+    before = signal.getsignal(signal.SIGTERM)
+    yield tmp_path
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_calls_go_on_until_no_row_is_left(machine):
@@ -39,9 +42,10 @@ def test_calls_go_on_until_no_row_is_left(machine):
         assert gpu_bench.main([str(out), "--limit", "100", "--commit", "abc"]) == os.EX_TEMPFAIL
     assert (machine / "builds").read_text() == "x"
     seen = json.loads((machine / "seen").read_text())
-    folder, full, results, path, limit, seconds = seen["arguments"]
+    folder, full, device, kind, results, path, limit, seconds = seen["arguments"]
     assert folder == str(gpu_check.ROOT / "bench")
-    assert (full, results, path) == ("--full", "--results", str(out / "results.json"))
+    assert (full, device, kind) == ("--full", "--device", "cuda")
+    assert (results, path) == ("--results", str(out / "results.json"))
     assert limit == "--limit"
     assert 0 < float(seconds) <= 100
     assert seen["commit"] == "abc"

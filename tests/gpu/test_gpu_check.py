@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -56,7 +57,9 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu_check, "build_step", lambda mxnet: built)
     monkeypatch.setenv("PYTEST_ADDOPTS", "-k 'test_tiny_values or gru-1-sizes1'")
     monkeypatch.setenv("BENCH_COMMIT", "of the test")
-    return tmp_path
+    before = signal.getsignal(signal.SIGTERM)
+    yield tmp_path
+    signal.signal(signal.SIGTERM, before)
 
 
 def results(out):
@@ -106,7 +109,7 @@ def test_a_finding_of_the_sanitizer_fails(machine, monkeypatch):
     finding = machine / "bin" / "compute-sanitizer"
     finding.write_text('#!/bin/sh\necho "========= RACECHECK SUMMARY: 1 hazard"; exit $4\n')
     steps = [step for step in gpu_check.test_steps(machine) if step.name == "racecheck"]
-    monkeypatch.setattr(gpu_check, "test_steps", lambda out, mxnet: steps)
+    monkeypatch.setattr(gpu_check, "test_steps", lambda out, mxnet, limit: steps)
     assert gpu_check.main([str(machine / "out")]) == 1
     step = results(machine / "out")["racecheck"]
     assert step["result"] == "failed"
@@ -125,7 +128,7 @@ def test_a_step_that_hangs_is_ended_with_all_that_it_started(machine, monkeypatc
     pid = machine / "pid"
     hanging = gpu_check.Step("hanging", (sys.executable, "-c", HANGS, str(pid)))
     after = gpu_check.Step("after", (sys.executable, "-c", ""))
-    monkeypatch.setattr(gpu_check, "test_steps", lambda out, mxnet: [hanging, after])
+    monkeypatch.setattr(gpu_check, "test_steps", lambda out, mxnet, limit: [hanging, after])
     arguments = [str(machine / "out"), "--commit", "abc", "--limit", "2"]
     assert gpu_check.main(arguments) == 1
     steps = results(machine / "out")
@@ -137,12 +140,38 @@ def test_a_step_that_hangs_is_ended_with_all_that_it_started(machine, monkeypatc
 
 
 def test_benchmarks_begin_anew(machine, monkeypatch):
-    monkeypatch.setattr(gpu_check, "test_steps", lambda out, mxnet: [])
+    nothing = (sys.executable, "-c", "")
+    steps = [gpu_check.Step("kernels", nothing), gpu_check.Step("benchmarks", nothing)]
+    monkeypatch.setattr(gpu_check, "test_steps", lambda out, mxnet, limit: steps)
     out = machine / "out"
     out.mkdir()
     (out / "benchmarks.json").write_text("of another commit")
-    assert gpu_check.main([str(out), "--commit", "abc"]) == 0
+    arguments = [str(out), "--commit", "abc"]
+    assert gpu_check.main([*arguments, "--only", "kernels"]) == 0
+    assert list(results(out)) == ["build", "kernels"]
+    assert (out / "benchmarks.json").exists()  # it is not to be measured again
+    assert gpu_check.main(arguments) == 0
+    assert list(results(out)) == ["build", "kernels", "benchmarks"]
     assert not (out / "benchmarks.json").exists()
+
+
+def test_a_step_that_is_none_is_named(machine, capsys):
+    arguments = [str(machine / "out"), "--commit", "abc", "--only", "kernels", "--only", "memchek"]
+    assert gpu_check.main(arguments) == 2
+    assert "--only has memchek, expected of kernels, kernels, stepwise," in capsys.readouterr().err
+
+
+def test_the_benchmarks_begin_no_row_that_the_step_has_no_time_for(machine):
+    steps = {step.name: step.command for step in gpu_check.test_steps(machine, limit=120)}
+    command = steps["benchmarks"]
+    assert command[command.index("--limit") + 1] == "70.0"
+    assert command[command.index("--device") + 1] == "cuda"
+
+
+def test_what_ends_the_check_ends_its_step(machine):
+    gpu_check.end_with_steps()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_the_commit_has_to_be_known(machine, monkeypatch, capsys):
@@ -166,7 +195,9 @@ def test_the_operator_runs_in_the_mxnet_that_a_script_brings(machine, monkeypatc
     monkeypatch.setenv("PYTEST_ADDOPTS", "-k gru-float32-1-sizes0")
     every = gpu_check.test_steps
     only = [step.name for step in every(machine)].index("MXNet operator")
-    monkeypatch.setattr(gpu_check, "test_steps", lambda out, mxnet: [every(out, mxnet)[only]])
+    monkeypatch.setattr(
+        gpu_check, "test_steps", lambda out, mxnet, limit: [every(out, mxnet)[only]]
+    )
     assert gpu_check.main([str(machine / "without")]) == 0
     step = results(machine / "without")["MXNet operator"]
     assert step["result"] == "not run"
