@@ -1,3 +1,5 @@
+#include "memory.h"
+
 #include <algorithm>
 #include <map>
 #include <mutex>
@@ -5,7 +7,6 @@
 #include <utility>
 
 #include "device_scope.h"
-#include "memory.h"
 
 namespace fastrnn {
 namespace cuda {
