@@ -1,5 +1,3 @@
-#include "memory.h"
-
 #include <algorithm>
 #include <map>
 #include <mutex>
@@ -7,6 +5,7 @@
 #include <utility>
 
 #include "device_scope.h"
+#include "memory.h"
 
 namespace fastrnn {
 namespace cuda {
