@@ -213,7 +213,8 @@ def copy_instrumented(target: Path) -> List[ordering.Site]:
     vocabulary = [ROOT / "csrc/cuda/device.cuh", ROOT / HERE / "cuda_names.h"]
     known = ordering.primitives([path.read_text() for path in vocabulary])
     sites: List[ordering.Site] = []
-    for path in [*ROOT.glob("csrc/**/*"), *(ROOT / HERE).glob("*"), ROOT / "CMakeLists.txt"]:
+    copied = [*ROOT.glob("csrc/**/*"), *(ROOT / HERE).glob("*"), *ROOT.glob("bench/*.cu")]
+    for path in [*copied, ROOT / "CMakeLists.txt"]:
         if path.suffix not in (".cc", ".cu", ".cuh", ".h", ".txt"):
             continue
         text = path.read_text()

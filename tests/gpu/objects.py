@@ -35,8 +35,8 @@ from fastrnn_build.plan import cuda_architectures
 from fastrnn_build.settings import Settings
 
 SOURCES = sorted(ROOT.glob("csrc/cuda/*.cu"))
-# Has no kernel, and what it includes of the C++ library does not go with a macro that clang has from
-# CUDA 11 before everything else: there the host's compiler looks at it.
+# Has no kernel, and what it includes of the C++ library does not go with a macro that clang has
+# from CUDA 11 before everything else: there the host's compiler looks at it.
 HOST_ONLY = "memory.cu"
 FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", f"-I{ROOT / 'csrc'}"]
 CLANGS = ("clang-16", "clang-17", "clang-18", "clang-19", "clang")
