@@ -35,6 +35,14 @@ size_t ForwardWorkspaceBytes(const LayerDesc&) { NoCuda(); }
 size_t BackwardWorkspaceBytes(const LayerDesc&) { NoCuda(); }
 void Forward(const LayerDesc&, const ForwardArgs&) { NoCuda(); }
 void Backward(const LayerDesc&, const BackwardArgs&) { NoCuda(); }
+size_t ForwardPairBytes(const LayerDesc&, const LayerDesc&) { NoCuda(); }
+size_t BackwardPairBytes(const LayerDesc&, const LayerDesc&) { NoCuda(); }
+void ForwardPair(const LayerDesc&, const ForwardArgs&, const LayerDesc&, const ForwardArgs&) {
+  NoCuda();
+}
+void BackwardPair(const LayerDesc&, const BackwardArgs&, const LayerDesc&, const BackwardArgs&) {
+  NoCuda();
+}
 
 DeviceFacts FactsOf(int) { NoCuda(); }
 

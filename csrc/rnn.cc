@@ -170,6 +170,30 @@ class ArrayChecks {
   const LayerDesc& desc_;
 };
 
+void Check(const LayerDesc& desc, const ForwardArgs& args) {
+  Validate(desc);
+  const ArrayChecks checks(desc);
+  checks.ExpectInputs(args);
+  checks.Expect("h_n", args.hn);
+  if (desc.has_cell()) checks.Expect("c_n", args.cn);
+}
+
+void Check(const LayerDesc& desc, const BackwardArgs& args) {
+  Validate(desc);
+  FASTRNN_EXPECTS(desc.reserve, "backward needs the reserve of a forward call that kept one");
+  const ArrayChecks checks(desc);
+  checks.ExpectInputs(args);
+  checks.Expect("d_output", args.dy);
+  checks.Expect("d_h_n", args.dhn);
+  checks.Expect("gradient of x", args.dx);
+  checks.Expect("gradient of h_0", args.dh0);
+  if (desc.has_cell()) {
+    checks.Expect("d_c_n", args.dcn);
+    checks.Expect("gradient of c_0", args.dc0);
+  }
+  checks.ExpectParameters("gradient of weights", args.gradients);
+}
+
 }  // namespace
 
 size_t ForwardWorkspaceBytes(const LayerDesc& desc) {
@@ -185,29 +209,35 @@ size_t BackwardWorkspaceBytes(const LayerDesc& desc) {
 }
 
 void Forward(const LayerDesc& desc, const ForwardArgs& args) {
-  Validate(desc);
-  const ArrayChecks checks(desc);
-  checks.ExpectInputs(args);
-  checks.Expect("h_n", args.hn);
-  if (desc.has_cell()) checks.Expect("c_n", args.cn);
+  Check(desc, args);
   return desc.device == Device::kCuda ? cuda::Forward(desc, args) : cpu::Forward(desc, args);
 }
 
 void Backward(const LayerDesc& desc, const BackwardArgs& args) {
-  Validate(desc);
-  FASTRNN_EXPECTS(desc.reserve, "backward needs the reserve of a forward call that kept one");
-  const ArrayChecks checks(desc);
-  checks.ExpectInputs(args);
-  checks.Expect("d_output", args.dy);
-  checks.Expect("d_h_n", args.dhn);
-  checks.Expect("gradient of x", args.dx);
-  checks.Expect("gradient of h_0", args.dh0);
-  if (desc.has_cell()) {
-    checks.Expect("d_c_n", args.dcn);
-    checks.Expect("gradient of c_0", args.dc0);
-  }
-  checks.ExpectParameters("gradient of weights", args.gradients);
+  Check(desc, args);
   return desc.device == Device::kCuda ? cuda::Backward(desc, args) : cpu::Backward(desc, args);
+}
+
+size_t ForwardPairBytes(const LayerDesc& lower, const LayerDesc& upper) {
+  return cuda::ForwardPairBytes(lower, upper);
+}
+
+size_t BackwardPairBytes(const LayerDesc& lower, const LayerDesc& upper) {
+  return cuda::BackwardPairBytes(lower, upper);
+}
+
+void ForwardPair(const LayerDesc& lower, const ForwardArgs& lower_args, const LayerDesc& upper,
+                 const ForwardArgs& upper_args) {
+  Check(lower, lower_args);
+  Check(upper, upper_args);
+  cuda::ForwardPair(lower, lower_args, upper, upper_args);
+}
+
+void BackwardPair(const LayerDesc& lower, const BackwardArgs& lower_args, const LayerDesc& upper,
+                  const BackwardArgs& upper_args) {
+  Check(lower, lower_args);
+  Check(upper, upper_args);
+  cuda::BackwardPair(lower, lower_args, upper, upper_args);
 }
 
 }  // namespace fastrnn

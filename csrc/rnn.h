@@ -14,8 +14,8 @@
 // the sums that weight gradients are. dx of two directions is rounded twice.
 //
 // Python's face of it is fastrnn.kernels:
-//   forward(mode, x, weights, h_0, c_0, lengths=None, tf32=None, algorithm=None, reserve=False,
-//           out=None, stream=None)
+//   forward(mode, x, weights, h_0, c_0, layers=1, lengths=None, tf32=None, algorithm=None,
+//           reserve=False, out=None, stream=None)
 #pragma once
 
 #include <cstddef>
@@ -93,6 +93,9 @@ struct LayerDesc {
   // alone, and there NVIDIA_TF32_OVERRIDE=0 overrules it.
   bool tf32 = false;
   Algorithm algorithm;  // looked at on CUDA alone
+  // One of two layers, one on top of the other, that may run at once (stack.h). Looked at on CUDA
+  // alone, and by its cost model alone.
+  bool paired = false;
 
   int64_t gate_rows() const { return Gates(mode) * hidden; }
   int64_t rows() const { return steps * batch; }
@@ -178,6 +181,17 @@ size_t BackwardWorkspaceBytes(const LayerDesc& desc);
 void Forward(const LayerDesc& desc, const ForwardArgs& args);
 void Backward(const LayerDesc& desc, const BackwardArgs& args);
 
+// Two layers of a CUDA device, of which `upper` takes what `lower` puts out: the one's y is the
+// other's x, and backward the other's dx the one's dy. They work at once, each behind the other,
+// with one workspace, which is `lower`'s. The bytes of it are 0 where the backend would not do
+// that; then the layers have to be run one after the other.
+size_t ForwardPairBytes(const LayerDesc& lower, const LayerDesc& upper);
+size_t BackwardPairBytes(const LayerDesc& lower, const LayerDesc& upper);
+void ForwardPair(const LayerDesc& lower, const ForwardArgs& lower_args, const LayerDesc& upper,
+                 const ForwardArgs& upper_args);
+void BackwardPair(const LayerDesc& lower, const BackwardArgs& lower_args, const LayerDesc& upper,
+                  const BackwardArgs& upper_args);
+
 // The backends. Each is a folder of its own and knows nothing of the other.
 namespace cpu {
 size_t ForwardWorkspaceBytes(const LayerDesc& desc);
@@ -194,6 +208,12 @@ size_t ForwardWorkspaceBytes(const LayerDesc& desc);
 size_t BackwardWorkspaceBytes(const LayerDesc& desc);
 void Forward(const LayerDesc& desc, const ForwardArgs& args);
 void Backward(const LayerDesc& desc, const BackwardArgs& args);
+size_t ForwardPairBytes(const LayerDesc& lower, const LayerDesc& upper);
+size_t BackwardPairBytes(const LayerDesc& lower, const LayerDesc& upper);
+void ForwardPair(const LayerDesc& lower, const ForwardArgs& lower_args, const LayerDesc& upper,
+                 const ForwardArgs& upper_args);
+void BackwardPair(const LayerDesc& lower, const BackwardArgs& lower_args, const LayerDesc& upper,
+                  const BackwardArgs& upper_args);
 }  // namespace cuda
 
 }  // namespace fastrnn

@@ -15,7 +15,7 @@ from fastrnn.cell import Cell
 def layer(
     F: Any, cell: Cell, data: Any, states: Sequence[Any], weights: Sequence[Sequence[Any]]
 ) -> Tuple[Any, List[Any]]:
-    """Run one layer; arguments and result as `fastrnn.native.layer`, in any float type."""
+    """Run one layer, in any float type; otherwise as `fastrnn.native.layers` runs each layer."""
     flat = [w.reshape(-1) for part in (slice(0, 2), slice(2, 4)) for d in weights for w in d[part]]
     outputs = F.RNN(
         data,

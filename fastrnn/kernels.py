@@ -1,4 +1,4 @@
-"""The kernels without a framework: one recurrent layer, forward and backward.
+"""The kernels without a framework: recurrent layers, forward and backward.
 
 Arrays may come from any library that speaks DLPack (NumPy, PyTorch, CuPy) and from MXNet. They are
 dense, row-major, of one type and on one device; nothing is copied or converted behind the caller's
@@ -9,7 +9,7 @@ memory for as long as it needs it; another library that shares the memory and wo
 its own holds on to the array until then. So must who passes another library's array and a stream
 that is not the array's own: PyTorch's `Tensor.record_stream` does that. T
 steps, N rows, I inputs, H hidden units, G gates (LSTM 4: i, f, g, o; GRU 3: r, z, n; RNN 1), D
-directions (1 or 2).
+directions (1 or 2), L layers.
 
     result = forward("lstm", x, weights, reserve=True)
     gradients = backward(result.reserve, d_output)
@@ -46,6 +46,7 @@ class Reserve(NamedTuple):
     h_0: Optional[Any]
     c_0: Optional[Any]
     weights: Sequence[Any]
+    layers: int
     lengths: Optional[Any]
     tf32: Optional[bool]
     algorithm: Optional[str]
@@ -57,8 +58,8 @@ class Result(NamedTuple):
     """Outcome of `forward`: NumPy arrays, or on a GPU `DeviceArray`."""
 
     output: Any  # [T, N, D*H], the forward direction's H first
-    h_n: Any  # [D, N, H], after the last step of each direction
-    c_n: Optional[Any]  # [D, N, H], LSTM only
+    h_n: Any  # [L*D, N, H], after the last step of each layer and direction
+    c_n: Optional[Any]  # [L*D, N, H], LSTM only
     reserve: Optional[Reserve]  # where it was asked for
 
 
@@ -99,6 +100,7 @@ def forward(
     h_0: Optional[Any] = None,
     c_0: Optional[Any] = None,
     *,
+    layers: int = 1,
     lengths: Optional[Any] = None,
     tf32: Optional[bool] = None,
     algorithm: Optional[str] = None,
@@ -106,7 +108,7 @@ def forward(
     out: Optional[Result] = None,
     stream: Any = None,
 ) -> Result:
-    """Run one layer over a sequence.
+    """Run layers, one on top of the other, over a sequence.
 
     The cells are those of cuDNN (NVIDIA, cuDNN API reference, cudnnRNNMode_t): LSTM after
     Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000), GRU after Cho et
@@ -119,9 +121,13 @@ def forward(
     x : array [T, N, I]
         The input.
     weights : sequence of arrays
-        For each direction i2h_weight [G*H, I], h2h_weight [G*H, H], i2h_bias [G*H], h2h_bias [G*H].
-    h_0, c_0 : array [D, N, H], optional
+        For each layer, the lowest first, and each of its directions: i2h_weight [G*H, I],
+        h2h_weight [G*H, H], i2h_bias [G*H], h2h_bias [G*H]. Of the layers above the first, which
+        take what the one below puts out, I is D*H.
+    h_0, c_0 : array [L*D, N, H], optional
         Initial states, zero by default; `c_0` for an LSTM only.
+    layers : int
+        L. On a GPU, two layers of one direction may be worked through at once.
     lengths : array [N] of int32, optional
         Each row's number of steps. What is below 0 counts as 0 and what is above T as T. Outputs
         past a row's length are zeros, the final states are the row's own last ones, and the reverse
@@ -137,7 +143,8 @@ def forward(
         (0 or 1), and shared_chunks, beyond which a warp streams its weights; backward alone:
         backward_row_tiles, split.
     reserve : bool
-        Keep what `backward` needs: at most G*H + H values a step, row and direction.
+        Keep what `backward` needs: at most G*H + H values a step, row and direction of each layer,
+        and the outputs of all layers but the last.
     out : Result, optional
         Arrays to write to, in place of new ones: an earlier call's result, or one of arrays of any
         library, in the right shapes and apart from all others. Of its reserve `values` is looked
@@ -166,14 +173,17 @@ def forward(
     ModuleNotFoundError
         fastrnn was installed without its native library.
     """
+    if not isinstance(layers, (int, np.integer)) or isinstance(layers, bool):
+        raise TypeError(f"layers is of type {type(layers).__name__}, expected an int")
     arrays = None if out is None else _arrays_of_result(out, reserve)
     number = _stream_number(stream)
     output, h_n, c_n, values = _native().forward(
-        mode, x, h_0, c_0, weights, lengths, tf32, algorithm, reserve, arrays, number
+        mode, x, h_0, c_0, weights, layers, lengths, tf32, algorithm, reserve, arrays, number
     )
     if not reserve:
         return Result(output, h_n, c_n, None)
-    kept = Reserve(mode, x, h_0, c_0, tuple(weights), lengths, tf32, algorithm, output, values)
+    read = (mode, x, h_0, c_0, tuple(weights), layers, lengths, tf32, algorithm)
+    kept = Reserve(*read, output, values)
     return Result(output, h_n, c_n, kept)
 
 
@@ -195,7 +205,7 @@ def backward(
     out: Optional[Gradients] = None,
     stream: Any = None,
 ) -> Gradients:
-    """Gradients of one layer (backpropagation through time, Werbos 1990).
+    """Gradients of `forward` (backpropagation through time, Werbos 1990).
 
     Parameters
     ----------
@@ -203,7 +213,7 @@ def backward(
         From the forward call. The arrays given to that call must not have changed since.
     d_output : array [T, N, D*H]
         Gradient of the output; past a row's length it is ignored.
-    d_h_n, d_c_n : array [D, N, H], optional
+    d_h_n, d_c_n : array [L*D, N, H], optional
         Gradients of the final states, zero by default; `d_c_n` for an LSTM only.
     out : Gradients, optional
         Arrays to write to, as for `forward`.

@@ -312,8 +312,10 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         else:
             swap = self._layout == "NTC"
             data = F.swapaxes(inputs, 0, 1) if swap else inputs
-            run = self._one_layer(operators, differentiable, sequence_length)
-            output, states = self._all_layers(F, run, data, states, params, differentiable)
+            run = self._runner(operators, differentiable, sequence_length)
+            whole = operators == "native" and not self._drops(F)
+            at_once = self._num_layers if whole else 1
+            output, states = self._all_layers(F, run, at_once, data, states, params)
             output = F.swapaxes(output, 0, 1) if swap else output
         if half:
             output, *states = (F.cast(a, dtype="float16") for a in (output, *states))
@@ -321,47 +323,62 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             output, *states = (a.as_np_ndarray() for a in (output, *states))
         return output, states
 
-    def _one_layer(
+    def _drops(self, F: Any) -> bool:
+        """Whether there may be dropout between layers, which the native operator has none of."""
+        return bool(self._dropout) and (F is mx.sym or mx.autograd.is_training())
+
+    def _runner(
         self, operators: str, differentiable: bool, sequence_length: Any
     ) -> Callable[..., Tuple[Any, List[Any]]]:
-        """Return a function of F, cell, data, states and weights that runs one layer."""
-        if operators == "unrolled":
-            return partial(unrolled.layer, lengths=sequence_length)
+        """Return a function of F, cell, data, states and the weights of layers that runs them.
+
+        Only the native one runs more than one at a time.
+        """
         if operators == "native":
             return partial(
-                native.layer,
+                native.layers,
                 reserve=differentiable,
                 dtype=self._computed_in,
                 lengths=sequence_length,
             )
-        if sequence_length is None:
-            return fused.layer
-        return partial(lengths.layer, lengths=sequence_length, dtype=self._computed_in)
+        one: Callable[..., Tuple[Any, List[Any]]]
+        if operators == "unrolled":
+            one = partial(unrolled.layer, lengths=sequence_length)
+        elif sequence_length is None:
+            one = fused.layer
+        else:
+            one = partial(lengths.layer, lengths=sequence_length, dtype=self._computed_in)
+        return lambda F, cell, data, states, weights: one(F, cell, data, states, weights[0])
 
     def _all_layers(
         self,
         F: Any,
         run: Callable[..., Tuple[Any, List[Any]]],
+        at_once: int,
         data: Any,
         states: List[Any],
         params: Dict[str, Any],
-        differentiable: bool,
     ) -> Tuple[Any, List[Any]]:
-        """Run layer after layer with dropout between them; data is [T, N, I]."""
-        count, block = self._num_layers, self._dir
+        """Run the layers, so many at once, with dropout in between; data is [T, N, I]."""
+        parts = range(0, self._num_layers, at_once)
+        block = at_once * self._dir
         own: Sequence[Sequence[Any]] = [states]
-        if count > 1 and differentiable:
-            own = list(zip(*(F.split(state, num_outputs=count, axis=0) for state in states)))
-        elif count > 1:  # views cost a fifth of copies, but symbols and gradients have none
-            own = [[s[k : k + block] for s in states] for k in range(0, count * block, block)]
+        if len(parts) > 1 and (F is mx.sym or mx.autograd.is_recording()):
+            split = (F.split(state, num_outputs=len(parts), axis=0) for state in states)
+            own = list(zip(*split))
+        elif len(parts) > 1:  # views cost a fifth of copies, but symbols and gradients have none
+            own = [[s[k * self._dir : k * self._dir + block] for s in states] for k in parts]
         last = []
-        for k, names in enumerate(self._parameter_names):
+        for k, of_part in zip(parts, own):
             if k and self._dropout:
                 data = F.Dropout(data, p=self._dropout)
-            weights = [[params[name] for name in direction] for direction in names]
-            data, after = run(F, self._cell, data, own[k], weights)
+            weights = [
+                [[params[name] for name in direction] for direction in names]
+                for names in self._parameter_names[k : k + at_once]
+            ]
+            data, after = run(F, self._cell, data, of_part, weights)
             last.append(after)
-        return data, last[0] if count == 1 else [F.concat(*s, dim=0) for s in zip(*last)]
+        return data, last[0] if len(parts) == 1 else [F.concat(*s, dim=0) for s in zip(*last)]
 
 
 class LSTM(mx.gluon.rnn.LSTM, _Layer):

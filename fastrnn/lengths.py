@@ -53,7 +53,7 @@ def layer(
     Parameters
     ----------
     data, states, weights
-        As for `fastrnn.native.layer`.
+        As `fastrnn.native.layers` has them for each layer.
     lengths
         [N] of int32, between 0 and T.
     dtype

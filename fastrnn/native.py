@@ -100,17 +100,17 @@ def _register(path: str) -> Optional[str]:
 STATUS = _load()
 
 
-def layer(
+def layers(
     F: Any,
     cell: Cell,
     data: Any,
     states: Sequence[Any],
-    weights: Sequence[Sequence[Any]],
+    weights: Sequence[Sequence[Sequence[Any]]],
     reserve: bool = True,
     dtype: str = "float32",
     lengths: Any = None,
 ) -> Tuple[Any, List[Any]]:
-    """Run one layer, in as many directions as there are `weights`.
+    """Run layers, one on top of the other, as many as there are `weights`.
 
     The operator cannot add to a gradient, so with `reserve` no argument may be a variable with a
     gradient of its own: an operator of MXNet's has to stand between.
@@ -122,10 +122,10 @@ def layer(
     data
         [T, N, I].
     states
-        [D, N, H], for the LSTM two of them.
+        [L*D, N, H], for the LSTM two of them.
     weights
-        For each direction: i2h_weight [G*H, I], h2h_weight [G*H, H], i2h_bias [G*H],
-        h2h_bias [G*H].
+        For each layer, the lowest first, and each direction: i2h_weight [G*H, I], h2h_weight
+        [G*H, H], i2h_bias [G*H], h2h_bias [G*H]; above the first layer I is D*H.
     reserve
         Whether there may be a backward pass.
     dtype
@@ -137,18 +137,19 @@ def layer(
     Returns
     -------
     output, states
-        [T, N, D*H], zero past a row's length, and the states after each row's last step in each
-        direction.
+        [T, N, D*H] of the last layer, zero past a row's length, and the states [L*D, N, H] after
+        each row's last step in each layer and direction.
     """
     has_lengths = lengths is not None
     outputs = getattr(F._internal, OPERATOR)(
         data,
         *states,
-        *(array for direction in weights for array in direction),
+        *(array for layer in weights for direction in layer for array in direction),
         *([lengths] if has_lengths else []),
         mode=cell.mode,
         hidden_size=cell.hidden_size,
-        num_directions=len(weights),
+        num_directions=len(weights[0]),
+        num_layers=len(weights),
         reserve=int(reserve),
         dtype=dtype,
         use_sequence_length=int(has_lengths),

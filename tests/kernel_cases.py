@@ -1,4 +1,4 @@
-"""One layer for fastrnn.kernels: random arguments on a device, and the oracle's results."""
+"""Layers for fastrnn.kernels: random arguments on a device, and the oracle's results."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def rounded(array: Any, dtype: str) -> Any:
 
 @dataclass
 class Case:
-    """Random arguments of one layer, and the gradients of its results, in float32 on the host."""
+    """Random arguments of layers, and the gradients of its results, in float32 on the host."""
 
     mode: str
     steps: int
@@ -63,17 +63,17 @@ class Case:
     lengths: Optional[Sequence[int]] = None
     tf32: Optional[bool] = False
     algorithm: Optional[str] = None
+    layers: int = 1
 
     def __post_init__(self):
         rng = np.random.RandomState(self.seed)
-        state = (self.directions, self.rows, self.hidden)
+        state = (self.layers * self.directions, self.rows, self.hidden)
         cell = self.mode == "lstm"
         self.x = self._draw(rng, self.steps, self.rows, self.inputs)
         self.h_0 = self._draw(rng, *state)
         self.c_0 = self._draw(rng, *state) if cell else None
-        stack = ref.random_stack(
-            rng, self.mode, self.inputs, self.hidden, directions=self.directions
-        )
+        sizes = {"layers": self.layers, "directions": self.directions}
+        stack = ref.random_stack(rng, self.mode, self.inputs, self.hidden, **sizes)
         flat = [w for direction in stack for w in direction if w is not None]
         self.weights = [rounded(w.astype(np.float32), self.dtype) for w in flat]
         self.d_output = self._draw(rng, self.steps, self.rows, self.directions * self.hidden)
@@ -95,6 +95,7 @@ class Case:
             "weights": [self.put(w) for w in self.weights],
             "h_0": self.put(self.h_0),
             "c_0": self.put(self.c_0),
+            "layers": self.layers,
             "lengths": put(lengths, self.device),
             "tf32": self.tf32,
             "algorithm": self.algorithm,
@@ -124,9 +125,11 @@ class Case:
     def reference(self, output=None):
         """Return the oracle's results, and its gradients.
 
-        The derivative of ReLU jumps, so the oracle's backward starts from a given `output`.
+        The derivative of ReLU jumps, so the oracle's backward starts from a given `output` of the
+        last layer.
         """
-        stack = [ref.Weights(*self.weights[4 * d : 4 * d + 4]) for d in range(self.directions)]
+        count = self.layers * self.directions
+        stack = [ref.Weights(*self.weights[4 * d : 4 * d + 4]) for d in range(count)]
         result = ref.stack_forward(
             self.mode,
             self.x,
@@ -137,7 +140,8 @@ class Case:
             lengths=None if self.lengths is None else np.array(self.lengths),
         )
         if self.mode == "rnn_relu" and output is not None:
-            for run, own in zip(result.tape[1], np.split(output, self.directions, axis=2)):
+            last = result.tape[1][-self.directions :]
+            for run, own in zip(last, np.split(output, self.directions, axis=2)):
                 saved = run.tape[3]
                 saved[:] = [(t, on, (x, h, own[t])) for t, on, (x, h, _) in saved]
         return result, ref.stack_backward(result, self.d_output, self.d_h_n, self.d_c_n)

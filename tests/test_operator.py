@@ -19,11 +19,11 @@ mx = native.mx
 RANKS = {"i2h_weight": 2, "h2h_weight": 2, "i2h_bias": 1, "h2h_bias": 1}
 
 
-def symbol(mode="lstm", directions=1, reserve=1, hidden=5, lengths=0):
+def symbol(mode="lstm", directions=1, reserve=1, hidden=5, lengths=0, layers=1):
     ranks = {"data": 3, "state": 3}
     if mode == "lstm":
         ranks["state_cell"] = 3
-    for d in "lr"[:directions]:
+    for d in [f"{d}{k}" for k in range(layers) for d in "lr"[:directions]]:
         ranks.update({f"{d}_{name}": rank for name, rank in RANKS.items()})
     if lengths:
         ranks["sequence_length"] = 1
@@ -33,6 +33,7 @@ def symbol(mode="lstm", directions=1, reserve=1, hidden=5, lengths=0):
         mode=mode,
         hidden_size=hidden,
         num_directions=directions,
+        num_layers=layers,
         reserve=reserve,
         use_sequence_length=lengths,
     )
@@ -63,10 +64,20 @@ def test_shapes_are_inferred_from_the_data(mode, gates, directions):
 
 def test_sizes_are_inferred_from_states_and_weights():
     arguments, outputs, _ = symbol().infer_shape_partial(
-        data=(7, 0, 0), state=(1, 3, 5), l_i2h_weight=(20, 4)
+        data=(7, 0, 0), state=(1, 3, 5), l0_i2h_weight=(20, 4)
     )
     assert arguments[0][1:] == (3, 4)
     assert outputs[0][1:] == (3, 5)
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+def test_layers_take_what_the_one_below_puts_out(directions):
+    arguments, outputs, _ = symbol("gru", directions, layers=3).infer_shape(data=(7, 3, 4))
+    of_first = [(15, 4), (15, 5), (15,), (15,)] * directions
+    of_others = [(15, 5 * directions), (15, 5), (15,), (15,)] * directions
+    state = (3 * directions, 3, 5)
+    assert arguments == [(7, 3, 4), state, *of_first, *of_others, *of_others]
+    assert outputs[:2] == [(7, 3, 5 * directions), state]
 
 
 @pytest.mark.parametrize("mode", ["lstm", "gru"])
@@ -110,9 +121,9 @@ def test_the_reserve_is_within_its_bound():
         (0, (3, 2), r"data has shape \(3, 2\)"),
         (1, (1, 3, 5), r"state has shape \(1, 3, 5\)|data has shape"),
         (2, (2, 2, 5), r"state_cell has shape \(2, 2, 5\)"),
-        (3, (20, 3), r"l_i2h_weight has shape \(20, 3\)"),
-        (4, (20, 4), r"l_h2h_weight has shape \(20, 4\)"),
-        (5, (19,), r"l_i2h_bias has shape \(19,\)"),
+        (3, (20, 3), r"l0_i2h_weight has shape \(20, 3\)"),
+        (4, (20, 4), r"l0_h2h_weight has shape \(20, 4\)"),
+        (5, (19,), r"l0_i2h_bias has shape \(19,\)"),
     ],
 )
 def test_a_wrong_shape_is_named(place, shape, message):
@@ -125,7 +136,7 @@ def test_a_wrong_shape_is_named(place, shape, message):
 def test_a_wrong_type_is_named():
     inputs = arrays()
     inputs[4] = inputs[4].astype("float64")
-    with pytest.raises(mx.MXNetError, match="l_h2h_weight has MXNet's type number 1"):
+    with pytest.raises(mx.MXNetError, match="l0_h2h_weight has MXNet's type number 1"):
         call(inputs)
 
 
@@ -147,6 +158,8 @@ def test_an_array_that_is_not_aligned_is_named(place, name):
         ({"mode": "elman"}, "mode is 'elman'"),
         ({"hidden_size": 0}, "hidden_size is '0'"),
         ({"num_directions": 3}, "num_directions is '3'"),
+        ({"num_layers": 0}, "num_layers is '0'"),
+        ({"num_layers": "two"}, "num_layers is 'two'"),
         ({"reserve": "yes"}, "reserve is 'yes'"),
         ({"use_sequence_length": 2}, "use_sequence_length is '2'"),
     ],

@@ -101,7 +101,24 @@ class BackwardDirection {
   // What follows from a chunk's steps.
   void SumChunk(int64_t first) {
     const int64_t end = walk_.End(first);
-    InputGradients(walk_.Begin(first, end), end - first);
+    InputGradient({first, first, end});
+    WeightGradients(first);
+  }
+
+  // dx, of steps that have been run.
+  void InputGradient(const Stretch& steps) const {
+    const int64_t GH = desc_.gate_rows(), I = desc_.input, N = desc_.batch;
+    const int64_t begin_time = walk_.Begin(steps.begin, steps.end);
+    const int64_t offset = begin_time - walk_.Begin(steps.chunk, walk_.End(steps.chunk));
+    blas_.Gemm((steps.end - steps.begin) * N, I, GH,
+               Factor(buffers_.dgates_x + offset * N * GH, GH), Factor(weights_.i2h_weight, I),
+               add_to_dx_ ? 1.0f : 0.0f, Into(dx_ + begin_time * N * I, I));
+  }
+
+  // The rest of what follows from a chunk's steps.
+  void WeightGradients(int64_t first) {
+    const int64_t end = walk_.End(first);
+    InputWeightGradient(walk_.Begin(first, end), end - first);
     RecurrentGradients(first, end);
     BiasGradients((end - first) * desc_.batch, end == walk_.steps);
   }
@@ -154,11 +171,8 @@ class BackwardDirection {
  private:
   const T* Y(int64_t time) const { return y_ + time * desc_.batch * y_stride_; }
 
-  // dx and the input weights' gradient.
-  void InputGradients(int64_t begin_time, int64_t steps) {
+  void InputWeightGradient(int64_t begin_time, int64_t steps) {
     const int64_t GH = desc_.gate_rows(), I = desc_.input, N = desc_.batch, rows = steps * N;
-    blas_.Gemm(rows, I, GH, Factor(buffers_.dgates_x, GH), Factor(weights_.i2h_weight, I),
-               add_to_dx_ ? 1.0f : 0.0f, Into(dx_ + begin_time * N * I, I));
     if (lengths_ == nullptr) {
       return AddWeights(&i2h_started_, rows, I, buffers_.dgates_x,
                         Factor(x_ + begin_time * N * I, I), sums_.i2h_weight);

@@ -274,8 +274,9 @@ Cost StepwiseCost(const Problem& problem) {
       std::max(problem.memory_us(cost.l2_bytes),
                cost.l2_bytes / (kGemmShare * kL2Bytes * ClocksPerUs(problem.facts.capability) *
                                 problem.facts.multiprocessors));
-  // Directions at once hide the launches of each other, but not the work.
-  const auto at_once = static_cast<double>(problem.directions_at_once());
+  // Directions and layers at once hide the launches of each other, but not the work.
+  const int64_t layers = desc.paired ? 2 : 1;
+  const auto at_once = static_cast<double>(layers * problem.directions_at_once());
   const double work_us = at_once * std::max(compute_us, read_us);
   const double steps_us = std::max(at_once * kStepwiseHostUs, kStepwiseUs + work_us);
   cost.step_us = steps_us / at_once;

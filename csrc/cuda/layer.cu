@@ -74,6 +74,12 @@ struct Setting {
     ExpectCapability(desc, facts.capability);
     tf32 = AllowsTf32(desc.tf32, facts);
   }
+
+  bool BothStepwise(Pass pass, const LayerDesc& lower, const LayerDesc& upper) const {
+    ExpectKernelSizes(upper);
+    return !Choose(pass, lower, tf32, facts).persistent &&
+           !Choose(pass, upper, tf32, facts).persistent;
+  }
 };
 
 // What takes the driver a while to say, and does not change.
@@ -164,6 +170,37 @@ void Backward(const LayerDesc& desc, const BackwardArgs& args) {
     using T = decltype(type);
     if (choice.persistent) return PersistentBackward<T>(desc, args, setting.tf32, choice.plan);
     StepwiseBackward<T>(desc, args, setting.tf32);
+  });
+}
+
+size_t ForwardPairBytes(const LayerDesc& lower, const LayerDesc& upper) {
+  const Setting setting(lower);
+  if (!setting.BothStepwise(Pass::kForward, lower, upper)) return 0;
+  return ForType(lower.dtype,
+                 [&](auto type) { return StepwisePairForwardBytes<decltype(type)>(lower, upper); });
+}
+
+size_t BackwardPairBytes(const LayerDesc& lower, const LayerDesc& upper) {
+  const Setting setting(lower);
+  if (!setting.BothStepwise(Pass::kBackward, lower, upper)) return 0;
+  return ForType(lower.dtype, [&](auto type) {
+    return StepwisePairBackwardBytes<decltype(type)>(lower, upper);
+  });
+}
+
+void ForwardPair(const LayerDesc& lower, const ForwardArgs& lower_args, const LayerDesc& upper,
+                 const ForwardArgs& upper_args) {
+  const Setting setting(lower);
+  ForType(lower.dtype, [&](auto type) {
+    StepwisePairForward<decltype(type)>(lower, lower_args, upper, upper_args, setting.tf32);
+  });
+}
+
+void BackwardPair(const LayerDesc& lower, const BackwardArgs& lower_args, const LayerDesc& upper,
+                  const BackwardArgs& upper_args) {
+  const Setting setting(lower);
+  ForType(lower.dtype, [&](auto type) {
+    StepwisePairBackward<decltype(type)>(lower, lower_args, upper, upper_args, setting.tf32);
   });
 }
 

@@ -1,9 +1,11 @@
-// The MXNet operator _fastrnn_layer: one recurrent layer, both directions inside.
+// The MXNet operator _fastrnn_layer: recurrent layers, one on top of the other, both directions
+// inside.
 //
 // Attributes
 //   mode             lstm, gru, rnn_tanh or rnn_relu
 //   hidden_size      H
 //   num_directions   1 or 2
+//   num_layers       L, 1 by default
 //   reserve          1 where there may be a backward pass, otherwise 0
 //   dtype            float32 (default) or float16, which only a GPU has
 //   tf32             1 where float32 products may round their factors to TF32 on a GPU;
@@ -11,14 +13,15 @@
 //   use_sequence_length  1 where each row has a length of its own, otherwise 0 (default)
 // Inputs
 //   data             [T, N, I]
-//   state            [D, N, H]
-//   state_cell       [D, N, H], LSTM only
-//   for each direction: i2h_weight [G*H, I], h2h_weight [G*H, H], i2h_bias [G*H], h2h_bias [G*H]
+//   state            [L*D, N, H]
+//   state_cell       [L*D, N, H], LSTM only
+//   for each layer and direction: i2h_weight [G*H, I], h2h_weight [G*H, H], i2h_bias [G*H],
+//     h2h_bias [G*H]; above the first layer, I is D*H
 //   sequence_length  [N] of int32, where it is used; its gradient is not written
 // Outputs
 //   output           [T, N, D*H]
-//   state            [D, N, H]
-//   state_cell       [D, N, H], LSTM only
+//   state            [L*D, N, H]
+//   state_cell       [L*D, N, H], LSTM only
 //   reserve          where it was asked for: what backward reads
 //
 // The operator overwrites its outputs: lib_api does not tell it whether to add. Whoever uses it
@@ -34,12 +37,13 @@
 
 #include "../cuda/memory.h"
 #include "../error.h"
-#include "../rnn.h"
+#include "../stack.h"
 
 namespace {
 
 using fastrnn::LayerDesc;
 using fastrnn::Mode;
+using fastrnn::Stack;
 using mxnet::ext::MXReturnValue;
 using mxnet::ext::MXTensor;
 using mxnet::ext::OpResource;
@@ -50,6 +54,7 @@ using Shapes = std::vector<Shape>;
 constexpr unsigned int kUnknown = std::numeric_limits<unsigned int>::max();
 constexpr int kUnknownType = -1;
 constexpr int kWeightsPerDirection = 4;
+constexpr int64_t kMostLayers = 1 << 16;  // far from an overflow of what counts inputs
 
 const std::string& Attribute(const Attributes& attributes, const std::string& name) {
   const auto found = attributes.find(name);
@@ -68,8 +73,9 @@ int64_t IntegerAttribute(const Attributes& attributes, const std::string& name, 
   return value;
 }
 
-LayerDesc ParseDesc(const Attributes& attributes) {
-  LayerDesc desc;
+Stack ParseStack(const Attributes& attributes) {
+  Stack stack;
+  LayerDesc& desc = stack.first;
   desc.mode = fastrnn::ParseMode(Attribute(attributes, "mode"));
   desc.hidden = IntegerAttribute(attributes, "hidden_size", 1, std::numeric_limits<int>::max() / 4);
   desc.directions = IntegerAttribute(attributes, "num_directions", 1, fastrnn::kMaxDirections);
@@ -80,29 +86,36 @@ LayerDesc ParseDesc(const Attributes& attributes) {
   desc.tf32 = attributes.count("tf32") > 0 ? IntegerAttribute(attributes, "tf32", 0, 1) == 1
                                            : fastrnn::DefaultTf32();
   desc.algorithm = fastrnn::DefaultAlgorithm();
-  return desc;
+  if (attributes.count("num_layers") > 0) {
+    stack.layers = IntegerAttribute(attributes, "num_layers", 1, kMostLayers);
+  }
+  return stack;
 }
 
 // Positions of the operator's inputs and outputs.
 struct Positions {
   int inputs, outputs, first_weight, lengths;
   bool has_lengths;
-  Positions(const LayerDesc& desc, const Attributes& attributes) {
+  Positions(const Stack& stack, const Attributes& attributes) {
+    const LayerDesc& desc = stack.first;
     has_lengths = attributes.count("use_sequence_length") > 0 &&
                   IntegerAttribute(attributes, "use_sequence_length", 0, 1) == 1;
     first_weight = desc.has_cell() ? 3 : 2;
-    lengths = first_weight + kWeightsPerDirection * static_cast<int>(desc.directions);
+    lengths =
+        first_weight + kWeightsPerDirection * static_cast<int>(stack.layers * desc.directions);
     inputs = lengths + (has_lengths ? 1 : 0);
     outputs = first_weight + (desc.reserve ? 1 : 0);
   }
 };
 
-std::string InputName(const Positions& positions, int index) {
+std::string InputName(const Stack& stack, const Positions& positions, int index) {
   static const char* const kWeights[] = {"i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"};
   if (index == positions.lengths) return "sequence_length";
   const int weight = index - positions.first_weight;
   if (weight >= 0) {
-    return std::string(weight < kWeightsPerDirection ? "l_" : "r_") +
+    const int64_t direction = weight / kWeightsPerDirection;
+    return (direction % stack.first.directions == 0 ? "l" : "r") +
+           std::to_string(direction / stack.first.directions) + "_" +
            kWeights[weight % kWeightsPerDirection];
   }
   return index == 0 ? "data" : index == 1 ? "state" : "state_cell";
@@ -131,7 +144,7 @@ MXReturnValue Guard(Call call) {
 
 MXReturnValue ParseAttributes(const Attributes& attributes, int* num_inputs, int* num_outputs) {
   return Guard([&] {
-    const Positions positions(ParseDesc(attributes), attributes);
+    const Positions positions(ParseStack(attributes), attributes);
     *num_inputs = positions.inputs;
     *num_outputs = positions.outputs;
   });
@@ -140,8 +153,9 @@ MXReturnValue ParseAttributes(const Attributes& attributes, int* num_inputs, int
 MXReturnValue InferType(const Attributes& attributes, std::vector<int>* inputs,
                         std::vector<int>* outputs) {
   return Guard([&] {
-    const LayerDesc desc = ParseDesc(attributes);
-    const Positions positions(desc, attributes);
+    const Stack stack = ParseStack(attributes);
+    const LayerDesc& desc = stack.first;
+    const Positions positions(stack, attributes);
     const int layer_type =
         desc.dtype == fastrnn::DType::kFloat16 ? mxnet::ext::kFloat16 : mxnet::ext::kFloat32;
     for (int i = 0; i < positions.inputs; ++i) {
@@ -149,8 +163,8 @@ MXReturnValue InferType(const Attributes& attributes, std::vector<int>* inputs,
       const bool lengths = i == positions.lengths;
       const int expected = lengths ? mxnet::ext::kInt32 : layer_type;
       FASTRNN_EXPECTS(type == expected || type == kUnknownType,
-                      "_fastrnn_layer: " + InputName(positions, i) + " has MXNet's type number " +
-                          std::to_string(type) + ", expected " +
+                      "_fastrnn_layer: " + InputName(stack, positions, i) +
+                          " has MXNet's type number " + std::to_string(type) + ", expected " +
                           (lengths ? "int32" : fastrnn::Name(desc.dtype)) + " (" +
                           std::to_string(expected) + ")");
       type = expected;
@@ -183,8 +197,9 @@ void MergeShape(const std::string& name, Shape* shape, const Shape& expected) {
 
 MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* outputs) {
   return Guard([&] {
-    const LayerDesc desc = ParseDesc(attributes);
-    const Positions positions(desc, attributes);
+    const Stack stack = ParseStack(attributes);
+    const LayerDesc& desc = stack.first;
+    const Positions positions(stack, attributes);
     const auto H = static_cast<unsigned int>(desc.hidden);
     const auto D = static_cast<unsigned int>(desc.directions);
     const auto GH = static_cast<unsigned int>(desc.gate_rows());
@@ -193,28 +208,34 @@ MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* o
     // A batch size may be known from a state alone.
     for (int i = 1; i < positions.first_weight; ++i) {
       if ((*inputs)[i].size() == 3)
-        Merge(InputName(positions, i), (*inputs)[i], &data[1], (*inputs)[i][1]);
+        Merge(InputName(stack, positions, i), (*inputs)[i], &data[1], (*inputs)[i][1]);
     }
-    for (int i = positions.first_weight; i < positions.lengths; i += kWeightsPerDirection) {
+    for (unsigned int d = 0; d < D; ++d) {
+      const int i = positions.first_weight + static_cast<int>(d) * kWeightsPerDirection;
       if ((*inputs)[i].size() == 2)
-        Merge(InputName(positions, i), (*inputs)[i], &data[2], (*inputs)[i][1]);
+        Merge(InputName(stack, positions, i), (*inputs)[i], &data[2], (*inputs)[i][1]);
     }
-    const Shape state = {D, data[1], H};
-    const Shape weights[] = {{GH, data[2]}, {GH, H}, {GH}, {GH}};
+    const Shape state = {static_cast<unsigned int>(stack.layers) * D, data[1], H};
     const auto merge = [&](int i, const Shape& expected) {
-      MergeShape(InputName(positions, i), &inputs->at(i), expected);
+      MergeShape(InputName(stack, positions, i), &inputs->at(i), expected);
     };
     for (int i = 1; i < positions.first_weight; ++i) merge(i, state);
     for (int i = positions.first_weight; i < positions.lengths; ++i) {
-      merge(i, weights[(i - positions.first_weight) % kWeightsPerDirection]);
+      const int weight = i - positions.first_weight;
+      const bool lowest = weight < kWeightsPerDirection * static_cast<int>(D);
+      const Shape expected[] = {{GH, lowest ? data[2] : D * H}, {GH, H}, {GH}, {GH}};
+      merge(i, expected[weight % kWeightsPerDirection]);
     }
     if (positions.has_lengths) merge(positions.lengths, {data[1]});
     (*outputs)[0] = {data[0], data[1], D * H};
     for (int i = 1; i < positions.first_weight; ++i) (*outputs)[i] = state;
     if (desc.reserve) {
-      // A dimension of 0 would mean "unknown", so an empty reserve has one value a direction.
-      const auto words = static_cast<unsigned int>(fastrnn::ReserveWords(desc.mode, desc.dtype));
-      outputs->back() = words > 0 ? Shape{D, data[0], data[1], words * H} : Shape{D, 1, 1, 1};
+      // A dimension of 0 would mean "unknown", so an empty reserve has one value.
+      const int64_t words = stack.reserve_words();
+      FASTRNN_EXPECTS(words < kUnknown, "_fastrnn_layer: hidden_size is too large for " +
+                                            std::to_string(stack.layers) + " layers");
+      outputs->back() =
+          words > 0 ? Shape{data[0], data[1], static_cast<unsigned int>(words)} : Shape{1, 1, 1};
     }
   });
 }
@@ -243,9 +264,16 @@ const int32_t* Lengths(const Positions& positions, const MXTensor* inputs) {
   return positions.has_lengths ? static_cast<int32_t*>(Data(inputs[positions.lengths])) : nullptr;
 }
 
-fastrnn::Weights WeightsAt(const std::vector<MXTensor>& tensors, int first) {
-  auto at = [&](int i) { return Data(tensors[first + i]); };
-  return {at(0), at(1), at(2), at(3)};
+// Of each layer and direction; begin: where the first input's place is among the tensors.
+template <class Pointers>
+std::vector<Pointers> WeightsFrom(const std::vector<MXTensor>& tensors, int begin,
+                                  const Positions& positions) {
+  std::vector<Pointers> weights;
+  for (int i = positions.first_weight; i < positions.lengths; i += kWeightsPerDirection) {
+    auto at = [&](int weight) { return Data(tensors.at(begin + i + weight)); };
+    weights.push_back({at(0), at(1), at(2), at(3)});
+  }
+  return weights;
 }
 
 // MXNet waits for its stream where it has to; nothing here does.
@@ -296,10 +324,11 @@ class Workspace {
 MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* inputs,
                       std::vector<MXTensor>* outputs, const OpResource& resource) {
   return Guard([&] {
-    LayerDesc desc = ParseDesc(attributes);
-    const Positions positions(desc, attributes);
+    Stack stack = ParseStack(attributes);
+    LayerDesc& desc = stack.first;
+    const Positions positions(stack, attributes);
     SetSizes(&desc, inputs->at(0));
-    fastrnn::ForwardArgs args;
+    fastrnn::StackForwardArgs args;
     args.x = Data(inputs->at(0));
     args.lengths = Lengths(positions, inputs->data());
     args.h0 = Data(inputs->at(1));
@@ -310,13 +339,11 @@ MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* input
       args.cn = Data(outputs->at(2));
     }
     if (desc.reserve) args.reserve = Data(outputs->back());
-    for (int d = 0; d < desc.directions; ++d) {
-      args.weights[d] = WeightsAt(*inputs, positions.first_weight + d * kWeightsPerDirection);
-    }
-    const Workspace workspace(desc, resource, fastrnn::ForwardWorkspaceBytes(desc));
+    args.weights = WeightsFrom<fastrnn::Weights>(*inputs, 0, positions);
+    const Workspace workspace(desc, resource, fastrnn::ForwardWorkspaceBytes(stack));
     args.workspace = workspace.data();
     args.stream = Stream(desc, resource);
-    fastrnn::Forward(desc, args);
+    fastrnn::Forward(stack, args);
   });
 }
 
@@ -325,15 +352,16 @@ MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* input
 MXReturnValue Backward(const Attributes& attributes, std::vector<MXTensor>* tensors,
                        std::vector<MXTensor>* gradients, const OpResource& resource) {
   return Guard([&] {
-    LayerDesc desc = ParseDesc(attributes);
-    const Positions positions(desc, attributes);
+    Stack stack = ParseStack(attributes);
+    LayerDesc& desc = stack.first;
+    const Positions positions(stack, attributes);
     FASTRNN_EXPECTS(desc.reserve,
                     "_fastrnn_layer has no gradient with reserve=0: it kept nothing for one");
     const int inputs = positions.outputs, outputs = inputs + positions.inputs;
     auto at = [&](int i) { return Data(tensors->at(i)); };
     auto out = [&](int i) { return Data(gradients->at(i)); };
     SetSizes(&desc, tensors->at(inputs));
-    fastrnn::BackwardArgs args;
+    fastrnn::StackBackwardArgs args;
     args.dy = at(0);
     args.dhn = at(1);
     args.x = at(inputs);
@@ -348,15 +376,12 @@ MXReturnValue Backward(const Attributes& attributes, std::vector<MXTensor>* tens
       args.c0 = at(inputs + 2);
       args.dc0 = out(2);
     }
-    for (int d = 0; d < desc.directions; ++d) {
-      const int first = positions.first_weight + d * kWeightsPerDirection;
-      args.weights[d] = WeightsAt(*tensors, inputs + first);
-      args.gradients[d] = {out(first), out(first + 1), out(first + 2), out(first + 3)};
-    }
-    const Workspace workspace(desc, resource, fastrnn::BackwardWorkspaceBytes(desc));
+    args.weights = WeightsFrom<fastrnn::Weights>(*tensors, inputs, positions);
+    args.gradients = WeightsFrom<fastrnn::WeightGradients>(*gradients, 0, positions);
+    const Workspace workspace(desc, resource, fastrnn::BackwardWorkspaceBytes(stack));
     args.workspace = workspace.data();
     args.stream = Stream(desc, resource);
-    fastrnn::Backward(desc, args);
+    fastrnn::Backward(stack, args);
   });
 }
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "../error.h"
-#include "../rnn.h"
+#include "../stack.h"
 #include "results.h"
 #include "tensor.h"
 
@@ -22,15 +22,21 @@ namespace {
 
 constexpr int64_t kWeightsPerDirection = 4;
 
+Shape StateShape(const Stack& stack) {
+  const LayerDesc& desc = stack.first;
+  return {stack.layers * desc.directions, desc.batch, desc.hidden};
+}
+
 // ---- what Python passes -------------------------------------------------------------------------
 
 // A state or the gradient of one: given, or zeros. No pointer, if the cell has no such state.
 class State {
  public:
-  static State Read(const LayerDesc& desc, const Tensor& x, const std::string& name,
+  static State Read(const Stack& stack, const Tensor& x, const std::string& name,
                     const py::object& object, void* stream) {
+    const LayerDesc& desc = stack.first;
     State state;
-    const Shape shape = {desc.directions, desc.batch, desc.hidden};
+    const Shape shape = StateShape(stack);
     if (object.is_none()) {
       state.zeros_ = Zeros(x.place(), stream, shape, desc.dtype);
       state.data_ = state.zeros_->data();
@@ -44,9 +50,9 @@ class State {
     return state;
   }
   // For what only an LSTM has.
-  static State ReadCell(const LayerDesc& desc, const Tensor& x, const std::string& name,
+  static State ReadCell(const Stack& stack, const Tensor& x, const std::string& name,
                         const py::object& object, void* stream) {
-    if (desc.has_cell()) return Read(desc, x, name, object, stream);
+    if (stack.first.has_cell()) return Read(stack, x, name, object, stream);
     FASTRNN_EXPECTS(object.is_none(), name + " was given, but only an lstm has a cell state");
     return {};
   }
@@ -64,15 +70,17 @@ class State {
 
 // What forward and backward both take, checked.
 struct Inputs {
-  LayerDesc desc;
+  Stack stack;
+  LayerDesc& desc = stack.first;
   void* stream;
   Tensor x;
-  std::vector<Tensor> weights;  // i2h_weight, h2h_weight, i2h_bias, h2h_bias for each direction
+  // i2h_weight, h2h_weight, i2h_bias, h2h_bias for each layer and direction.
+  std::vector<Tensor> weights;
   State h0, c0;
   std::optional<Tensor> lengths;
 
   Inputs(const py::object& mode, const py::object& x_object, const py::object& h0_object,
-         const py::object& c0_object, const py::object& weight_objects,
+         const py::object& c0_object, const py::object& weight_objects, int64_t layers,
          const py::object& lengths_object, std::optional<bool> tf32,
          const std::optional<std::string>& algorithm, bool reserve, intptr_t stream_number)
       : stream(reinterpret_cast<void*>(stream_number)), x("x", x_object, stream) {
@@ -90,9 +98,10 @@ struct Inputs {
     desc.steps = x.size(0);
     desc.batch = x.size(1);
     desc.input = x.size(2);
+    stack.layers = layers;
     ReadWeights(weight_objects);
-    h0 = State::Read(desc, x, "h_0", h0_object, stream);
-    c0 = State::ReadCell(desc, x, "c_0", c0_object, stream);
+    h0 = State::Read(stack, x, "h_0", h0_object, stream);
+    c0 = State::ReadCell(stack, x, "c_0", c0_object, stream);
     if (!lengths_object.is_none()) ReadLengths(lengths_object);
   }
 
@@ -110,22 +119,24 @@ struct Inputs {
     return all;
   }
 
-  Weights WeightsOf(int64_t direction) const {
-    auto at = [&](int64_t i) { return weights[kWeightsPerDirection * direction + i].data(); };
-    return {at(0), at(1), at(2), at(3)};
+  std::vector<Weights> weight_pointers() const {
+    std::vector<Weights> all;
+    for (size_t i = 0; i < weights.size(); i += kWeightsPerDirection) {
+      all.push_back(
+          {weights[i].data(), weights[i + 1].data(), weights[i + 2].data(), weights[i + 3].data()});
+    }
+    return all;
   }
 
  private:
-  // Their number tells D, and h2h_weight H.
+  // Their number tells D for L layers, and the first h2h_weight H.
   void ReadWeights(const py::object& object) {
     static const char* const kNames[] = {"i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"};
     if (!py::isinstance<py::sequence>(object)) {
       ThrowTypeError("weights", object, "a sequence of arrays");
     }
     const auto objects = py::reinterpret_borrow<py::sequence>(object);
-    FASTRNN_EXPECTS(objects.size() == 4 || objects.size() == 8,
-                    "weights has " + std::to_string(objects.size()) +
-                        " arrays, expected 4 or 8: four for each direction");
+    ExpectWeightCount(static_cast<int64_t>(objects.size()));
     for (size_t i = 0; i < objects.size(); ++i) {
       weights.emplace_back("weights[" + std::to_string(i) + "] (" + kNames[i % 4] + ")",
                            py::object(objects[i]), stream);
@@ -133,15 +144,29 @@ struct Inputs {
       weights.back().ExpectType(Name(desc.dtype));
     }
     weights[1].ExpectRank(2);
-    desc.directions = static_cast<int64_t>(objects.size()) / kWeightsPerDirection;
+    desc.directions = static_cast<int64_t>(objects.size()) / kWeightsPerDirection / stack.layers;
     desc.hidden = weights[1].size(1);
-    Validate(desc);
+    Validate(stack);
     for (size_t i = 0; i < weights.size(); i += kWeightsPerDirection) {
-      weights[i].ExpectShape({desc.gate_rows(), desc.input});
+      const auto direction = static_cast<int64_t>(i) / kWeightsPerDirection;
+      weights[i].ExpectShape({desc.gate_rows(), stack.At(direction / desc.directions).input});
       weights[i + 1].ExpectShape({desc.gate_rows(), desc.hidden});
       weights[i + 2].ExpectShape({desc.gate_rows()});
       weights[i + 3].ExpectShape({desc.gate_rows()});
     }
+  }
+
+  void ExpectWeightCount(int64_t count) const {
+    constexpr int64_t kMostLayers = 1 << 16;  // far from an overflow of what counts weights
+    FASTRNN_EXPECTS(stack.layers >= 1 && stack.layers <= kMostLayers,
+                    "layers is " + std::to_string(stack.layers) + ", expected 1 to " +
+                        std::to_string(kMostLayers));
+    const int64_t wanted = stack.layers * kWeightsPerDirection;
+    FASTRNN_EXPECTS(count == wanted || count == 2 * wanted,
+                    "weights has " + std::to_string(count) + " arrays, expected " +
+                        std::to_string(wanted) + " or " + std::to_string(2 * wanted) +
+                        ": four for each of " + std::to_string(stack.layers) +
+                        " layer(s) and each direction");
   }
 
   void ReadLengths(const py::object& object) {
@@ -156,38 +181,36 @@ Shape OutputShape(const LayerDesc& desc) {
   return {desc.steps, desc.batch, desc.directions * desc.hidden};
 }
 
-Shape StateShape(const LayerDesc& desc) { return {desc.directions, desc.batch, desc.hidden}; }
-
 // The reserve is given out as words of 4 bytes.
-int64_t ReserveWordsOf(const LayerDesc& desc) {
-  return static_cast<int64_t>(ReserveBytes(desc) / 4);
-}
+int64_t ReserveWordsOf(const Stack& stack) { return static_cast<int64_t>(ReserveBytes(stack) / 4); }
 
 // ---- the calls ----------------------------------------------------------------------------------
 
 py::list ForwardArrays(const py::object& mode, const py::object& x, const py::object& h0,
-                       const py::object& c0, const py::object& weights, const py::object& lengths,
-                       std::optional<bool> tf32, const std::optional<std::string>& algorithm,
-                       bool reserve, const py::object& out, intptr_t stream) {
-  const Inputs in(mode, x, h0, c0, weights, lengths, tf32, algorithm, reserve, stream);
-  const LayerDesc& desc = in.desc;
+                       const py::object& c0, const py::object& weights, int64_t layers,
+                       const py::object& lengths, std::optional<bool> tf32,
+                       const std::optional<std::string>& algorithm, bool reserve,
+                       const py::object& out, intptr_t stream) {
+  const Inputs in(mode, x, h0, c0, weights, layers, lengths, tf32, algorithm, reserve, stream);
+  const Stack& stack = in.stack;
+  const LayerDesc& desc = stack.first;
   Results results(in.x.place(), in.stream, out);
-  ForwardArgs args;
+  StackForwardArgs args;
   args.stream = in.stream;
   args.x = in.x.data();
   args.lengths = in.lengths_data();
   args.h0 = in.h0.data();
   args.c0 = in.c0.data();
-  for (int64_t d = 0; d < desc.directions; ++d) args.weights[d] = in.WeightsOf(d);
+  args.weights = in.weight_pointers();
   args.y = results.Add("output", OutputShape(desc), desc.dtype);
-  args.hn = results.Add("h_n", StateShape(desc), desc.dtype);
+  args.hn = results.Add("h_n", StateShape(stack), desc.dtype);
   if (desc.has_cell()) {
-    args.cn = results.Add("c_n", StateShape(desc), desc.dtype);
+    args.cn = results.Add("c_n", StateShape(stack), desc.dtype);
   } else {
     results.AddNone();
   }
   if (reserve) {
-    args.reserve = results.Add("reserve.values", {ReserveWordsOf(desc)}, DType::kFloat32);
+    args.reserve = results.Add("reserve.values", {ReserveWordsOf(stack)}, DType::kFloat32);
   } else {
     results.AddNone();
   }
@@ -195,9 +218,9 @@ py::list ForwardArrays(const py::object& mode, const py::object& x, const py::ob
   const auto publish = [&] { return results.Publish({x, h0, c0, lengths}, weights); };
   try {
     py::gil_scoped_release release;
-    const Workspace workspace(in.x.place(), ForwardWorkspaceBytes(desc), in.stream);
+    const Workspace workspace(in.x.place(), ForwardWorkspaceBytes(stack), in.stream);
     args.workspace = workspace.data();
-    Forward(desc, args);
+    Forward(stack, args);
   } catch (...) {
     publish();  // A part of the work may be on its way.
     throw;
@@ -216,8 +239,8 @@ struct OutputGradients {
       : y("output", y_object, in.stream),
         reserve("reserve", reserve_object, in.stream),
         dy("d_output", dy_object, in.stream),
-        dhn(State::Read(in.desc, in.x, "d_h_n", dhn_object, in.stream)),
-        dcn(State::ReadCell(in.desc, in.x, "d_c_n", dcn_object, in.stream)) {
+        dhn(State::Read(in.stack, in.x, "d_h_n", dhn_object, in.stream)),
+        dcn(State::ReadCell(in.stack, in.x, "d_c_n", dcn_object, in.stream)) {
     const LayerDesc& desc = in.desc;
     for (const Tensor* tensor : {&y, &dy}) {
       tensor->ExpectPlaceOf(in.x);
@@ -226,7 +249,7 @@ struct OutputGradients {
     }
     reserve.ExpectPlaceOf(in.x);
     reserve.ExpectType("float32");
-    reserve.ExpectShape({ReserveWordsOf(desc)});
+    reserve.ExpectShape({ReserveWordsOf(in.stack)});
   }
 
   void AddTo(std::vector<const Tensor*>* tensors) const {
@@ -237,16 +260,17 @@ struct OutputGradients {
 };
 
 py::list BackwardArrays(const py::object& mode, const py::object& x, const py::object& h0,
-                        const py::object& c0, const py::object& weights, const py::object& lengths,
-                        std::optional<bool> tf32, const std::optional<std::string>& algorithm,
-                        const py::object& y, const py::object& reserve, const py::object& dy,
-                        const py::object& dhn, const py::object& dcn, const py::object& written,
-                        intptr_t stream) {
-  const Inputs in(mode, x, h0, c0, weights, lengths, tf32, algorithm, true, stream);
-  const LayerDesc& desc = in.desc;
+                        const py::object& c0, const py::object& weights, int64_t layers,
+                        const py::object& lengths, std::optional<bool> tf32,
+                        const std::optional<std::string>& algorithm, const py::object& y,
+                        const py::object& reserve, const py::object& dy, const py::object& dhn,
+                        const py::object& dcn, const py::object& written, intptr_t stream) {
+  const Inputs in(mode, x, h0, c0, weights, layers, lengths, tf32, algorithm, true, stream);
+  const Stack& stack = in.stack;
+  const LayerDesc& desc = stack.first;
   const OutputGradients out(in, y, reserve, dy, dhn, dcn);
   Results results(in.x.place(), in.stream, written);
-  BackwardArgs args;
+  StackBackwardArgs args;
   args.stream = in.stream;
   args.x = in.x.data();
   args.lengths = in.lengths_data();
@@ -258,21 +282,21 @@ py::list BackwardArrays(const py::object& mode, const py::object& x, const py::o
   args.dhn = out.dhn.data();
   args.dcn = out.dcn.data();
   args.dx = results.Add("x", {desc.steps, desc.batch, desc.input}, desc.dtype);
-  args.dh0 = results.Add("h_0", StateShape(desc), desc.dtype);
+  args.dh0 = results.Add("h_0", StateShape(stack), desc.dtype);
   if (desc.has_cell()) {
-    args.dc0 = results.Add("c_0", StateShape(desc), desc.dtype);
+    args.dc0 = results.Add("c_0", StateShape(stack), desc.dtype);
   } else {
     results.AddNone();
   }
-  for (int64_t d = 0; d < desc.directions; ++d) {
+  args.weights = in.weight_pointers();
+  for (int64_t d = 0; d < stack.layers * desc.directions; ++d) {
     const auto add = [&](int64_t index, const Shape& shape) {
       return results.Add("weights[" + std::to_string(4 * d + index) + "]", shape, desc.dtype);
     };
-    args.weights[d] = in.WeightsOf(d);
-    args.gradients[d].i2h_weight = add(0, {desc.gate_rows(), desc.input});
-    args.gradients[d].h2h_weight = add(1, {desc.gate_rows(), desc.hidden});
-    args.gradients[d].i2h_bias = add(2, {desc.gate_rows()});
-    args.gradients[d].h2h_bias = add(3, {desc.gate_rows()});
+    void* const i2h_weight = add(0, {desc.gate_rows(), stack.At(d / desc.directions).input});
+    void* const h2h_weight = add(1, {desc.gate_rows(), desc.hidden});
+    void* const i2h_bias = add(2, {desc.gate_rows()});
+    args.gradients.push_back({i2h_weight, h2h_weight, i2h_bias, add(3, {desc.gate_rows()})});
   }
   std::vector<const Tensor*> read = in.tensors();
   out.AddTo(&read);
@@ -282,9 +306,9 @@ py::list BackwardArrays(const py::object& mode, const py::object& x, const py::o
   };
   try {
     py::gil_scoped_release release;
-    const Workspace workspace(in.x.place(), BackwardWorkspaceBytes(desc), in.stream);
+    const Workspace workspace(in.x.place(), BackwardWorkspaceBytes(stack), in.stream);
     args.workspace = workspace.data();
-    Backward(desc, args);
+    Backward(stack, args);
   } catch (...) {
     publish();  // As in forward.
     throw;
@@ -296,12 +320,12 @@ py::list BackwardArrays(const py::object& mode, const py::object& x, const py::o
 
 void DefineKernels(py::module_* m) {
   m->def("forward", &ForwardArrays, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
-         py::arg("weights"), py::arg("lengths"), py::arg("tf32"), py::arg("algorithm"),
-         py::arg("reserve"), py::arg("out"), py::arg("stream"));
+         py::arg("weights"), py::arg("layers"), py::arg("lengths"), py::arg("tf32"),
+         py::arg("algorithm"), py::arg("reserve"), py::arg("out"), py::arg("stream"));
   m->def("backward", &BackwardArrays, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
-         py::arg("weights"), py::arg("lengths"), py::arg("tf32"), py::arg("algorithm"),
-         py::arg("output"), py::arg("reserve"), py::arg("d_output"), py::arg("d_h_n"),
-         py::arg("d_c_n"), py::arg("out"), py::arg("stream"));
+         py::arg("weights"), py::arg("layers"), py::arg("lengths"), py::arg("tf32"),
+         py::arg("algorithm"), py::arg("output"), py::arg("reserve"), py::arg("d_output"),
+         py::arg("d_h_n"), py::arg("d_c_n"), py::arg("out"), py::arg("stream"));
 }
 
 }  // namespace python

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "../cuda/heuristics.h"
+#include "../stack.h"
 #include "kernels.h"
 
 namespace fastrnn {
@@ -52,9 +53,11 @@ py::dict CostOf(const cuda::Cost& cost) {
 }
 
 py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, int64_t steps,
-              int64_t batch, int64_t hidden, int64_t directions, std::optional<bool> tf32,
-              const std::optional<std::string>& algorithm, const py::dict& device) {
-  LayerDesc desc;
+              int64_t batch, int64_t hidden, int64_t directions, int64_t layers,
+              std::optional<bool> tf32, const std::optional<std::string>& algorithm,
+              const py::dict& device) {
+  Stack stack;
+  LayerDesc& desc = stack.first;
   desc.mode = ParseMode(mode);
   desc.dtype = ParseDType(dtype);
   desc.steps = steps;
@@ -63,11 +66,12 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
   desc.hidden = hidden;
   desc.directions = directions;
   desc.algorithm = algorithm ? ParseAlgorithm("algorithm", *algorithm) : DefaultAlgorithm();
-  Validate(desc);
+  stack.layers = layers;
+  Validate(stack);
   const cuda::DeviceFacts facts = FactsFrom(device);
   const bool allows_tf32 = cuda::AllowsTf32(tf32.value_or(DefaultTf32()), facts);
   const cuda::Choice choice = cuda::Choose(backward ? cuda::Pass::kBackward : cuda::Pass::kForward,
-                                           desc, allows_tf32, facts);
+                                           stack.At(0), allows_tf32, facts);
   py::dict result = CostOf(choice.cost);
   result["algorithm"] = choice.persistent ? "persistent" : "stepwise";
   result["reason"] = choice.reason;
@@ -92,8 +96,8 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
 void DefinePlan(py::module_* m) {
   m->def("device_facts", &DeviceFactsOf, py::arg("device"));
   m->def("plan", &Plan, py::arg("backward"), py::arg("mode"), py::arg("dtype"), py::arg("steps"),
-         py::arg("batch"), py::arg("hidden"), py::arg("directions"), py::arg("tf32"),
-         py::arg("algorithm"), py::arg("device"));
+         py::arg("batch"), py::arg("hidden"), py::arg("directions"), py::arg("layers"),
+         py::arg("tf32"), py::arg("algorithm"), py::arg("device"));
 }
 
 }  // namespace python
