@@ -16,15 +16,14 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from bench import data as bench_data
 from bench import gpu_memory, graphs, language_model, limits, timing
+from bench.budget import BUDGET
 from bench.cases import HIDDEN, Case
 from bench.data import Data, Results
 from bench.graphs import one_line
 from bench.limits import Peaks, limit
 from bench.peers import Layer, Peer, mandatory_groups
 
-# Seconds to spend on timing one row, of the quick part and of the full grid.
-BUDGET, FULL_BUDGET = 5.0, 1.5
-GRAPHS_SHARE = 0.4  # of that, on a GPU
+GRAPHS_SHARE = 0.4  # of the time for a row, on a GPU
 
 Row = Dict[str, Any]
 Memory = Callable[[Peer, Case], Row]

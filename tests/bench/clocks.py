@@ -12,6 +12,10 @@ EVICTION = 2.0**-14
 COLD = 2.0**-13  # what a call takes longer when something else has been in the cache
 
 
+def _next(seconds):
+    return next(seconds) if hasattr(seconds, "__next__") else seconds
+
+
 class Machine:
     """`calls` has each call's name, input set, and whether its inputs were not in the cache."""
 
@@ -29,7 +33,7 @@ class Machine:
 
         def run(number):
             self.calls.append((name, number))
-            self.now += next(seconds) if hasattr(seconds, "__next__") else seconds
+            self.now += _next(seconds)
 
         return run
 
@@ -42,7 +46,7 @@ class Machine:
         def run(number):
             self.calls.append((name, number, self.cold))
             self.now += host
-            self.queue(seconds + COLD * self.cold)
+            self.queue(_next(seconds) + COLD * self.cold)
             self.cold = False
 
         return run

@@ -59,9 +59,7 @@ def test_an_eviction_hides_nothing_of_what_the_host_does_in_a_call():
 
 def test_the_first_call_on_a_gpu_is_a_warm_up():
     machine = Machine()
-    slow = iter([machine.launch("a", 0.0, 1.0)])
-    usual = machine.launch("a", 0.0, 0.125)
-    calls = {"a": lambda number: next(slow, usual)(number)}
+    calls = {"a": machine.launch("a", 0.0, iter([1.0, 0.125, 0.125, 0.125]))}
     times = timing.time_on_gpu(calls, 2, 0.0, machine.gpu, machine.clock).times
     assert times["a"] == (0.125 + COLD + RECORD,) * 3 + (timing.LEAST_ROUNDS,)
 
@@ -106,10 +104,9 @@ def test_replays_spend_their_budget(seconds, rounds):
 
 def test_a_replay_takes_no_less_than_events_can_tell():
     machine = Machine()
-    event = machine.event
 
     def slow_event():
-        made = event()
+        made = machine.event()
         made.elapsed_time = lambda end: 0.002
         return made
 
