@@ -185,8 +185,9 @@ def time_replays(
     """Time replays of a graph, of which only the GPU's work counts.
 
     They wait in the queue while the GPU evicts, so that none waits for the host, which waits once
-    a batch. The median of what an interval with nothing in it takes, measured in the same way, is
-    subtracted from each; what is left is never less than events can tell.
+    a batch; unless to issue one takes longer than the eviction and the one before together. The
+    median of what an interval with nothing in it takes, measured in the same way, is subtracted
+    from each; what is left is never less than events can tell.
 
     Parameters
     ----------
