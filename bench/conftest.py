@@ -13,8 +13,8 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bench import machine
+from bench.budget import BUDGET, FULL_BUDGET, QuickBudget
 from bench.cases import grid
-from bench.measure import BUDGET, FULL_BUDGET
 from bench.peers import MissingPeerError, all_peers, present
 from bench.results import OtherResultsError, Store
 
@@ -22,10 +22,9 @@ from bench.results import OtherResultsError, Store
 class Session:
     """Who takes part, what the machine reaches, and the rows so far."""
 
-    def __init__(self, device, path, limit, full):
-        self.device = device
-        # A GPU may be there for half an hour only.
-        self.budget = FULL_BUDGET if full and device == "cuda" else BUDGET
+    def __init__(self, device, path, limit, full, names):
+        self.device, self._full, self._names = device, full, names
+        self._quick = QuickBudget()
         everyone = all_peers(device)
         self.peers = present(device, everyone)
         self.missing = {
@@ -50,6 +49,13 @@ class Session:
             if self.device == "cuda":  # the products have loaded it
                 self.store.about["cuBLAS"] = machine.cublas()
         return self._peaks
+
+    def budget(self):
+        """Seconds to spend on timing the next row."""
+        if self._full:
+            return FULL_BUDGET if self.device == "cuda" else BUDGET
+        rows = sum(not self.store.done(name) for name in self._names)
+        return self._quick.next(rows)
 
     def out_of_time(self):
         return self.ends is not None and time.monotonic() > self.ends
@@ -77,11 +83,13 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture(scope="session")
-def session(pytestconfig):
+def session(request, pytestconfig):
     """What all rows share; without those who are mandatory there is none."""
     options = [pytestconfig.getoption(name) for name in ("results", "limit", "full")]
     try:
-        made = Session(_device(pytestconfig), *options)
+        items = [item for item in request.session.items if "case" in item.fixturenames]
+        names = [item.callspec.params["case"].name for item in items]
+        made = Session(_device(pytestconfig), *options, names)
     except (MissingPeerError, OtherResultsError) as error:
         pytest.exit(str(error), returncode=2)
     pytestconfig.stash[_SESSION] = made

@@ -6,7 +6,9 @@ from typing import Any, Callable, List, NamedTuple, Optional
 
 from bench.timing import Call
 
-MOST_GRAPHS = 2  # of a call; each holds memory of its own, and takes a call's time to capture
+# Of a call; each holds memory of its own, and takes a call's time to capture. The eviction before
+# each timed replay makes their inputs cold, however few they are.
+MOST_GRAPHS = 2
 
 
 class Graph(NamedTuple):

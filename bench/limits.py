@@ -81,20 +81,41 @@ def set_bytes(case: Case) -> int:
     return ITEM_BYTES[case.dtype] * steps * (case.inputs + outputs * case.train)
 
 
+def weight_bytes(case: Case) -> int:
+    """Bytes of the weights that a call needs: without a state, no recurrent ones."""
+    of_input, recurrent = weight_counts(case)
+    return ITEM_BYTES[case.dtype] * (of_input + (recurrent if case.steps > 1 else 0))
+
+
+def result_bytes(case: Case) -> int:
+    """Bytes of the output, and for training of the gradients of weights and input."""
+    steps, outputs = row_steps(case), case.directions * case.hidden
+    of_steps = ITEM_BYTES[case.dtype] * steps * (outputs + case.inputs * case.train)
+    return of_steps + weight_bytes(case) * case.train
+
+
 def least_bytes(case: Case, sets: int, cache: int) -> float:
     """Bytes of a call that memory must move, however well the cache is used.
 
     Calls rotate through the input sets. A round touches all of these, and the same weights and
     results in each call. At most what the cache holds is there still, of the round before.
     """
-    of_input, recurrent = weight_counts(case)
-    steps, outputs = row_steps(case), case.directions * case.hidden
-    weights = of_input + (recurrent if case.steps > 1 else 0)
-    same = weights + steps * outputs
-    if case.train:
-        same += weights + steps * case.inputs
-    touched = sets * set_bytes(case) + same * ITEM_BYTES[case.dtype]
+    touched = sets * set_bytes(case) + weight_bytes(case) + result_bytes(case)
     return max(0.0, touched - cache) / sets
+
+
+def cold_bytes(case: Case, cache: int) -> float:
+    """Bytes that memory must move for a call that finds nothing of its own in the cache.
+
+    It reads its weights and its input set. What it computes may stay in the cache, as far as that
+    goes; in a language model this is the input set, too, which the layers around compute.
+    """
+    read, computed = weight_bytes(case), result_bytes(case)
+    if case.task == "layer":
+        read += set_bytes(case)
+    else:
+        computed += set_bytes(case)
+    return read + max(0.0, computed - cache)
 
 
 def exchanges(case: Case) -> int:
@@ -107,8 +128,13 @@ def exchanges(case: Case) -> int:
     return (steps - 1) * (2 if case.train else 1)
 
 
-def limit(case: Case, peaks: Peaks, sets: int) -> Limit:
-    """The largest of the three bounds, of a call that rotates through so many input sets.
+def limit(case: Case, peaks: Peaks, sets: Optional[int]) -> Limit:
+    """The largest of the three bounds.
+
+    Parameters
+    ----------
+    sets
+        How many input sets calls rotate through, or None where the cache is evicted before each.
 
     Raises
     ------
@@ -119,7 +145,8 @@ def limit(case: Case, peaks: Peaks, sets: int) -> Limit:
         peak = getattr(peaks, name)
         if peak is not None and not peak > 0:
             raise ValueError(f"{name} is {peak}, expected more than 0")
-    least = least_bytes(case, sets, peaks.cache)
+    cache = peaks.cache
+    least = cold_bytes(case, cache) if sets is None else least_bytes(case, sets, cache)
     bounds = {"math": flops(case) / peaks.flops, "memory": least / peaks.bandwidth}
     if peaks.exchange is not None:
         bounds["exchange"] = exchanges(case) * peaks.exchange

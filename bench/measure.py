@@ -10,20 +10,20 @@ import sys
 import traceback
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.util import find_spec
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from bench import data as bench_data
 from bench import gpu_memory, graphs, language_model, limits, timing
+from bench.budget import BUDGET
 from bench.cases import HIDDEN, Case
 from bench.data import Data, Results
 from bench.graphs import one_line
 from bench.limits import Peaks, limit
 from bench.peers import Layer, Peer, mandatory_groups
 
-# Seconds to spend on timing one row, of the quick part and of the full grid.
-BUDGET, FULL_BUDGET = 5.0, 1.5
-GRAPHS_SHARE = 0.4  # of that, on a GPU
+GRAPHS_SHARE = 0.4  # of the time for a row, on a GPU
 
 Row = Dict[str, Any]
 Memory = Callable[[Peer, Case], Row]
@@ -33,20 +33,25 @@ class DeadDeviceError(Exception):
     """An error has destroyed the GPU's context, and with it every layer of this process."""
 
 
+class NoReferenceError(Exception):
+    """What results are compared with could not be computed."""
+
+
 def frame(case: Case, device: str, peaks: Mapping[str, Peaks]) -> Row:
     """A row before anyone is in it."""
     sets = _input_sets(case, device)
-    # Graphs rotate through fewer sets than calls do, and the limit is both's.
-    rotated = min(sets, graphs.MOST_GRAPHS)
+    rotated = sets if device == "cpu" else None  # on a GPU the cache is evicted before each call
     found = limit(case, peaks["tf32" if case.tf32 else case.dtype], rotated)
-    return {
+    row: Row = {
         "case": case.name,
         "sizes": asdict(case),
         "limit": found.seconds,
         "bound": found.bound,
         "input_sets": sets,
-        "peers": {},
     }
+    if device == "cuda":
+        row["evicted"] = timing.eviction_bytes(limits.cache_bytes(device))
+    return {**row, "peers": {}}
 
 
 def measure(
@@ -79,22 +84,21 @@ def measure(
     row = frame(case, device, peaks)
     sets, entries = row["input_sets"], row["peers"]
     entries.update({n: {"status": "missing", "reason": why} for n, why in missing.items()})
-    if case.task == "layer":
-        data: Any = bench_data.draw(case, sets)
-        wanted = reference(case, data, device)
-    else:
-        data = language_model.draw(case)
-        wanted = language_model.expected(case, data)
     with ExitStack() as stack:
         try:
+            data, wanted = _expected(case, device, sets)
             layers = _layers(case, device, peers, data, wanted, entries, earlier, stack)
-            _time(layers, entries, sets, budget, device)
-            if device == "cuda":
-                _replay(case, layers, entries, wanted, sets, budget)
+            # All peaks are measured by now, so that what this allocates is in none of them.
+            gpu = None if device == "cpu" else _gpu(row["evicted"])
+            _time(layers, entries, sets, budget, gpu)
+            if gpu is not None:
+                _replay(case, layers, entries, wanted, sets, budget, gpu)
         except DeadDeviceError as error:
             row["dead"] = str(error)
             stack.pop_all()  # nothing can be given back any more
-            _bury(peers, entries)
+            _bury(peers, entries, "the GPU's context was gone before its turn")
+        except NoReferenceError as error:
+            _bury(peers, entries, f"there is no reference: {error}")
     if memory is not None:
         for peer in peers:
             if entries[peer.name]["status"] == "ok":
@@ -129,12 +133,11 @@ def _layers(
     return layers
 
 
-def _bury(peers: List[Peer], entries: Dict[str, Row]) -> None:
-    """Write down who was not measured any more."""
+def _bury(peers: List[Peer], entries: Dict[str, Row], reason: str) -> None:
+    """Write down who was not measured, or not any more."""
     for peer in peers:
         entry = entries.get(peer.name, {"status": "ok"})
         if entry["status"] == "ok" and "seconds" not in entry:
-            reason = "the GPU's context was gone before its turn"
             entries[peer.name] = {"status": "failed", "reason": reason}
 
 
@@ -182,6 +185,27 @@ def _input_sets(case: Case, device: str) -> int:
     return timing.input_sets(limits.set_bytes(case), cache, most)
 
 
+def _expected(case: Case, device: str, sets: int) -> Tuple[Any, Results]:
+    """Weights and inputs of a case, and its results in float64.
+
+    Raises
+    ------
+    NoReferenceError
+        If these cannot be computed.
+    DeadDeviceError
+        If the GPU does not work any more.
+    """
+    try:
+        if case.task != "layer":
+            text = language_model.draw(case)
+            return text, language_model.expected(case, text)
+        data = bench_data.draw(case, sets)
+        return data, reference(case, data, device)
+    except Exception as error:
+        _print(error, device)
+        raise NoReferenceError(one_line(error)) from error
+
+
 def reference(case: Case, data: Data, device: str) -> Results:
     """Results in float64: PyTorch's where it is, which are there sooner, or else the oracle's."""
     if find_spec("torch") is None:
@@ -203,6 +227,17 @@ def _fail(entries: Dict[str, Row], name: str, error: Exception, device: str) -> 
         If the GPU does not work any more.
     """
     entries[name] = {"status": "failed", "reason": one_line(error)}
+    _print(error, device)
+
+
+def _print(error: Exception, device: str) -> None:
+    """Print where an error came from.
+
+    Raises
+    ------
+    DeadDeviceError
+        If the GPU does not work any more.
+    """
     traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
     if device == "cuda":
         import torch
@@ -277,18 +312,22 @@ def _peak(peer: Peer, case: Case, data: Any) -> Row:
 
 
 def _time(
-    layers: Mapping[str, Layer], entries: Dict[str, Row], sets: int, budget: float, device: str
+    layers: Mapping[str, Layer],
+    entries: Dict[str, Row],
+    sets: int,
+    budget: float,
+    gpu: Optional[timing.Gpu],
 ) -> None:
     """Add the times of calls to the entries; who fails has an entry that says so instead."""
     calls = {name: layer.run for name, layer in layers.items()}
-    if device == "cpu":
+    if gpu is None:
         timed = timing.time_calls(calls, sets, budget)
     else:
-        timed = timing.time_on_gpu(calls, sets, budget * (1 - GRAPHS_SHARE), _event)
+        timed = timing.time_on_gpu(calls, sets, budget * (1 - GRAPHS_SHARE), gpu)
     for name, times in timed.times.items():
         entries[name].update(_entry("", times))
     for name, error in timed.failures.items():
-        _fail(entries, name, error, device)
+        _fail(entries, name, error, "cpu" if gpu is None else "cuda")
 
 
 def _replay(
@@ -298,6 +337,7 @@ def _replay(
     wanted: Results,
     sets: int,
     budget: float,
+    gpu: timing.Gpu,
 ) -> None:
     """Add the times of replayed graphs: one peer's after the other's, which are then deleted."""
     import torch
@@ -325,20 +365,23 @@ def _replay(
                 if wrong:
                     entries[name] = {"status": "wrong", "reason": f"a replayed graph: {wrong}"}
                     continue
-                timed = timing.time_on_gpu({name: graph.call}, count, share, _event)
+                found = timing.time_replays(graph.call, count, share, gpu)
             finally:
                 graph.delete()
-            for error in timed.failures.values():
-                raise error
-            entry.update(_entry("graph_", timed.times[name]), graphs=count)
+            entry.update(_entry("graph_", found.times), graph_empty=found.empty, graphs=count)
         except Exception as error:
             _fail(entries, name, error, "cuda")
 
 
-def _event() -> Any:
+def _gpu(evicted: int) -> timing.Gpu:
+    """The current stream of the GPU, with evictions of so many bytes.
+
+    They read: what they wrote would have to leave the cache while a call is timed.
+    """
     import torch
 
-    return torch.cuda.Event(enable_timing=True)
+    others = torch.zeros(evicted // 4, dtype=torch.float32, device="cuda")
+    return timing.Gpu(partial(torch.cuda.Event, enable_timing=True), others.sum)
 
 
 def _entry(prefix: str, times: timing.Times) -> Row:

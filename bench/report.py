@@ -13,6 +13,7 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 from typing import Any, Dict, List, Optional, Sequence
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -114,6 +115,20 @@ def exceeded(rows: Sequence[Row]) -> List[str]:
     ]
 
 
+def method(rows: Sequence[Row]) -> List[str]:
+    """How calls on a GPU were timed; nothing of a CPU's, or of a file that does not say it."""
+    evicted = sorted({row["evicted"] for row in rows if "evicted" in row})
+    if not evicted:
+        return []
+    passes = " or ".join(number(size / 2**20, 4) for size in evicted)
+    said = f"Before each timed call and replay, a pass read {passes} MiB of other memory."
+    empty = [e["graph_empty"] for row in rows for e in row["peers"].values() if "graph_empty" in e]
+    if empty:
+        taken = number(median(empty) * 1e6)
+        said += f" Of each replay's time, {taken} µs (median) were subtracted as the events' own."
+    return ["", said]
+
+
 def modelled(about: Row, rows: Sequence[Row]) -> List[str]:
     """A table of what the kernels' cost model says of the machine, beside what was measured."""
     if "device facts" not in about or find_spec("fastrnn._C") is None:
@@ -146,6 +161,7 @@ def markdown(content: Dict[str, Any], plots: Sequence[str] = ()) -> str:
     lines = ["; ".join(facts) + ".", ""]
     lines += table(rows)
     missing = [f"{name} ({reason})" for name, reason in about["missing"].items()]
+    lines += method(rows)
     lines += ["", "Did not take part: " + ("; ".join(missing) or "nobody") + "."]
     slower = losses(rows)
     lines += ["", f"Where {OURS} is slower:" if slower else "Nobody was faster in any row."]

@@ -32,7 +32,7 @@ def test_row(case, session):
         session.missing,
         session.peaks,
         memory,
-        session.budget,
+        session.budget(),
         session.store.rows,
     )
     session.store.add(row)

@@ -2,6 +2,12 @@
 
 Candidates take turns, so that a machine that changes its clock or has other work does so to all of
 them. One that fails takes no further turn. Clock and events are arguments: tests bring their own.
+
+On a GPU each timed call and each timed replay comes after an eviction, a pass over memory that is
+nobody's and more than the L2 cache holds. So inputs come from the device's memory, however small
+they are, and weights do too: between two calls of a layer, a program runs the other layers and an
+optimizer, which touches every weight, its gradient and its moments. A loop of one layer and nothing
+else may find its weights in the cache, and be faster.
 """
 
 from __future__ import annotations
@@ -9,12 +15,14 @@ from __future__ import annotations
 import time
 from functools import partial
 from statistics import median, quantiles
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
 
 LEAST_ROUNDS, MOST_ROUNDS = 3, 200
 SHORT = 0.02  # seconds; a shorter call is preceded by one that is not timed
-EVENT_SPAN = 0.001  # seconds of work between two events, beside which their own cost is nothing
+BATCH = 10  # replays between two waits of the host
+RESOLUTION = 0.5e-6  # seconds that two events tell apart
 MOST_SETS = 64
+EVICTED_CACHES = 4  # the size of an eviction; it also gives the host time to queue what follows
 
 Call = Callable[[int], None]  # given the number of the input set, runs and waits (CPU) or not (GPU)
 
@@ -26,6 +34,20 @@ class Times(NamedTuple):
     low: float  # the quartiles
     high: float
     rounds: int
+
+
+class Gpu(NamedTuple):
+    """What is used of a GPU's stream. The host does not wait in any but `synchronize()`."""
+
+    event: Callable[[], Any]  # has record(), synchronize(), and elapsed_time(end) in milliseconds
+    evict: Callable[[], Any]
+
+
+class Replays(NamedTuple):
+    """Times of replays, and what has been subtracted from each of them."""
+
+    times: Times
+    empty: float  # seconds
 
 
 class Timed(NamedTuple):
@@ -119,52 +141,98 @@ def time_on_gpu(
     calls: Mapping[str, Call],
     sets: int,
     budget: float,
-    event: Callable[[], Any],
+    gpu: Gpu,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Timed:
-    """Time calls that return before their work is done, between two events of a stream.
+    """Time calls that return before their work is done, each between two events of its own.
+
+    The host's work counts as far as the GPU waits for it. So a call is made when the eviction is
+    over: behind one that still runs, the host would get ahead, and as much of its work would hide.
 
     Parameters
     ----------
     calls, sets, budget
-        As for `time_calls`.
-    event
-        Makes an event with `record()`, `synchronize()` and `elapsed_time(end)` in milliseconds.
+        As for `time_calls`. The first call of each is not counted.
     """
     turns = _Turns(calls)
 
-    def between(call: Call, first: int, count: int) -> float:
-        begin, end = event(), event()
+    def one_turn(number: int, name: str, call: Call) -> float:
+        over, begin, end = (gpu.event() for _ in range(3))
+        gpu.evict()
+        over.record()
+        over.synchronize()
         begin.record()
-        for number in range(first, first + count):
-            call(number % sets)
+        call(number % sets)
         end.record()
         end.synchronize()
-        return begin.elapsed_time(end) / 1e3 / count
+        return begin.elapsed_time(end) / 1e3
 
     begun = clock()
-    turns.once(lambda name, call: between(call, 0, 1))
-    first = {name: turns.seconds[name][0] for name in turns.calls}
-    counts = {name: min(1000, max(1, int(EVENT_SPAN / max(s, 1e-9)))) for name, s in first.items()}
-    rounds = rounds_for(sum(first[name] * counts[name] for name in first), budget)
-
-    def one_turn(number: int, name: str, call: Call) -> float:
-        return between(call, number * counts[name], counts[name])
-
-    for number in range(rounds):
-        if number >= LEAST_ROUNDS and clock() - begun > 3 * budget:
-            break  # the host, not the GPU, is what takes the time
-
+    for number in range(1 + MOST_ROUNDS):
+        if number > LEAST_ROUNDS and clock() - begun > budget:
+            break
         turns.once(partial(one_turn, number))
     return turns.result(lambda name: 1)
 
 
+def time_replays(
+    replay: Call,
+    sets: int,
+    budget: float,
+    gpu: Gpu,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Replays:
+    """Time replays of a graph, of which only the GPU's work counts.
+
+    They wait in the queue while the GPU evicts, so that none waits for the host, which waits once
+    a batch; unless to issue one takes longer than the eviction and the one before together. The
+    median of what an interval with nothing in it takes, measured in the same way, is subtracted
+    from each; what is left is never less than events can tell.
+
+    Parameters
+    ----------
+    replay, sets, budget
+        As for `time_calls`, but of one.
+    """
+    empty = median(_queued([lambda: None] * (1 + BATCH), gpu))
+    begun = clock()
+    _queued([partial(replay, number % sets) for number in range(2)], gpu)
+    rounds = rounds_for((clock() - begun) / 2, budget)
+    seconds: List[float] = []
+    while len(seconds) < rounds:
+        first = len(seconds)
+        last = min(first + BATCH, rounds)
+        seconds += _queued([partial(replay, n % sets) for n in range(first, last + 1)], gpu)
+    return Replays(summarize([max(s - empty, RESOLUTION) for s in seconds]), empty)
+
+
+def _queued(works: Sequence[Callable[[], None]], gpu: Gpu) -> List[float]:
+    """Seconds of each but the first, whose launch may take the host longer than the eviction.
+
+    While the GPU does that one's work, the host gets ahead.
+    """
+    pairs = []
+    for work in works:
+        begin, end = gpu.event(), gpu.event()
+        gpu.evict()
+        begin.record()
+        work()
+        end.record()
+        pairs.append((begin, end))
+    pairs[-1][1].synchronize()
+    return [begin.elapsed_time(end) / 1e3 for begin, end in pairs[1:]]
+
+
+def eviction_bytes(cache_bytes: int) -> int:
+    """Size of an eviction, for a cache of a given size."""
+    return EVICTED_CACHES * cache_bytes
+
+
 def input_sets(set_bytes: int, cache_bytes: int, most_bytes: int) -> int:
-    """How many input sets a call rotates through, so that it does not find them in a cache.
+    """How many input sets a call on a GPU rotates through.
 
     As many as outgrow the cache twice, but no more than fit into `most_bytes`, and at most
-    MOST_SETS: sets that are smaller than a 32nd of the cache are read in no time that counts. Two
-    at least. Weights are not rotated: they are in use by every step, and by the next call too.
+    MOST_SETS; two at least. Where these do not outgrow it, the eviction alone makes them cold.
     """
     fit = min(MOST_SETS, most_bytes // max(1, set_bytes))
     return int(max(2, min(fit, -(-2 * cache_bytes // max(1, set_bytes)))))

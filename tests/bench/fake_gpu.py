@@ -17,6 +17,8 @@ class FakeTorch:
         self.capturing = None
         self.dies_of = None  # text of an error after which the GPU does nothing
         self.synchronized = 0
+        self.float32 = "float32"
+        self.seen = []  # what was done, as far as tests look at it
 
     def synchronize(self):
         self.synchronized += 1
@@ -29,9 +31,17 @@ class FakeTorch:
     def get_device_properties(self, number):
         return SimpleNamespace(L2_cache_size=1 << 10)
 
+    def zeros(self, count, dtype, device):
+        assert (dtype, device) == ("float32", "cuda")
+        self.seen.append(f"{4 * count} bytes")
+        return SimpleNamespace(sum=lambda: self.seen.append("evict"))
+
     def Event(self, enable_timing):  # noqa: N802
+        assert enable_timing
         return SimpleNamespace(
-            record=lambda: None, synchronize=lambda: None, elapsed_time=lambda end: 1.0
+            record=lambda: self.seen.append("record"),
+            synchronize=lambda: self.seen.append("wait"),
+            elapsed_time=lambda end: 1.0,
         )
 
     def graph_pool_handle(self):

@@ -10,7 +10,7 @@ import sources  # noqa: F401
 
 from bench import cases
 from bench.cases import Case
-from bench.limits import Peaks, exchanges, flops, least_bytes, limit, set_bytes
+from bench.limits import Peaks, cold_bytes, exchanges, flops, least_bytes, limit, set_bytes
 
 PEAKS = Peaks(1e12, 1e11, 1e-6, 0)
 
@@ -125,6 +125,16 @@ def test_limits_are_counted_by_hand():
     assert set_bytes(two) == 2 * 35 * (2 + 6)
     same = 2 * (of_input + recurrent) + 35 * 6 + 35 * 2
     assert least_bytes(two, 1, 0) == 2 * (35 * 8 + same)
+    read = 2 * (of_input + recurrent + 35 * 8)
+    computed = 2 * (of_input + recurrent + 35 * 6 + 35 * 2)
+    assert cold_bytes(two, 0) == read + computed
+    assert cold_bytes(two, 100) == read + computed - 100
+    assert cold_bytes(two, 1 << 20) == read
+    # In a language model, layers of the same call compute the input and the output's gradient.
+    model = replace(two, bidirectional=False, task="lm training")
+    of_input, recurrent = 12 * 2 + 12 * 3, 2 * 12 * 3
+    assert cold_bytes(model, 0) == 2 * (2 * (of_input + recurrent) + 35 * 2 * (2 + 3))
+    assert cold_bytes(model, 1 << 20) == 2 * (of_input + recurrent)
     ragged = replace(case, ragged=True)
     assert flops(ragged) < flops(case)
 
@@ -150,6 +160,8 @@ def test_the_largest_bound_is_the_limit():
     least = least_bytes(case, 2, 0)
     assert limit(case, PEAKS._replace(bandwidth=1.0), 2) == (least, "memory")
     assert limit(case, PEAKS._replace(bandwidth=1.0, cache=1 << 40), 2).bound == "math"
+    cold = cold_bytes(case, 1 << 20)
+    assert limit(case, PEAKS._replace(bandwidth=1.0, cache=1 << 20), None) == (cold, "memory")
     assert limit(case, PEAKS._replace(exchange=1.0), 2) == (200.0, "exchange")
     assert limit(case, PEAKS._replace(exchange=None), 2).bound == "math"
     with pytest.raises(ValueError, match="bandwidth is 0, expected more than 0"):

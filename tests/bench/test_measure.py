@@ -10,7 +10,7 @@ import sources  # noqa: F401
 from fake_gpu import FakeTorch
 from made_peers import Made, MadeLayer
 
-from bench import data, gpu_memory, measure
+from bench import data, gpu_memory, limits, measure, timing
 from bench.cases import Case
 from bench.limits import Peaks
 from bench.peers import cudnn
@@ -30,8 +30,13 @@ def torch(monkeypatch):
     fake = FakeTorch()
     monkeypatch.setitem(sys.modules, "torch", fake)
     monkeypatch.setattr(MadeLayer, "torch", fake)
+
+    def peak(before, in_pool):
+        fake.seen.append("peak")
+        return {"peak_mib": 1.0}
+
     monkeypatch.setattr(gpu_memory, "start", lambda: None)
-    monkeypatch.setattr(gpu_memory, "peak", lambda before, in_pool: {"peak_mib": 1.0})
+    monkeypatch.setattr(gpu_memory, "peak", peak)
     monkeypatch.setattr(measure, "reference", lambda case, d, device: data.expected(case, d))
     return fake
 
@@ -226,6 +231,65 @@ def test_graphs_are_timed_on_their_own(torch):
     assert entry["graphs"] == 2
     assert row["peers"]["no"]["graph_reason"] == "it copies"
     assert "graph_seconds" not in row["peers"]["no"]
+
+
+def test_each_timed_call_and_replay_comes_after_an_eviction(torch):
+    row = on_gpu([Made(), Made("other")], Case("gru", **SMALL))
+    cache = torch.get_device_properties(0).L2_cache_size
+    assert row["evicted"] == timing.eviction_bytes(cache)
+    seen = torch.seen
+    allocated = f"{row['evicted']} bytes"
+    # Nobody's peak has the memory of the evictions, which are all of it.
+    assert seen[:3] == ["peak", "peak", allocated]
+    assert seen.count(allocated) == 1
+    call = ["evict", "record", "wait", "record", "record", "wait"]
+    calls = 2 * (1 + row["peers"]["made"]["rounds"])
+    assert seen[3 : 3 + 6 * calls] == call * calls
+    queued = ["evict", "record", "record"]
+    empty = 1 + timing.BATCH
+    rest = seen[3 + 6 * calls :]
+    assert rest[: 3 * empty + 1] == queued * empty + ["wait"]
+    assert "wait" not in rest[-3:-1]
+    assert rest[-4:] == [*queued, "wait"]
+    for entry in row["peers"].values():
+        assert entry["graph_empty"] == 1e-3  # as the stand-in's events have it
+        assert entry["graph_seconds"] == timing.RESOLUTION
+    assert "evicted" not in on_cpu([Made()])
+
+
+def test_the_limit_on_a_gpu_is_that_of_a_cold_call(torch):
+    case, slow = Case("gru", **SMALL), {"float32": Peaks(1e30, 1.0, None, 1 << 10)}
+    assert measure.frame(case, "cuda", slow)["limit"] == limits.cold_bytes(case, 1 << 10)
+    assert measure.frame(case, "cpu", slow)["limit"] == limits.least_bytes(case, 2, 1 << 10)
+
+
+@pytest.mark.parametrize("task", ["layer", "lm generation"])
+def test_without_a_reference_nobody_is_measured(monkeypatch, capsys, task):
+    def fails(*_):
+        raise MemoryError("all of it")
+
+    monkeypatch.setattr(measure, "reference", fails)
+    monkeypatch.setattr(measure.language_model, "expected", fails)
+    made = Made(mandatory=True)
+    row = on_cpu([made, Made("other")], Case("gru", train=False, **SMALL, task=task))
+    reason = "there is no reference: MemoryError: all of it"
+    failed = {"status": "failed", "reason": reason}
+    missing = {"status": "missing", "reason": "not here"}
+    assert row["peers"] == {"made": failed, "other": failed, "far": missing}
+    assert row["failures"] == [f"made: failed: {reason}"]
+    assert made.built == 0
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_reference_that_the_gpu_does_not_outlive(torch, monkeypatch):
+    def dies(*_):
+        torch.dies_of = "CUDA error: an illegal memory access"
+        raise RuntimeError("launch failed")
+
+    monkeypatch.setattr(measure, "reference", dies)
+    row = on_gpu([Made(mandatory=True)])
+    assert "illegal memory access" in row["dead"]
+    assert row["peers"]["made"]["reason"] == "the GPU's context was gone before its turn"
 
 
 def test_a_graph_that_computes_something_else_is_wrong(torch, monkeypatch):

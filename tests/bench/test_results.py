@@ -80,6 +80,17 @@ def test_what_a_run_on_a_gpu_says_of_it(monkeypatch, tmp_path):
     assert about["missing"] == {"Haste": "not installed"}
 
 
+def test_the_report_says_how_a_gpu_found_its_inputs():
+    assert report.method(content()["rows"]) == []
+    rows = [{**one, "evicted": 200 << 20} for one in content()["rows"]]
+    said = "Before each timed call and replay, a pass read 200 MiB of other memory."
+    assert report.method(rows) == ["", said]
+    for one, seconds in zip(rows, (1e-6, 1.5e-6, 4e-6)):
+        one["peers"]["fastrnn"]["graph_empty"] = seconds
+    text = report.markdown({"about": ABOUT, "rows": rows})
+    assert f"{said} Of each replay's time, 1.5 µs (median) were subtracted" in text
+
+
 def test_a_second_run_goes_on(tmp_path):
     path = tmp_path / "new" / "results.json"
     store = Store(path, ABOUT)

@@ -66,6 +66,14 @@ def test_all_rows(run, tmp_path):
     assert again.measured == []
 
 
+def test_a_quick_run_that_is_late_hurries(run, monkeypatch):
+    monkeypatch.setenv("TINY_QUICK", "1000")
+    assert run(FAST).measured == [f"{steps} on cpu in 0.0010" for steps in (2, 3, 4)]
+    monkeypatch.setenv("TINY_QUICK", "0")
+    assert run(FAST).measured == [f"{steps} on cpu in 0.0005" for steps in (2, 3, 4)]
+    assert run(FAST, "--full").measured == [f"{steps} on cpu in 0.0010" for steps in (2, 3, 4)]
+
+
 def test_rows_that_are_left(run, tmp_path):
     path = tmp_path / "r.json"
     outcome = run(FAST, "--results", str(path), "--limit", "0")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import sources  # noqa: F401
-from clocks import Machine
+from clocks import COLD, EVICTION, RECORD, Machine
 
 from bench import graphs, timing
 
@@ -38,32 +38,86 @@ def test_median_and_quartiles():
         timing.summarize([])
 
 
-def test_events_span_many_short_calls_and_rotate_inputs():
+def test_calls_on_a_gpu_take_turns_and_rotate_inputs_that_are_cold():
     machine = Machine()
-    calls = {"a": machine.call("a", 1e-5), "b": machine.call("b", 0.5)}
-    times = timing.time_on_gpu(calls, 3, 2.0, machine.event, machine.clock).times
-    assert times["a"].median == pytest.approx(1e-5)
-    assert times["b"].median == pytest.approx(0.5)
-    numbers = [number for name, number in machine.calls if name == "a"]
-    assert numbers[1:5] == [0, 1, 2, 0]
-    assert len(numbers) > 100 * times["a"].rounds - 1
-    assert times["a"].rounds == times["b"].rounds == timing.LEAST_ROUNDS
+    calls = {"a": machine.launch("a", 0.0, 0.25), "b": machine.launch("b", 0.0, 0.5)}
+    times = timing.time_on_gpu(calls, 3, 4.0, machine.gpu, machine.clock).times
+    assert times["a"] == (0.25 + COLD + RECORD,) * 3 + (5,)
+    assert times["b"].median == 0.5 + COLD + RECORD
+    assert [name for name, *_ in machine.calls] == ["a", "b"] * 6
+    assert [number for name, number, _ in machine.calls if name == "a"] == [0, 1, 2] * 2
+    assert all(cold for *_, cold in machine.calls)
+
+
+def test_an_eviction_hides_nothing_of_what_the_host_does_in_a_call():
+    machine = Machine()
+    calls = {"a": machine.launch("a", EVICTION / 2, 2.0**-16)}
+    times = timing.time_on_gpu(calls, 2, 1.0, machine.gpu, machine.clock).times
+    assert times["a"].median == EVICTION / 2 + 2.0**-16 + COLD
+    assert times["a"].rounds == timing.MOST_ROUNDS
+
+
+def test_the_first_call_on_a_gpu_is_a_warm_up():
+    machine = Machine()
+    calls = {"a": machine.launch("a", 0.0, iter([1.0, 0.125, 0.125, 0.125]))}
+    times = timing.time_on_gpu(calls, 2, 0.0, machine.gpu, machine.clock).times
+    assert times["a"] == (0.125 + COLD + RECORD,) * 3 + (timing.LEAST_ROUNDS,)
 
 
 def test_a_slow_host_does_not_spend_more_than_its_time():
     machine = Machine()
-    event = machine.event
+    times = timing.time_on_gpu(
+        {"a": machine.launch("a", 1.0, 2.0**-10)}, 1, 6.0, machine.gpu, machine.clock
+    ).times
+    assert times["a"].rounds == 5
+    assert machine.now == pytest.approx(6.0, rel=0.01)
 
-    def slow(number):
-        machine.now += 1.0
 
-    def quick_event():
-        made = event()
-        made.elapsed_time = lambda end: 1.0
+def test_replays_have_the_time_of_the_gpu_alone():
+    machine = Machine()
+    replay = machine.launch("a", EVICTION / 2, 2.0**-17)
+    found = timing.time_replays(replay, 2, 1.0, machine.gpu, machine.clock)
+    assert found.empty == RECORD
+    assert found.times == (2.0**-17 + COLD,) * 3 + (timing.MOST_ROUNDS,)
+    assert all(cold for *_, cold in machine.calls)
+    assert [number for _, number, _ in machine.calls[2:6]] == [0, 1, 0, 1]
+    assert machine.waits == 2 + timing.MOST_ROUNDS / timing.BATCH
+
+
+def test_a_replay_whose_launch_takes_longer_than_the_eviction():
+    machine = Machine()
+    launch, work = 4 * EVICTION, 8 * EVICTION
+    found = timing.time_replays(
+        machine.launch("a", launch, work), 2, 1.0, machine.gpu, machine.clock
+    )
+    assert found.times[:3] == (work + COLD,) * 3
+
+
+@pytest.mark.parametrize("seconds, rounds", [(1.0, 5), (4.0, timing.LEAST_ROUNDS)])
+def test_replays_spend_their_budget(seconds, rounds):
+    machine = Machine()
+    replay = machine.launch("a", 0.0, seconds)
+    found = timing.time_replays(replay, 2, 5.01, machine.gpu, machine.clock)
+    assert found.times.rounds == rounds
+    assert len(machine.calls) == 2 + 1 + rounds
+
+
+def test_a_replay_takes_no_less_than_events_can_tell():
+    machine = Machine()
+
+    def slow_event():
+        made = machine.event()
+        made.elapsed_time = lambda end: 0.002
         return made
 
-    times = timing.time_on_gpu({"a": slow}, 1, 2.0, quick_event, machine.clock).times
-    assert times["a"].rounds < 10
+    replay, gpu = machine.launch("a", 0.0, 0.0), machine.gpu._replace(event=slow_event)
+    found = timing.time_replays(replay, 2, 1.0, gpu, machine.clock)
+    assert found.empty == pytest.approx(2e-6)
+    assert found.times.median == timing.RESOLUTION > 0
+
+
+def test_an_eviction_is_larger_than_the_cache():
+    assert timing.eviction_bytes(100) > 2 * 100
 
 
 def breaks_after(count):
@@ -83,11 +137,12 @@ def test_who_fails_takes_no_further_turn(count):
     for timed in (
         timing.time_calls(calls, 1, 4.0, machine.clock),
         timing.time_on_gpu(
-            {**calls, "bad": breaks_after(count)}, 1, 4.0, machine.event, machine.clock
+            {"bad": breaks_after(count), "good": machine.launch("good", 0.0, 0.5)},
+            *(1, 4.0, machine.gpu, machine.clock),
         ),
     ):
         assert list(timed.times) == ["good"]
-        assert timed.times["good"].median == 0.5
+        assert timed.times["good"].median == pytest.approx(0.5, rel=0.01)
         assert timed.times["good"].rounds >= timing.LEAST_ROUNDS
         assert str(timed.failures["bad"]) == "broke"
 
