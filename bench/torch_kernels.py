@@ -19,18 +19,17 @@ def _tensors(arrays: Sequence[Any]) -> Tuple[Any, ...]:
 
 
 class _Recurrence(torch.autograd.Function):
-    """One layer. The reserve keeps what backward needs, in place of autograd's saved tensors."""
+    """All layers. The reserve keeps what backward needs, in place of autograd's saved tensors."""
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, cell: str, tf32: bool, x: Any, h_0: Any, c_0: Any, *weights: Any
+        ctx: Any, cell: str, tf32: bool, layers: int, x: Any, h_0: Any, c_0: Any, *weights: Any
     ) -> Tuple[Any, ...]:
         x, h_0, c_0, *detached = (
             None if a is None else a.detach() for a in (x, h_0, c_0, *weights)
         )
-        result = kernels.forward(
-            cell, x, detached, h_0, c_0, tf32=tf32, reserve=True, stream=_stream(x)
-        )
+        how = {"layers": layers, "tf32": tf32, "reserve": True, "stream": _stream(x)}
+        result = kernels.forward(cell, x, detached, h_0, c_0, **how)
         ctx.reserve = result.reserve
         return _tensors(result[: 3 if cell == "lstm" else 2])
 
@@ -39,7 +38,7 @@ class _Recurrence(torch.autograd.Function):
         heads = (None if d is None else d.contiguous() for d in (d_output, d_h_n, d_c_n))
         found = kernels.backward(ctx.reserve, *heads, stream=_stream(d_output))
         ctx.reserve = None
-        found_for = [None, None, found.x, found.h_0, found.c_0, *found.weights]
+        found_for = [None, None, None, found.x, found.h_0, found.c_0, *found.weights]
         return _tensors(
             [one if needed else None for one, needed in zip(found_for, ctx.needs_input_grad)]
         )
@@ -63,21 +62,16 @@ class KernelsStack(torch.nn.Module):
 
     def forward(self, x: Any, states: Optional[Any] = None) -> Tuple[Any, Any]:
         """Output [T, N, H], and the final states [L, N, H]: of an LSTM both, as a tuple."""
-        weights, finals = list(self.weights), []
+        weights, layers = list(self.weights), len(self.weights) // 4
         if states is not None and self.cell != "lstm":
             states = (states,)
-        for layer in range(len(weights) // 4):
-            initial = [s[layer : layer + 1] for s in states] if states is not None else []
-            h_0, c_0 = [*initial, None, None][:2]
-            of_layer = weights[4 * layer : 4 * layer + 4]
-            x, *final = self._layer(x, h_0, c_0, of_layer)
-            finals.append(final)
-        joined = tuple(torch.cat(of_kind) for of_kind in zip(*finals))
-        return x, joined if self.cell == "lstm" else joined[0]
-
-    def _layer(self, x: Any, h_0: Any, c_0: Any, weights: Sequence[Any]) -> Tuple[Any, ...]:
+        h_0, c_0 = [*(states or ()), None, None][:2]
         if torch.is_grad_enabled():
-            return _Recurrence.apply(self.cell, self.tf32, x, h_0, c_0, *weights)
-        weights = [w.detach() for w in weights]
-        result = kernels.forward(self.cell, x, weights, h_0, c_0, tf32=self.tf32, stream=_stream(x))
-        return _tensors(result[: 3 if self.cell == "lstm" else 2])
+            found = _Recurrence.apply(self.cell, self.tf32, layers, x, h_0, c_0, *weights)
+        else:
+            how = {"layers": layers, "tf32": self.tf32, "stream": _stream(x)}
+            detached = [w.detach() for w in weights]
+            result = kernels.forward(self.cell, x, detached, h_0, c_0, **how)
+            found = _tensors(result[: 3 if self.cell == "lstm" else 2])
+        output, *finals = found
+        return output, tuple(finals) if self.cell == "lstm" else finals[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def as_tensors(torch: Any, arrays: Any) -> Any:
 
 
 class KernelsLayer(Layer):
-    """A stack of `fastrnn.kernels.forward` and `backward`.
+    """`fastrnn.kernels.forward` and `backward`.
 
     The first run makes the arrays that all later ones write, as cuDNN's layer has its own too. So
     a call allocates nothing but workspace, and can be captured into a CUDA graph.
@@ -47,61 +47,48 @@ class KernelsLayer(Layer):
         def put(array: np.ndarray) -> Any:
             return torch.from_numpy(array).to(device, kind)
 
-        weights, per_layer = [put(w) for w in data.weights], 4 * case.directions
-        self._weights = [
-            weights[k : k + per_layer] for k in range(0, len(weights), per_layer)
-        ]  # of each layer
+        self._weights = [put(w) for w in data.weights]
         self._xs = [put(x) for x in data.xs]
         self._d_outputs = [put(d) for d in data.d_outputs]
         self._lengths = None
         if data.lengths is not None:
             self._lengths = torch.from_numpy(data.lengths).to(device)
-        nothing: List[Any] = [None] * case.layers
-        results, gradients = self._passes(0, nothing, nothing)
-        self._results = [as_tensors(torch, result) for result in results]
-        self._gradients = [as_tensors(torch, gradient) for gradient in gradients]
+        result, gradients = self._passes(0, None, None)
+        self._result = as_tensors(torch, result)
+        self._gradients = None if gradients is None else as_tensors(torch, gradients)
 
-    def _passes(
-        self, number: int, results: List[Any], gradients: List[Any]
-    ) -> Tuple[List[Any], List[Any]]:
-        """Run forward and backward into the arrays of each layer, or into new ones."""
+    def _passes(self, number: int, result: Any, gradients: Any) -> Tuple[Any, Any]:
+        """Run forward and backward into these arrays, or into new ones."""
         from fastrnn import kernels
 
         stream = self._torch.cuda.current_stream()
-        case, made, array = self._case, [], self._xs[number]
-        for weights, out in zip(self._weights, results):
-            result = kernels.forward(
-                case.cell,
-                array,
-                weights,
-                lengths=self._lengths,
-                tf32=case.tf32,
-                algorithm=self._algorithm,
-                reserve=case.train,
-                stream=stream,
-                **_into(out),
-            )
-            array = result.output
-            made.append(result)
-        if not case.train:
-            return made, []
-        gradient, found = self._d_outputs[number], []
-        for result, out in zip(reversed(made), reversed(gradients)):
-            assert result.reserve is not None
-            of_layer = kernels.backward(result.reserve, gradient, stream=stream, **_into(out))
-            gradient = of_layer.x
-            found.append(of_layer)
-        return made, found[::-1]
+        case = self._case
+        made = kernels.forward(
+            case.cell,
+            self._xs[number],
+            self._weights,
+            layers=case.layers,
+            lengths=self._lengths,
+            tf32=case.tf32,
+            algorithm=self._algorithm,
+            reserve=case.train,
+            out=result,
+            stream=stream,
+        )
+        if made.reserve is None:
+            return made, None
+        d_output = self._d_outputs[number]
+        return made, kernels.backward(made.reserve, d_output, out=gradients, stream=stream)
 
     def run(self, number: int) -> None:
-        self._passes(number, self._results, self._gradients)
+        self._passes(number, self._result, self._gradients)
 
     def results(self) -> Results:
-        output = to_host(self._results[-1].output)
-        if not self._case.train:
+        output = to_host(self._result.output)
+        if self._gradients is None:
             return {"output": output}
-        weights = [to_host(w) for gradients in self._gradients for w in gradients.weights]
-        return named(output, to_host(self._gradients[0].x), weights)
+        weights = [to_host(w) for w in self._gradients.weights]
+        return named(output, to_host(self._gradients.x), weights)
 
     def facts(self) -> Dict[str, str]:
         """What the kernels picked for a layer; layers differ in their input only."""
@@ -118,15 +105,12 @@ def plan_of(case: Case, device: Any, algorithm: Optional[str] = None) -> Any:
         case.batch,
         case.hidden,
         directions=case.directions,
+        layers=case.layers,
         dtype=case.dtype,
         tf32=case.tf32,
         algorithm=algorithm,
         device=device,
     )
-
-
-def _into(out: Any) -> Dict[str, Any]:
-    return {} if out is None else {"out": out}
 
 
 class Fastrnn(Peer):

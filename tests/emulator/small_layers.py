@@ -31,3 +31,8 @@ def test_16_bits_and_lengths(mode, dtype, directions):
     lengths = [5, 0, 3, 1, 5, 0, 3, 1, 5]
     case = Case(mode, 5, 9, 3, 4, directions, device=DEVICE, dtype=dtype, lengths=lengths)
     assert_agrees(case)
+
+
+@pytest.mark.parametrize("mode", ref.MODES)
+def test_layers_at_once(mode):
+    assert_agrees(Case(mode, 9, 5, 3, 4, device=DEVICE, layers=2))
