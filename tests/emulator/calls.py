@@ -150,7 +150,7 @@ def capture(stream):
     try:
         yield
     finally:
-        valid = LIBRARY.emulator_end_capture()
+        valid = LIBRARY.emulator_end_capture(stream)
     assert valid
 
 
