@@ -29,8 +29,8 @@ EMULATOR_CONTROL int emulator_waits(void* stream, void* other);
 EMULATOR_CONTROL void emulator_begin_capture(void* stream);
 EMULATOR_CONTROL int emulator_end_capture(void* stream);
 
-// Fails this thread's calls of a function of the CUDA runtime; 0 takes that back. Known of streams
-// that are created, captured and joined, and of graphs.
+// Fails this thread's calls of a function of the CUDA runtime with a cudaError_t; 0 takes that
+// back. Not every function looks.
 EMULATOR_CONTROL void emulator_fail_call(const char* name, int error);
 
 // How many executable graphs there are, and how many this thread has launched.

@@ -136,6 +136,8 @@ cudaError_t cudaMemcpyAsync(void* destination, const void* source, size_t bytes,
 }
 
 cudaError_t cudaMemsetAsync(void* destination, int value, size_t bytes, cudaStream_t stream) {
+  const cudaError_t asked_for = emulator::StatusOfCall(__func__);
+  if (asked_for != cudaSuccess) return emulator::NoteError(asked_for);
   return emulator::NoteError(emulator::Enqueue(stream, [=] {
     std::memset(destination, value, bytes);
     return cudaSuccess;

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 import reference as ref
 from kernel_cases import DTYPES, Case, assert_agrees, devices
+from repeated_layer import CALLS, Layer
 
 DEVICE = devices()[-1]  # a GPU before the CPU
 
@@ -31,3 +32,13 @@ def test_16_bits_and_lengths(mode, dtype, directions):
     lengths = [5, 0, 3, 1, 5, 0, 3, 1, 5]
     case = Case(mode, 5, 9, 3, 4, directions, device=DEVICE, dtype=dtype, lengths=lengths)
     assert_agrees(case)
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="has no graphs")
+@pytest.mark.parametrize("mode", ref.MODES)
+def test_replays(mode):
+    layer = Layer(mode, 2, steps=8)
+    for call in range(CALLS):
+        layer.replace(seed=call)
+        layer.run()
+        layer.check()
