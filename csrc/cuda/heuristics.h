@@ -28,6 +28,17 @@ struct DeviceFacts {
 // in a build without CUDA.
 DeviceFacts FactsOf(int device);
 
+// About as many launches does stepwise have: a product and the cells, step by step.
+inline int64_t ReplayedLaunches(const LayerDesc& desc) { return 2 * desc.steps * desc.directions; }
+
+// Whether stepwise calls that come again are replayed as a CUDA graph (replay.h). Few steps are
+// issued as fast as a graph is; one of many takes memory for each launch, and long to make.
+constexpr int64_t kFewestReplayedSteps = 8;
+constexpr int64_t kMostReplayedLaunches = 4096;
+// FASTRNN_GRAPHS is 0 or 1, and 1 where it is not set. Throws InvalidArgument if it is anything
+// else.
+bool MayReplay(const LayerDesc& desc);
+
 // What a step costs, and all steps, by the model of heuristics.cc. Figures are of one direction; µs
 // of both where they are launched at once.
 struct Cost {

@@ -113,9 +113,10 @@ cudaError_t MaxResidentBlocks(void (*kernel)(Parameters...), int threads, size_t
 
 template <class... Parameters, class... Arguments>
 cudaError_t LaunchAs(unsigned cluster, void (*kernel)(Parameters...), dim3 grid, dim3 block,
-                     size_t shared_bytes, cudaStream_t, Arguments&&... arguments) {
-  return ::emulator::Launch({grid, block, shared_bytes, cluster > 0, cluster > 1 ? cluster : 1},
-                            kernel, std::forward<Arguments>(arguments)...);
+                     size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
+  return ::emulator::Launch(
+      {grid, block, shared_bytes, cluster > 0, cluster > 1 ? cluster : 1, stream}, kernel,
+      std::forward<Arguments>(arguments)...);
 }
 template <class... Parameters>
 cudaError_t MaxResidentBlocks(void (*)(Parameters...), int threads, size_t shared_bytes,

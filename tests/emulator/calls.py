@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
-import threading
 from functools import partial
 
 import emulated
 import numpy as np
 import pytest
+from emulated import capture, in_new_thread
 from kernel_cases import Case
 
 from fastrnn import kernels
@@ -31,18 +30,6 @@ def waits(stream, other):
     counted = []
     yield counted
     counted.append(LIBRARY.emulator_waits(stream, other) - before)
-
-
-def in_new_thread(run):
-    """Return what `run` returns in a thread of its own, once that has ended."""
-    found = []
-    thread = threading.Thread(target=lambda: found.append(run()))
-    thread.start()
-    thread.join()
-    # Python's thread has ended; what C++ destroys with a thread is destroyed after that.
-    while os.path.exists(f"/proc/self/task/{thread.native_id}"):
-        pass
-    return found[0]
 
 
 def case(mode="lstm", **options):
@@ -143,17 +130,6 @@ def test_directions_meet_on_the_callers_stream(steps, expected):
 # ---- capture into a CUDA graph ------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def capture(stream):
-    """Capture a stream, and fail unless all that happens can be part of a graph."""
-    LIBRARY.emulator_begin_capture(stream)
-    try:
-        yield
-    finally:
-        valid = LIBRARY.emulator_end_capture()
-    assert valid
-
-
 @pytest.mark.parametrize("algorithm", ["stepwise", "persistent"])
 @pytest.mark.parametrize("mode", ["lstm", "gru", "rnn_tanh"])
 def test_calls_can_be_captured(mode, algorithm):
@@ -161,12 +137,15 @@ def test_calls_can_be_captured(mode, algorithm):
     arguments = both.arguments()
     out = kernels.forward(**arguments, reserve=True, stream=FIRST)
     gradients = kernels.backward(out.reserve, out.output, stream=FIRST)
+    before = kernels.to_host(out.output)
     arguments.update(h_0=None, c_0=None)  # zeros are made on the way
-    wanted = kernels.forward(**arguments, reserve=True, stream=FIRST)
-    wanted_gradients = kernels.backward(wanted.reserve, wanted.output, stream=FIRST)
     with capture(FIRST):
         result = kernels.forward(**arguments, reserve=True, stream=FIRST, out=out)
         kernels.backward(result.reserve, out.output, stream=FIRST, out=gradients)
+        assert np.array_equal(kernels.to_host(out.output), before)  # nothing is done yet
+        emulated.write(arguments["x"], both.x[::-1])
+    wanted = kernels.forward(**arguments, reserve=True, stream=FIRST)
+    wanted_gradients = kernels.backward(wanted.reserve, wanted.output, stream=FIRST)
     found = [out.output, out.h_n, gradients.x, *gradients.weights]
     others = [wanted.output, wanted.h_n, wanted_gradients.x, *wanted_gradients.weights]
     for a, b in zip(found, others):

@@ -24,10 +24,23 @@ EMULATOR_CONTROL int emulator_launches(int device);
 // and all bits set: any.
 EMULATOR_CONTROL int emulator_waits(void* stream, void* other);
 
-// Between these two the stream counts as being captured into a CUDA graph, although its work is
-// done at once. The latter tells whether nothing happened that cannot be part of a graph.
+// Between these two the stream is captured into a CUDA graph, which the latter runs. It tells
+// whether that went well and nothing happened that cannot be part of a graph.
 EMULATOR_CONTROL void emulator_begin_capture(void* stream);
-EMULATOR_CONTROL int emulator_end_capture();
+EMULATOR_CONTROL int emulator_end_capture(void* stream);
+
+// Fails this thread's calls of a function of the CUDA runtime with a cudaError_t; 0 takes that
+// back. Not every function looks.
+EMULATOR_CONTROL void emulator_fail_call(const char* name, int error);
+
+// How many executable graphs there are, and how many this thread has launched.
+EMULATOR_CONTROL int emulator_executables();
+EMULATOR_CONTROL int emulator_graph_launches();
+
+// For the library in the place of cuBLAS: calls run(context) at once, or when the graph runs, and
+// destroy(context) in the end. Returns a cudaError_t.
+EMULATOR_CONTROL int emulator_record(void* stream, void (*run)(void*), void (*destroy)(void*),
+                                     void* context);
 
 // Whether the last copy between host and device was waited for with Python's lock held.
 EMULATOR_CONTROL int emulator_copied_with_python_locked();

@@ -1,6 +1,8 @@
 // A library in the place of cuBLAS, whose products are plain loops on the host. Factors are rounded
 // as the tensor cores do, so that a wrong type shows. The names and numbers are those of cuBLAS's
 // ABI, after its documentation.
+#include <dlfcn.h>
+
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
@@ -30,7 +32,9 @@ constexpr int kSumsInFloat32 = 16;  // a math mode
 
 struct Handle {
   int math_mode = 0;
-  void* workspace = nullptr;
+  void* stream = nullptr;
+  char* workspace = nullptr;
+  size_t workspace_bytes = 0;
 };
 
 std::atomic<int> handles{0};
@@ -78,6 +82,53 @@ std::vector<float> Columns(const Factor& factor, int64_t rows, int64_t columns) 
   return values;
 }
 
+struct Product {
+  Handle handle;
+  int64_t m, n, k;
+  Factor a, b;
+  float beta;
+  void* c;
+  int c_type;
+  int64_t ldc;
+
+  void Compute() const {
+    // Somebody else's array would not survive this.
+    handle.workspace[0] = handle.workspace[handle.workspace_bytes - 1] = 0x55;
+    const auto left = Columns(a, m, k);
+    const auto right = Columns(b, k, n);
+    std::vector<float> sums;
+    for (int64_t column = 0; column < n; ++column) {
+      sums.assign(m, 0.0f);
+      for (int64_t i = 0; i < k; ++i) {
+        const float value = right[column * k + i];
+        for (int64_t row = 0; row < m; ++row) sums[row] += left[i * m + row] * value;
+      }
+      for (int64_t row = 0; row < m; ++row) {
+        const int64_t index = column * ldc + row;
+        const float before = beta == 0.0f ? 0.0f : beta * Load(c, c_type, index);
+        Store(sums[row] + before, c, c_type, index);
+      }
+    }
+  }
+};
+
+// The library that has the CUDA runtime knows which streams are being captured.
+decltype(&emulator_record) Recorder() {
+  const char* path = std::getenv("FASTRNN_EMULATED_LIBRARY");
+  void* library = path == nullptr ? nullptr : dlopen(path, RTLD_NOW | RTLD_NOLOAD);
+  if (library == nullptr) return nullptr;
+  return reinterpret_cast<decltype(&emulator_record)>(dlsym(library, "emulator_record"));
+}
+
+int Enqueue(void* stream, const Product& product) {
+  static const auto record = Recorder();
+  if (record == nullptr) return kNotInitialized;
+  const int status = record(
+      stream, [](void* context) { static_cast<Product*>(context)->Compute(); },
+      [](void* context) { delete static_cast<Product*>(context); }, new Product(product));
+  return status == 0 ? kSuccess : kExecutionFailed;
+}
+
 bool Known(int type) { return type == kFloat32 || type == kFloat16 || type == kBfloat16; }
 
 }  // namespace
@@ -111,8 +162,9 @@ EMULATOR_CONTROL int cublasSetMathMode(Handle* handle, int mode) {
   return kSuccess;
 }
 
-EMULATOR_CONTROL int cublasSetStream_v2(Handle* handle, void*) {
+EMULATOR_CONTROL int cublasSetStream_v2(Handle* handle, void* stream) {
   if (IsToFail()) return kExecutionFailed;
+  handle->stream = stream;
   handle->workspace = nullptr;
   return kSuccess;
 }
@@ -120,9 +172,8 @@ EMULATOR_CONTROL int cublasSetStream_v2(Handle* handle, void*) {
 EMULATOR_CONTROL int cublasSetWorkspace_v2(Handle* handle, void* workspace, size_t bytes) {
   if (IsToFail()) return kExecutionFailed;
   if (reinterpret_cast<uintptr_t>(workspace) % 256 != 0) return kInvalidValue;
-  // Somebody else's array would not survive this.
-  static_cast<char*>(workspace)[0] = static_cast<char*>(workspace)[bytes - 1] = 0x55;
-  handle->workspace = workspace;
+  handle->workspace = static_cast<char*>(workspace);
+  handle->workspace_bytes = bytes;
   return kSuccess;
 }
 
@@ -142,20 +193,14 @@ EMULATOR_CONTROL int cublasGemmEx(Handle* handle, int transpose_a, int transpose
     return kNotSupported;
   }
   ++factor_uses[a];
-  const auto left = Columns({a, a_type, lda, transpose_a != 0, tf32}, m, k);
-  const auto right = Columns({b, b_type, ldb, transpose_b != 0, tf32}, k, n);
-  std::vector<float> sums;
-  for (int64_t column = 0; column < n; ++column) {
-    sums.assign(m, 0.0f);
-    for (int64_t i = 0; i < k; ++i) {
-      const float value = right[column * k + i];
-      for (int64_t row = 0; row < m; ++row) sums[row] += left[i * m + row] * value;
-    }
-    for (int64_t row = 0; row < m; ++row) {
-      const int64_t index = column * ldc + row;
-      const float before = *beta == 0.0f ? 0.0f : *beta * Load(c, c_type, index);
-      Store(sums[row] + before, c, c_type, index);
-    }
-  }
-  return kSuccess;
+  return Enqueue(handle->stream, {*handle,
+                                  m,
+                                  n,
+                                  k,
+                                  {a, a_type, lda, transpose_a != 0, tf32},
+                                  {b, b_type, ldb, transpose_b != 0, tf32},
+                                  *beta,
+                                  c,
+                                  c_type,
+                                  ldc});
 }

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from typing import Any, Iterator, Sequence, Tuple
+import threading
+from typing import Any, Callable, Iterator, Sequence, Tuple
+
+import numpy as np
 
 LIBRARY = ctypes.CDLL(os.environ["FASTRNN_EMULATED_LIBRARY"])
 LIBRARY.emulator_workspace_bytes.argtypes = [
@@ -17,6 +20,9 @@ LIBRARY.emulator_workspace_bytes.argtypes = [
 ]
 CUBLAS = ctypes.CDLL(os.environ["FASTRNN_CUBLAS"])
 CUBLAS.emulator_factor_uses.argtypes = [ctypes.c_void_p]
+LIBRARY.emulator_begin_capture.argtypes = [ctypes.c_void_p]
+LIBRARY.emulator_end_capture.argtypes = [ctypes.c_void_p]
+LIBRARY.emulator_fail_call.argtypes = [ctypes.c_char_p, ctypes.c_int]
 CAPSULE_POINTER = ctypes.pythonapi.PyCapsule_GetPointer
 CAPSULE_POINTER.argtypes = [ctypes.py_object, ctypes.c_char_p]
 CAPSULE_POINTER.restype = ctypes.c_void_p
@@ -34,6 +40,7 @@ def compute_capability(capability: int) -> Iterator[None]:
 
 # Of cudaError_t.
 OUT_OF_RESOURCES, COOPERATIVE_LAUNCH_TOO_LARGE, INVALID_CLUSTER_SIZE = 701, 720, 912
+OUT_OF_MEMORY = 2
 
 
 @contextlib.contextmanager
@@ -56,12 +63,69 @@ def last_error() -> int:
     return int(LIBRARY.emulator_last_error())
 
 
-def factor_uses(array: Any) -> int:
-    """Return in how many products of this thread a `DeviceArray` was the second factor."""
+@contextlib.contextmanager
+def failing_call(name: str, error: int = OUT_OF_MEMORY) -> Iterator[None]:
+    """Have this thread's calls of a function of the CUDA runtime fail."""
+    LIBRARY.emulator_fail_call(name.encode(), error)
+    try:
+        yield
+    finally:
+        LIBRARY.emulator_fail_call(name.encode(), 0)
+
+
+@contextlib.contextmanager
+def capture(stream: int) -> Iterator[None]:
+    """Capture a stream into a graph, which runs at the end.
+
+    Fails unless all that happens can be part of a graph.
+    """
+    LIBRARY.emulator_begin_capture(stream)
+    try:
+        yield
+    finally:
+        valid = LIBRARY.emulator_end_capture(stream)
+    assert valid
+
+
+def executables() -> int:
+    """Return how many executable graphs there are."""
+    return int(LIBRARY.emulator_executables())
+
+
+def graph_launches() -> int:
+    """Return how many graphs this thread has launched."""
+    return int(LIBRARY.emulator_graph_launches())
+
+
+def in_new_thread(run: Callable[[], Any]) -> Any:
+    """Return what `run` returns in a thread of its own, once that has ended."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(run()))
+    thread.start()
+    thread.join()
+    # Python's thread has ended; what C++ destroys with a thread is destroyed after that.
+    while os.path.exists(f"/proc/self/task/{thread.native_id}"):
+        pass
+    return found[0]
+
+
+def address(array: Any) -> int:
+    """Return where a `DeviceArray` lies."""
     capsule = array.__dlpack__()
     # The tensor comes first in the capsule, and its address first in the tensor.
-    address = ctypes.c_void_p.from_address(CAPSULE_POINTER(capsule, b"dltensor")).value
-    return int(CUBLAS.emulator_factor_uses(address))
+    pointer = ctypes.c_void_p.from_address(CAPSULE_POINTER(capsule, b"dltensor"))
+    return pointer.value or 0
+
+
+def write(array: Any, numbers: Any) -> None:
+    """Write NumPy's float32 numbers to a `DeviceArray` of as many."""
+    assert array.dtype == "float32" and array.shape == numbers.shape
+    ctypes.memmove(address(array), np.ascontiguousarray(numbers).ctypes.data, numbers.nbytes)
+
+
+def factor_uses(array: Any) -> int:
+    """Return in how many products of this thread a `DeviceArray` was the second factor."""
+    return int(CUBLAS.emulator_factor_uses(address(array)))
 
 
 def workspace_bytes(mode: str, dtype: str, sizes: Sequence[int]) -> Tuple[int, int]:

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "capture.h"
 #include "sanitizers.h"
 #include "scheduler.h"
 
@@ -26,7 +27,7 @@ int BlocksPerMultiprocessor(int threads, size_t shared_bytes) {
 
 namespace {
 
-cudaError_t CheckedLaunch(const LaunchConfig& config, void (*body)(void*), void* context) {
+cudaError_t StatusOf(const LaunchConfig& config) {
   const cudaError_t asked_for = StatusOfLaunch();
   if (asked_for != cudaSuccess) return asked_for;
   const auto volume = [](dim3 d) { return static_cast<size_t>(d.x) * d.y * d.z; };
@@ -43,8 +44,12 @@ cudaError_t CheckedLaunch(const LaunchConfig& config, void (*body)(void*), void*
   if (config.cooperative && blocks > fitting * kLimits.multiprocessors) {
     return cudaErrorCooperativeLaunchTooLarge;
   }
+  return cudaSuccess;
+}
+
+cudaError_t Run(const LaunchConfig& config, const std::function<void()>& body) {
   Worker& worker = Worker::Get();
-  Grid grid(&worker, config, ScheduleFromEnvironment(), body, context);
+  Grid grid(&worker, config, ScheduleFromEnvironment(), body);
   worker.grid = &grid;
   worker.failure = grid.Run();
   worker.grid = nullptr;
@@ -54,8 +59,11 @@ cudaError_t CheckedLaunch(const LaunchConfig& config, void (*body)(void*), void*
 
 }  // namespace
 
-cudaError_t LaunchBody(const LaunchConfig& config, void (*body)(void*), void* context) {
-  return NoteError(CheckedLaunch(config, body, context));
+cudaError_t LaunchBody(const LaunchConfig& config, std::function<void()> body) {
+  const cudaError_t status = StatusOf(config);
+  if (status != cudaSuccess) return NoteError(status);
+  return NoteError(
+      Enqueue(config.stream, [config, body = std::move(body)] { return Run(config, body); }));
 }
 
 const std::string& LastFailure() { return Worker::Get().failure; }

@@ -19,6 +19,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -71,26 +73,28 @@ struct LaunchConfig {
   size_t shared_bytes;
   bool cooperative;
   unsigned cluster = 1;  // blocks of a cluster, neighbours along x
+  cudaStream_t stream = nullptr;
 };
 
-// Runs body(context) for every CUDA thread of the grid. What went wrong stands in LastFailure.
-cudaError_t LaunchBody(const LaunchConfig& config, void (*body)(void*), void* context);
+// Runs the body for every CUDA thread of the grid: at once, or where the stream is being captured
+// when the graph runs. What went wrong stands in LastFailure.
+cudaError_t LaunchBody(const LaunchConfig& config, std::function<void()> body);
 
 // The report of this OS thread's last cudaErrorLaunchFailure.
 const std::string& LastFailure();
 
 // What the CUDA runtime keeps for each thread until somebody asks, and what it answers.
 cudaError_t NoteError(cudaError_t error);
-// What a test has asked this launch to end with.
+// What a test has asked this launch to end with, or this call of the CUDA runtime.
 cudaError_t StatusOfLaunch();
+cudaError_t StatusOfCall(const char* name);
 
 template <class... Parameters, class... Arguments>
 cudaError_t Launch(const LaunchConfig& config, void (*kernel)(Parameters...),
                    Arguments&&... arguments) {
-  std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
-  auto body = [&] { std::apply(kernel, values); };
-  return LaunchBody(
-      config, [](void* context) { (*static_cast<decltype(body)*>(context))(); }, &body);
+  const auto values =
+      std::make_shared<std::tuple<Parameters...>>(std::forward<Arguments>(arguments)...);
+  return LaunchBody(config, [kernel, values] { std::apply(kernel, *values); });
 }
 
 // ---------------------------------------------------------------------------------------------

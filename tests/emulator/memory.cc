@@ -1,5 +1,5 @@
-// The part of the CUDA runtime that deals with memory, events and streams: everything is done when
-// the call returns, and what streams wait for is counted.
+// The part of the CUDA runtime that deals with memory, events and streams. What streams wait for is
+// counted.
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
@@ -7,42 +7,58 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <list>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <utility>
 
+#include "capture.h"
 #include "control.h"
+#include "emulator.h"
+#include "sanitizers.h"
 
 namespace {
 
-struct Event {
-  cudaStream_t stream = nullptr;
-  bool captured = false;
-};
+using emulator::Named;
+using emulator::NoteError;
+using emulator::Point;
+using emulator::StatusOfCall;
 
 std::mutex mutex;
 std::map<std::pair<cudaStream_t, cudaStream_t>, int> waits;  // of the first stream for the second
 std::map<void*, uint64_t> sizes;                             // of all arrays
 uint64_t used = 0, most_used = 0;
 bool copied_with_python_locked = false;
-cudaStream_t captured = nullptr;  // the stream that is being captured
-cudaStream_t forked = nullptr;    // one that waits for it, and is captured with it
-bool capture_is_valid = true;
 const cudaStream_t kAny = reinterpret_cast<cudaStream_t>(~uintptr_t{0});
 
-// What CUDA answers to what cannot be part of a graph; the capture is lost.
-cudaError_t Invalidate(cudaError_t error) {
-  capture_is_valid = false;
-  return error;
+Point* Pointer(cudaEvent_t event) { return reinterpret_cast<Point*>(event); }
+
+// Large arrays that were given back last. As with CUDA's pools, who wants as much next gets the
+// same address.
+constexpr size_t kLarge = 1 << 20, kKept = 8;
+std::list<std::pair<size_t, void*>> kept;
+
+// Null where none of this size is kept. The mutex is locked, as below.
+void* TakeKept(size_t bytes) {
+  const auto found = std::find_if(kept.begin(), kept.end(),
+                                  [bytes](const auto& array) { return array.first == bytes; });
+  if (found == kept.end()) return nullptr;
+  void* data = found->second;
+  kept.erase(found);
+  emulator::AsanUnpoison(data, bytes);
+  return data;
 }
 
-cudaStream_t Named(void* stream) {
-  return stream == cudaStreamLegacy ? nullptr : static_cast<cudaStream_t>(stream);
+void Keep(void* data, size_t bytes) {
+  emulator::AsanPoison(data, bytes);
+  kept.emplace_front(bytes, data);
+  if (kept.size() <= kKept) return;
+  const auto [last_bytes, last] = kept.back();
+  kept.pop_back();
+  emulator::AsanUnpoison(last, last_bytes);
+  std::free(last);
 }
-bool IsCaptured(cudaStream_t stream) {
-  return captured != nullptr && (Named(stream) == captured || stream == forked);
-}
-Event* Pointer(cudaEvent_t event) { return reinterpret_cast<Event*>(event); }
 
 }  // namespace
 
@@ -53,26 +69,14 @@ int emulator_waits(void* stream, void* other) {
 
 int emulator_copied_with_python_locked() { return copied_with_python_locked; }
 
-void emulator_begin_capture(void* stream) {
-  captured = Named(stream);
-  capture_is_valid = true;
-}
-int emulator_end_capture() {
-  captured = forked = nullptr;
-  return capture_is_valid;
-}
-
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  const cudaError_t asked_for = StatusOfCall(__func__);
+  if (asked_for != cudaSuccess) return NoteError(asked_for);
   *stream = reinterpret_cast<cudaStream_t>(new char);
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   delete reinterpret_cast<char*>(stream);
-  return cudaSuccess;
-}
-
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
-  *status = IsCaptured(stream) ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
   return cudaSuccess;
 }
 
@@ -93,15 +97,17 @@ cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr attribute, vo
 }
 
 cudaError_t cudaMalloc(void** data, size_t bytes) {
-  if (captured != nullptr) return Invalidate(cudaErrorStreamCaptureUnsupported);
+  const cudaError_t status = emulator::StatusOfUnsafeCall();
+  if (status != cudaSuccess) return NoteError(status);
   return cudaMallocFromPoolAsync(data, bytes, nullptr, nullptr);
 }
 
 cudaError_t cudaMallocFromPoolAsync(void** data, size_t bytes, cudaMemPool_t, cudaStream_t) {
-  *data = std::malloc(bytes);
+  const std::lock_guard<std::mutex> lock(mutex);
+  *data = TakeKept(bytes);
+  if (*data == nullptr) *data = std::malloc(bytes);
   // Whoever reads what nobody wrote shall see it.
   if (*data != nullptr) std::memset(*data, 0xff, bytes);
-  const std::lock_guard<std::mutex> lock(mutex);
   sizes[*data] = bytes;
   used += bytes;
   most_used = std::max(most_used, used);
@@ -109,16 +115,24 @@ cudaError_t cudaMallocFromPoolAsync(void** data, size_t bytes, cudaMemPool_t, cu
 }
 
 cudaError_t cudaFree(void* data) {
-  {
-    const std::lock_guard<std::mutex> lock(mutex);
-    used -= sizes[data];
-    sizes.erase(data);
+  const std::lock_guard<std::mutex> lock(mutex);
+  const size_t bytes = sizes[data];
+  used -= bytes;
+  sizes.erase(data);
+  if (bytes >= kLarge) {
+    Keep(data, bytes);
+  } else {
+    std::free(data);
   }
-  std::free(data);
   return cudaSuccess;
 }
 
-cudaError_t cudaFreeAsync(void* data, cudaStream_t) { return cudaFree(data); }
+// A graph has its arrays for as long as it is there.
+cudaError_t cudaFreeAsync(void* data, cudaStream_t stream) {
+  if (!emulator::IsCaptured(stream)) return cudaFree(data);
+  const std::shared_ptr<void> owned(data, cudaFree);
+  return NoteError(emulator::Enqueue(stream, [owned] { return cudaSuccess; }));
+}
 
 cudaError_t cudaMemcpy(void* destination, const void* source, size_t bytes, cudaMemcpyKind) {
   const auto locked = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "PyGILState_Check"));
@@ -128,13 +142,14 @@ cudaError_t cudaMemcpy(void* destination, const void* source, size_t bytes, cuda
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  *event = reinterpret_cast<cudaEvent_t>(new Event);
+  *event = reinterpret_cast<cudaEvent_t>(new Point);
   return cudaSuccess;
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  Pointer(event)->stream = Named(stream);
-  Pointer(event)->captured = IsCaptured(stream);
+  const cudaError_t asked_for = StatusOfCall(__func__);
+  if (asked_for != cudaSuccess) return NoteError(asked_for);
+  *Pointer(event) = emulator::PointOf(stream);
   return cudaSuccess;
 }
 
@@ -144,13 +159,8 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  // A wait that leads into a capture or out of it.
-  const bool inside = IsCaptured(stream);
-  if (Pointer(event)->captured && !inside && captured != nullptr) {
-    forked = stream;  // becomes a part of the capture
-  } else if (Pointer(event)->captured != inside) {
-    return Invalidate(cudaErrorStreamCaptureIsolation);
-  }
+  const cudaError_t status = emulator::Follow(stream, *Pointer(event));
+  if (status != cudaSuccess) return NoteError(status);
   const std::lock_guard<std::mutex> lock(mutex);
   ++waits[{Named(stream), Pointer(event)->stream}];
   ++waits[{Named(stream), kAny}];

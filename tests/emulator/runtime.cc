@@ -1,11 +1,15 @@
 // The functions of the CUDA runtime that the backend calls, for two emulated devices, which share
-// the host's memory. Streams are all the same: everything is done when the call returns.
+// the host's memory. Streams are all the same: everything is done when the call returns, unless the
+// stream is being captured.
 #include <cuda_runtime_api.h>
 
 #include <atomic>
 #include <cstdio>
 #include <cstring>
+#include <map>
+#include <string>
 
+#include "capture.h"
 #include "control.h"
 #include "emulator.h"
 
@@ -19,6 +23,7 @@ thread_local int launches[kDevices] = {};
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local int launches_until_failure = 0;  // 0: none is to fail
 thread_local cudaError_t failure = cudaSuccess;
+thread_local std::map<std::string, cudaError_t> failing_calls;
 
 bool Exists(int device) { return device >= 0 && device < kDevices; }
 
@@ -37,12 +42,20 @@ cudaError_t StatusOfLaunch() {
   return failure;
 }
 
+cudaError_t StatusOfCall(const char* name) {
+  const auto found = failing_calls.find(name);
+  return found == failing_calls.end() ? cudaSuccess : found->second;
+}
+
 }  // namespace emulator
 
 void emulator_set_compute_capability(int capability) { compute_capability = capability; }
 void emulator_fail_launch(int launches, int error) {
   launches_until_failure = launches;
   failure = static_cast<cudaError_t>(error);
+}
+void emulator_fail_call(const char* name, int error) {
+  failing_calls[name] = static_cast<cudaError_t>(error);
 }
 int emulator_last_error() { return last_error; }
 int emulator_current_device() { return current_device; }
@@ -115,14 +128,20 @@ cudaError_t cudaSetDevice(int device) {
 }
 
 cudaError_t cudaMemcpyAsync(void* destination, const void* source, size_t bytes, cudaMemcpyKind,
-                            cudaStream_t) {
-  std::memcpy(destination, source, bytes);
-  return cudaSuccess;
+                            cudaStream_t stream) {
+  return emulator::NoteError(emulator::Enqueue(stream, [=] {
+    std::memcpy(destination, source, bytes);
+    return cudaSuccess;
+  }));
 }
 
-cudaError_t cudaMemsetAsync(void* destination, int value, size_t bytes, cudaStream_t) {
-  std::memset(destination, value, bytes);
-  return cudaSuccess;
+cudaError_t cudaMemsetAsync(void* destination, int value, size_t bytes, cudaStream_t stream) {
+  const cudaError_t asked_for = emulator::StatusOfCall(__func__);
+  if (asked_for != cudaSuccess) return emulator::NoteError(asked_for);
+  return emulator::NoteError(emulator::Enqueue(stream, [=] {
+    std::memset(destination, value, bytes);
+    return cudaSuccess;
+  }));
 }
 
 cudaError_t cudaGetLastError() {

@@ -72,12 +72,11 @@ Worker& Worker::Get() {
   return worker;
 }
 
-Grid::Grid(Worker* worker, const LaunchConfig& config, Schedule schedule, void (*body)(void*),
-           void* context)
+Grid::Grid(Worker* worker, const LaunchConfig& config, Schedule schedule,
+           const std::function<void()>& body)
     : worker_(worker),
       config_(config),
       body_(body),
-      context_(context),
       threads_per_block_(Volume(config.block)),
       ready_(schedule) {}
 
@@ -146,7 +145,7 @@ void Grid::Resume(Thread* thread) {
 void Grid::RunBody() {
   Thread* thread = worker_->current;
   TsanAcquire(&start_);
-  body_(context_);
+  body_();
   if (!thread->copies.copies.empty()) {
     Fail("a thread ended with asynchronous copies that it never waited for", thread->site);
   }

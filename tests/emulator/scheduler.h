@@ -3,6 +3,7 @@
 // ThreadSanitizer's instrumentation, which would take the scheduler's bookkeeping for races.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -141,8 +142,8 @@ struct Worker {
 // One launch.
 class Grid {
  public:
-  Grid(Worker* worker, const LaunchConfig& config, Schedule schedule, void (*body)(void*),
-       void* context);
+  Grid(Worker* worker, const LaunchConfig& config, Schedule schedule,
+       const std::function<void()>& body);
   // Returns what went wrong, or nothing.
   std::string Run();
 
@@ -172,8 +173,7 @@ class Grid {
 
   Worker* worker_;
   LaunchConfig config_;
-  void (*body_)(void*);
-  void* context_;
+  const std::function<void()>& body_;
   size_t threads_per_block_;
   size_t next_block_ = 0;
   std::vector<std::unique_ptr<Block>> resident_;

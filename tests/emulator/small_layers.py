@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 import reference as ref
 from kernel_cases import DTYPES, Case, assert_agrees, devices
+from repeated_layer import CALLS, Layer
 
 DEVICE = devices()[-1]  # a GPU before the CPU
 
@@ -36,3 +37,13 @@ def test_16_bits_and_lengths(mode, dtype, directions):
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_layers_at_once(mode):
     assert_agrees(Case(mode, 9, 5, 3, 4, device=DEVICE, layers=2))
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="has no graphs")
+@pytest.mark.parametrize("mode", ref.MODES)
+def test_replays(mode):
+    layer = Layer(mode, 2, steps=8)
+    for call in range(CALLS):
+        layer.replace(seed=call)
+        layer.run()
+        layer.check()

@@ -35,9 +35,9 @@ from fastrnn_build.plan import cuda_architectures
 from fastrnn_build.settings import Settings
 
 SOURCES = sorted(ROOT.glob("csrc/cuda/*.cu"))
-# Has no kernel, and what it includes of the C++ library does not go with a macro that clang has
-# from CUDA 11 before everything else: there the host's compiler looks at it.
-HOST_ONLY = "memory.cu"
+# Have no kernel, and what they include of the C++ library does not go with a macro that clang has
+# from CUDA 11 before everything else: there the host's compiler looks at them.
+HOST_ONLY = ("memory.cu", "replay.cu")
 FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", f"-I{ROOT / 'csrc'}"]
 CLANGS = ("clang-16", "clang-17", "clang-18", "clang-19", "clang")
 CUDA_11_ARCHITECTURES = ("70", "86")
@@ -189,10 +189,10 @@ def main_cuda_11() -> int:
     flags = [*FLAGS, "-x", "cuda", "--cuda-device-only", f"--cuda-path={toolkit}"]
     flags += ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-cuda-version"]
     with tempfile.TemporaryDirectory() as folder:
-        (host_only,) = (source for source in SOURCES if source.name == HOST_ONLY)
-        with_kernels = [source for source in SOURCES if source != host_only]
+        host_only = [source for source in SOURCES if source.name in HOST_ONLY]
+        with_kernels = [source for source in SOURCES if source not in host_only]
         host = ["c++", "-fsyntax-only", *FLAGS, "-Wall", "-Wextra", "-Werror", "-x", "c++"]
-        compiled([*host, "-isystem", toolkit / "include", host_only])
+        compiled([*host, "-isystem", toolkit / "include", *host_only])
         for architecture in CUDA_11_ARCHITECTURES:
             for source in with_kernels:
                 target = Path(folder, f"{source.stem}.{architecture}.cubin")
