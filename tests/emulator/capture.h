@@ -1,4 +1,8 @@
 // Streams that are captured into CUDA graphs: their work is kept, and done when the graph runs.
+//
+// Then streams are as free of each other as on a GPU, and one that did not wait for what it reads
+// gets something else. In fifo order the work is done as it was captured; in lifo order the stream
+// that came last is always as far ahead as it may be; in random order it changes.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -15,7 +19,8 @@ struct Capture;
 struct Point {
   cudaStream_t stream = nullptr;
   std::shared_ptr<Capture> capture;  // null where the stream is not captured
-  int given = 0;                     // what the capture had got of the stream
+  int given = 0;                     // the work that the capture had got of the stream
+  size_t nodes = 0;                  // and the work and the waits
 };
 
 // The legacy default stream is null by whatever name.
