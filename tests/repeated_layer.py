@@ -13,8 +13,11 @@ CALLS = 4
 class Layer:
     """A layer with arrays of its own, whose x and gradient of the output can be replaced."""
 
-    def __init__(self, mode, directions=1, dtype="float32", lengths=None, steps=STEPS, seed=0):
+    def __init__(
+        self, mode, directions=1, dtype="float32", lengths=None, steps=STEPS, seed=0, layers=1
+    ):
         options = {"device": "cuda", "dtype": dtype, "algorithm": "stepwise", "lengths": lengths}
+        options["layers"] = layers
         self.case = Case(mode, steps, 3, 4, 5, directions, seed, **options)
         self.arguments = self.case.arguments()
         names = ("d_output", "d_h_n", "d_c_n")

@@ -33,10 +33,12 @@ def test_calls_with_the_same_arrays_give_the_same(mode, directions, dtype):
             assert np.array_equal(found, wanted)
 
 
-@pytest.mark.parametrize("directions", [1, 2])
+# Two streams compute two directions at once, or two layers, of which the third stays alone.
+@pytest.mark.parametrize(("directions", "layers"), [(1, 1), (2, 1), (1, 2), (1, 3), (2, 2)])
+@pytest.mark.parametrize("steps", [STEPS, 19])
 @pytest.mark.parametrize("mode", ref.MODES)
-def test_every_call_sees_what_its_arrays_hold(mode, directions):
-    layer = Layer(mode, directions)
+def test_every_call_sees_what_its_arrays_hold(mode, steps, directions, layers):
+    layer = Layer(mode, directions, steps=steps, layers=layers)
     for call in range(CALLS + 1):
         layer.replace(seed=call)
         layer.run()

@@ -197,7 +197,10 @@ void ForwardPair(const LayerDesc& lower, const ForwardArgs& lower_args, const La
                  const ForwardArgs& upper_args) {
   const Setting setting(lower);
   ForType(lower.dtype, [&](auto type) {
-    StepwisePairForward<decltype(type)>(lower, lower_args, upper, upper_args, setting.tf32);
+    ReplayedPair(lower, lower_args, upper, upper_args, setting.tf32,
+                 [&](const ForwardArgs& below, const ForwardArgs& above) {
+                   StepwisePairForward<decltype(type)>(lower, below, upper, above, setting.tf32);
+                 });
   });
 }
 
@@ -205,7 +208,10 @@ void BackwardPair(const LayerDesc& lower, const BackwardArgs& lower_args, const 
                   const BackwardArgs& upper_args) {
   const Setting setting(lower);
   ForType(lower.dtype, [&](auto type) {
-    StepwisePairBackward<decltype(type)>(lower, lower_args, upper, upper_args, setting.tf32);
+    ReplayedPair(lower, lower_args, upper, upper_args, setting.tf32,
+                 [&](const BackwardArgs& below, const BackwardArgs& above) {
+                   StepwisePairBackward<decltype(type)>(lower, below, upper, above, setting.tf32);
+                 });
   });
 }
 

@@ -22,6 +22,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <utility>
 #include <vector>
 
 #include "../rnn.h"
@@ -38,6 +39,12 @@ ReplayKey KeyOf(const LayerDesc& desc, const BackwardArgs& args, bool tf32);
 // caller does not capture the stream.
 bool IsReplayed(const LayerDesc& desc, void* stream);
 
+template <class Args>
+Args OnStream(Args args, void* stream) {
+  args.stream = stream;
+  return args;
+}
+
 // Has the stream do what enqueue(stream) gives it. Of the current device.
 void Replay(const LayerDesc& desc, ReplayKey key, void* stream,
             const std::function<void(void* stream)>& enqueue);
@@ -46,10 +53,20 @@ void Replay(const LayerDesc& desc, ReplayKey key, void* stream,
 template <class Args, class Enqueue>
 void Replayed(const LayerDesc& desc, const Args& args, bool tf32, const Enqueue& enqueue) {
   if (!IsReplayed(desc, args.stream)) return enqueue(args);
-  Replay(desc, KeyOf(desc, args, tf32), args.stream, [&](void* stream) {
-    Args on_stream = args;
-    on_stream.stream = stream;
-    enqueue(on_stream);
+  Replay(desc, KeyOf(desc, args, tf32), args.stream,
+         [&](void* stream) { enqueue(OnStream(args, stream)); });
+}
+
+// Calls enqueue(lower_args, upper_args), for two layers that run at once.
+template <class Args, class Enqueue>
+void ReplayedPair(const LayerDesc& lower, const Args& lower_args, const LayerDesc& upper,
+                  const Args& upper_args, bool tf32, const Enqueue& enqueue) {
+  if (!IsReplayed(lower, lower_args.stream)) return enqueue(lower_args, upper_args);
+  ReplayKey key = KeyOf(lower, lower_args, tf32);
+  const ReplayKey of_upper = KeyOf(upper, upper_args, tf32);
+  key.insert(key.end(), of_upper.begin(), of_upper.end());
+  Replay(lower, std::move(key), lower_args.stream, [&](void* stream) {
+    enqueue(OnStream(lower_args, stream), OnStream(upper_args, stream));
   });
 }
 

@@ -40,9 +40,10 @@ def test_layers_at_once(mode):
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="has no graphs")
+@pytest.mark.parametrize(("directions", "layers"), [(2, 1), (1, 2)])
 @pytest.mark.parametrize("mode", ref.MODES)
-def test_replays(mode):
-    layer = Layer(mode, 2, steps=8)
+def test_replays(mode, directions, layers):
+    layer = Layer(mode, directions, steps=8, layers=layers)
     for call in range(CALLS):
         layer.replace(seed=call)
         layer.run()
