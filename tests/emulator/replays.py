@@ -44,19 +44,22 @@ def failing_product(calls):
 # ---- when ---------------------------------------------------------------------------------------
 
 
+# A graph is of a layer, or of two that run at once.
 @pytest.mark.parametrize("stream", [LEGACY, FIRST])
-@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize(
+    ("directions", "layers", "of_pass"), [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 3, 2), (2, 2, 2)]
+)
 @pytest.mark.parametrize("mode", ref.MODES)
-def test_the_third_call_launches_graphs_alone(mode, directions, stream):
-    layer = Layer(mode, directions)
+def test_the_third_call_launches_graphs_alone(mode, directions, layers, of_pass, stream):
+    layer = Layer(mode, directions, layers=layers)
     weight = layer.arguments["weights"][1]  # a factor of every step, forward
     plain, graphs = run(layer, stream)
-    assert plain >= 2 * STEPS * directions
+    assert plain >= 2 * STEPS * directions * layers
     assert graphs == 0
     # The second call's launches are recorded, not done.
-    assert run(layer, stream) == (plain, PASSES)
+    assert run(layer, stream) == (plain, PASSES * of_pass)
     products = emulated.factor_uses(weight)
-    assert run(layer, stream) == (0, PASSES)
+    assert run(layer, stream) == (0, PASSES * of_pass)
     assert emulated.factor_uses(weight) == products
     layer.check()
 
