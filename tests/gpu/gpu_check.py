@@ -174,7 +174,8 @@ def test_steps(out: Path, mxnet: Optional[Path] = None, limit: float = LIMIT) ->
     persistent = str(tests / "emulator" / "small_persistent.py")
     suites = [str(tests / name) for name in ("test_kernels.py", "test_device_arrays.py")]
     suites.append(str(tests / "test_persistent.py"))
-    suites += [str(tests / f"test_kernels_{part}.py") for part in ("cuda", "lengths", "out")]
+    parts = ("cuda", "lengths", "out", "replay")
+    suites += [str(tests / f"test_kernels_{part}.py") for part in parts]
     graphs = str(tests / "gpu" / "test_graphs.py")
     steps = [Step("kernels", (*pytest, *suites, small, graphs))]
     stepwise = ("env", "FASTRNN_ALGORITHM=stepwise")
