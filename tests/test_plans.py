@@ -19,7 +19,12 @@ GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 @pytest.fixture(autouse=True)
 def _defaults(monkeypatch):
-    for name in ("FASTRNN_ALGORITHM", "FASTRNN_TF32", "NVIDIA_TF32_OVERRIDE"):
+    for name in (
+        "FASTRNN_ALGORITHM",
+        "FASTRNN_GRAPHS",
+        "FASTRNN_TF32",
+        "NVIDIA_TF32_OVERRIDE",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -46,7 +51,7 @@ def _defaults(monkeypatch):
         ("H100", "lstm", (100, 32, 1000), "float32", "CP"),  # the tutorial's model
         ("H100", "gru", (100, 32, 1000), "float32", "CC"),
         ("H100", "gru", (100, 32, 1000), "bfloat16", "PC"),
-        ("H100", "gru", (100, 128, 512), "float16", "PC"),
+        ("H100", "gru", (100, 128, 512), "float16", "PS"),  # a graph costs the host nothing
         ("H100", "lstm", (100, 32, 2048), "float16", "PP"),
         ("H100", "lstm", (100, 8, 2048), "float32", "WW"),  # 64 MiB of weights
         ("H100", "lstm", (100, 256, 1000), "float16", "SS"),  # products that fill the GPU
@@ -150,6 +155,37 @@ def test_a_device_that_is_shared_gets_fewer_blocks():
         assert used <= free
         blocks.append(used)
     assert blocks[0] > blocks[-1] == 0
+
+
+def stepwise_us(steps, **options):
+    """Return what a step costs, forward, of layers that are small enough for the host to count."""
+    chosen = plan("lstm", steps, 8, 128, algorithm="stepwise", device="H100", **options)
+    return chosen.forward.step_us
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+def test_what_is_replayed_costs_the_host_nothing(directions, monkeypatch):
+    graphs, no_graphs = (stepwise_us(steps, directions=directions) for steps in (8, 7))
+    assert graphs < 3.0 < no_graphs == 5.0
+    longest = 2048 // directions
+    assert stepwise_us(longest, directions=directions) == graphs
+    assert stepwise_us(longest + 1, directions=directions) == no_graphs
+    monkeypatch.setenv("FASTRNN_GRAPHS", "0")
+    assert stepwise_us(8, directions=directions) == no_graphs
+
+
+def test_two_layers_at_once_share_what_a_step_costs():
+    # A step of each waits for the launches of one, and half of what stepwise cost it was that.
+    one, two, three = (stepwise_us(100, layers=layers) for layers in (1, 2, 3))
+    assert 0.5 < two / one < 0.6
+    assert three == two
+    assert stepwise_us(100, layers=2, directions=2) == stepwise_us(100, directions=2)
+
+
+def test_a_setting_of_graphs_that_is_none(monkeypatch):
+    monkeypatch.setenv("FASTRNN_GRAPHS", "yes")
+    with pytest.raises(ValueError, match="FASTRNN_GRAPHS is 'yes', expected 0 or 1"):
+        plan("lstm", 8, 8, 128, device="H100")
 
 
 def test_the_choice_is_the_cheaper_one():

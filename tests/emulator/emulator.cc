@@ -47,14 +47,18 @@ cudaError_t StatusOf(const LaunchConfig& config) {
   return cudaSuccess;
 }
 
-cudaError_t Run(const LaunchConfig& config, const std::function<void()>& body) {
+using Body = std::shared_ptr<const std::function<void()>>;
+
+cudaError_t Run(const LaunchConfig& config, const Body& body) {
   Worker& worker = Worker::Get();
-  Grid grid(&worker, config, ScheduleFromEnvironment(), body);
+  Grid grid(&worker, config, ScheduleFromEnvironment(), *body);
   worker.grid = &grid;
   worker.failure = grid.Run();
   worker.grid = nullptr;
   worker.current = nullptr;
-  return worker.failure.empty() ? cudaSuccess : cudaErrorLaunchFailure;
+  if (worker.failure.empty()) return cudaSuccess;
+  new Body(body);  // Threads that are stuck refer to it.
+  return cudaErrorLaunchFailure;
 }
 
 }  // namespace
@@ -62,8 +66,8 @@ cudaError_t Run(const LaunchConfig& config, const std::function<void()>& body) {
 cudaError_t LaunchBody(const LaunchConfig& config, std::function<void()> body) {
   const cudaError_t status = StatusOf(config);
   if (status != cudaSuccess) return NoteError(status);
-  return NoteError(
-      Enqueue(config.stream, [config, body = std::move(body)] { return Run(config, body); }));
+  const Body shared = std::make_shared<const std::function<void()>>(std::move(body));
+  return NoteError(Enqueue(config.stream, [config, shared] { return Run(config, shared); }));
 }
 
 const std::string& LastFailure() { return Worker::Get().failure; }

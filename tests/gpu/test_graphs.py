@@ -16,8 +16,9 @@ from fastrnn import kernels
 
 @pytest.mark.parametrize("algorithm", ["stepwise", "persistent"])
 @pytest.mark.parametrize("mode", ["lstm", "gru", "rnn_tanh"])
-def test_a_graph_computes_with_what_its_arrays_hold(mode, algorithm):
-    first, second = (Case(mode, 6, 3, 8, 40, 2, seed, device="cuda") for seed in (0, 1))
+@pytest.mark.parametrize("steps", [6, 12])  # with 12, stepwise calls are graphs of their own before
+def test_a_graph_computes_with_what_its_arrays_hold(steps, mode, algorithm):
+    first, second = (Case(mode, steps, 3, 8, 40, 2, seed, device="cuda") for seed in (0, 1))
     on_gpu = lambda array: torch.from_numpy(array).cuda()  # noqa: E731
     weights = [on_gpu(w) for w in first.weights]
     x, d_output = on_gpu(first.x), on_gpu(first.d_output)
@@ -33,6 +34,8 @@ def test_a_graph_computes_with_what_its_arrays_hold(mode, algorithm):
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         result, gradients = run()
+        for _ in range(3):
+            run(result, gradients)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
