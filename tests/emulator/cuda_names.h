@@ -18,16 +18,16 @@
 #define EMULATOR_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 inline void __syncthreads(EMULATOR_SITE) {
-  emulator::WaitAtBarrier(0, 0, false, {"__syncthreads", file, line});
+  emulator::WaitAtBarrier(false, {"__syncthreads", file, line});
 }
 inline int __syncthreads_or(int predicate, EMULATOR_SITE) {
-  return emulator::WaitAtBarrier(0, 0, predicate != 0, {"__syncthreads_or", file, line}).any;
+  return emulator::WaitAtBarrier(predicate != 0, {"__syncthreads_or", file, line}).any;
 }
 inline int __syncthreads_and(int predicate, EMULATOR_SITE) {
-  return emulator::WaitAtBarrier(0, 0, predicate != 0, {"__syncthreads_and", file, line}).all;
+  return emulator::WaitAtBarrier(predicate != 0, {"__syncthreads_and", file, line}).all;
 }
 inline int __syncthreads_count(int predicate, EMULATOR_SITE) {
-  return emulator::WaitAtBarrier(0, 0, predicate != 0, {"__syncthreads_count", file, line}).count;
+  return emulator::WaitAtBarrier(predicate != 0, {"__syncthreads_count", file, line}).count;
 }
 
 inline void __syncwarp(unsigned mask = emulator::kFullWarp, EMULATOR_SITE) {
