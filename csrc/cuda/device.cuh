@@ -4,7 +4,7 @@
 //
 // What a kernel must keep to, so that both can run it:
 // - Only the names below, what cuda_names.h of the emulator has (threadIdx, __syncthreads, shuffles
-//   and votes, integer atomics, ...), the C library's functions on float, and plain C++.
+//   and votes, atomicAdd of integers, ...), the C library's functions on float, and plain C++.
 // - Launch and LaunchCooperative, never <<<>>>. FASTRNN_SHARED and FASTRNN_DYNAMIC_SHARED, never
 //   __shared__: the emulator gives every block its own, and fills it with NaN.
 // - Branch on FASTRNN_ARCH, never on __CUDA_ARCH__. nvcc's host pass sees 0 there.

@@ -50,7 +50,7 @@ def test_everything_that_orders_memory_is_known():
     known = ordering.primitives(VOCABULARY)
     blocks = {"__syncthreads", "__syncthreads_or", "__syncwarp", "ClusterBarrier"}
     grids = {"sync", "LoadAcquire", "StoreRelease", "AddRelease"}
-    others = {"__threadfence", "__threadfence_block", "ArriveExpecting", "WaitForBulkCopies"}
+    others = {"__threadfence", "ArriveExpecting", "WaitForBulkCopies"}
     assert blocks | grids | others <= set(known)
     assert not {"atomicAdd", "__shfl_sync", "__ballot_sync", "CopyToCluster", "Launch"} & set(known)
 
