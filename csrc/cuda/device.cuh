@@ -4,7 +4,7 @@
 //
 // What a kernel must keep to, so that both can run it:
 // - Only the names below, what cuda_names.h of the emulator has (threadIdx, __syncthreads, shuffles
-//   and votes, integer atomics, ...), the C library's functions on float, and plain C++.
+//   and votes, atomicAdd of integers, ...), the C library's functions on float, and plain C++.
 // - Launch and LaunchCooperative, never <<<>>>. FASTRNN_SHARED and FASTRNN_DYNAMIC_SHARED, never
 //   __shared__: the emulator gives every block its own, and fills it with NaN.
 // - Branch on FASTRNN_ARCH, never on __CUDA_ARCH__. nvcc's host pass sees 0 there.
@@ -35,7 +35,6 @@
       sizeof(T) * (count)))
 #define FASTRNN_DYNAMIC_SHARED(name) unsigned char* name = ::emulator::DynamicShared()
 #else
-#include <cooperative_groups.h>
 #define FASTRNN_SHARED(T, name, count) __shared__ T name[count]
 #define FASTRNN_DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
 #endif
@@ -95,12 +94,7 @@ FASTRNN_DEVICE float LoadExchanged(const float* p) {
   return value;
 }
 
-// ---- barriers ---------------------------------------------------------------------------------
-
-// Barrier `id` (1 to 15; 0 is __syncthreads) for `threads` threads of the block, whole warps.
-FASTRNN_DEVICE void NamedBarrier(int id, int threads) {
-  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
+// ---- clusters ---------------------------------------------------------------------------------
 
 // A barrier for all threads of a cluster: what they wrote before it, in shared memory of their own
 // block or another, all of them see behind it. Before sm_90 there are no clusters.
@@ -121,72 +115,6 @@ FASTRNN_DEVICE T* ClusterShared(T* own, [[maybe_unused]] unsigned rank) {
   asm("mapa.u64 %0, %0, %1;" : "+l"(address) : "r"(rank));
 #endif
   return reinterpret_cast<T*>(address);
-}
-
-// ---- asynchronous copies from global to shared memory -------------------------------------------
-
-// kBytes (4, 8 or 16), aligned to that, of which those past `valid` become zero and are not read.
-// A thread sees its own copies after WaitForCopies, the others after a barrier behind that. Before
-// sm_80 the copy is done at once.
-template <int kBytes>
-FASTRNN_DEVICE void CopyAsync(void* shared, const void* global, int valid = kBytes) {
-  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "what cp.async can copy");
-#if FASTRNN_ARCH >= 800
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(shared));
-  if constexpr (kBytes == 16) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global),
-                 "r"(valid)
-                 : "memory");
-  } else {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(address), "l"(global),
-                 "n"(kBytes), "r"(valid)
-                 : "memory");
-  }
-#else
-  auto* to = static_cast<unsigned char*>(shared);
-  const auto* from = static_cast<const unsigned char*>(global);
-  if (valid == kBytes) {
-    // Past the L1 cache, which may hold what another block has overwritten since. In PTX, as
-    // clang's CUDA has no __ldcg of these types.
-    if constexpr (kBytes == 16) {
-      uint4 value;
-      asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
-                   : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-                   : "l"(global)
-                   : "memory");
-      *reinterpret_cast<uint4*>(to) = value;
-    } else if constexpr (kBytes == 8) {
-      uint2 value;
-      asm volatile("ld.global.cg.v2.u32 {%0, %1}, [%2];"
-                   : "=r"(value.x), "=r"(value.y)
-                   : "l"(global)
-                   : "memory");
-      *reinterpret_cast<uint2*>(to) = value;
-    } else {
-      asm volatile("ld.global.cg.u32 %0, [%1];"
-                   : "=r"(*reinterpret_cast<unsigned*>(to))
-                   : "l"(global)
-                   : "memory");
-    }
-  } else {
-    for (int i = 0; i < kBytes; ++i) to[i] = i < valid ? from[i] : 0;
-  }
-#endif
-}
-
-// Makes a group of the copies that this thread started since the last commit.
-FASTRNN_DEVICE void CommitCopies() {
-#if FASTRNN_ARCH >= 800
-  asm volatile("cp.async.commit_group;" ::: "memory");
-#endif
-}
-
-// Waits for all of this thread's groups but the last kPending.
-template <int kPending>
-FASTRNN_DEVICE void WaitForCopies() {
-#if FASTRNN_ARCH >= 800
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-#endif
 }
 
 // ---- copies to all blocks of a cluster, sm_90 ---------------------------------------------------
@@ -288,25 +216,6 @@ FASTRNN_DEVICE void MmaF16M16N8K8(float (&d)[4], const uint32_t (&a)[2], const u
       : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(b[0]), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
 }
-
-// Loads four 8 x 8 matrices of 16-bit values from shared memory; lanes 8i to 8i + 7 give the
-// addresses of matrix i's rows, aligned to 16 bytes. r[i] is the pair at [lane / 4, 2 (lane % 4)].
-FASTRNN_DEVICE void LoadMatrixX4(uint32_t (&r)[4], const void* row) {
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(address)
-               : "memory");
-}
-
-// Two matrices, transposed: r[i] is the pair of [2 (lane % 4), lane / 4] and the element below.
-FASTRNN_DEVICE void LoadMatrixX2Transposed(uint32_t (&r)[2], const void* row) {
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
-  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
-               : "=r"(r[0]), "=r"(r[1])
-               : "r"(address)
-               : "memory");
-}
 #endif
 
 // The nearest TF32 number, ties away from zero. Older architectures have no use for one.
@@ -376,27 +285,12 @@ inline uint4 LoadExchanged16(const void* p, EMULATOR_SITE) {
   return *static_cast<const uint4*>(p);
 }
 
-inline void NamedBarrier(int id, int threads, EMULATOR_SITE) {
-  ::emulator::WaitAtBarrier(id, threads, false, {"NamedBarrier", file, line});
-}
-
 inline void ClusterBarrier(EMULATOR_SITE) {
   ::emulator::WaitForCluster({"ClusterBarrier", file, line});
 }
 template <class T>
 T* ClusterShared(T* own, unsigned rank, EMULATOR_SITE) {
   return static_cast<T*>(::emulator::ClusterShared(own, rank, {"ClusterShared", file, line}));
-}
-
-template <int kBytes>
-void CopyAsync(void* shared, const void* global, int valid = kBytes, EMULATOR_SITE) {
-  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "what cp.async can copy");
-  ::emulator::StartCopy(shared, global, kBytes, valid, {"CopyAsync", file, line});
-}
-inline void CommitCopies() { ::emulator::CommitCopies(); }
-template <int kPending>
-void WaitForCopies() {
-  ::emulator::WaitForCopies(kPending);
 }
 
 using CopyBarrier = ::emulator::CopyBarrier;
@@ -419,12 +313,6 @@ inline void MmaF16M16N8K8(float (&d)[4], const uint32_t (&a)[2], const uint32_t 
                           const float (&c)[4], EMULATOR_SITE) {
   ::emulator::Mma< ::emulator::MmaType::kF16, 8>(d, a, b, c, {"MmaF16M16N8K8", file, line});
 }
-inline void LoadMatrixX4(uint32_t (&r)[4], const void* row, EMULATOR_SITE) {
-  ::emulator::LoadMatrices<4>(r, row, false, {"LoadMatrixX4", file, line});
-}
-inline void LoadMatrixX2Transposed(uint32_t (&r)[2], const void* row, EMULATOR_SITE) {
-  ::emulator::LoadMatrices<2>(r, row, true, {"LoadMatrixX2Transposed", file, line});
-}
 inline uint32_t ToTf32(float value) {
   uint32_t bits = __float_as_uint(value);
   const bool finite = (bits & 0x7f800000u) != 0x7f800000u;
@@ -445,20 +333,6 @@ inline void MmaBf16M16N8K16(float (&d)[4], const uint32_t (&a)[4], const uint32_
 }
 
 #endif
-
-// A barrier for all threads of a cooperative launch. The counter starts at zero and only grows;
-// round counts from 1. Each block's writes are ordered before its AddRelease by the block's first
-// barrier, and the last LoadAcquire before the block's reads by the second.
-FASTRNN_DEVICE void GridBarrier(unsigned* counter, unsigned round) {
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    AddRelease(counter, 1);
-    const unsigned everyone = round * gridDim.x;
-    while (LoadAcquire(counter) < everyone) {
-    }
-  }
-  __syncthreads();
-}
 
 }  // namespace cuda
 }  // namespace fastrnn

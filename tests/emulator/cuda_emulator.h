@@ -1,7 +1,6 @@
 // Everything that kernels and their host code need in place of the CUDA runtime.
 #pragma once
 
-#include "async_copy.h"
 #include "cuda_names.h"
 #include "emulator.h"
 #include "tensor_core.h"

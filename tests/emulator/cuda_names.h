@@ -18,16 +18,16 @@
 #define EMULATOR_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 inline void __syncthreads(EMULATOR_SITE) {
-  emulator::WaitAtBarrier(0, 0, false, {"__syncthreads", file, line});
+  emulator::WaitAtBarrier(false, {"__syncthreads", file, line});
 }
 inline int __syncthreads_or(int predicate, EMULATOR_SITE) {
-  return emulator::WaitAtBarrier(0, 0, predicate != 0, {"__syncthreads_or", file, line}).any;
+  return emulator::WaitAtBarrier(predicate != 0, {"__syncthreads_or", file, line}).any;
 }
 inline int __syncthreads_and(int predicate, EMULATOR_SITE) {
-  return emulator::WaitAtBarrier(0, 0, predicate != 0, {"__syncthreads_and", file, line}).all;
+  return emulator::WaitAtBarrier(predicate != 0, {"__syncthreads_and", file, line}).all;
 }
 inline int __syncthreads_count(int predicate, EMULATOR_SITE) {
-  return emulator::WaitAtBarrier(0, 0, predicate != 0, {"__syncthreads_count", file, line}).count;
+  return emulator::WaitAtBarrier(predicate != 0, {"__syncthreads_count", file, line}).count;
 }
 
 inline void __syncwarp(unsigned mask = emulator::kFullWarp, EMULATOR_SITE) {
@@ -56,15 +56,8 @@ T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = warpSize, EMULA
 inline unsigned __ballot_sync(unsigned mask, int predicate, EMULATOR_SITE) {
   return emulator::Ballot(mask, predicate != 0, {"__ballot_sync", file, line});
 }
-inline int __any_sync(unsigned mask, int predicate, EMULATOR_SITE) {
-  return emulator::Ballot(mask, predicate != 0, {"__any_sync", file, line}) != 0;
-}
-inline int __all_sync(unsigned mask, int predicate, EMULATOR_SITE) {
-  return emulator::Ballot(mask, predicate == 0, {"__all_sync", file, line}) == 0;
-}
 
 inline void __threadfence() { emulator::Fence(); }
-inline void __threadfence_block() { emulator::Fence(); }
 
 namespace emulator {
 
@@ -93,20 +86,6 @@ template <class T>
 T atomicAdd(T* p, emulator::Same<T> value, EMULATOR_SITE) {
   return emulator::Atomically(p, [value](T old) { return static_cast<T>(old + value); },
                               {"atomicAdd", file, line});
-}
-template <class T>
-T atomicMax(T* p, emulator::Same<T> value, EMULATOR_SITE) {
-  return emulator::Atomically(p, [value](T old) { return old < value ? value : old; },
-                              {"atomicMax", file, line});
-}
-template <class T>
-T atomicExch(T* p, emulator::Same<T> value, EMULATOR_SITE) {
-  return emulator::Atomically(p, [value](T) { return value; }, {"atomicExch", file, line});
-}
-template <class T>
-T atomicCAS(T* p, emulator::Same<T> expected, emulator::Same<T> value, EMULATOR_SITE) {
-  return emulator::Atomically(p, [expected, value](T old) { return old == expected ? value : old; },
-                              {"atomicCAS", file, line});
 }
 
 inline unsigned __float_as_uint(float value) {

@@ -72,15 +72,11 @@ cudaError_t LaunchBody(const LaunchConfig& config, std::function<void()> body) {
 
 const std::string& LastFailure() { return Worker::Get().failure; }
 
-Votes WaitAtBarrier(int id, int threads, bool predicate, Site site) {
-  if (id < 0 || id >= kNamedBarriers) Fail("a barrier that does not exist", site);
+Votes WaitAtBarrier(bool predicate, Site site) {
   Thread* self = Self();
-  self->barrier = id;
-  self->barrier_threads = threads;
   self->predicate = predicate;
-  bool& round = self->barrier_round[id];
-  char* meeting = &self->block->barriers[id].rounds[round];
-  round = !round;
+  char* meeting = &self->block->rounds[self->barrier_round];
+  self->barrier_round = !self->barrier_round;
   TsanRelease(meeting);
   Park(State::kAtBarrier, site);
   TsanAcquire(meeting);
@@ -119,8 +115,6 @@ void WaitForWarp(unsigned mask, Site site) {
   ExchangeInWarp(mask, nullptr, nullptr, site);
   TsanAcquire(meeting);
 }
-
-unsigned Lane() { return Self()->lane; }
 
 void Poll(Site site) { Park(State::kPolling, site); }
 
@@ -187,7 +181,5 @@ bool BeforeAtomic(void* address, Site site) {
   self->last_atomic = address;
   return self->fenced;
 }
-
-CopyQueue& Copies() { return Self()->copies; }
 
 }  // namespace emulator

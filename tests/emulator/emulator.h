@@ -24,7 +24,6 @@
 #include <string>
 #include <tuple>
 #include <utility>
-#include <vector>
 
 inline thread_local uint3 threadIdx, blockIdx;
 inline thread_local dim3 blockDim, gridDim;
@@ -33,7 +32,6 @@ constexpr int warpSize = 32;
 namespace emulator {
 
 constexpr unsigned kFullWarp = 0xffffffffu;
-constexpr int kNamedBarriers = 16;
 
 // Where in the source a thread waits; messages name it.
 struct Site {
@@ -105,8 +103,8 @@ struct Votes {
   bool any, all;
 };
 
-// Waits for `threads` threads of the block (0: all of them) at the barrier `id`.
-Votes WaitAtBarrier(int id, int threads, bool predicate, Site site);
+// Waits for all threads of the block.
+Votes WaitAtBarrier(bool predicate, Site site);
 
 void WaitForGrid(Site site);
 void WaitForCluster(Site site);
@@ -118,7 +116,6 @@ using WarpFunction = void (*)(void* const* data, unsigned mask);
 // other but through it: only WaitForWarp orders memory.
 void ExchangeInWarp(unsigned mask, void* data, WarpFunction function, Site site);
 void WaitForWarp(unsigned mask, Site site);
-unsigned Lane();
 
 // Lets the others run: for a thread that polls. A grid in which all threads only poll is stopped.
 void Poll(Site site);
@@ -144,18 +141,6 @@ void GuardGap(const void* begin, size_t bytes);
 void Fence();
 // To be called before an atomic on `address`; tells whether a fence made it a release.
 bool BeforeAtomic(void* address, Site site);
-
-// An asynchronous copy that was started and not yet waited for.
-struct PendingCopy {
-  void* destination;
-  const void* source;
-  int bytes, valid, group;
-};
-struct CopyQueue {
-  std::vector<PendingCopy> copies;
-  int group = 0;  // the group that copies are added to
-};
-CopyQueue& Copies();
 
 // In shared memory; a phase of it ends once a thread has arrived and the bytes have come.
 struct alignas(8) CopyBarrier {

@@ -22,7 +22,7 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 # The emulator's functions that order memory begin with one of these verbs; test_mutants.py checks
 # that against what they tell ThreadSanitizer.
-ORDERING_CALL = re.compile(r"\b(?:Wait|Fence|Commit|Arrive|Signal)\w*\s*(?:<[^;(){}]*>\s*)?\(")
+ORDERING_CALL = re.compile(r"\b(?:Wait|Fence|Arrive|Signal)\w*\s*(?:<[^;(){}]*>\s*)?\(")
 ORDERED_ATOMIC = re.compile(r"\b__ATOMIC_(?:ACQUIRE|RELEASE|ACQ_REL|SEQ_CST)\s*\)")
 RELAXED = "Relaxed"  # what a relaxed twin is called besides
 EXCEPTION = re.compile(r"No mutant: *(.*)")

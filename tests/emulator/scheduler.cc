@@ -49,13 +49,9 @@ void Thread::Begin(Block* of_block, Warp* of_warp, unsigned of_lane, uint3 at) {
   warp->lanes |= 1u << lane;
   state = State::kReady;
   site = {"not started", "", 0};
-  copies.copies.clear();
-  copies.group = 0;
   last_atomic = nullptr;
   fenced = false;
-  std::fill(std::begin(barrier_round), std::end(barrier_round), false);
-  grid_round = false;
-  cluster_round = false;
+  barrier_round = grid_round = cluster_round = false;
 }
 
 SharedArray::SharedArray(size_t size) : bytes(size), memory(nullptr) {
@@ -143,12 +139,8 @@ void Grid::Resume(Thread* thread) {
 }
 
 void Grid::RunBody() {
-  Thread* thread = worker_->current;
   TsanAcquire(&start_);
   body_();
-  if (!thread->copies.copies.empty()) {
-    Fail("a thread ended with asynchronous copies that it never waited for", thread->site);
-  }
   TsanRelease(&join_);
   Park(State::kDone, {"ended", "", 0});
 }
@@ -186,14 +178,12 @@ void Grid::Handle(Thread* thread) {
 }
 
 void Grid::OnBarrier(Thread* thread) {
-  std::vector<Thread*>& waiting = thread->block->barriers[thread->barrier].waiting;
+  std::vector<Thread*>& waiting = thread->block->waiting;
   if (!waiting.empty() && !SamePlace(waiting.front()->site, thread->site)) {
     return GiveUp("divergent barrier: threads of one block wait at different places");
   }
   waiting.push_back(thread);
-  const size_t expected =
-      thread->barrier_threads > 0 ? thread->barrier_threads : threads_per_block_;
-  if (waiting.size() < expected) return;
+  if (waiting.size() < threads_per_block_) return;
   Votes votes{0, false, true};
   for (const Thread* other : waiting) {
     votes.count += other->predicate;

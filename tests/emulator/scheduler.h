@@ -46,7 +46,6 @@ struct Thread {
   State state = State::kReady;
   Site site{};
   // at a barrier
-  int barrier = 0, barrier_threads = 0;
   bool predicate = false;
   Votes votes{};
   // in a warp function
@@ -57,14 +56,12 @@ struct Thread {
   const void* key = nullptr;
   size_t bytes = 0;
 
-  CopyQueue copies;
   void* last_atomic = nullptr;
   bool fenced = false;
   bool fenced_for_bulk_copies = false;  // since it last waited for anything
   // How often this thread has passed each barrier, modulo 2: threads of two successive rounds must
   // not meet at the same ThreadSanitizer address.
-  bool barrier_round[kNamedBarriers] = {};
-  bool grid_round = false, cluster_round = false;
+  bool barrier_round = false, grid_round = false, cluster_round = false;
 };
 
 // Lanes of one mask that wait in the same warp function.
@@ -79,11 +76,6 @@ struct Warp {
   unsigned lanes = 0;  // those that exist
   std::vector<Meeting> meetings;
   char sync = 0;  // ThreadSanitizer's address of __syncwarp
-};
-
-struct Barrier {
-  std::vector<Thread*> waiting;
-  char rounds[2] = {};  // ThreadSanitizer's addresses
 };
 
 // Shared memory, filled with NaN and aligned as on a GPU.
@@ -119,11 +111,11 @@ struct Block {
   size_t live = 0;
   std::vector<std::unique_ptr<Thread>> threads;
   std::vector<Warp> warps;
-  Barrier barriers[kNamedBarriers];
+  std::vector<Thread*> waiting;  // at the barrier
   std::unique_ptr<SharedArray> dynamic_shared;
   std::vector<std::pair<const void*, SharedArray>> static_shared;
   std::vector<BulkCopy> bulk_copies;
-  char allocated = 0;  // ThreadSanitizer's address
+  char rounds[2] = {}, allocated = 0;  // ThreadSanitizer's addresses
 };
 
 class Grid;

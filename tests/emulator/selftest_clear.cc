@@ -114,55 +114,6 @@ cudaError_t SharedIsNan() {
   return status;
 }
 
-// Two producers' warps hand over to two consumers' through named barriers.
-__global__ void NamedBarrierKernel(int* out) {
-  FASTRNN_SHARED(int, box, 4 * kWarp);
-  const int t = static_cast<int>(threadIdx.x), pair = t / kWarp % 2;
-  if (t < 2 * kWarp) box[t] = 3 * t;
-  NamedBarrier(1 + pair, 2 * kWarp);
-  if (t >= 2 * kWarp) out[t - 2 * kWarp] = box[t - 2 * kWarp];
-}
-
-cudaError_t NamedBarriers() {
-  int out[2 * kWarp];
-  const cudaError_t status = Launch(NamedBarrierKernel, 1, 4 * kWarp, 0, nullptr, out);
-  for (int t = 0; t < 2 * kWarp; ++t) Expect(out[t] == 3 * t, "each pair of warps meets");
-  return status;
-}
-
-// Double-buffered asynchronous copies; the last one is cut short.
-__global__ void CopyKernel(const float* from, float* to, int tiles) {
-  FASTRNN_SHARED(float4, buffer, 2 * kWarp);
-  const int t = static_cast<int>(threadIdx.x);
-  CopyAsync<16>(&buffer[t], from + 4 * t);
-  CommitCopies();
-  for (int i = 0; i < tiles; ++i) {
-    if (i + 1 < tiles) {
-      const bool cut = i + 2 == tiles && t == kWarp - 1;
-      CopyAsync<16>(&buffer[(i + 1) % 2 * kWarp + t], from + ((i + 1) * kWarp + t) * 4,
-                    cut ? 8 : 16);
-    }
-    CommitCopies();
-    WaitForCopies<1>();
-    __syncwarp();
-    const int mirrored = kWarp - 1 - t;
-    const float4 value = buffer[i % 2 * kWarp + mirrored];
-    const float values[4] = {value.x, value.y, value.z, value.w};
-    for (int e = 0; e < 4; ++e) to[(i * kWarp + mirrored) * 4 + e] = values[e];
-    __syncwarp();
-  }
-}
-
-cudaError_t AsyncCopies() {
-  constexpr int kTiles = 5, kCount = kTiles * kWarp * 4;
-  alignas(16) float from[kCount], to[kCount];
-  std::iota(from, from + kCount, 1.0f);
-  const cudaError_t status = Launch(CopyKernel, 1, kWarp, 0, nullptr, from, to, kTiles);
-  for (int i = 0; i < kCount - 2; ++i) Expect(to[i] == from[i], "every value is copied");
-  Expect(to[kCount - 1] == 0 && to[kCount - 2] == 0, "the rest of a short copy is zero");
-  return status;
-}
-
 // Every block adds one to what its neighbour wrote in the round before.
 template <bool kGroups>
 __global__ void RingKernel(int* values, unsigned* counter, int rounds) {
@@ -174,7 +125,13 @@ __global__ void RingKernel(int* values, unsigned* counter, int rounds) {
     if (kGroups) {
       cooperative_groups::this_grid().sync();
     } else {
-      GridBarrier(counter, round + 1);
+      __syncthreads();
+      if (threadIdx.x == 0) {
+        AddRelease(counter, 1);
+        while (LoadAcquire(counter) < (round + 1) * blocks) {
+        }
+      }
+      __syncthreads();
     }
   }
 }
@@ -316,9 +273,7 @@ std::vector<Case> ClearCases() {
       {"shuffles", Outcome::kPass, "", Shuffles},
       {"sum", Outcome::kPass, "", Sum},
       {"shared_is_nan", Outcome::kPass, "", SharedIsNan},
-      {"named_barriers", Outcome::kPass, "", NamedBarriers},
-      {"async_copies", Outcome::kPass, "", AsyncCopies},
-      {"ring_of_grid_barriers", Outcome::kPass, "", Ring<false>},
+      {"ring_of_a_counter", Outcome::kPass, "", Ring<false>},
       {"ring_of_cooperative_groups", Outcome::kPass, "", Ring<true>},
       {"message", Outcome::kPass, "", Message},
       {"clusters", Outcome::kPass, "", Clusters},

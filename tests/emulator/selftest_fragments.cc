@@ -94,28 +94,6 @@ __global__ void Tf32Kernel(Tiles* tiles) {
   StoreResult(tiles, d);
 }
 
-// A by ldmatrix from its rows, B transposed from its rows.
-__global__ void LoadMatrixKernel(Tiles* tiles) {
-  FASTRNN_SHARED(uint4, a_rows, 16 * 2);  // 16 x 16 halves
-  FASTRNN_SHARED(uint4, b_rows, 16);      // 16 x 8 halves
-  const int lane = static_cast<int>(threadIdx.x);
-  auto* a_half = reinterpret_cast<unsigned short*>(&a_rows[0]);
-  auto* b_half = reinterpret_cast<unsigned short*>(&b_rows[0]);
-  for (int i = lane; i < 256; i += kWarp) {
-    a_half[i] = __half_as_ushort(__float2half(tiles->a[i / 16][i % 16]));
-  }
-  for (int i = lane; i < 128; i += kWarp) {
-    b_half[i] = __half_as_ushort(__float2half(tiles->b[i / 8][i % 8]));
-  }
-  __syncwarp();
-  uint32_t a[4], b[2];
-  LoadMatrixX4(a, &a_rows[lane % 16 * 2 + lane / 16]);
-  LoadMatrixX2Transposed(b, &b_rows[lane % 16]);
-  float d[4] = {1.0f, 1.0f, 1.0f, 1.0f};
-  MmaF16M16N8K16(d, a, b, d);
-  StoreResult(tiles, d);
-}
-
 cudaError_t Check(void (*kernel)(Tiles*), int depth) {
   // Small integers, which every type holds exactly: the products are exact too.
   std::minstd_rand random(1);
@@ -156,7 +134,6 @@ std::vector<Case> FragmentCases() {
       {"mma_f16_k16", Outcome::kPass, "", [] { return Check(HalfKernel<__half, 16>, 16); }},
       {"mma_bf16_k16", Outcome::kPass, "", [] { return Check(HalfKernel<__nv_bfloat16, 16>, 16); }},
       {"mma_tf32_k8", Outcome::kPass, "", [] { return Check(Tf32Kernel, 8); }},
-      {"load_matrix", Outcome::kPass, "", [] { return Check(LoadMatrixKernel, 16); }},
       {"tf32_rounding", Outcome::kPass, "", Tf32Rounding},
   };
 }

@@ -37,27 +37,6 @@ __global__ void TwoWarpFunctions(int* out) {
 
 __global__ void GridBarrierOfNormalLaunch() { cooperative_groups::this_grid().sync(); }
 
-__global__ void MisalignedCopy(const float* from) {
-  FASTRNN_SHARED(float4, to, 1);
-  CopyAsync<16>(&to[0], from + 1);
-  CommitCopies();
-  WaitForCopies<0>();
-}
-
-// In a random schedule a copy may land before the thread ends; 64 of them do not all.
-__global__ void CopiesNotWaitedFor(const float* from) {
-  FASTRNN_SHARED(float4, to, 64);
-  for (int i = 0; i < 64; ++i) CopyAsync<16>(&to[i], from);
-  CommitCopies();
-  WaitForCopies<1>();
-}
-
-__global__ void MisalignedMatrixRow() {
-  FASTRNN_SHARED(uint4, rows, 40);
-  uint32_t r[4];
-  LoadMatrixX4(r, reinterpret_cast<const char*>(&rows[threadIdx.x]) + 2);
-}
-
 __global__ void StaticOverrun(float* out, int n) {
   FASTRNN_SHARED(float, first, 32);
   FASTRNN_SHARED(float, second, 32);
@@ -115,15 +94,6 @@ __global__ void ReadBeforeAcquire(float* box, unsigned* flag, float* out) {
     while (LoadAcquire(flag) == 0) {
     }
   }
-}
-
-__global__ void CopyWithoutBarrier(const float* from, float* out) {
-  FASTRNN_SHARED(float4, to, 32);
-  const unsigned t = threadIdx.x;
-  CopyAsync<16>(&to[t], from + 4 * t);
-  CommitCopies();
-  WaitForCopies<0>();
-  out[t] = to[31 - t].x;
 }
 
 // Reads what the other block of the cluster has written into this one's memory, without waiting.
@@ -220,12 +190,6 @@ std::vector<Case> MistakeCases() {
        [] { return InCluster(MistakenMulticast<Multicast::kNoWait>, floats, floats + 64); }},
       {"misaligned_multicast", Outcome::kRefuse, "not aligned to 16 bytes",
        [] { return InCluster(MistakenMulticast<Multicast::kMisaligned>, floats, floats + 64); }},
-      {"misaligned_copy", Outcome::kRefuse, "not aligned",
-       [] { return Launch(MisalignedCopy, 1, 1, 0, nullptr, floats); }},
-      {"copies_not_waited_for", Outcome::kRefuse, "never waited for",
-       [] { return Launch(CopiesNotWaitedFor, 1, 1, 0, nullptr, floats); }},
-      {"misaligned_matrix_row", Outcome::kRefuse, "not aligned to 16",
-       [] { return Launch(MisalignedMatrixRow, 1, 32, 0, nullptr); }},
       {"static_overrun", Outcome::kAsan, "",
        [] { return Launch(StaticOverrun, 1, 1, 0, nullptr, floats, kPastFirst); }},
       {"carved_overrun", Outcome::kAsan, "",
@@ -254,8 +218,6 @@ std::vector<Case> MistakeCases() {
        [] { return InCluster(MistakenMulticast<Multicast::kOverwritten>, floats, floats + 64); }},
       {"read_before_acquire", Outcome::kTsan, "",
        [] { return Together(ReadBeforeAcquire, 2, 1, floats, signals, floats + 8); }},
-      {"copy_without_barrier", Outcome::kTsan, "",
-       [] { return Launch(CopyWithoutBarrier, 1, 32, 0, nullptr, floats, floats + 128); }},
   };
 }
 

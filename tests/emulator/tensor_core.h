@@ -1,5 +1,5 @@
-// mma.sync and ldmatrix with the fragment layouts of the PTX ISA: which elements of the tile each
-// lane's registers hold. test_device.cc states the layouts a second time, in another way.
+// mma.sync with the fragment layouts of the PTX ISA: which elements of the tile each lane's
+// registers hold. selftest_fragments.cc states the layouts a second time, in another way.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -74,41 +74,6 @@ template <MmaType kType, int K>
 void Mma(float* d, const uint32_t* a, const uint32_t* b, const float* c, Site site) {
   MmaData data{d, a, b, c};
   ExchangeInWarp(kFullWarp, &data, &MmaLanes<kType, K>, site);
-}
-
-struct MatrixRows {
-  const uint16_t* own;
-  const uint16_t* all[warpSize];
-};
-
-inline void ShareMatrixRows(void* const* data, unsigned) {
-  for (int lane = 0; lane < warpSize; ++lane) {
-    for (int other = 0; other < warpSize; ++other) {
-      static_cast<MatrixRows*>(data[lane])->all[other] = static_cast<MatrixRows*>(data[other])->own;
-    }
-  }
-}
-
-// `count` matrices of 8 x 8 halves; lane i gives the address of row i. The addresses are exchanged,
-// and each lane reads its own elements, so that the sanitizers see who reads what.
-template <int kCount>
-void LoadMatrices(uint32_t* registers, const void* row, bool transposed, Site site) {
-  static_assert(kCount == 1 || kCount == 2 || kCount == 4, "x1, x2 and x4 exist");
-  const int lane = static_cast<int>(Lane());
-  if (lane < 8 * kCount && reinterpret_cast<uintptr_t>(row) % 16 != 0) {
-    Fail("a row given to ldmatrix is not aligned to 16 bytes", site);
-  }
-  MatrixRows rows{static_cast<const uint16_t*>(row), {}};
-  ExchangeInWarp(kFullWarp, &rows, &ShareMatrixRows, site);
-  for (int i = 0; i < kCount; ++i) {
-    uint32_t pair = 0;
-    for (int e = 0; e < 2; ++e) {
-      const int r = transposed ? 2 * (lane % 4) + e : lane / 4;
-      const int c = transposed ? lane / 4 : 2 * (lane % 4) + e;
-      pair |= static_cast<uint32_t>(rows.all[8 * i + r][c]) << (16 * e);
-    }
-    registers[i] = pair;
-  }
 }
 
 }  // namespace emulator

@@ -48,11 +48,11 @@ def names(text, vocabulary=()):
 
 def test_everything_that_orders_memory_is_known():
     known = ordering.primitives(VOCABULARY)
-    blocks = {"__syncthreads", "__syncthreads_or", "__syncwarp", "NamedBarrier"}
-    grids = {"sync", "GridBarrier", "LoadAcquire", "StoreRelease", "AddRelease"}
-    others = {"__threadfence", "__threadfence_block", "CommitCopies", "WaitForCopies"}
+    blocks = {"__syncthreads", "__syncthreads_or", "__syncwarp", "ClusterBarrier"}
+    grids = {"sync", "LoadAcquire", "StoreRelease", "AddRelease"}
+    others = {"__threadfence", "ArriveExpecting", "WaitForBulkCopies"}
     assert blocks | grids | others <= set(known)
-    assert not {"atomicAdd", "__shfl_sync", "__ballot_sync", "CopyAsync", "Launch"} & set(known)
+    assert not {"atomicAdd", "__shfl_sync", "__ballot_sync", "CopyToCluster", "Launch"} & set(known)
 
 
 def test_the_emulators_functions_are_named_after_what_they_do():
@@ -82,7 +82,7 @@ def test_only_calls_are_sites():
     text = """
       // __syncthreads();
       const char* text = "__syncthreads()";
-      void GridBarrier(unsigned*, unsigned);
+      void ClusterBarrier();
       #if defined(FASTRNN_EMULATE)
       void Other() { __syncthreads(); }
       #endif
