@@ -240,7 +240,7 @@ void Replay(const LayerDesc& desc, ReplayKey key, void* stream, const Enqueue& e
     cudaGetLastError();
     calls.Drop(call);  // and is never tried again
   }
-  // Also after a launch that failed half-way: no pass reads what it wrote in an earlier attempt.
+  // Also after a launch that failed half-way: what a pass reads it writes never, or anew before.
   enqueue(stream);
 }
 
