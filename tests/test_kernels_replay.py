@@ -64,6 +64,54 @@ def test_other_arrays_are_other_calls():
         assert np.array_equal(found, wanted)
 
 
+WEIGHTS = range(8)
+ARRAYS = [
+    *(("arguments", name, None) for name in ("x", "h_0", "c_0", "lengths")),
+    *(("arguments", "weights", i) for i in WEIGHTS),
+    *(("gradients_of_results", None, i) for i in range(3)),
+    *(("result", name, None) for name in ("output", "h_n", "c_n", "reserve")),
+    *(("gradients", name, None) for name in ("x", "h_0", "c_0")),
+    *(("gradients", "weights", i) for i in WEIGHTS),
+]
+
+
+def take_array(layer, other, of, name, index):
+    """Have a layer use one array of another one, in the place of its own."""
+    if of == "gradients_of_results":
+        layer.gradients_of_results[index] = other.gradients_of_results[index]
+        field = ("d_output", "d_h_n", "d_c_n")[index]
+        setattr(layer.case, field, getattr(other.case, field))
+    elif of == "arguments" and index is None:
+        layer.arguments[name] = other.arguments[name]
+        setattr(layer.case, name, getattr(other.case, name))
+    elif of == "arguments":
+        layer.arguments[name][index] = other.arguments[name][index]
+        layer.case.weights[index] = other.case.weights[index]
+    else:
+        arrays, others = getattr(layer, of), getattr(other, of)
+        array = getattr(others, name)
+        if index is not None:
+            array = list(getattr(arrays, name))
+            array[index] = getattr(others, name)[index]
+        setattr(layer, of, arrays._replace(**{name: array}))
+
+
+@pytest.mark.parametrize(("of", "name", "index"), ARRAYS)
+def test_one_other_array_is_another_call(of, name, index):
+    layer = Layer("lstm", 2, seed=0, lengths=[STEPS, 4, 0])
+    other = Layer("lstm", 2, seed=1, lengths=[2, STEPS, 5])
+    other.run()
+    for _ in range(CALLS):
+        layer.run()
+    # A graph of the call before must not be, and would use these.
+    kept = [*layer.arguments["weights"], *layer.arguments.values(), *layer.gradients_of_results]
+    kept += [layer.result, layer.gradients]
+    take_array(layer, other, of, name, index)
+    layer.run()
+    layer.check()
+    del kept
+
+
 def test_other_descriptions_are_other_calls():
     # The same arrays in all: only what is said about them differs.
     tanh = Layer("rnn_tanh")

@@ -134,9 +134,9 @@ struct Call {
 };
 
 // Neither the host nor the device is to fill up with graphs. Keys beyond kMostCalls are forgotten,
-// those used longest ago first, and with them their graphs: calls that come round in more than so
-// many are captured never, not again and again. What CUDA keeps of a launch is not documented, nor
-// is where; kMostLaunches is two layers' passes of 1024 steps, forward and backward.
+// those used longest ago first, and with them their graphs: more calls than that in turn are never
+// captured, rather than again and again. How much memory CUDA keeps for a launch is not documented;
+// kMostLaunches are those of four layers of 1024 steps, forward and backward.
 constexpr size_t kMostCalls = 16;
 constexpr int64_t kMostLaunches = 4 * kMostReplayedLaunches;
 
@@ -240,7 +240,7 @@ void Replay(const LayerDesc& desc, ReplayKey key, void* stream, const Enqueue& e
     cudaGetLastError();
     calls.Drop(call);  // and is never tried again
   }
-  // Also after a launch that failed half-way: a pass writes to nothing that it reads from before.
+  // Also after a launch that failed half-way: what a pass reads it writes never, or anew before.
   enqueue(stream);
 }
 

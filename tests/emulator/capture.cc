@@ -247,6 +247,7 @@ int emulator_end_capture(void* stream) {
   if (emulator::End(static_cast<cudaStream_t>(stream), &graph) != cudaSuccess) return false;
   return emulator::GraphRun(graph).Run() == cudaSuccess;
 }
+int emulator_captures_relaxed() { return emulator::mode_of_thread == cudaStreamCaptureModeRelaxed; }
 int emulator_executables() { return emulator::executables; }
 int emulator_graph_launches() { return emulator::graph_launches; }
 int emulator_record(void* stream, void (*run)(void*), void (*destroy)(void*), void* context) {

@@ -33,6 +33,9 @@ EMULATOR_CONTROL int emulator_end_capture(void* stream);
 // back. Not every function looks.
 EMULATOR_CONTROL void emulator_fail_call(const char* name, int error);
 
+// Whether this thread may do what disturbs captures.
+EMULATOR_CONTROL int emulator_captures_relaxed();
+
 // How many executable graphs there are, and how many this thread has launched.
 EMULATOR_CONTROL int emulator_executables();
 EMULATOR_CONTROL int emulator_graph_launches();

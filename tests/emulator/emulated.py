@@ -92,6 +92,11 @@ def executables() -> int:
     return int(LIBRARY.emulator_executables())
 
 
+def captures_relaxed() -> bool:
+    """Return whether this thread may do what disturbs captures."""
+    return bool(LIBRARY.emulator_captures_relaxed())
+
+
 def graph_launches() -> int:
     """Return how many graphs this thread has launched."""
     return int(LIBRARY.emulator_graph_launches())

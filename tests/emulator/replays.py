@@ -8,10 +8,13 @@ from __future__ import annotations
 import contextlib
 
 import emulated
+import numpy as np
 import pytest
 import reference as ref
 from emulated import CUBLAS, capture, in_new_thread
 from repeated_layer import CALLS, STEPS, Layer
+
+from fastrnn import kernels
 
 LEGACY, FIRST, SECOND = 0, 0x1000, 0x2000  # addresses of streams, which the emulator does not read
 MOST_CALLS = 16
@@ -88,6 +91,18 @@ def test_a_replay_reads_every_array_anew():
     layer.check()
 
 
+def test_another_workspace_is_another_call(monkeypatch):
+    monkeypatch.setenv("FASTRNN_ALGORITHM", "stepwise")
+    layer = Layer("rnn_tanh")  # has no reserve, on which the size depends
+    run_until_replayed(layer)
+    sizes = emulated.workspace_bytes("rnn_tanh", "float32", (STEPS, 3, 4, 5))
+    # Takes the memory where the workspaces have been, and the little that they are aligned with.
+    takers = [kernels.to_device(np.full(size // 4 + 16, 7, np.float32)) for size in sizes]
+    assert run(layer)[1] == 0
+    layer.check()
+    assert all((kernels.to_host(taker) == 7).all() for taker in takers)
+
+
 @pytest.mark.parametrize(("steps", "graphs"), [(7, 0), (8, PASSES), (2048, PASSES), (2049, 0)])
 def test_graphs_are_for_neither_few_steps_nor_very_many(steps, graphs):
     layer = Layer("rnn_tanh", steps=steps)
@@ -133,6 +148,7 @@ def test_a_capture_of_another_stream_goes_on():
         others = [Layer("gru", seed=seed) for seed in range(MOST_CALLS)]
         for other in others:  # which takes the room of the first
             run(other, SECOND)
+        assert not emulated.captures_relaxed()
     layer.check()
 
 
@@ -178,12 +194,16 @@ def test_many_calls_in_turn_are_not_captured_again_and_again():
 def test_long_graphs_leave_no_room_for_more():
     def captured():
         layers = [Layer("rnn_tanh", steps=steps) for steps in (2048, 2048, 8)]
-        return [[run(layer)[1] for _ in range(2)] for layer in layers]
+        found = [[run(layer)[1] for _ in range(2)] for layer in layers]
+        for seed in range(MOST_CALLS // PASSES):  # which are forgotten for these
+            run(Layer("gru", seed=seed))
+        return [*found, [run(layers[-1])[1] for _ in range(2)]]
 
-    assert in_new_thread(captured) == [[0, PASSES], [0, PASSES], [0, 0]]
+    assert in_new_thread(captured) == [[0, PASSES], [0, PASSES], [0, 0], [0, PASSES]]
 
 
 # ---- failures -----------------------------------------------------------------------------------
+
 
 FAILURES = {
     "begin": lambda: emulated.failing_call("cudaStreamBeginCapture"),
@@ -218,6 +238,14 @@ def test_what_cannot_be_captured_runs_plainly(directions, failure):
     other.check()
 
 
+def test_an_end_that_fails_after_a_failure_leaves_no_error_behind():
+    layer = Layer("lstm")
+    run(layer)
+    with emulated.failing_launch(5), emulated.failing_call("cudaStreamEndCapture"):
+        kernels.forward(**layer.arguments, reserve=True, out=layer.result)
+    assert emulated.last_error() == 0
+
+
 def test_a_thread_without_a_stream_to_capture_runs_plainly():
     def works():
         layer = Layer("lstm")
@@ -246,8 +274,11 @@ def test_a_graph_that_cannot_be_launched_is_replaced():
     assert run(layer)[1] == 0
 
 
-def test_a_call_that_fails_plainly_is_not_remembered():
+def test_a_call_that_fails_plainly_is_not_remembered(monkeypatch):
     layer = Layer("lstm", 2)
+    monkeypatch.setenv("FASTRNN_GRAPHS", "0")  # makes the arrays
+    layer.run()
+    monkeypatch.delenv("FASTRNN_GRAPHS")
     with emulated.failing_launch(3), pytest.raises(RuntimeError, match="too many resources"):
         layer.run()
     assert run(layer)[1] == 0

@@ -17,6 +17,7 @@ int emulator_workspace_bytes(const char* mode, const char* dtype, int64_t steps,
     desc.batch = batch;
     desc.input = input;
     desc.hidden = hidden;
+    desc.algorithm = fastrnn::DefaultAlgorithm();
     bytes[0] = static_cast<int64_t>(fastrnn::ForwardWorkspaceBytes(desc));
     bytes[1] = static_cast<int64_t>(fastrnn::BackwardWorkspaceBytes(desc));
     return 0;
