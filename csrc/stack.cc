@@ -30,8 +30,9 @@ std::vector<Turn> Turns(const Stack& stack, OneBytes one_bytes, PairBytes pair_b
   std::vector<Turn> turns;
   for (int64_t layer = 0; layer < stack.layers; layer += turns.back().count) {
     const LayerDesc desc = stack.At(layer);
+    const bool lower = desc.paired && layer % 2 == 0;
     size_t bytes = 0;
-    if (desc.device == Device::kCuda && desc.paired) bytes = pair_bytes(desc, stack.At(layer + 1));
+    if (desc.device == Device::kCuda && lower) bytes = pair_bytes(desc, stack.At(layer + 1));
     if (bytes > 0) {
       turns.push_back({layer, 2, bytes});
     } else {
@@ -51,15 +52,18 @@ std::vector<Turn> BackwardTurns(const Stack& stack) {
       stack, [](const LayerDesc& desc) { return BackwardWorkspaceBytes(desc); }, BackwardPairBytes);
 }
 
-// The workspace: what the layers hand each other, and what each of their turns works with.
+// The workspace: what the layers hand each other, and what each of their turns works with. Three
+// arrays take turns: a pair reads one, and writes two others.
 struct Workspace {
+  static constexpr int64_t kArrays = 3;
+
   std::vector<char*> between;
   char* of_turn;
   size_t bytes;
 
-  Workspace(const std::vector<Turn>& turns, int64_t arrays, int64_t bytes_each, void* base) {
+  Workspace(const std::vector<Turn>& turns, int64_t handed, int64_t bytes_each, void* base) {
     Carver carver(base);
-    for (int64_t i = 0; i < arrays; ++i) {
+    for (int64_t i = 0; i < std::min(handed, kArrays); ++i) {
       between.push_back(carver.Take<char>(static_cast<size_t>(bytes_each)));
     }
     size_t most = 0;
@@ -70,14 +74,12 @@ struct Workspace {
 };
 
 Workspace ForwardWorkspace(const Stack& stack, const std::vector<Turn>& turns, void* base) {
-  const int64_t arrays = stack.first.reserve ? 0 : stack.layers - 1;
-  return Workspace(turns, arrays, OutputBytes(stack.first), base);
+  const int64_t handed = stack.first.reserve ? 0 : stack.layers - 1;
+  return Workspace(turns, handed, OutputBytes(stack.first), base);
 }
 
-// A layer reads one gradient and writes another: two arrays take turns.
 Workspace BackwardWorkspace(const Stack& stack, const std::vector<Turn>& turns, void* base) {
-  const int64_t arrays = std::min<int64_t>(stack.layers - 1, 2);
-  return Workspace(turns, arrays, OutputBytes(stack.first), base);
+  return Workspace(turns, stack.layers - 1, OutputBytes(stack.first), base);
 }
 
 // The part of states [L*D, N, H], or of their gradients, that is a layer's; null stays null.
@@ -99,6 +101,11 @@ Byte* ReserveAt(const Stack& stack, Byte* reserve, int64_t layer) {
 template <class Byte>
 Byte* OutputInReserve(const Stack& stack, Byte* reserve, int64_t layer) {
   return ReserveAt(stack, reserve, stack.layers) + layer * OutputBytes(stack.first);
+}
+
+void ExpectReserve(const Stack& stack, const void* reserve) {
+  FASTRNN_EXPECTS(stack.reserve_words() == 0 || reserve != nullptr,
+                  "reserve is null, expected an array");
 }
 
 template <class Args>
@@ -136,7 +143,7 @@ class ForwardLayers {
  private:
   void* Output(int64_t layer) const {
     if (layer == stack_.layers - 1) return args_.y;
-    if (!stack_.first.reserve) return workspace_.between[layer];
+    if (!stack_.first.reserve) return workspace_.between[layer % Workspace::kArrays];
     return OutputInReserve(stack_, static_cast<char*>(args_.reserve), layer);
   }
 
@@ -178,7 +185,9 @@ class BackwardLayers {
     return OutputInReserve(stack_, static_cast<const char*>(args_.reserve), layer);
   }
   // Of the input of a layer that is not the first.
-  void* Gradient(int64_t layer) const { return workspace_.between[(layer - 1) % 2]; }
+  void* Gradient(int64_t layer) const {
+    return workspace_.between[(layer - 1) % Workspace::kArrays];
+  }
 
   const Stack& stack_;
   const StackBackwardArgs& args_;
@@ -233,6 +242,7 @@ size_t BackwardWorkspaceBytes(const Stack& stack) {
 void Forward(const Stack& stack, const StackForwardArgs& args) {
   Validate(stack);
   ExpectWeights(stack, args.weights);
+  ExpectReserve(stack, args.reserve);
   const std::vector<Turn> turns = ForwardTurns(stack);
   const Workspace workspace = ForwardWorkspace(stack, turns, args.workspace);
   const ForwardLayers layers(stack, args, workspace);
@@ -250,6 +260,7 @@ void Backward(const Stack& stack, const StackBackwardArgs& args) {
   Validate(stack);
   ExpectWeights(stack, args.weights);
   ExpectWeights(stack, args.gradients);
+  ExpectReserve(stack, args.reserve);
   const std::vector<Turn> turns = BackwardTurns(stack);
   const Workspace workspace = BackwardWorkspace(stack, turns, args.workspace);
   const BackwardLayers layers(stack, args, workspace);

@@ -33,6 +33,7 @@ import numpy as np
 
 from .plans import plan
 
+_MOST_LAYERS = 2**16  # far from an overflow of what counts weights
 _HOST_TYPES = ("float32", "float16", "int32")  # of a GPU's, those that NumPy has
 
 __all__ = ["Gradients", "Reserve", "Result", "backward", "forward", "plan", "to_device", "to_host"]
@@ -175,6 +176,8 @@ def forward(
     """
     if not isinstance(layers, (int, np.integer)) or isinstance(layers, bool):
         raise TypeError(f"layers is of type {type(layers).__name__}, expected an int")
+    if not 1 <= layers <= _MOST_LAYERS:
+        raise ValueError(f"layers is {layers}, expected 1 to {_MOST_LAYERS}")
     arrays = None if out is None else _arrays_of_result(out, reserve)
     number = _stream_number(stream)
     output, h_n, c_n, values = _native().forward(

@@ -34,6 +34,13 @@ class Backend:
         return f"{self.name}: {self.reason}"
 
 
+def _states_of(F: Any, states: Any, begin: int, end: int) -> Any:
+    """Return the states [L*D, N, H] of some layers."""
+    if F is mx.sym or mx.autograd.is_recording():
+        return F.slice_axis(states, axis=0, begin=begin, end=end)
+    return states[begin:end]  # views cost a fifth of copies, but symbols and gradients have none
+
+
 class _ZeroStates(List[Any]):
     """States that the caller did not give and does not get back."""
 
@@ -313,8 +320,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             swap = self._layout == "NTC"
             data = F.swapaxes(inputs, 0, 1) if swap else inputs
             run = self._runner(operators, differentiable, sequence_length)
-            whole = operators == "native" and not self._drops(F)
-            at_once = self._num_layers if whole else 1
+            at_once = self._layers_at_once(F, operators, differentiable)
             output, states = self._all_layers(F, run, at_once, data, states, params)
             output = F.swapaxes(output, 0, 1) if swap else output
         if half:
@@ -323,9 +329,19 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             output, *states = (a.as_np_ndarray() for a in (output, *states))
         return output, states
 
-    def _drops(self, F: Any) -> bool:
-        """Whether there may be dropout between layers, which the native operator has none of."""
-        return bool(self._dropout) and (F is mx.sym or mx.autograd.is_training())
+    def _layers_at_once(self, F: Any, operators: str, differentiable: bool) -> int:
+        """Return how many layers an operator gets.
+
+        Dropout between layers, where it may happen, is an operator of its own. To a gradient's
+        operator MXNet gives zeros as the gradient of the reserve, as large as that, so it has no
+        more layers than a GPU runs at once.
+        """
+        drops = self._dropout and (F is mx.sym or mx.autograd.is_training())
+        if operators != "native" or drops:
+            return 1
+        if not differentiable:
+            return self._num_layers
+        return 2 if native.GPUS and self._dir == 1 else 1
 
     def _runner(
         self, operators: str, differentiable: bool, sequence_length: Any
@@ -361,13 +377,10 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
     ) -> Tuple[Any, List[Any]]:
         """Run the layers, so many at once, with dropout in between; data is [T, N, I]."""
         parts = range(0, self._num_layers, at_once)
-        block = at_once * self._dir
         own: Sequence[Sequence[Any]] = [states]
-        if len(parts) > 1 and (F is mx.sym or mx.autograd.is_recording()):
-            split = (F.split(state, num_outputs=len(parts), axis=0) for state in states)
-            own = list(zip(*split))
-        elif len(parts) > 1:  # views cost a fifth of copies, but symbols and gradients have none
-            own = [[s[k * self._dir : k * self._dir + block] for s in states] for k in parts]
+        if len(parts) > 1:
+            ends = [(k * self._dir, min(k + at_once, self._num_layers) * self._dir) for k in parts]
+            own = [[_states_of(F, s, begin, end) for s in states] for begin, end in ends]
         last = []
         for k, of_part in zip(parts, own):
             if k and self._dropout:

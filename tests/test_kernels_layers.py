@@ -26,8 +26,9 @@ STACKS = [
     (9, 2, 5, 4, 3, 1),
     (6, 1, 1, 1, 4, 1),
     (3, 2, 4, 5, 2, 1),
+    (9, 3, 4, 5, 5, 1),
     (9, 3, 4, 5, 2, 2),
-    (5, 2, 3, 4, 3, 2),
+    (37, 33, 3, 6, 3, 2),
 ]
 on_every_place = pytest.mark.parametrize(("device", "dtype"), PLACES)
 
@@ -116,6 +117,18 @@ def test_padding_is_not_looked_at(mode, device, dtype):
         assert np.array_equal(found, clean)
 
 
+@pytest.mark.parametrize("layers", [2, 4])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_first_layer_that_takes_too_much_to_be_one_of_two(dtype, layers):
+    # For emulated builds too much is a megabyte; 16-bit layers sum up the weights' gradients apart.
+    place = (DEVICE, dtype)
+    if place not in PLACES:
+        pytest.skip("no such kernels")
+    case = make("lstm", (5, 1, 20000, 5, layers, 1), *place)
+    for found, wanted in zip(at_once(case), one_by_one(case)):
+        ref.assert_close(found, wanted, "of a layer", dtype)
+
+
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_same_inputs_give_the_same_bits(mode):
     case = make(mode, (19, 5, 4, 33, 3, 1))
@@ -145,7 +158,8 @@ def test_what_there_is_no_stack_of_is_named():
         with pytest.raises(error, match=message):
             kernels.forward(**{**arguments, **changes})
 
-    fails(ValueError, "layers is 0, expected 1 to 65536", layers=0)
+    for layers in (0, 2**70):
+        fails(ValueError, f"layers is {layers}, expected 1 to 65536", layers=layers)
     fails(TypeError, "layers is of type float, expected an int", layers=2.0)
     fails(ValueError, "weights has 8 arrays, expected 12 or 24: four for each of 3 la", layers=3)
     fails(ValueError, r"weights\[4\] \(i2h_weight\) is of shape \(20, 5\), expected", layers=1)

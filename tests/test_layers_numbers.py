@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastrnn
+from fastrnn import native
 
 sizes = st.one_of(st.integers(1, 9), st.sampled_from([16, 17, 31, 33]))
 
@@ -22,6 +23,21 @@ sizes = st.one_of(st.integers(1, 9), st.sampled_from([16, 17, 31, 33]))
 def test_results_and_gradients(mode, layers, directions, layout, states, backend):
     case = Case(mode, layers=layers, directions=directions, layout=layout, states=states)
     case.check(case.layer(backend))
+
+
+@pytest.mark.parametrize("hybridize", [False, True], ids=["eager", "hybrid"])
+@pytest.mark.parametrize("states", [True, False], ids=["states", "no-states"])
+@pytest.mark.parametrize("layers", [2, 3, 4])
+@pytest.mark.parametrize("mode", MODES)
+def test_layers_two_at_a_time(mode, layers, states, hybridize, monkeypatch):
+    if not native.STATUS.usable:
+        pytest.skip(native.STATUS.reason)
+    monkeypatch.setattr(native, "GPUS", 1)  # where two layers may be computed at once
+    case = Case(mode, T=9, layers=layers, states=states)
+    layer = case.layer("native")
+    if hybridize:
+        layer.hybridize()
+    case.check(layer)
 
 
 @given(

@@ -48,8 +48,12 @@ void StepwisePairBackward(const LayerDesc& lower, const BackwardArgs& lower_args
 
 // Whether two directions have enough steps to be worth a second stream.
 inline bool MayRunAtOnce(const LayerDesc& desc) { return desc.directions == 2 && desc.steps >= 4; }
-// The most workspace that two streams may take; half of what MXNet can give.
-constexpr size_t kMostBytesAtOnce = size_t{1} << 30;
+// The most workspace that two streams may take; half of what MXNet can give. Emulated builds set it
+// lower, so that small layers are beyond it.
+#if !defined(FASTRNN_CUDA_BYTES_AT_ONCE)
+#define FASTRNN_CUDA_BYTES_AT_ONCE (size_t{1} << 30)
+#endif
+constexpr size_t kMostBytesAtOnce = FASTRNN_CUDA_BYTES_AT_ONCE;
 
 template <class T>
 constexpr DType kDType = DType::kFloat32;

@@ -14,17 +14,9 @@ namespace fastrnn {
 namespace cuda {
 namespace {
 
-// More waves overlap more, but for one wave at either end all steps; fewer have larger products.
-constexpr int64_t kWaves = 8;
-constexpr int64_t kLeastWaveSteps = 4;
-
-int64_t WaveSteps(const LayerDesc& desc) {
-  return std::max(kLeastWaveSteps, (desc.steps + kWaves - 1) / kWaves);
-}
-
-// Bytes, where there are two waves and the workspace is not too much; else 0.
+// Bytes, where there are several waves and the workspace is not too much; else 0.
 size_t BytesIfAtOnce(const LayerDesc& desc, size_t bytes) {
-  return desc.steps > WaveSteps(desc) && bytes <= kMostBytesAtOnce ? bytes : 0;
+  return HasWaves(desc) && bytes <= kMostBytesAtOnce ? bytes : 0;
 }
 
 // ---- forward ------------------------------------------------------------------------------------

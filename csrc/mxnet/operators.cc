@@ -232,8 +232,10 @@ MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* o
     if (desc.reserve) {
       // A dimension of 0 would mean "unknown", so an empty reserve has one value.
       const int64_t words = stack.reserve_words();
-      FASTRNN_EXPECTS(words < kUnknown, "_fastrnn_layer: hidden_size is too large for " +
-                                            std::to_string(stack.layers) + " layers");
+      FASTRNN_EXPECTS(words < kUnknown, "_fastrnn_layer: the reserve has " + std::to_string(words) +
+                                            " values a step and row, expected fewer than " +
+                                            std::to_string(kUnknown) +
+                                            ": hidden_size or num_layers is too large");
       outputs->back() =
           words > 0 ? Shape{data[0], data[1], static_cast<unsigned int>(words)} : Shape{1, 1, 1};
     }

@@ -157,10 +157,6 @@ struct Inputs {
   }
 
   void ExpectWeightCount(int64_t count) const {
-    constexpr int64_t kMostLayers = 1 << 16;  // far from an overflow of what counts weights
-    FASTRNN_EXPECTS(stack.layers >= 1 && stack.layers <= kMostLayers,
-                    "layers is " + std::to_string(stack.layers) + ", expected 1 to " +
-                        std::to_string(kMostLayers));
     const int64_t wanted = stack.layers * kWeightsPerDirection;
     FASTRNN_EXPECTS(count == wanted || count == 2 * wanted,
                     "weights has " + std::to_string(count) + " arrays, expected " +

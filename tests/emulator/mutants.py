@@ -36,6 +36,7 @@ SUITES: Mapping[Path, Sequence[Tuple[str, str]]] = {
     Path("tests", "test_kernels.py"): PLAIN,
     Path("tests", "test_kernels_cuda.py"): PLAIN,
     Path("tests", "test_kernels_lengths.py"): PLAIN,
+    Path("tests", "test_kernels_layers.py"): PLAIN,
 }
 CHOSEN = """// Which of the numbered sites is left out: FASTRNN_MUTANT. Those that a run reaches are
 // written to the file FASTRNN_MUTANTS_REACHED.

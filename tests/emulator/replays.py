@@ -67,6 +67,16 @@ def test_the_third_call_launches_graphs_alone(mode, directions, layers, of_pass,
     layer.check()
 
 
+@pytest.mark.parametrize(("steps", "waves"), [(9, 3), (19, 5), (80, 8), (3, 1)])
+def test_layers_at_once_project_their_inputs_in_waves(steps, waves):
+    layer = Layer("lstm", steps=steps, layers=2)
+    weights = layer.arguments["weights"]
+    before = [emulated.factor_uses(w) for w in (weights[0], weights[4])]
+    kernels.forward(**layer.arguments)
+    uses = [emulated.factor_uses(w) for w in (weights[0], weights[4])]
+    assert [n - b for n, b in zip(uses, before)] == [waves, waves]
+
+
 def test_any_stream_launches_the_graph():
     layer = Layer("lstm", 2)
     for stream in (LEGACY, FIRST):

@@ -17,12 +17,14 @@ from fastrnn import kernels
 @pytest.mark.parametrize("algorithm", ["stepwise", "persistent"])
 @pytest.mark.parametrize("mode", ["lstm", "gru", "rnn_tanh"])
 @pytest.mark.parametrize("steps", [6, 12])  # with 12, stepwise calls are graphs of their own before
-def test_a_graph_computes_with_what_its_arrays_hold(steps, mode, algorithm):
-    first, second = (Case(mode, steps, 3, 8, 40, 2, seed, device="cuda") for seed in (0, 1))
+@pytest.mark.parametrize(("directions", "layers"), [(2, 1), (1, 2), (1, 5)])
+def test_a_graph_computes_with_what_its_arrays_hold(directions, layers, steps, mode, algorithm):
+    sizes = (steps, 3, 8, 40, directions)
+    first, second = (Case(mode, *sizes, s, device="cuda", layers=layers) for s in (0, 1))
     on_gpu = lambda array: torch.from_numpy(array).cuda()  # noqa: E731
     weights = [on_gpu(w) for w in first.weights]
     x, d_output = on_gpu(first.x), on_gpu(first.d_output)
-    options = {"algorithm": algorithm, "tf32": False, "reserve": True}
+    options = {"layers": layers, "algorithm": algorithm, "tf32": False, "reserve": True}
 
     def run(result=None, gradients=None):
         stream = torch.cuda.current_stream()
