@@ -34,11 +34,14 @@ class Backend:
         return f"{self.name}: {self.reason}"
 
 
-def _states_of(F: Any, states: Any, begin: int, end: int) -> Any:
-    """Return the states [L*D, N, H] of some layers."""
-    if F is mx.sym or mx.autograd.is_recording():
-        return F.slice_axis(states, axis=0, begin=begin, end=end)
-    return states[begin:end]  # views cost a fifth of copies, but symbols and gradients have none
+def _states_of(F: Any, states: Any, layers: int, parts: Sequence[range]) -> List[Any]:
+    """Return the states [L*D, N, H] of parts of the layers."""
+    if F is mx.nd and not mx.autograd.is_recording():  # views cost a fifth of copies
+        block = states.shape[0] // layers
+        return [states[part[0] * block : (part[-1] + 1) * block] for part in parts]
+    # Through split and concat, a graph finds out N; through slices it does not.
+    each = F.split(states, num_outputs=layers, axis=0)
+    return [each[p[0]] if len(p) == 1 else F.concat(*(each[k] for k in p), dim=0) for p in parts]
 
 
 class _ZeroStates(List[Any]):
@@ -376,18 +379,18 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         params: Dict[str, Any],
     ) -> Tuple[Any, List[Any]]:
         """Run the layers, so many at once, with dropout in between; data is [T, N, I]."""
-        parts = range(0, self._num_layers, at_once)
+        count = self._num_layers
+        parts = [range(k, min(k + at_once, count)) for k in range(0, count, at_once)]
         own: Sequence[Sequence[Any]] = [states]
         if len(parts) > 1:
-            ends = [(k * self._dir, min(k + at_once, self._num_layers) * self._dir) for k in parts]
-            own = [[_states_of(F, s, begin, end) for s in states] for begin, end in ends]
+            own = list(zip(*(_states_of(F, s, count, parts) for s in states)))
         last = []
-        for k, of_part in zip(parts, own):
-            if k and self._dropout:
+        for part, of_part in zip(parts, own):
+            if part[0] and self._dropout:
                 data = F.Dropout(data, p=self._dropout)
             weights = [
-                [[params[name] for name in direction] for direction in names]
-                for names in self._parameter_names[k : k + at_once]
+                [[params[name] for name in direction] for direction in self._parameter_names[k]]
+                for k in part
             ]
             data, after = run(F, self._cell, data, of_part, weights)
             last.append(after)
