@@ -2,6 +2,7 @@
 #include "cuda/device_info.h"
 #include "cuda/heuristics.h"
 #include "cuda/memory.h"
+#include "cuda/replay.h"
 #include "error.h"
 #include "rnn.h"
 
@@ -44,6 +45,7 @@ void BackwardPair(const LayerDesc&, const BackwardArgs&, const LayerDesc&, const
   NoCuda();
 }
 
+void ForgetReplays() {}
 DeviceFacts FactsOf(int) { NoCuda(); }
 
 Devices QueryDevices() {

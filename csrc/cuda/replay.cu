@@ -142,8 +142,11 @@ constexpr int64_t kMostLaunches = 4 * kMostReplayedLaunches;
 
 class Calls {
  public:
-  ~Calls() {
+  ~Calls() { Clear(); }
+
+  void Clear() {
     for (Call& call : calls_) Drop(&call);
+    calls_.clear();
   }
 
   // Null where the key is not known. What is found is the latest.
@@ -222,6 +225,8 @@ ReplayKey KeyOf(const LayerDesc& desc, const BackwardArgs& args, bool tf32) {
   words.AddLayer(desc, tf32);
   return words.Take();
 }
+
+void ForgetReplays() { ThreadsCalls().Clear(); }
 
 bool IsReplayed(const LayerDesc& desc, void* stream) {
   return MayReplay(desc) && !IsCapturing(desc.device_index, stream);

@@ -35,6 +35,10 @@ using ReplayKey = std::vector<uint64_t>;
 ReplayKey KeyOf(const LayerDesc& desc, const ForwardArgs& args, bool tf32);
 ReplayKey KeyOf(const LayerDesc& desc, const BackwardArgs& args, bool tf32);
 
+// Has this thread forget what it has been called with, and give its graphs back. In a build without
+// CUDA there are none.
+void ForgetReplays();
+
 // Whether a call on the stream may be one of a graph: where heuristics.h's MayReplay, and the
 // caller does not capture the stream.
 bool IsReplayed(const LayerDesc& desc, void* stream);

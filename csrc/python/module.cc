@@ -3,6 +3,7 @@
 
 #include "../cuda/device_info.h"
 #include "../cuda/memory.h"
+#include "../cuda/replay.h"
 #include "../error.h"
 #include "../rnn.h"
 #include "device_array.h"
@@ -106,6 +107,7 @@ PYBIND11_MODULE(_C, m) {
         return py::make_tuple(bytes.now, bytes.most);
       },
       py::arg("device"), py::arg("set_back"));
+  m.def("forget_replays", &fastrnn::cuda::ForgetReplays);
   DeviceArray::Define(&m);
   DefineKernels(&m);
   DefinePlan(&m);

@@ -180,6 +180,19 @@ def test_few_graphs_are_kept_and_none_when_the_thread_ends():
     assert emulated.executables() == before
 
 
+def test_calls_can_be_forgotten():
+    layer = Layer("lstm")
+    run_until_replayed(layer)
+    before = emulated.executables()
+    kernels._native().forget_replays()
+    assert emulated.executables() == before - PASSES
+    plain, graphs = run(layer)
+    assert plain > 0
+    assert graphs == 0
+    run_until_replayed(layer)
+    layer.check()
+
+
 def test_the_latest_calls_are_remembered():
     def remembers():
         # 8 layers of two passes each are as many as there is room for.
