@@ -46,6 +46,7 @@ void BackwardPair(const LayerDesc&, const BackwardArgs&, const LayerDesc&, const
 }
 
 void ForgetReplays() {}
+ReplayCounts CountsOfReplays() { return {}; }
 DeviceFacts FactsOf(int) { NoCuda(); }
 
 Devices QueryDevices() {

@@ -54,6 +54,13 @@ constexpr int64_t ReserveWords(Mode mode, DType dtype) {
 // Whether float32 layers use TF32 where nobody says: FASTRNN_TF32 is 0 or 1, and 1 where it is not
 // set. Throws InvalidArgument if it is anything else.
 bool DefaultTf32();
+// What is left of that, or of another wish, where NVIDIA_TF32_OVERRIDE is 0. cuBLAS knows the
+// variable too: what it forbids is forbidden to every library of the process.
+bool WithoutOverruledTf32(bool wanted);
+
+// Whether stepwise calls on CUDA may be replayed as graphs (cuda/replay.h): FASTRNN_GRAPHS is 0 or
+// 1, and 1 where it is not set. Throws InvalidArgument if it is anything else.
+bool DefaultGraphs();
 
 // How the CUDA backend runs the steps of a layer. The numbers are for tests and benchmarks: 0, and
 // for the last two -1, where the backend is to choose; cuda/plan.h says what they are.
@@ -89,12 +96,12 @@ struct LayerDesc {
   int64_t hidden = 0;      // H
   int64_t directions = 1;  // D
   bool reserve = false;    // forward writes the reserve, which backward reads
-  // float32 products may round their factors to TF32 (10 bits of mantissa). Looked at on CUDA
-  // alone, and there NVIDIA_TF32_OVERRIDE=0 overrules it.
+  // Looked at on CUDA alone. Whether float32 products may round their factors to TF32 (10 bits of
+  // mantissa); how steps are run; whether calls may be graphs; whether this is one of two layers,
+  // one on top of the other, that may run at once (stack.h).
   bool tf32 = false;
-  Algorithm algorithm;  // looked at on CUDA alone
-  // One of two layers, one on top of the other, that may run at once (stack.h). Looked at on CUDA
-  // alone, and by its cost model alone.
+  Algorithm algorithm;
+  bool graphs = false;
   bool paired = false;
 
   int64_t gate_rows() const { return Gates(mode) * hidden; }

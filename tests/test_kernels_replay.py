@@ -15,8 +15,15 @@ pytest.importorskip("fastrnn._C", reason="installed without the native library")
 from kernel_cases import DTYPES, devices
 from repeated_layer import CALLS, STEPS, Layer
 
+from fastrnn import kernels
+
 if "cuda" not in devices():
     pytest.skip("no GPU", allow_module_level=True)
+
+
+def counts():
+    """Return what has become of this thread's calls that came again."""
+    return kernels._native().replay_counts()
 
 
 @pytest.mark.parametrize("dtype", DTYPES["cuda"])
@@ -39,14 +46,21 @@ def test_calls_with_the_same_arrays_give_the_same(mode, directions, dtype):
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_every_call_sees_what_its_arrays_hold(mode, steps, directions, layers):
     layer = Layer(mode, directions, steps=steps, layers=layers)
+    before = counts()
     for call in range(CALLS + 1):
         layer.replace(seed=call)
         layer.run()
         layer.check()
+    after = counts()
+    assert after["failed"] == before["failed"], after["failure"]
+    graphs = 2 * (1 if directions == 1 and layers == 2 else 2 if layers > 1 else 1)
+    assert after["captured"] - before["captured"] == graphs
+    assert after["replayed"] - before["replayed"] == graphs * CALLS
 
 
-def test_other_arrays_are_other_calls():
-    layers = [Layer("lstm", 2, seed=seed) for seed in range(3)]
+@pytest.mark.parametrize(("directions", "layers"), [(2, 1), (1, 2)])
+def test_other_arrays_are_other_calls(directions, layers):
+    layers = [Layer("lstm", directions, seed=seed, layers=layers) for seed in range(3)]
     for _ in range(CALLS):
         for layer in layers:
             layer.run()
@@ -96,10 +110,11 @@ def take_array(layer, other, of, name, index):
         setattr(layer, of, arrays._replace(**{name: array}))
 
 
+@pytest.mark.parametrize(("directions", "layers"), [(2, 1), (1, 2)])
 @pytest.mark.parametrize(("of", "name", "index"), ARRAYS)
-def test_one_other_array_is_another_call(of, name, index):
-    layer = Layer("lstm", 2, seed=0, lengths=[STEPS, 4, 0])
-    other = Layer("lstm", 2, seed=1, lengths=[2, STEPS, 5])
+def test_one_other_array_is_another_call(of, name, index, directions, layers):
+    layer = Layer("lstm", directions, layers=layers, seed=0, lengths=[STEPS, 4, 0])
+    other = Layer("lstm", directions, layers=layers, seed=1, lengths=[2, STEPS, 5])
     other.run()
     for _ in range(CALLS):
         layer.run()

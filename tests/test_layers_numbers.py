@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import reference as ref
@@ -35,9 +37,42 @@ def test_layers_two_at_a_time(mode, layers, states, hybridize, monkeypatch):
     monkeypatch.setattr(native, "GPUS", 1)  # where two layers may be computed at once
     case = Case(mode, T=9, layers=layers, states=states)
     layer = case.layer("native")
+    nodes = json.loads(layer(mx.sym.var("data")).tojson())["nodes"]
+    of = [int(n["attrs"]["num_layers"]) for n in nodes if n["op"] == native.OPERATOR]
+    assert of == [2] * (layers // 2) + [1] * (layers % 2)
     if hybridize:
         layer.hybridize()
     case.check(layer)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "options"), [(0, {}), (1, {"dropout": 0.5}), (1, {"bidirectional": True})], ids=str
+)
+def test_layers_one_at_a_time(gpus, options, monkeypatch):
+    if not native.STATUS.usable:
+        pytest.skip(native.STATUS.reason)
+    layer = fastrnn.LSTM(3, 3, input_size=2, **options)
+    monkeypatch.setattr(native, "GPUS", gpus)
+    nodes = json.loads(layer(mx.sym.var("data")).tojson())["nodes"]
+    assert [n["attrs"]["num_layers"] for n in nodes if n["op"] == native.OPERATOR] == ["1"] * 3
+
+
+def test_layers_all_at_once_where_nothing_is_to_be_learned(monkeypatch):
+    if not native.STATUS.usable:
+        pytest.skip(native.STATUS.reason)
+    calls, layers = [], native.layers
+
+    def spy(F, cell, data, states, weights, **options):
+        calls.append(len(weights))
+        return layers(F, cell, data, states, weights, **options)
+
+    monkeypatch.setattr(native, "layers", spy)
+    layer = fastrnn.LSTM(3, 4, input_size=2, dropout=0.5)
+    layer.initialize()
+    layer(mx.nd.ones((2, 1, 2)))
+    with mx.autograd.train_mode():
+        layer(mx.nd.ones((2, 1, 2)))
+    assert calls == [4, 1, 1, 1, 1]
 
 
 @given(

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <vector>
 
 #include "../error.h"
@@ -334,27 +332,17 @@ bool Cheapest(const Problem& problem, Candidate* best) {
   return found;
 }
 
-// cuBLAS knows the variable too. What it forbids is forbidden to every library of the process.
-bool Tf32Overruled() {
-  const char* text = std::getenv("NVIDIA_TF32_OVERRIDE");
-  return text != nullptr && std::strcmp(text, "0") == 0;
-}
-
 constexpr int kTf32Capability = 80;
 
 }  // namespace
 
 bool MayReplay(const LayerDesc& desc) {
-  const char* text = std::getenv("FASTRNN_GRAPHS");
-  const std::string wanted = text == nullptr ? "1" : text;
-  FASTRNN_EXPECTS(wanted == "0" || wanted == "1",
-                  "FASTRNN_GRAPHS is '" + wanted + "', expected 0 or 1");
-  return wanted == "1" && desc.steps >= kFewestReplayedSteps &&
+  return desc.graphs && desc.steps >= kFewestReplayedSteps &&
          ReplayedLaunches(desc) <= kMostReplayedLaunches;
 }
 
 bool AllowsTf32(bool wanted, const DeviceFacts& facts) {
-  return wanted && facts.capability >= kTf32Capability && !Tf32Overruled();
+  return wanted && facts.capability >= kTf32Capability;
 }
 
 Choice Choose(Pass pass, const LayerDesc& desc, bool tf32, const DeviceFacts& facts) {

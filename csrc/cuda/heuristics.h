@@ -38,8 +38,6 @@ inline int64_t ReplayedLaunches(const LayerDesc& desc) {
 // issued as fast as a graph is; one of many takes memory for each launch, and long to make.
 constexpr int64_t kFewestReplayedSteps = 8;
 constexpr int64_t kMostReplayedLaunches = 4096;
-// FASTRNN_GRAPHS is 0 or 1, and 1 where it is not set. Throws InvalidArgument if it is anything
-// else.
 bool MayReplay(const LayerDesc& desc);
 
 // What a step costs, and all steps, by the model of heuristics.cc. Figures are of one direction; µs
@@ -60,8 +58,7 @@ struct Choice {
   std::string reason;
 };
 
-// What kernels may do with float32: not TF32 where the device or NVIDIA_TF32_OVERRIDE is against
-// it.
+// What kernels may do with float32: not TF32 where the device has none.
 bool AllowsTf32(bool wanted, const DeviceFacts& facts);
 
 // tf32: whether float32 products may be rounded, on this device. Throws InvalidArgument where

@@ -1,9 +1,12 @@
 #include <list>
 #include <map>
+#include <mutex>
+#include <shared_mutex>
 #include <type_traits>
 #include <utility>
 
 #include "../error.h"
+#include "capture_mutex.h"
 #include "heuristics.h"
 #include "memory.h"
 #include "replay.h"
@@ -25,9 +28,9 @@ class Words {
   // algorithm chose to be here, and the device is CUDA.
   void AddLayer(const LayerDesc& layer, bool allows_tf32) {
     const auto& [mode, dtype, device, device_index, steps, batch, input, hidden, directions,
-                 reserve, tf32, algorithm, paired] = layer;
+                 reserve, tf32, algorithm, graphs, paired] = layer;
     Add(mode, dtype, device, device_index, steps, batch, input, hidden, directions, reserve, tf32,
-        allows_tf32, algorithm.kind, paired);
+        allows_tf32, algorithm.kind, graphs, paired);
   }
   template <class OfDirection>
   void AddParameters(const OfDirection* parameters) {
@@ -78,6 +81,7 @@ class Capture {
   }
   ~Capture() {
     if (capturing_) cudaStreamEndCapture(stream_, &graph_);
+    const Undisturbing undisturbing;
     if (graph_ != nullptr) cudaGraphDestroy(graph_);
   }
   Capture(const Capture&) = delete;
@@ -128,17 +132,20 @@ using Enqueue = std::function<void(void* stream)>;
 
 struct Call {
   ReplayKey key;
-  bool tried = false;
-  cudaGraphExec_t executable = nullptr;  // null as well where it could not be captured
+  int64_t again = 0;   // how often it has come again without a graph
+  int64_t latest = 0;  // which of the thread's calls was the latest
+  cudaGraphExec_t executable = nullptr;
   int64_t launches = 0;
 };
 
 // Neither the host nor the device is to fill up with graphs. Keys beyond kMostCalls are forgotten,
-// those used longest ago first, and with them their graphs: more calls than that in turn are never
-// captured, rather than again and again. How much memory CUDA keeps for a launch is not documented;
-// kMostLaunches are those of four layers of 1024 steps, forward and backward.
+// those used longest ago first, and with them their graphs: calls that come round in more than so
+// many are captured never, not again and again. What CUDA keeps of a launch is not documented, nor
+// is where; kMostLaunches is two layers' passes of 1024 steps, forward and backward.
 constexpr size_t kMostCalls = 16;
 constexpr int64_t kMostLaunches = 4 * kMostReplayedLaunches;
+// A graph that so many calls had no use for makes room for others.
+constexpr int64_t kUnused = 2 * kMostCalls;
 
 class Calls {
  public:
@@ -151,9 +158,11 @@ class Calls {
 
   // Null where the key is not known. What is found is the latest.
   Call* Find(const ReplayKey& key) {
+    ++count_;
     for (auto call = calls_.begin(); call != calls_.end(); ++call) {
       if (call->key != key) continue;
       calls_.splice(calls_.begin(), calls_, call);
+      call->latest = count_;
       return &*call;
     }
     return nullptr;
@@ -162,15 +171,20 @@ class Calls {
   void Add(ReplayKey key) {
     calls_.emplace_front();
     calls_.front().key = std::move(key);
+    calls_.front().latest = count_;
     if (calls_.size() <= kMostCalls) return;
     Drop(&calls_.back());
     calls_.pop_back();
   }
 
-  // Once, when there is room. What is wrong with the work itself is left to a plain run to report.
+  // Where it comes again for the first time, the second, the fourth, the eighth and so on: what
+  // has failed may have done so since somebody waited for the whole device just then. What is wrong
+  // with the work itself is left to a plain run to report.
   void TryToCapture(Call* call, int device, int64_t launches, const Enqueue& enqueue) {
-    if (call->tried || launches_ + launches > kMostLaunches) return;
-    call->tried = true;
+    if (call->executable != nullptr) return;
+    ++call->again;
+    if ((call->again & (call->again - 1)) != 0 || !MakeRoom(launches)) return;
+    const std::shared_lock<std::shared_mutex> lock(CaptureMutex());
     try {
       const cudaStream_t stream = streams_.Get(device);
       Capture capture(stream);
@@ -178,8 +192,11 @@ class Calls {
       call->executable = capture.End();
       call->launches = launches;
       launches_ += launches;
-    } catch (const Error&) {
+      ++counts.captured;
+    } catch (const Error& error) {
       cudaGetLastError();
+      ++counts.failed;
+      counts.failure = error.what();
     }
   }
 
@@ -193,10 +210,21 @@ class Calls {
     launches_ -= call->launches;
   }
 
+  ReplayCounts counts;
+
  private:
+  bool MakeRoom(int64_t launches) {
+    for (auto call = calls_.rbegin(); call != calls_.rend(); ++call) {
+      if (launches_ + launches <= kMostLaunches) break;
+      if (count_ - call->latest > kUnused) Drop(&*call);
+    }
+    return launches_ + launches <= kMostLaunches;
+  }
+
   CaptureStreams streams_;
-  std::list<Call> calls_;
-  int64_t launches_ = 0;  // of all executables
+  std::list<Call> calls_;  // the latest first
+  int64_t count_ = 0;      // of calls
+  int64_t launches_ = 0;   // of all executables
 };
 
 Calls& ThreadsCalls() {
@@ -228,6 +256,8 @@ ReplayKey KeyOf(const LayerDesc& desc, const BackwardArgs& args, bool tf32) {
 
 void ForgetReplays() { ThreadsCalls().Clear(); }
 
+ReplayCounts CountsOfReplays() { return ThreadsCalls().counts; }
+
 bool IsReplayed(const LayerDesc& desc, void* stream) {
   return MayReplay(desc) && !IsCapturing(desc.device_index, stream);
 }
@@ -241,9 +271,15 @@ void Replay(const LayerDesc& desc, ReplayKey key, void* stream, const Enqueue& e
   }
   calls.TryToCapture(call, desc.device_index, ReplayedLaunches(desc), enqueue);
   if (call->executable != nullptr) {
-    if (cudaGraphLaunch(call->executable, static_cast<cudaStream_t>(stream)) == cudaSuccess) return;
+    const cudaError_t status = cudaGraphLaunch(call->executable, static_cast<cudaStream_t>(stream));
+    if (status == cudaSuccess) {
+      ++calls.counts.replayed;
+      return;
+    }
     cudaGetLastError();
-    calls.Drop(call);  // and is never tried again
+    ++calls.counts.failed;
+    calls.counts.failure = cudaGetErrorString(status);
+    calls.Drop(call);
   }
   // Also after a launch that failed half-way: what a pass reads it writes never, or anew before.
   enqueue(stream);

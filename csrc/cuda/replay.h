@@ -10,18 +10,21 @@
 // write to the same arrays must.
 //
 // A key that is seen first runs plainly, which loads the kernels, cuBLAS's too: that may not happen
-// in a capture. The second time it is captured, from then on replayed. Where it cannot be captured,
-// now or ever, it runs plainly.
+// in a capture. The second time it is captured, from then on replayed. Where that fails it runs
+// plainly, and is tried again later.
 //
 // It is captured on a stream of our own, which waits for nobody and for which nobody waits. The
 // caller's may be the legacy default stream, which cannot be captured, or one that waits for that:
 // whoever used that in the meantime, in any thread, would fail. One thing of that kind remains, and
 // CUDA has no way around it: while a thread captures, which takes it about as long as a plain call,
-// cudaDeviceSynchronize fails in the others. FASTRNN_GRAPHS=0 is for programs that mind.
+// what waits for the whole device fails in the others, as cudaDeviceSynchronize does, and ends the
+// capture. Of fastrnn's own threads none does that then (capture_mutex.h). FASTRNN_GRAPHS=0 is for
+// programs that mind.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -38,6 +41,14 @@ ReplayKey KeyOf(const LayerDesc& desc, const BackwardArgs& args, bool tf32);
 // Has this thread forget what it has been called with, and give its graphs back. In a build without
 // CUDA there are none.
 void ForgetReplays();
+
+// What has become of this thread's calls that came again.
+struct ReplayCounts {
+  int64_t captured = 0, replayed = 0;  // the first launch of a graph counts too
+  int64_t failed = 0;                  // captures and launches
+  std::string failure;                 // the latest
+};
+ReplayCounts CountsOfReplays();
 
 // Whether a call on the stream may be one of a graph: where heuristics.h's MayReplay, and the
 // caller does not capture the stream.

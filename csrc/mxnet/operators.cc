@@ -85,6 +85,8 @@ Stack ParseStack(const Attributes& attributes) {
                   "_fastrnn_layer: dtype is 'bfloat16', expected float32 or float16");
   desc.tf32 = attributes.count("tf32") > 0 ? IntegerAttribute(attributes, "tf32", 0, 1) == 1
                                            : fastrnn::DefaultTf32();
+  desc.tf32 = fastrnn::WithoutOverruledTf32(desc.tf32);
+  desc.graphs = fastrnn::DefaultGraphs();
   desc.algorithm = fastrnn::DefaultAlgorithm();
   if (attributes.count("num_layers") > 0) {
     stack.layers = IntegerAttribute(attributes, "num_layers", 1, kMostLayers);
@@ -291,7 +293,8 @@ void* Stream(const LayerDesc& desc, const OpResource& resource) {
 constexpr size_t kMostOfMxnet = FASTRNN_MXNET_WORKSPACE_BYTES;
 
 // MXNet hands out one shared chunk per call. What is beyond it, as the sums of a layer are that has
-// gigabytes of weights, comes from memory of our own, for the length of the call.
+// gigabytes of weights, or what layers of a stack hand each other, comes from memory of our own, for
+// the length of the call.
 class Workspace {
  public:
   Workspace(const LayerDesc& desc, const OpResource& resource, size_t bytes) {

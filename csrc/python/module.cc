@@ -108,6 +108,15 @@ PYBIND11_MODULE(_C, m) {
       },
       py::arg("device"), py::arg("set_back"));
   m.def("forget_replays", &fastrnn::cuda::ForgetReplays);
+  m.def("replay_counts", [] {
+    const fastrnn::cuda::ReplayCounts counts = fastrnn::cuda::CountsOfReplays();
+    py::dict result;
+    result["captured"] = counts.captured;
+    result["replayed"] = counts.replayed;
+    result["failed"] = counts.failed;
+    result["failure"] = counts.failure;
+    return result;
+  });
   DeviceArray::Define(&m);
   DefineKernels(&m);
   DefinePlan(&m);

@@ -67,9 +67,11 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
   desc.directions = directions;
   desc.algorithm = algorithm ? ParseAlgorithm("algorithm", *algorithm) : DefaultAlgorithm();
   stack.layers = layers;
+  desc.tf32 = WithoutOverruledTf32(tf32.value_or(DefaultTf32()));
+  desc.graphs = DefaultGraphs();
   Validate(stack);
   const cuda::DeviceFacts facts = FactsFrom(device);
-  const bool allows_tf32 = cuda::AllowsTf32(tf32.value_or(DefaultTf32()), facts);
+  const bool allows_tf32 = cuda::AllowsTf32(desc.tf32, facts);
   const cuda::Choice choice = cuda::Choose(backward ? cuda::Pass::kBackward : cuda::Pass::kForward,
                                            stack.At(0), allows_tf32, facts);
   py::dict result = CostOf(choice.cost);
