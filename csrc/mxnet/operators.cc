@@ -293,8 +293,8 @@ void* Stream(const LayerDesc& desc, const OpResource& resource) {
 constexpr size_t kMostOfMxnet = FASTRNN_MXNET_WORKSPACE_BYTES;
 
 // MXNet hands out one shared chunk per call. What is beyond it, as the sums of a layer are that has
-// gigabytes of weights, or what layers of a stack hand each other, comes from memory of our own, for
-// the length of the call.
+// gigabytes of weights, or what layers of a stack hand each other, comes from memory of our own,
+// for the length of the call.
 class Workspace {
  public:
   Workspace(const LayerDesc& desc, const OpResource& resource, size_t bytes) {
