@@ -23,6 +23,9 @@ from bench.graphs import one_line
 from bench.limits import Peaks, limit
 from bench.peers import Layer, Peer, mandatory_groups
 
+# Of a layer. What captures calls that come again keeps few of them, so there are no more; on a GPU
+# evictions make them cold.
+INPUT_SETS = 2
 GRAPHS_SHARE = 0.4  # of the time for a row, on a GPU
 
 Row = Dict[str, Any]
@@ -39,7 +42,7 @@ class NoReferenceError(Exception):
 
 def frame(case: Case, device: str, peaks: Mapping[str, Peaks]) -> Row:
     """A row before anyone is in it."""
-    sets = _input_sets(case, device)
+    sets = INPUT_SETS if case.task == "layer" else 1
     rotated = sets if device == "cpu" else None  # on a GPU the cache is evicted before each call
     found = limit(case, peaks["tf32" if case.tf32 else case.dtype], rotated)
     row: Row = {
@@ -170,19 +173,6 @@ def refused_before(earlier: Sequence[Row], case: Case, name: str) -> Optional[st
         if entry.get("status") == "unsupported":
             return f"refused at H={least}: {entry['reason']}"
     return None
-
-
-def _input_sets(case: Case, device: str) -> int:
-    if case.task != "layer":
-        return 1
-    if device == "cpu":
-        return 2
-    import torch
-
-    cache = limits.cache_bytes(device)
-    # Everyone has sets of their own, and there are a dozen.
-    most = torch.cuda.mem_get_info()[0] // 64
-    return timing.input_sets(limits.set_bytes(case), cache, most)
 
 
 def _expected(case: Case, device: str, sets: int) -> Tuple[Any, Results]:
@@ -319,14 +309,18 @@ def _time(
     gpu: Optional[timing.Gpu],
 ) -> None:
     """Add the times of calls to the entries; who fails has an entry that says so instead."""
-    calls = {name: layer.run for name, layer in layers.items()}
+    calls: Dict[str, timing.Call] = {name: layer.run for name, layer in layers.items()}
+    failed: Dict[str, Exception] = {}
     if gpu is None:
         timed = timing.time_calls(calls, sets, budget)
     else:
+        # All layers have been made, and none is closed before the last time: the replays stay.
+        warm_ups = {name: layer.warm_ups for name, layer in layers.items()}
+        calls, failed = timing.warm_up(calls, warm_ups, sets, gpu)
         timed = timing.time_on_gpu(calls, sets, budget * (1 - GRAPHS_SHARE), gpu)
     for name, times in timed.times.items():
         entries[name].update(_entry("", times))
-    for name, error in timed.failures.items():
+    for name, error in {**failed, **timed.failures}.items():
         _fail(entries, name, error, "cpu" if gpu is None else "cuda")
 
 

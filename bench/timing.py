@@ -15,13 +15,12 @@ from __future__ import annotations
 import time
 from functools import partial
 from statistics import median, quantiles
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 LEAST_ROUNDS, MOST_ROUNDS = 3, 200
 SHORT = 0.02  # seconds; a shorter call is preceded by one that is not timed
 BATCH = 10  # replays between two waits of the host
 RESOLUTION = 0.5e-6  # seconds that two events tell apart
-MOST_SETS = 64
 EVICTED_CACHES = 4  # the size of an eviction; it also gives the host time to queue what follows
 
 Call = Callable[[int], None]  # given the number of the input set, runs and waits (CPU) or not (GPU)
@@ -228,11 +227,23 @@ def eviction_bytes(cache_bytes: int) -> int:
     return EVICTED_CACHES * cache_bytes
 
 
-def input_sets(set_bytes: int, cache_bytes: int, most_bytes: int) -> int:
-    """How many input sets a call on a GPU rotates through.
+def warm_up(
+    calls: Mapping[str, Call], warm_ups: Mapping[str, int], sets: int, gpu: Gpu
+) -> Tuple[Dict[str, Call], Dict[str, Exception]]:
+    """Call each so often on each input set, untimed; return who did not fail, and who did.
 
-    As many as outgrow the cache twice, but no more than fit into `most_bytes`, and at most
-    MOST_SETS; two at least. Where these do not outgrow it, the eviction alone makes them cold.
+    Each is waited for, so that a failure of its work is not found in another's call.
     """
-    fit = min(MOST_SETS, most_bytes // max(1, set_bytes))
-    return int(max(2, min(fit, -(-2 * cache_bytes // max(1, set_bytes)))))
+    ready: Dict[str, Call] = dict(calls)
+    failures: Dict[str, Exception] = {}
+    for name, call in calls.items():
+        try:
+            for number in list(range(sets)) * warm_ups[name]:
+                call(number)
+            done = gpu.event()
+            done.record()
+            done.synchronize()
+        except Exception as error:
+            failures[name] = error
+            del ready[name]
+    return ready, failures

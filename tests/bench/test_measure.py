@@ -176,6 +176,27 @@ def test_an_error_of_cudnn_is_a_failure(fake, torch, failing):
     assert row["failures"]
 
 
+def test_calls_on_a_gpu_rotate_through_two_input_sets_and_are_warmed_up(torch):
+    numbers = {"made": [], "eager": []}
+    everyone = [Made(name, run=seen.append) for name, seen in numbers.items()]
+    with_more = everyone[1].build
+
+    def build(*arguments):
+        layer = with_more(*arguments)
+        layer.warm_ups = 3
+        return layer
+
+    everyone[1].build = build
+    row = on_gpu(everyone, Case("gru", **SMALL))
+    assert row["input_sets"] == 2
+    assert on_gpu([Made()], Case("gru", train=False, **{**SMALL, "inputs": 1}))["input_sets"] == 2
+    built = [0, 0]  # and once for the peak
+    rounds = row["peers"]["made"]["rounds"]
+    for (name, seen), warm_ups in zip(numbers.items(), (1, 3)):
+        turns = [k % 2 for k in range(1 + rounds)]
+        assert seen[: 2 + 2 * warm_ups + 1 + rounds] == built + [0, 1] * warm_ups + turns, name
+
+
 @pytest.mark.parametrize("after", [0, 3])
 def test_an_error_that_the_gpu_does_not_outlive_ends_the_row(torch, after):
     def dies(number):
@@ -242,12 +263,14 @@ def test_each_timed_call_and_replay_comes_after_an_eviction(torch):
     # Nobody's peak has the memory of the evictions, which are all of it.
     assert seen[:3] == ["peak", "peak", allocated]
     assert seen.count(allocated) == 1
+    warm_ups = ["record", "wait"] * 2
+    assert seen[3:7] == warm_ups
     call = ["evict", "record", "wait", "record", "record", "wait"]
     calls = 2 * (1 + row["peers"]["made"]["rounds"])
-    assert seen[3 : 3 + 6 * calls] == call * calls
+    assert seen[7 : 7 + 6 * calls] == call * calls
     queued = ["evict", "record", "record"]
     empty = 1 + timing.BATCH
-    rest = seen[3 + 6 * calls :]
+    rest = seen[7 + 6 * calls :]
     assert rest[: 3 * empty + 1] == queued * empty + ["wait"]
     assert "wait" not in rest[-3:-1]
     assert rest[-4:] == [*queued, "wait"]

@@ -147,12 +147,27 @@ def test_who_fails_takes_no_further_turn(count):
         assert str(timed.failures["bad"]) == "broke"
 
 
-def test_input_sets_outgrow_the_cache():
-    assert timing.input_sets(10, 100, 1 << 30) == 20
-    assert timing.input_sets(1000, 100, 1 << 30) == 2
-    assert timing.input_sets(10, 100, 50) == 5
-    assert timing.input_sets(10, 100, 1) == 2
-    assert timing.input_sets(1, 1 << 30, 1 << 30) == timing.MOST_SETS
+def test_each_warms_up_as_often_as_it_wants_and_is_waited_for():
+    machine = Machine()
+    calls = {"a": machine.launch("a", 0.0, 0.25), "b": machine.launch("b", 0.0, 0.5)}
+    warm_ups = {"a": 1, "b": 3}
+    ready, failures = timing.warm_up(calls, warm_ups, 2, machine.gpu)
+    assert ready == calls
+    assert failures == {}
+    assert [name for name, *_ in machine.calls] == ["a"] * 2 + ["b"] * 6
+    assert [number for _, number, _ in machine.calls] == [0, 1] * 4
+    assert machine.waits == 2
+    assert machine.now == machine.done
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_who_fails_when_it_warms_up_is_not_called_again(count):
+    machine = Machine()
+    calls = {"bad": breaks_after(count), "good": machine.launch("good", 0.0, 0.5)}
+    ready, failures = timing.warm_up(calls, {"bad": 1, "good": 1}, 2, machine.gpu)
+    assert ready == {"good": calls["good"]}
+    assert list(failures) == ["bad"]
+    assert str(failures["bad"]) == "broke"
 
 
 class FakeCuda:
