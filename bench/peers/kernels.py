@@ -42,8 +42,8 @@ class KernelsLayer(Layer):
     """`fastrnn.kernels.forward` and `backward`.
 
     The first run makes the arrays that all later ones write, as cuDNN's layer has its own too. So
-    a call allocates nothing but workspace, can be captured into a CUDA graph, and is replayed by the
-    kernels themselves when it comes again.
+    a call allocates nothing but workspace, can be captured into a CUDA graph, and is replayed by
+    the kernels themselves when it comes again.
 
     Parameters
     ----------
