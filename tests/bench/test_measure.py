@@ -37,6 +37,7 @@ def torch(monkeypatch):
 
     monkeypatch.setattr(gpu_memory, "start", lambda: None)
     monkeypatch.setattr(gpu_memory, "peak", peak)
+    monkeypatch.setattr(data, "pytorch", lambda: None)
     monkeypatch.setattr(measure, "reference", lambda case, d, device: data.expected(case, d))
     return fake
 
