@@ -156,7 +156,8 @@ def difference(case: Case, actual: Results, wanted: Results) -> Optional[str]:
             far = np.linalg.norm(array - wanted[name])
             allowed = max(RELU_GRADIENT_TOLERANCE, tolerance)
             if not far <= allowed * scale:
-                return f"{name}: {far / max(scale, 1e-30):.1e} from the reference, {allowed:.1e} is allowed"
+                share = far / max(scale, 1e-30)
+                return f"{name}: {share:.1e} from the reference, {allowed:.1e} is allowed"
             continue
         try:
             ref.assert_close(array, wanted[name], name, dtype)

@@ -287,6 +287,32 @@ def test_the_limit_on_a_gpu_is_that_of_a_cold_call(torch):
     assert measure.frame(case, "cpu", slow)["limit"] == limits.least_bytes(case, 2, 1 << 10)
 
 
+def test_text_generation_on_a_gpu_is_warm_and_so_is_its_limit(torch, monkeypatch):
+    case = Case("gru", train=False, task="lm generation", **{**SMALL, "steps": 1})
+    slow = {"float32": Peaks(1e30, 1.0, None, 1 << 8)}
+    row = measure.frame(case, "cuda", slow)
+    assert row["warm"]
+    assert "evicted" not in row
+    assert row["limit"] == limits.least_bytes(case, 1, 1 << 8) > 0
+    training = measure.frame(replace(case, train=True, task="lm training"), "cuda", slow)
+    assert "evicted" in training
+    assert "warm" not in training
+    assert "warm" not in measure.frame(case, "cpu", slow)
+
+    def build(name, case, values, device):
+        return plain.build(replace(case, task="layer"), data.draw(case), device)
+
+    plain = Made()
+    monkeypatch.setattr(measure.language_model, "build", build)
+    values = data.draw(case)
+    monkeypatch.setattr(
+        measure.language_model, "expected", lambda case, text: data.expected(case, values)
+    )
+    entry = on_gpu([plain], case)["peers"]["made"]
+    assert entry["seconds"] > 0
+    assert "evict" not in torch.seen
+
+
 @pytest.mark.parametrize("task", ["layer", "lm generation"])
 def test_without_a_reference_nobody_is_measured(monkeypatch, capsys, task):
     def fails(*_):

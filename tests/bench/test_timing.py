@@ -49,6 +49,22 @@ def test_calls_on_a_gpu_take_turns_and_rotate_inputs_that_are_cold():
     assert all(cold for *_, cold in machine.calls)
 
 
+def test_warm_calls_on_a_gpu_come_behind_the_same_call():
+    machine = Machine()
+    machine.cold = True  # until the first
+    calls = {"a": machine.launch("a", 2.0**-8, 0.25), "b": machine.launch("b", 0.0, 0.5)}
+    gpu = machine.gpu._replace(evict=None)
+    times = timing.time_on_gpu(calls, 2, 4.0, gpu, machine.clock).times
+    # The host's work counts: the call before is over.
+    assert times["a"].median == 2.0**-8 + 0.25
+    assert times["b"].median == 0.5 + RECORD
+    turns = ["a", "a", "b", "b"]
+    assert [name for name, *_ in machine.calls] == turns * (1 + times["a"].rounds)
+    numbers = [number for name, number, _ in machine.calls if name == "a"]
+    assert numbers[:6] == [0, 0, 1, 1, 0, 0]
+    assert not any(cold for *_, cold in machine.calls[1:])
+
+
 def test_an_eviction_hides_nothing_of_what_the_host_does_in_a_call():
     machine = Machine()
     calls = {"a": machine.launch("a", EVICTION / 2, 2.0**-16)}
