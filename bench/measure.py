@@ -40,6 +40,10 @@ class NoReferenceError(Exception):
     """What results are compared with could not be computed."""
 
 
+class CannotTimeError(Exception):
+    """What calls are timed with could not be made."""
+
+
 def frame(case: Case, device: str, peaks: Mapping[str, Peaks]) -> Row:
     """A row before anyone is in it."""
     sets = INPUT_SETS if case.task == "layer" else 1
@@ -107,6 +111,8 @@ def measure(
             _bury(peers, entries, "the GPU's context was gone before its turn")
         except NoReferenceError as error:
             _bury(peers, entries, f"there is no reference: {error}")
+        except CannotTimeError as error:
+            _bury(peers, entries, f"it cannot be timed: {error}")
     if memory is not None:
         for peer in peers:
             if entries[peer.name]["status"] == "ok":
@@ -376,13 +382,24 @@ def _gpu(evicted: Optional[int]) -> timing.Gpu:
     """The current stream of the GPU, with evictions of so many bytes, or none.
 
     They read: what they wrote would have to leave the cache while a call is timed.
+
+    Raises
+    ------
+    CannotTimeError
+        If there is no memory for them.
+    DeadDeviceError
+        If the GPU does not work any more.
     """
     import torch
 
     event = partial(torch.cuda.Event, enable_timing=True)
     if evicted is None:
         return timing.Gpu(event, None)
-    others = torch.zeros(evicted // 4, dtype=torch.float32, device="cuda")
+    try:
+        others = torch.zeros(evicted // 4, dtype=torch.float32, device="cuda")
+    except Exception as error:
+        _print(error, "cuda")
+        raise CannotTimeError(one_line(error)) from error
     return timing.Gpu(event, others.sum)
 
 

@@ -20,6 +20,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 
 LEAST_ROUNDS, MOST_ROUNDS = 3, 200
 SHORT = 0.02  # seconds; a shorter call is preceded by one that is not timed
+WARM_UP = 0.05  # seconds of untimed replays, after which a GPU that was idle has its clock back
 BATCH = 10  # replays between two waits of the host
 RESOLUTION = 0.5e-6  # seconds that two events tell apart
 EVICTED_CACHES = 4  # the size of an eviction; it also gives the host time to queue what follows
@@ -191,22 +192,30 @@ def time_replays(
     They wait in the queue while the GPU evicts, so that none waits for the host, which waits once
     a batch; unless to issue one takes longer than the eviction and the one before together. The
     median of what an interval with nothing in it takes, measured in the same way, is subtracted
-    from each; what is left is never less than events can tell.
+    from each; what is left is never less than events can tell. Replays that are not timed come
+    first: while the host checked results, the GPU had nothing to do, and may have lowered its
+    clock.
 
     Parameters
     ----------
     replay, sets, budget
         As for `time_calls`, but of one.
     """
+    two = [partial(replay, number % sets) for number in range(2)]
+    begun = last = clock()
+    while True:
+        _queued(two, gpu)
+        now = clock()
+        if now - begun >= WARM_UP:
+            break
+        last = now
+    rounds = rounds_for((now - last) / 2, budget)
     empty = median(_queued([lambda: None] * (1 + BATCH), gpu))
-    begun = clock()
-    _queued([partial(replay, number % sets) for number in range(2)], gpu)
-    rounds = rounds_for((clock() - begun) / 2, budget)
     seconds: List[float] = []
     while len(seconds) < rounds:
         first = len(seconds)
-        last = min(first + BATCH, rounds)
-        seconds += _queued([partial(replay, n % sets) for n in range(first, last + 1)], gpu)
+        end = min(first + BATCH, rounds)
+        seconds += _queued([partial(replay, n % sets) for n in range(first, end + 1)], gpu)
     return Replays(summarize([max(s - empty, RESOLUTION) for s in seconds]), empty)
 
 

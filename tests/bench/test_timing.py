@@ -96,8 +96,30 @@ def test_replays_have_the_time_of_the_gpu_alone():
     assert found.empty == RECORD
     assert found.times == (2.0**-17 + COLD,) * 3 + (timing.MOST_ROUNDS,)
     assert all(cold for *_, cold in machine.calls)
-    assert [number for _, number, _ in machine.calls[2:6]] == [0, 1, 0, 1]
-    assert machine.waits == 2 + timing.MOST_ROUNDS / timing.BATCH
+    batches = timing.MOST_ROUNDS // timing.BATCH
+    untimed = len(machine.calls) - batches * (1 + timing.BATCH)
+    assert [number for _, number, _ in machine.calls[untimed : untimed + 4]] == [0, 1, 0, 1]
+    assert machine.waits == untimed / 2 + 1 + batches
+
+
+def test_a_gpu_that_was_idle_is_busy_before_replays_are_timed():
+    machine = Machine()
+    works = []
+
+    def event():
+        made = machine.event()
+        record = made.record
+        made.record = lambda: (record(), works.append((len(machine.calls), machine.now)))
+        return made
+
+    replay, gpu = machine.launch("a", 0.0, 2.0**-10), machine.gpu._replace(event=event)
+    timing.time_replays(replay, 2, 1.0, gpu, machine.clock)
+    # The first interval with nothing in it is the first whose records have no call between them.
+    pairs = zip(works[::2], works[1::2])
+    before, now = next(begin for begin, end in pairs if begin[0] == end[0])
+    assert timing.WARM_UP <= now < timing.WARM_UP + 2.0**-8
+    assert before == pytest.approx(timing.WARM_UP / (2.0**-10 + COLD + EVICTION), rel=0.1)
+    assert [number for _, number, _ in machine.calls[:before]] == [0, 1] * (before // 2)
 
 
 def test_a_replay_whose_launch_takes_longer_than_the_eviction():
