@@ -24,7 +24,8 @@ class Session:
 
     def __init__(self, device, path, limit, full, names):
         self.device, self._full, self._names = device, full, names
-        self._quick = QuickBudget()
+        self.ends = None if limit is None else time.monotonic() + limit
+        self._quick = QuickBudget(limit)
         everyone = all_peers(device)
         self.peers = present(device, everyone)
         self.missing = {
@@ -32,7 +33,6 @@ class Session:
         }
         about = machine.about(device, self.peers, self.missing)
         self.store = Store(path, about)
-        self.ends = None if limit is None else time.monotonic() + limit
         self.left = 0
         self._peaks = None
 

@@ -5,6 +5,7 @@ Memory of cudaMalloc by others is what remains in use after the call.
 
 from __future__ import annotations
 
+import gc
 from typing import Any, Dict, NamedTuple
 
 
@@ -40,6 +41,7 @@ def start() -> Start:
     """Begin to watch."""
     import torch
 
+    gc.collect()  # an error's traceback may be in a cycle, and keep the layers of a row before
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()

@@ -23,6 +23,9 @@ from bench.graphs import one_line
 from bench.limits import Peaks, limit
 from bench.peers import Layer, Peer, mandatory_groups
 
+# Of a layer. What captures calls that come again keeps few of them, so there are no more; on a GPU
+# evictions make them cold.
+INPUT_SETS = 2
 GRAPHS_SHARE = 0.4  # of the time for a row, on a GPU
 
 Row = Dict[str, Any]
@@ -37,10 +40,17 @@ class NoReferenceError(Exception):
     """What results are compared with could not be computed."""
 
 
+class CannotTimeError(Exception):
+    """What calls are timed with could not be made."""
+
+
 def frame(case: Case, device: str, peaks: Mapping[str, Peaks]) -> Row:
     """A row before anyone is in it."""
-    sets = _input_sets(case, device)
-    rotated = sets if device == "cpu" else None  # on a GPU the cache is evicted before each call
+    sets = INPUT_SETS if case.task == "layer" else 1
+    # Text is written by a loop of one small model, whose weights stay in a GPU's cache. Before all
+    # other calls on a GPU that is evicted.
+    warm = device == "cpu" or case.task == "lm generation"
+    rotated = sets if warm else None
     found = limit(case, peaks["tf32" if case.tf32 else case.dtype], rotated)
     row: Row = {
         "case": case.name,
@@ -49,7 +59,9 @@ def frame(case: Case, device: str, peaks: Mapping[str, Peaks]) -> Row:
         "bound": found.bound,
         "input_sets": sets,
     }
-    if device == "cuda":
+    if device == "cuda" and warm:
+        row["warm"] = True
+    elif device == "cuda":
         row["evicted"] = timing.eviction_bytes(limits.cache_bytes(device))
     return {**row, "peers": {}}
 
@@ -89,7 +101,7 @@ def measure(
             data, wanted = _expected(case, device, sets)
             layers = _layers(case, device, peers, data, wanted, entries, earlier, stack)
             # All peaks are measured by now, so that what this allocates is in none of them.
-            gpu = None if device == "cpu" else _gpu(row["evicted"])
+            gpu = None if device == "cpu" else _gpu(row.get("evicted"))
             _time(layers, entries, sets, budget, gpu)
             if gpu is not None:
                 _replay(case, layers, entries, wanted, sets, budget, gpu)
@@ -99,6 +111,8 @@ def measure(
             _bury(peers, entries, "the GPU's context was gone before its turn")
         except NoReferenceError as error:
             _bury(peers, entries, f"there is no reference: {error}")
+        except CannotTimeError as error:
+            _bury(peers, entries, f"it cannot be timed: {error}")
     if memory is not None:
         for peer in peers:
             if entries[peer.name]["status"] == "ok":
@@ -170,19 +184,6 @@ def refused_before(earlier: Sequence[Row], case: Case, name: str) -> Optional[st
         if entry.get("status") == "unsupported":
             return f"refused at H={least}: {entry['reason']}"
     return None
-
-
-def _input_sets(case: Case, device: str) -> int:
-    if case.task != "layer":
-        return 1
-    if device == "cpu":
-        return 2
-    import torch
-
-    cache = limits.cache_bytes(device)
-    # Everyone has sets of their own, and there are a dozen.
-    most = torch.cuda.mem_get_info()[0] // 64
-    return timing.input_sets(limits.set_bytes(case), cache, most)
 
 
 def _expected(case: Case, device: str, sets: int) -> Tuple[Any, Results]:
@@ -319,14 +320,18 @@ def _time(
     gpu: Optional[timing.Gpu],
 ) -> None:
     """Add the times of calls to the entries; who fails has an entry that says so instead."""
-    calls = {name: layer.run for name, layer in layers.items()}
+    calls: Dict[str, timing.Call] = {name: layer.run for name, layer in layers.items()}
+    failed: Dict[str, Exception] = {}
     if gpu is None:
         timed = timing.time_calls(calls, sets, budget)
     else:
+        # All layers have been made, and none is closed before the last time: the replays stay.
+        warm_ups = {name: layer.warm_ups for name, layer in layers.items()}
+        calls, failed = timing.warm_up(calls, warm_ups, sets, gpu)
         timed = timing.time_on_gpu(calls, sets, budget * (1 - GRAPHS_SHARE), gpu)
     for name, times in timed.times.items():
         entries[name].update(_entry("", times))
-    for name, error in timed.failures.items():
+    for name, error in {**failed, **timed.failures}.items():
         _fail(entries, name, error, "cpu" if gpu is None else "cuda")
 
 
@@ -373,15 +378,29 @@ def _replay(
             _fail(entries, name, error, "cuda")
 
 
-def _gpu(evicted: int) -> timing.Gpu:
-    """The current stream of the GPU, with evictions of so many bytes.
+def _gpu(evicted: Optional[int]) -> timing.Gpu:
+    """The current stream of the GPU, with evictions of so many bytes, or none.
 
     They read: what they wrote would have to leave the cache while a call is timed.
+
+    Raises
+    ------
+    CannotTimeError
+        If there is no memory for them.
+    DeadDeviceError
+        If the GPU does not work any more.
     """
     import torch
 
-    others = torch.zeros(evicted // 4, dtype=torch.float32, device="cuda")
-    return timing.Gpu(partial(torch.cuda.Event, enable_timing=True), others.sum)
+    event = partial(torch.cuda.Event, enable_timing=True)
+    if evicted is None:
+        return timing.Gpu(event, None)
+    try:
+        others = torch.zeros(evicted // 4, dtype=torch.float32, device="cuda")
+    except Exception as error:
+        _print(error, "cuda")
+        raise CannotTimeError(one_line(error)) from error
+    return timing.Gpu(event, others.sum)
 
 
 def _entry(prefix: str, times: timing.Times) -> Row:

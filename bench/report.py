@@ -118,15 +118,19 @@ def exceeded(rows: Sequence[Row]) -> List[str]:
 def method(rows: Sequence[Row]) -> List[str]:
     """How calls on a GPU were timed; nothing of a CPU's, or of a file that does not say it."""
     evicted = sorted({row["evicted"] for row in rows if "evicted" in row})
-    if not evicted:
+    warm = [row["case"] for row in rows if row.get("warm")]
+    if not evicted and not warm:
         return []
+    found = "Warm, behind a call of their own in place of a pass: " + "; ".join(warm) + "."
+    if not evicted:
+        return ["", found]
     passes = " or ".join(number(size / 2**20, 4) for size in evicted)
     said = f"Before each timed call and replay, a pass read {passes} MiB of other memory."
     empty = [e["graph_empty"] for row in rows for e in row["peers"].values() if "graph_empty" in e]
     if empty:
         taken = number(median(empty) * 1e6)
         said += f" Of each replay's time, {taken} µs (median) were subtracted as the events' own."
-    return ["", said]
+    return ["", f"{said} {found}" if warm else said]
 
 
 def modelled(about: Row, rows: Sequence[Row]) -> List[str]:

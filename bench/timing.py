@@ -7,7 +7,8 @@ On a GPU each timed call and each timed replay comes after an eviction, a pass o
 nobody's and more than the L2 cache holds. So inputs come from the device's memory, however small
 they are, and weights do too: between two calls of a layer, a program runs the other layers and an
 optimizer, which touches every weight, its gradient and its moments. A loop of one layer and nothing
-else may find its weights in the cache, and be faster.
+else may find its weights in the cache, and be faster. Where a program is such a loop, the same call
+comes before each timed one, in place of an eviction.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from __future__ import annotations
 import time
 from functools import partial
 from statistics import median, quantiles
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 LEAST_ROUNDS, MOST_ROUNDS = 3, 200
 SHORT = 0.02  # seconds; a shorter call is preceded by one that is not timed
+WARM_UP = 0.05  # seconds of untimed replays, after which a GPU that was idle has its clock back
 BATCH = 10  # replays between two waits of the host
 RESOLUTION = 0.5e-6  # seconds that two events tell apart
-MOST_SETS = 64
 EVICTED_CACHES = 4  # the size of an eviction; it also gives the host time to queue what follows
 
 Call = Callable[[int], None]  # given the number of the input set, runs and waits (CPU) or not (GPU)
@@ -40,7 +41,7 @@ class Gpu(NamedTuple):
     """What is used of a GPU's stream. The host does not wait in any but `synchronize()`."""
 
     event: Callable[[], Any]  # has record(), synchronize(), and elapsed_time(end) in milliseconds
-    evict: Callable[[], Any]
+    evict: Optional[Callable[[], Any]]  # None: calls find in the cache what the one before left
 
 
 class Replays(NamedTuple):
@@ -148,6 +149,7 @@ def time_on_gpu(
 
     The host's work counts as far as the GPU waits for it. So a call is made when the eviction is
     over: behind one that still runs, the host would get ahead, and as much of its work would hide.
+    Without evictions, it is made when the same call, untimed, is over.
 
     Parameters
     ----------
@@ -158,7 +160,10 @@ def time_on_gpu(
 
     def one_turn(number: int, name: str, call: Call) -> float:
         over, begin, end = (gpu.event() for _ in range(3))
-        gpu.evict()
+        if gpu.evict is None:
+            call(number % sets)
+        else:
+            gpu.evict()
         over.record()
         over.synchronize()
         begin.record()
@@ -187,22 +192,30 @@ def time_replays(
     They wait in the queue while the GPU evicts, so that none waits for the host, which waits once
     a batch; unless to issue one takes longer than the eviction and the one before together. The
     median of what an interval with nothing in it takes, measured in the same way, is subtracted
-    from each; what is left is never less than events can tell.
+    from each; what is left is never less than events can tell. Replays that are not timed come
+    first: while the host checked results, the GPU had nothing to do, and may have lowered its
+    clock.
 
     Parameters
     ----------
     replay, sets, budget
         As for `time_calls`, but of one.
     """
+    two = [partial(replay, number % sets) for number in range(2)]
+    begun = last = clock()
+    while True:
+        _queued(two, gpu)
+        now = clock()
+        if now - begun >= WARM_UP:
+            break
+        last = now
+    rounds = rounds_for((now - last) / 2, budget)
     empty = median(_queued([lambda: None] * (1 + BATCH), gpu))
-    begun = clock()
-    _queued([partial(replay, number % sets) for number in range(2)], gpu)
-    rounds = rounds_for((clock() - begun) / 2, budget)
     seconds: List[float] = []
     while len(seconds) < rounds:
         first = len(seconds)
-        last = min(first + BATCH, rounds)
-        seconds += _queued([partial(replay, n % sets) for n in range(first, last + 1)], gpu)
+        end = min(first + BATCH, rounds)
+        seconds += _queued([partial(replay, n % sets) for n in range(first, end + 1)], gpu)
     return Replays(summarize([max(s - empty, RESOLUTION) for s in seconds]), empty)
 
 
@@ -214,7 +227,8 @@ def _queued(works: Sequence[Callable[[], None]], gpu: Gpu) -> List[float]:
     pairs = []
     for work in works:
         begin, end = gpu.event(), gpu.event()
-        gpu.evict()
+        if gpu.evict is not None:
+            gpu.evict()
         begin.record()
         work()
         end.record()
@@ -228,11 +242,23 @@ def eviction_bytes(cache_bytes: int) -> int:
     return EVICTED_CACHES * cache_bytes
 
 
-def input_sets(set_bytes: int, cache_bytes: int, most_bytes: int) -> int:
-    """How many input sets a call on a GPU rotates through.
+def warm_up(
+    calls: Mapping[str, Call], warm_ups: Mapping[str, int], sets: int, gpu: Gpu
+) -> Tuple[Dict[str, Call], Dict[str, Exception]]:
+    """Call each so often on each input set, untimed; return who did not fail, and who did.
 
-    As many as outgrow the cache twice, but no more than fit into `most_bytes`, and at most
-    MOST_SETS; two at least. Where these do not outgrow it, the eviction alone makes them cold.
+    Each is waited for, so that a failure of its work is not found in another's call.
     """
-    fit = min(MOST_SETS, most_bytes // max(1, set_bytes))
-    return int(max(2, min(fit, -(-2 * cache_bytes // max(1, set_bytes)))))
+    ready: Dict[str, Call] = dict(calls)
+    failures: Dict[str, Exception] = {}
+    for name, call in calls.items():
+        try:
+            for number in list(range(sets)) * warm_ups[name]:
+                call(number)
+            done = gpu.event()
+            done.record()
+            done.synchronize()
+        except Exception as error:
+            failures[name] = error
+            del ready[name]
+    return ready, failures

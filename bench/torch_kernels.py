@@ -31,10 +31,13 @@ class _Recurrence(torch.autograd.Function):
         how = {"layers": layers, "tf32": tf32, "reserve": True, "stream": _stream(x)}
         result = kernels.forward(cell, x, detached, h_0, c_0, **how)
         ctx.reserve = result.reserve
+        ctx.set_materialize_grads(False)  # the kernels take no gradient of a final state for zeros
         return _tensors(result[: 3 if cell == "lstm" else 2])
 
     @staticmethod
     def backward(ctx: Any, d_output: Any, d_h_n: Any, d_c_n: Any = None) -> Tuple[Any, ...]:  # type: ignore[override]
+        if d_output is None:
+            d_output = torch.zeros_like(torch.from_dlpack(ctx.reserve.output))
         heads = (None if d is None else d.contiguous() for d in (d_output, d_h_n, d_c_n))
         found = kernels.backward(ctx.reserve, *heads, stream=_stream(d_output))
         ctx.reserve = None

@@ -31,6 +31,21 @@ class FakeTorch:
     def get_device_properties(self, number):
         return SimpleNamespace(L2_cache_size=1 << 10)
 
+    def empty_cache(self):
+        pass
+
+    def reset_peak_memory_stats(self):
+        pass
+
+    def memory_reserved(self):
+        return 0
+
+    def memory_allocated(self):
+        return 0
+
+    def max_memory_allocated(self):
+        return 0
+
     def zeros(self, count, dtype, device):
         assert (dtype, device) == ("float32", "cuda")
         self.seen.append(f"{4 * count} bytes")

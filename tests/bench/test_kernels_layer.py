@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import sources  # noqa: F401
 
-pytest.importorskip("fastrnn._C", reason="installed without the native library")
+_C = pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
 from bench import data
 from bench.cases import CELLS, Case
@@ -80,6 +80,21 @@ def test_only_the_first_run_makes_arrays(train, outs):
     assert isinstance(forward, fastrnn_kernels.Result)
     assert (forward.reserve is not None) == train
     assert all(isinstance(g, fastrnn_kernels.Gradients) for g in backward)
+
+
+@pytest.mark.parametrize("device, warm_ups, forgotten", [("cpu", 1, 0), ("cuda", 3, 1)])
+def test_on_a_gpu_replays_are_there_before_times_and_gone_after(
+    device, warm_ups, forgotten, outs, monkeypatch
+):
+    calls = []
+    monkeypatch.setattr(_C, "forget_replays", lambda: calls.append(1), raising=False)
+    case = Case("lstm", **SMALL)
+    layer = kernels.KernelsLayer(HostTorch, case, data.draw(case), device, None)
+    assert layer.warm_ups == warm_ups
+    layer.run(0)
+    assert calls == []
+    layer.close()
+    assert len(calls) == forgotten
 
 
 def test_what_the_kernels_pick_is_said(outs, monkeypatch):

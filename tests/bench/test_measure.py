@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from dataclasses import asdict, replace
 
 import pytest
@@ -37,6 +39,7 @@ def torch(monkeypatch):
 
     monkeypatch.setattr(gpu_memory, "start", lambda: None)
     monkeypatch.setattr(gpu_memory, "peak", peak)
+    monkeypatch.setattr(data, "pytorch", lambda: None)
     monkeypatch.setattr(measure, "reference", lambda case, d, device: data.expected(case, d))
     return fake
 
@@ -176,6 +179,27 @@ def test_an_error_of_cudnn_is_a_failure(fake, torch, failing):
     assert row["failures"]
 
 
+def test_calls_on_a_gpu_rotate_through_two_input_sets_and_are_warmed_up(torch):
+    numbers = {"made": [], "eager": []}
+    everyone = [Made(name, run=seen.append) for name, seen in numbers.items()]
+    with_more = everyone[1].build
+
+    def build(*arguments):
+        layer = with_more(*arguments)
+        layer.warm_ups = 3
+        return layer
+
+    everyone[1].build = build
+    row = on_gpu(everyone, Case("gru", **SMALL))
+    assert row["input_sets"] == 2
+    assert on_gpu([Made()], Case("gru", train=False, **{**SMALL, "inputs": 1}))["input_sets"] == 2
+    built = [0, 0]  # and once for the peak
+    rounds = row["peers"]["made"]["rounds"]
+    for (name, seen), warm_ups in zip(numbers.items(), (1, 3)):
+        turns = [k % 2 for k in range(1 + rounds)]
+        assert seen[: 2 + 2 * warm_ups + 1 + rounds] == built + [0, 1] * warm_ups + turns, name
+
+
 @pytest.mark.parametrize("after", [0, 3])
 def test_an_error_that_the_gpu_does_not_outlive_ends_the_row(torch, after):
     def dies(number):
@@ -233,6 +257,87 @@ def test_graphs_are_timed_on_their_own(torch):
     assert "graph_seconds" not in row["peers"]["no"]
 
 
+def test_who_failed_keeps_nothing_of_its_row(torch, monkeypatch):
+    monkeypatch.undo()  # of gpu_memory, too
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setattr(gpu_memory, "_pool", lambda set_back: gpu_memory.Pool(0, 0))
+    monkeypatch.setattr(data, "pytorch", lambda: None)
+    monkeypatch.setattr(measure, "reference", lambda case, d, device: data.expected(case, d))
+    alive = weakref.WeakSet()
+
+    class Watched(Made):
+        def build(self, case, values, device):
+            alive.add(layer := super().build(case, values, device))
+            return layer
+
+    calls = []
+
+    def fails(number):
+        calls.append(number)
+        if len(calls) == 6:  # built twice, and warmed up: this is a timed call
+            raise RuntimeError("broke")
+
+    everyone = [Watched(run=fails), Watched("other")]
+    gc.disable()
+    try:
+        row = on_gpu(everyone, Case("gru", **SMALL))
+        assert row["peers"]["made"]["status"] == "failed"
+        assert alive
+        gpu_memory.start()
+        assert not alive
+    finally:
+        gc.enable()
+
+
+def test_the_time_for_a_row_is_shared_out(torch, monkeypatch):
+    budgets = {}
+
+    def watch(name):
+        timed = getattr(timing, name)
+
+        def call(calls, sets, budget, *others):
+            budgets.setdefault(name, []).append(budget)
+            return timed(calls, sets, 0.001, *others)
+
+        monkeypatch.setattr(timing, name, call)
+
+    watch("time_on_gpu")
+    watch("time_replays")
+    everyone = [Made("a"), Made("b"), Made("c", wrong=1), Made("d")]
+    measure.measure(Case("gru", **SMALL), "cuda", everyone, {}, PEAKS, budget=4.0)
+    assert budgets["time_on_gpu"] == [pytest.approx(4.0 * (1 - measure.GRAPHS_SHARE))]
+    # Three have a graph.
+    assert budgets["time_replays"] == [pytest.approx(4.0 * measure.GRAPHS_SHARE / 3)] * 3
+    assert 0 < measure.GRAPHS_SHARE < 1
+
+
+def test_graphs_are_deleted_before_the_next_one_s_and_as_many_as_memory_allows(torch, monkeypatch):
+    made, log = torch.CUDAGraph, []
+
+    def watched():
+        graph = made()
+        log.append("made")
+        graph.reset = lambda: log.append("reset")
+        return graph
+
+    monkeypatch.setattr(torch, "CUDAGraph", watched)
+    case = Case("gru", **SMALL)
+    assert {e["graphs"] for e in on_gpu([Made(), Made("b")], case)["peers"].values()} == {2}
+    assert log == ["made", "made", "reset", "reset"] * 2
+    log.clear()
+    monkeypatch.setattr(torch, "mem_get_info", lambda: (3 << 20, 1 << 31))  # each takes 1 MiB
+    assert on_gpu([Made()], case)["peers"]["made"]["graphs"] == 1
+    assert log == ["made", "reset"]
+    log.clear()
+
+    def fails(*_):
+        raise RuntimeError("broke")
+
+    monkeypatch.setattr(timing, "time_replays", fails)
+    assert on_gpu([Made()], case)["peers"]["made"]["status"] == "failed"
+    assert log == ["made", "reset"]
+
+
 def test_each_timed_call_and_replay_comes_after_an_eviction(torch):
     row = on_gpu([Made(), Made("other")], Case("gru", **SMALL))
     cache = torch.get_device_properties(0).L2_cache_size
@@ -242,12 +347,18 @@ def test_each_timed_call_and_replay_comes_after_an_eviction(torch):
     # Nobody's peak has the memory of the evictions, which are all of it.
     assert seen[:3] == ["peak", "peak", allocated]
     assert seen.count(allocated) == 1
+    warm_ups = ["record", "wait"] * 2
+    assert seen[3:7] == warm_ups
     call = ["evict", "record", "wait", "record", "record", "wait"]
     calls = 2 * (1 + row["peers"]["made"]["rounds"])
-    assert seen[3 : 3 + 6 * calls] == call * calls
+    assert seen[7 : 7 + 6 * calls] == call * calls
     queued = ["evict", "record", "record"]
     empty = 1 + timing.BATCH
-    rest = seen[3 + 6 * calls :]
+    rest = seen[7 + 6 * calls :]
+    two = [*queued * 2, "wait"]
+    while rest[: 2 * len(two)] == two * 2:  # replays that warm the GPU up
+        rest = rest[len(two) :]
+    rest = rest[len(two) :]
     assert rest[: 3 * empty + 1] == queued * empty + ["wait"]
     assert "wait" not in rest[-3:-1]
     assert rest[-4:] == [*queued, "wait"]
@@ -261,6 +372,54 @@ def test_the_limit_on_a_gpu_is_that_of_a_cold_call(torch):
     case, slow = Case("gru", **SMALL), {"float32": Peaks(1e30, 1.0, None, 1 << 10)}
     assert measure.frame(case, "cuda", slow)["limit"] == limits.cold_bytes(case, 1 << 10)
     assert measure.frame(case, "cpu", slow)["limit"] == limits.least_bytes(case, 2, 1 << 10)
+
+
+def test_text_generation_on_a_gpu_is_warm_and_so_is_its_limit(torch, monkeypatch):
+    case = Case("gru", train=False, task="lm generation", **{**SMALL, "steps": 1})
+    slow = {"float32": Peaks(1e30, 1.0, None, 1 << 8)}
+    row = measure.frame(case, "cuda", slow)
+    assert row["warm"]
+    assert "evicted" not in row
+    assert row["limit"] == limits.least_bytes(case, 1, 1 << 8) > 0
+    training = measure.frame(replace(case, train=True, task="lm training"), "cuda", slow)
+    assert "evicted" in training
+    assert "warm" not in training
+    assert "warm" not in measure.frame(case, "cpu", slow)
+
+    def build(name, case, values, device):
+        return plain.build(replace(case, task="layer"), data.draw(case), device)
+
+    plain = Made()
+    monkeypatch.setattr(measure.language_model, "build", build)
+    values = data.draw(case)
+    monkeypatch.setattr(
+        measure.language_model, "expected", lambda case, text: data.expected(case, values)
+    )
+    entry = on_gpu([plain], case)["peers"]["made"]
+    assert entry["seconds"] > 0
+    assert "evict" not in torch.seen
+
+
+def test_where_nothing_can_be_timed_that_is_the_row_s_failure(torch, monkeypatch, capsys):
+    def no_memory(*_, **__):
+        raise MemoryError("all of it\nand more")
+
+    monkeypatch.setattr(torch, "zeros", no_memory)
+    everyone = [Made(mandatory=True), Made("liar", wrong=1)]
+    row = on_gpu(everyone)
+    reason = "it cannot be timed: MemoryError: all of it"
+    assert row["peers"]["made"] == {"status": "failed", "reason": reason}
+    assert row["peers"]["liar"]["status"] == "wrong"
+    assert row["failures"] == [f"made: failed: {reason}"]
+    assert everyone[0].closed == everyone[0].built
+    assert "Traceback" in capsys.readouterr().err
+
+    def dies(*_, **__):
+        torch.dies_of = "CUDA error: an illegal memory access"
+        raise RuntimeError("launch failed")
+
+    monkeypatch.setattr(torch, "zeros", dies)
+    assert "illegal memory access" in on_gpu([Made()])["dead"]
 
 
 @pytest.mark.parametrize("task", ["layer", "lm generation"])

@@ -87,6 +87,10 @@ def test_the_report_says_how_a_gpu_found_its_inputs():
     assert report.method(rows) == ["", said]
     for one, seconds in zip(rows, (1e-6, 1.5e-6, 4e-6)):
         one["peers"]["fastrnn"]["graph_empty"] = seconds
+    warm = {**content()["rows"][0], "case": "text", "warm": True}
+    found = "Warm, behind a call of their own in place of a pass: text."
+    assert report.method([warm]) == ["", found]
+    assert report.method([*rows, warm])[1].endswith(f"own. {found}")
     text = report.markdown({"about": ABOUT, "rows": rows})
     assert f"{said} Of each replay's time, 1.5 µs (median) were subtracted" in text
 

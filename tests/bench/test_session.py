@@ -69,6 +69,8 @@ def test_all_rows(run, tmp_path):
 def test_a_quick_run_that_is_late_hurries(run, monkeypatch):
     monkeypatch.setenv("TINY_QUICK", "1000")
     assert run(FAST).measured == [f"{steps} on cpu in 0.0010" for steps in (2, 3, 4)]
+    late = run(FAST, "--limit", "10").measured  # no row begins after that: they aim to end now
+    assert late == [f"{steps} on cpu in 0.0005" for steps in (2, 3, 4)]
     monkeypatch.setenv("TINY_QUICK", "0")
     assert run(FAST).measured == [f"{steps} on cpu in 0.0005" for steps in (2, 3, 4)]
     assert run(FAST, "--full").measured == [f"{steps} on cpu in 0.0010" for steps in (2, 3, 4)]

@@ -49,6 +49,22 @@ def test_calls_on_a_gpu_take_turns_and_rotate_inputs_that_are_cold():
     assert all(cold for *_, cold in machine.calls)
 
 
+def test_warm_calls_on_a_gpu_come_behind_the_same_call():
+    machine = Machine()
+    machine.cold = True  # until the first
+    calls = {"a": machine.launch("a", 2.0**-8, 0.25), "b": machine.launch("b", 0.0, 0.5)}
+    gpu = machine.gpu._replace(evict=None)
+    times = timing.time_on_gpu(calls, 2, 4.0, gpu, machine.clock).times
+    # The host's work counts: the call before is over.
+    assert times["a"].median == 2.0**-8 + 0.25
+    assert times["b"].median == 0.5 + RECORD
+    turns = ["a", "a", "b", "b"]
+    assert [name for name, *_ in machine.calls] == turns * (1 + times["a"].rounds)
+    numbers = [number for name, number, _ in machine.calls if name == "a"]
+    assert numbers[:6] == [0, 0, 1, 1, 0, 0]
+    assert not any(cold for *_, cold in machine.calls[1:])
+
+
 def test_an_eviction_hides_nothing_of_what_the_host_does_in_a_call():
     machine = Machine()
     calls = {"a": machine.launch("a", EVICTION / 2, 2.0**-16)}
@@ -80,8 +96,30 @@ def test_replays_have_the_time_of_the_gpu_alone():
     assert found.empty == RECORD
     assert found.times == (2.0**-17 + COLD,) * 3 + (timing.MOST_ROUNDS,)
     assert all(cold for *_, cold in machine.calls)
-    assert [number for _, number, _ in machine.calls[2:6]] == [0, 1, 0, 1]
-    assert machine.waits == 2 + timing.MOST_ROUNDS / timing.BATCH
+    batches = timing.MOST_ROUNDS // timing.BATCH
+    untimed = len(machine.calls) - batches * (1 + timing.BATCH)
+    assert [number for _, number, _ in machine.calls[untimed : untimed + 4]] == [0, 1, 0, 1]
+    assert machine.waits == untimed / 2 + 1 + batches
+
+
+def test_a_gpu_that_was_idle_is_busy_before_replays_are_timed():
+    machine = Machine()
+    works = []
+
+    def event():
+        made = machine.event()
+        record = made.record
+        made.record = lambda: (record(), works.append((len(machine.calls), machine.now)))
+        return made
+
+    replay, gpu = machine.launch("a", 0.0, 2.0**-10), machine.gpu._replace(event=event)
+    timing.time_replays(replay, 2, 1.0, gpu, machine.clock)
+    # The first interval with nothing in it is the first whose records have no call between them.
+    pairs = zip(works[::2], works[1::2])
+    before, now = next(begin for begin, end in pairs if begin[0] == end[0])
+    assert timing.WARM_UP <= now < timing.WARM_UP + 2.0**-8
+    assert before == pytest.approx(timing.WARM_UP / (2.0**-10 + COLD + EVICTION), rel=0.1)
+    assert [number for _, number, _ in machine.calls[:before]] == [0, 1] * (before // 2)
 
 
 def test_a_replay_whose_launch_takes_longer_than_the_eviction():
@@ -147,12 +185,27 @@ def test_who_fails_takes_no_further_turn(count):
         assert str(timed.failures["bad"]) == "broke"
 
 
-def test_input_sets_outgrow_the_cache():
-    assert timing.input_sets(10, 100, 1 << 30) == 20
-    assert timing.input_sets(1000, 100, 1 << 30) == 2
-    assert timing.input_sets(10, 100, 50) == 5
-    assert timing.input_sets(10, 100, 1) == 2
-    assert timing.input_sets(1, 1 << 30, 1 << 30) == timing.MOST_SETS
+def test_each_warms_up_as_often_as_it_wants_and_is_waited_for():
+    machine = Machine()
+    calls = {"a": machine.launch("a", 0.0, 0.25), "b": machine.launch("b", 0.0, 0.5)}
+    warm_ups = {"a": 1, "b": 3}
+    ready, failures = timing.warm_up(calls, warm_ups, 2, machine.gpu)
+    assert ready == calls
+    assert failures == {}
+    assert [name for name, *_ in machine.calls] == ["a"] * 2 + ["b"] * 6
+    assert [number for _, number, _ in machine.calls] == [0, 1] * 4
+    assert machine.waits == 2
+    assert machine.now == machine.done
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_who_fails_when_it_warms_up_is_not_called_again(count):
+    machine = Machine()
+    calls = {"bad": breaks_after(count), "good": machine.launch("good", 0.0, 0.5)}
+    ready, failures = timing.warm_up(calls, {"bad": 1, "good": 1}, 2, machine.gpu)
+    assert ready == {"good": calls["good"]}
+    assert list(failures) == ["bad"]
+    assert str(failures["bad"]) == "broke"
 
 
 class FakeCuda:

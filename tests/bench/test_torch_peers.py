@@ -171,6 +171,55 @@ def test_the_model_on_the_kernels_is_pytorch_s(cell, train, stack):
     assert all(model.uncapturable for model in models)
 
 
+@pytest.mark.parametrize("used", ["output", "h_n", "c_n"])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_gradients_of_what_is_not_used_are_not_made(cell, used, stack, monkeypatch):
+    if (cell, used) == ("gru", "c_n"):
+        pytest.skip("it has none")
+    from fastrnn import kernels
+
+    case, given = Case(cell, **SMALL), []
+    backward = kernels.backward
+
+    def watched(reserve, *heads, **options):
+        given.append([head is not None for head in heads])
+        return backward(reserve, *heads, **options)
+
+    monkeypatch.setattr(kernels, "backward", watched)
+    theirs = language_model.pytorch_layer(case)
+    ours = stack(cell, [p.detach().numpy() for p in theirs.parameters()], "cpu", False)
+    x = torch.randn(case.steps, case.batch, case.inputs)
+    found = []
+    for layer in (theirs, ours):
+        output, final = layer(x, None)
+        final = final if cell == "lstm" else (final,)
+        loss = (dict(zip(("output", "h_n", "c_n"), (output, *final)))[used] ** 2).sum()
+        found.append(torch.autograd.grad(loss, list(layer.parameters())))
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    # Of the output there always is one.
+    names = ["output", "h_n", "c_n"]
+    assert given == [[name in ("output", used) for name in names[: len(given[0])]]]
+
+
+def test_the_model_on_the_kernels_has_replays_before_times_and_none_after(stack, monkeypatch):
+    from fastrnn import _C
+
+    calls = []
+    monkeypatch.setattr(_C, "forget_replays", lambda: calls.append(1), raising=False)
+    case = Case("lstm", task="lm training", **SMALL)
+    text = language_model.draw(case)
+    model = language_model.KernelsModel(case, text, "cpu")
+    # Each of the two calls that take turns with the states' arrays: plainly, captured, replayed.
+    assert model.warm_ups == 6
+    model.close()
+    assert calls == [1]
+    theirs = language_model.build("PyTorch", case, text, "cpu")
+    assert theirs.warm_ups == 1
+    theirs.close()
+    assert calls == [1]
+
+
 @pytest.fixture
 def arithmetic():
     """The two places in which PyTorch allows TF32, as they are before and after."""

@@ -47,7 +47,7 @@ NEEDED_PACKAGES = ("pip", "setuptools", "pybind11", "numpy", "torch", "pytest", 
 # A test that hangs is named by its line, which has no end, and says where it is.
 PYTEST = (sys.executable, "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider")
 PYTEST += ("-o", "faulthandler_timeout=60")
-GRACE = 50.0  # of a step's seconds, what the benchmarks' last row may have
+GRACE = 20.0  # of a step's seconds, what the benchmarks' last row may have
 SANITIZER_STATUS = "86"  # the exit status where compute-sanitizer found something
 # Lines that say how a step ended.
 SUMMARY = re.compile(r"^(?:=+ )?(\d+ (?:passed|failed|error).*?|\w+ SUMMARY: .*?)(?: =+)?$")

@@ -164,7 +164,7 @@ def test_a_step_that_is_none_is_named(machine, capsys):
 def test_the_benchmarks_begin_no_row_that_the_step_has_no_time_for(machine):
     steps = {step.name: step.command for step in gpu_check.test_steps(machine, limit=120)}
     command = steps["benchmarks"]
-    assert command[command.index("--limit") + 1] == "70.0"
+    assert command[command.index("--limit") + 1] == "100.0"
     assert command[command.index("--device") + 1] == "cuda"
 
 
