@@ -114,7 +114,7 @@ class CudnnLayer:
             raise ValueError("packed is True for a case with ragged lengths, expected False")
         self.case = case
         self.algorithm = Algorithm(algorithm)
-        self.library = library or api.load()
+        self.cudnn = library or api.load()
         self._memory = memory
         self._packed = packed
         self._directions = 2 if case.bidirectional else 1
@@ -147,7 +147,7 @@ class CudnnLayer:
 
     def _create(self, stack: ExitStack) -> None:
         """Set the handle and all descriptors up."""
-        case, library = self.case, self.library
+        case, library = self.case, self.cudnn
         small = self.algorithm == Algorithm.PERSIST_STATIC_SMALL_H
         if small and library.version < api.SMALL_H_VERSION:
             raise Unsupported("cudnnSetRNNDescriptor_v8", 0, f"not in version {library.version}")
@@ -197,11 +197,11 @@ class CudnnLayer:
 
     def _data_descriptor(self, stack: ExitStack, size: int) -> ctypes.c_void_p:
         """Describe [T, N, size], padded with zeros."""
-        descriptor = stack.enter_context(self.library.created("RNNData"))
+        descriptor = stack.enter_context(self.cudnn.created("RNNData"))
         layout = api.CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_UNPACKED
         if self._packed:
             layout = api.CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_PACKED
-        self.library.call(
+        self.cudnn.call(
             "cudnnSetRNNDataDescriptor",
             descriptor,
             self._dtype,
@@ -220,8 +220,8 @@ class CudnnLayer:
         self._mode = api.CUDNN_FWD_MODE_TRAINING if case.train else api.CUDNN_FWD_MODE_INFERENCE
         workspace, reserve, weights = (ctypes.c_size_t() for _ in range(3))
         layer, sizes = (self._handle, self._rnn), (ctypes.byref(workspace), ctypes.byref(reserve))
-        self.library.call("cudnnGetRNNTempSpaceSizes", *layer, self._mode, self._x_data, *sizes)
-        self.library.call("cudnnGetRNNWeightSpaceSize", *layer, ctypes.byref(weights))
+        self.cudnn.call("cudnnGetRNNTempSpaceSizes", *layer, self._mode, self._x_data, *sizes)
+        self.cudnn.call("cudnnGetRNNWeightSpaceSize", *layer, ctypes.byref(weights))
         self._weight_bytes = weights.value
         self._workspace = memory.zeros((workspace.value,), "uint8")
         self._reserve = memory.zeros((reserve.value if case.train else 0,), "uint8")
@@ -259,7 +259,7 @@ class CudnnLayer:
         pieces = []
         for gate in range(gates):
             matrix, bias = ctypes.c_void_p(), ctypes.c_void_p()
-            self.library.call(
+            self.cudnn.call(
                 "cudnnGetRNNWeightParams",
                 self._handle,
                 self._rnn,
@@ -272,7 +272,7 @@ class CudnnLayer:
                 self._bias,
                 ctypes.byref(bias),
             )
-            found = self.library.get_tensor(self._bias if is_bias else self._matrix)
+            found = self.cudnn.get_tensor(self._bias if is_bias else self._matrix)
             wanted = api.Tensor(self._dtype, (1, hidden, columns), (hidden * columns, columns, 1))
             offset = (bias if is_bias else matrix).value
             if found != wanted or offset is None:
@@ -376,10 +376,10 @@ class CudnnLayer:
 
     def _run(self, name: str, *arguments: Any) -> None:
         """Call one of the passes; workspace and reserve come last in each."""
-        self.library.call("cudnnSetStream", self._handle, self._memory.stream())
+        self.cudnn.call("cudnnSetStream", self._handle, self._memory.stream())
         spaces = [self._memory.layout(space) for space in (self._workspace, self._reserve)]
         sized = [part for space in spaces for part in (space.shape[0], space.address or None)]
-        self.library.call(name, self._handle, self._rnn, *arguments, *sized)
+        self.cudnn.call(name, self._handle, self._rnn, *arguments, *sized)
 
     def _expect(self, call: str, before: str) -> _Inputs:
         if not self.case.train:

@@ -116,27 +116,35 @@ void ExpectWeights(const Stack& stack, const Args& args) {
                                              std::to_string(wanted));
 }
 
+// What a layer's forward and backward both take, but for x.
+template <class LayerArgs, class StackArgs>
+LayerArgs ArgsOf(const Stack& stack, const StackArgs& args, const Workspace& workspace,
+                 int64_t layer) {
+  const int64_t directions = stack.first.directions;
+  LayerArgs of_layer;
+  of_layer.lengths = args.lengths;
+  of_layer.h0 = StatesAt(stack, args.h0, layer);
+  of_layer.c0 = StatesAt(stack, args.c0, layer);
+  std::copy_n(args.weights.begin() + layer * directions, directions, of_layer.weights);
+  of_layer.workspace = workspace.of_turn;
+  of_layer.stream = args.stream;
+  return of_layer;
+}
+
 class ForwardLayers {
  public:
   ForwardLayers(const Stack& stack, const StackForwardArgs& args, const Workspace& workspace)
       : stack_(stack), args_(args), workspace_(workspace) {}
 
   ForwardArgs At(int64_t layer) const {
-    const int64_t directions = stack_.first.directions;
-    ForwardArgs of_layer;
+    auto of_layer = ArgsOf<ForwardArgs>(stack_, args_, workspace_, layer);
     of_layer.x = layer == 0 ? args_.x : Output(layer - 1);
-    of_layer.lengths = args_.lengths;
-    of_layer.h0 = StatesAt(stack_, args_.h0, layer);
-    of_layer.c0 = StatesAt(stack_, args_.c0, layer);
-    std::copy_n(args_.weights.begin() + layer * directions, directions, of_layer.weights);
     of_layer.y = Output(layer);
     of_layer.hn = StatesAt(stack_, args_.hn, layer);
     of_layer.cn = StatesAt(stack_, args_.cn, layer);
     if (stack_.first.reserve) {
       of_layer.reserve = ReserveAt(stack_, static_cast<char*>(args_.reserve), layer);
     }
-    of_layer.workspace = workspace_.of_turn;
-    of_layer.stream = args_.stream;
     return of_layer;
   }
 
@@ -159,12 +167,8 @@ class BackwardLayers {
 
   BackwardArgs At(int64_t layer) const {
     const int64_t directions = stack_.first.directions, top = stack_.layers - 1;
-    BackwardArgs of_layer;
+    auto of_layer = ArgsOf<BackwardArgs>(stack_, args_, workspace_, layer);
     of_layer.x = layer == 0 ? args_.x : Output(layer - 1);
-    of_layer.lengths = args_.lengths;
-    of_layer.h0 = StatesAt(stack_, args_.h0, layer);
-    of_layer.c0 = StatesAt(stack_, args_.c0, layer);
-    std::copy_n(args_.weights.begin() + layer * directions, directions, of_layer.weights);
     of_layer.y = Output(layer);
     of_layer.reserve = ReserveAt(stack_, static_cast<const char*>(args_.reserve), layer);
     of_layer.dy = layer == top ? args_.dy : Gradient(layer + 1);
@@ -174,8 +178,6 @@ class BackwardLayers {
     of_layer.dh0 = StatesAt(stack_, args_.dh0, layer);
     of_layer.dc0 = StatesAt(stack_, args_.dc0, layer);
     std::copy_n(args_.gradients.begin() + layer * directions, directions, of_layer.gradients);
-    of_layer.workspace = workspace_.of_turn;
-    of_layer.stream = args_.stream;
     return of_layer;
   }
 

@@ -242,7 +242,7 @@ def test_destruction_is_checked(fake, kind):
 
 def test_version_9_says_what_it_wanted(fake):
     with make(fake, Case()) as layer, pytest.raises(CudnnError) as caught:
-        layer.library.call("cudnnBuildRNNDynamic", layer._handle, layer._rnn, 3)
+        layer.cudnn.call("cudnnBuildRNNDynamic", layer._handle, layer._rnn, 3)
     assert ("kPersistDynamic" in str(caught.value)) == (fake.library.major == 9)
 
 
