@@ -135,9 +135,19 @@ ProductShape ShapeOf(const Problem& problem, const PersistentPlan& plan) {
           plan.shared_chunks};
 }
 
+ScatterShape ScatterShapeOf(const Problem& problem, const PersistentPlan& plan) {
+  return {plan.batch_tiles,
+          ScatterChunks(problem.gates(), static_cast<size_t>(SizeOf(problem.desc.dtype))),
+          plan.blocks, problem.tensor_cores};
+}
+
 size_t SharedBytes(const Problem& problem, const PersistentPlan& plan) {
-  const ProductShape shape = ShapeOf(problem, plan);
   SharedCarver carver(nullptr);
+  if (plan.scatters()) {
+    ScatterMemory(ScatterShapeOf(problem, plan), &carver);
+    return carver.bytes();
+  }
+  const ProductShape shape = ShapeOf(problem, plan);
   ProductMemory(shape, &carver);
   if (problem.pass == Pass::kForward) TakeBiases(problem.gates(), plan.units, &carver);
   if (plan.cluster > 1 && problem.pass == Pass::kForward) MulticastMemory(shape, &carver);
@@ -196,8 +206,9 @@ bool Cut(const Problem& problem, int directions, int groups, PersistentPlan* pla
   const int64_t H = problem.desc.hidden, rows = kTileRows * plan->row_tiles;
   if (H > (1 << 20) || problem.desc.batch > (1 << 20)) return false;  // Far from fitting.
   const bool forward = problem.pass == Pass::kForward;
-  plan->units = static_cast<int>(rows / (forward ? problem.gates() : plan->split));
-  const int64_t blocks = forward ? CeilDiv(H, plan->units) : CeilDiv(H, rows) * plan->split;
+  const int parts = plan->scatters() ? 1 : plan->split;
+  plan->units = static_cast<int>(rows / (forward ? problem.gates() : parts));
+  const int64_t blocks = forward ? CeilDiv(H, plan->units) : CeilDiv(H, rows) * parts;
   plan->blocks = static_cast<int>(CeilDiv(blocks, plan->cluster) * plan->cluster);
   if (plan->streams() && !CutStream(problem, plan)) return false;
   plan->shared_bytes = SharedBytes(problem, *plan);
@@ -217,39 +228,68 @@ bool Cut(const Problem& problem, int directions, int groups, PersistentPlan* pla
 
 // ---- costs --------------------------------------------------------------------------------------
 
+bool FetchesInCluster(const Problem& problem, const PersistentPlan& plan) {
+  return plan.cluster > 1 && problem.pass == Pass::kForward;
+}
+bool SplitsThroughL2(const PersistentPlan& plan) { return plan.split > 1 && plan.cluster == 1; }
+
+// What a block does in a step.
+struct Work {
+  double products;      // multiplications with an addition
+  double l2_bytes;      // of what is exchanged, read or written
+  double shared_bytes;  // that are read to be multiplied
+};
+
+Work ScatterWork(const Problem& problem, const PersistentPlan& plan) {
+  const ScatterShape shape = ScatterShapeOf(problem, plan);
+  const double k_bytes = static_cast<double>(shape.chunks) * kChunkBytesOfK;
+  const double k = k_bytes / static_cast<double>(SizeOf(problem.desc.dtype));
+  const double sums = static_cast<double>(kTileRows) * shape.tiles * shape.columns();
+  // A block writes its sums for all units, and reads those of all blocks for its own. Each tile of
+  // units is multiplied by the same gradients.
+  return {
+      k * sums, 2.0 * sizeof(float) * sums,
+      16.0 * static_cast<double>(shape.shared_words()) + k_bytes * shape.columns() * shape.tiles};
+}
+
+Work WorkOf(const Problem& problem, const PersistentPlan& plan) {
+  if (plan.scatters()) return ScatterWork(problem, plan);
+  const ProductShape shape = ShapeOf(problem, plan);
+  const double k_bytes = static_cast<double>(shape.chunks) * kChunkBytesOfK;
+  const double k = k_bytes / static_cast<double>(SizeOf(problem.desc.dtype));
+  const double sums = static_cast<double>(shape.rows()) * shape.columns();
+  const bool fetched = FetchesInCluster(problem, plan);
+  // A tile's sums are written once, and each block reads its part of all.
+  const double sum_bytes = SplitsThroughL2(plan) ? 2.0 * sizeof(float) * sums : 0.0;
+  const double needed_bytes = k_bytes * shape.columns();
+  return {k * sums, needed_bytes / (fetched ? plan.cluster : 1) + sum_bytes,
+          16.0 * static_cast<double>(shape.shared_words()) + (fetched ? needed_bytes : 0.0)};
+}
+
 Cost CostOf(const Problem& problem, const PersistentPlan& plan) {
   const LayerDesc& desc = problem.desc;
-  const ProductShape shape = ShapeOf(problem, plan);
+  const Work work = WorkOf(problem, plan);
   const double clocks_per_us = ClocksPerUs(problem.facts.capability);
-  const double k_bytes = static_cast<double>(shape.chunks) * kChunkBytesOfK;
-  const double k = k_bytes / static_cast<double>(SizeOf(desc.dtype));
   const double blocks = static_cast<double>(plan.blocks) * plan.groups;
-  const bool fetched = plan.cluster > 1 && problem.pass == Pass::kForward;
-  const bool through_l2 = plan.split > 1 && plan.cluster == 1;
-  // A tile's sums are written once, and each block reads its part of all.
-  const double sum_bytes = through_l2 ? 2.0 * 4.0 * shape.rows() * shape.columns() : 0.0;
-  const double needed_bytes = k_bytes * shape.columns();
-  const double read_bytes = needed_bytes / (fetched ? plan.cluster : 1) + sum_bytes;
   const double resident = blocks * plan.directions;
   const double clocks_per_l2_byte =
       std::max(1.0 / kL2BytesAlone, resident / (kL2Bytes * problem.facts.multiprocessors));
-  const double products = k * shape.rows() * shape.columns();
   const double streamed_bytes = 16.0 * static_cast<double>(plan.streamed_words);
   Cost cost;
-  cost.flops = 2.0 * products * blocks;
-  cost.l2_bytes = (read_bytes + streamed_bytes) * blocks;
+  cost.flops = 2.0 * work.products * blocks;
+  cost.l2_bytes = (work.l2_bytes + streamed_bytes) * blocks;
   cost.memory_bytes = static_cast<double>(desc.gate_rows() * desc.hidden * SizeOf(desc.dtype));
   cost.synchronizations = plan.split > 1 ? 2 : 1;
-  const double shared_bytes =
-      16.0 * static_cast<double>(shape.shared_words()) + (fetched ? needed_bytes : 0.0);
-  cost.step_us = kExchangeUs + read_bytes * clocks_per_l2_byte / clocks_per_us +
-                 products / problem.products_per_us() +
-                 shared_bytes / (kSharedBytes * clocks_per_us);
+  cost.step_us = kExchangeUs + work.l2_bytes * clocks_per_l2_byte / clocks_per_us +
+                 work.products / problem.products_per_us() +
+                 work.shared_bytes / (kSharedBytes * clocks_per_us);
   // What is streamed comes beside the rest, but for the latency that one chunk hides.
   cost.step_us += std::max(streamed_bytes * clocks_per_l2_byte / clocks_per_us,
                            problem.memory_us(streamed_bytes * resident));
-  if (through_l2) cost.step_us += kExchangeUs;
-  if (plan.cluster > 1) cost.step_us += fetched ? kMulticastUs : kClusterExchangeUs;
+  if (SplitsThroughL2(plan)) cost.step_us += kExchangeUs;
+  if (plan.cluster > 1) {
+    cost.step_us += FetchesInCluster(problem, plan) ? kMulticastUs : kClusterExchangeUs;
+  }
   const double load_us = problem.memory_us(cost.memory_bytes, 0);
   const double launches = static_cast<double>(plan.launches) *
                           static_cast<double>(CeilDiv(desc.directions, plan.directions));

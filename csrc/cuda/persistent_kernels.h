@@ -5,6 +5,7 @@
 
 #include "persistent_backward.cuh"
 #include "persistent_forward.cuh"
+#include "persistent_scatter.cuh"
 #include "plan.h"
 
 namespace fastrnn {
@@ -78,14 +79,18 @@ struct BackwardInstances {
   template <size_t kIndex, int kBatchTiles, bool kStreams>
   static Kernel Find(const PersistentPlan& plan) {
     constexpr Tiles kTiles = kTable.tiles[kIndex];
-    if constexpr (HasClusterForm(Pass::kBackward, kTiles, kBatchTiles, kStreams)) {
-      if (plan.cluster > 1) {
-        return PersistentBackwardKernel<Step, Math, kTiles.row_tiles, kBatchTiles, kTiles.split,
-                                        true, kStreams>;
+    if constexpr (kTiles.split == kEveryBlock) {
+      return PersistentScatterKernel<Step, Math, kBatchTiles>;
+    } else {
+      if constexpr (HasClusterForm(Pass::kBackward, kTiles, kBatchTiles, kStreams)) {
+        if (plan.cluster > 1) {
+          return PersistentBackwardKernel<Step, Math, kTiles.row_tiles, kBatchTiles, kTiles.split,
+                                          true, kStreams>;
+        }
       }
+      return PersistentBackwardKernel<Step, Math, kTiles.row_tiles, kBatchTiles, kTiles.split,
+                                      false, kStreams>;
     }
-    return PersistentBackwardKernel<Step, Math, kTiles.row_tiles, kBatchTiles, kTiles.split, false,
-                                    kStreams>;
   }
 };
 

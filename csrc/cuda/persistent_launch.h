@@ -16,25 +16,31 @@ namespace cuda {
 template <class T>
 struct ExchangeBuffers {
   unsigned* flags;
-  unsigned* sums_flags;  // where K is split
-  T* exchanged;
-  size_t zero_bytes;      // from flags on
-  float* sums = nullptr;  // where K is split
+  unsigned* sums_flags;    // where K is split
+  T* exchanged = nullptr;  // where blocks read more than sums
+  size_t zero_bytes;       // from flags on
+  float* sums = nullptr;   // where K is split
   WeightQuad* streamed = nullptr;
 
   // `numbers` are exchanged for each row of the batch. This has to be the first that is carved.
   ExchangeBuffers(const PersistentPlan& plan, int64_t numbers, Carver* carver) {
     constexpr int64_t kValues = kChunkBytesOfK / static_cast<int64_t>(sizeof(T));
-    const int64_t part = ((numbers + kValues - 1) / kValues + plan.split - 1) / plan.split;
     const size_t groups = static_cast<size_t>(plan.groups) * static_cast<size_t>(plan.directions);
     const size_t blocks = groups * static_cast<size_t>(plan.blocks);
-    const int chunks = static_cast<int>(part) * plan.split;
     flags = carver->Take<unsigned>(blocks);
     sums_flags = carver->Take<unsigned>(blocks);
-    exchanged = carver->Take<T>(groups * 2 * ExchangedValues(chunks, plan.batch_tiles, kValues));
+    if (!plan.scatters()) {
+      const int64_t part = ((numbers + kValues - 1) / kValues + plan.split - 1) / plan.split;
+      const int chunks = static_cast<int>(part) * plan.split;
+      exchanged = carver->Take<T>(groups * 2 * ExchangedValues(chunks, plan.batch_tiles, kValues));
+    }
     zero_bytes = carver->used();
-    if (plan.split > 1) {
-      sums = carver->Take<float>(2 * blocks * static_cast<size_t>(plan.batch_tiles * kTileBatch) *
+    if (plan.split != 1) {
+      // Of each tile, as many sums as K has parts; where it has as many as the group has blocks,
+      // there are also as many tiles.
+      const size_t parts = plan.scatters() ? static_cast<size_t>(plan.blocks) : 1;
+      sums = carver->Take<float>(2 * blocks * parts *
+                                 static_cast<size_t>(plan.batch_tiles * kTileBatch) *
                                  static_cast<size_t>(plan.row_tiles * kTileRows));
     }
     if (plan.streamed_words > 0) streamed = carver->Take<WeightQuad>(blocks * plan.streamed_words);

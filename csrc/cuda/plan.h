@@ -17,6 +17,9 @@ enum class Pass { kForward, kBackward };
 
 constexpr int kAllChunks = std::numeric_limits<int>::max();
 
+// In the place of a number of blocks that share K: all of the group do (persistent_scatter.cuh).
+constexpr int kEveryBlock = 0;
+
 // A block multiplies 16 * row_tiles rows of weights by 8 * batch_tiles rows of the batch. Forward
 // the former are the gates of its units, as many as there is room for; backward they are units of
 // dh, of which its own are the split-th part. The blocks of a group have all units of their rows of
@@ -30,7 +33,7 @@ struct PersistentPlan {
   int groups = 1;      // in one launch and direction
   int launches = 1;    // for all rows of the batch
   int directions = 1;  // in one launch
-  int split = 1;       // backward: blocks that share a product's K, see persistent_backward.cuh
+  int split = 1;       // backward: blocks that share a product's K, or kEveryBlock
   int cluster = 1;  // blocks of a cluster: forward they fetch h together, and backward they share K
   int shared_chunks = kAllChunks;  // the most chunks of a warp's weights in shared memory
   int streamed_chunks = 0;         // those of a warp that neither registers nor shared memory hold
@@ -38,6 +41,8 @@ struct PersistentPlan {
   size_t shared_bytes = 0;         // of a block
 
   bool streams() const { return shared_chunks < kAllChunks; }
+  bool scatters() const { return split == kEveryBlock; }
+  int parts_of_k() const { return scatters() ? blocks : split; }
 };
 
 // Blocks of a cluster on sm_90. Larger ones leave more multiprocessors without work.
@@ -47,13 +52,14 @@ constexpr int kCluster = 4;
 // registers for all that is summed and seen. For clusters there are as well: forward those with
 // more than one batch tile, as one is soon fetched, and backward those that are split. Weights that
 // do not fit the chip are streamed from L2 in every step, by the kernels that exchange the least:
-// those with the most rows, up to `most_streamed`, forward without clusters.
+// those with the most rows, up to `most_streamed`, forward without clusters. Backward K is shared,
+// but not for cells with one gate, whose gates' gradients are as many numbers as h.
 struct Tiles {
   int row_tiles, split, most_batch_tiles, most_streamed;
 };
 constexpr Tiles kForwardTiles[] = {{2, 1, 4, 0}, {4, 1, 2, 4}};
 constexpr Tiles kForwardTilesOfRnn[] = {{1, 1, 4, 0}, {2, 1, 2, 4}};
-constexpr Tiles kBackwardTiles[] = {{1, 1, 4, 0}, {2, 4, 4, 0}, {4, 4, 2, 2}};
+constexpr Tiles kBackwardTiles[] = {{1, kEveryBlock, 4, 0}, {2, 4, 4, 0}, {4, 4, 2, 2}};
 constexpr Tiles kBackwardTilesOfRnn[] = {{1, 1, 4, 0}, {2, 1, 2, 4}};
 
 struct TileTable {
@@ -154,6 +160,47 @@ struct ProductMemory {
         static_cast<size_t>(shape.active_warps() * shape.columns() * shape.sum_stride()));
     const int staged = kProductWarps * kFloatChunk * shape.stage_stride();
     stage = shape.tensor_cores ? nullptr : carver->Take<float>(static_cast<size_t>(staged));
+  }
+};
+
+// A product in which every block has a part of K, the gates of its own 16 units, for all tiles of
+// 16 rows (product_scatter.cuh). The warps share the tiles.
+struct ScatterShape {
+  int batch_tiles, chunks, tiles;
+  bool tensor_cores;
+
+  // Tiles that a warp has in registers, 64 of each thread.
+  static FASTRNN_HOST_DEVICE constexpr int RegisterTiles(bool tensor_cores, int chunks) {
+    return tensor_cores ? 8 / chunks : 0;
+  }
+  FASTRNN_HOST_DEVICE int columns() const { return kTileBatch * batch_tiles; }
+  FASTRNN_HOST_DEVICE int shared_tiles_per_warp() const {
+    const int all = (tiles + kProductWarps - 1) / kProductWarps;
+    const int others = all - RegisterTiles(tensor_cores, chunks);
+    return others < 0 ? 0 : others;
+  }
+  // Words of weights in shared memory, 16 bytes each.
+  FASTRNN_HOST_DEVICE size_t shared_words() const {
+    return static_cast<size_t>(kProductWarps * shared_tiles_per_warp() * chunks) * 64;
+  }
+  // Rows of the batch that each 4 bytes along K have room for: those of IEEE float32 stand side by
+  // side, and 2 more keep the banks apart, as stage_stride does.
+  FASTRNN_HOST_DEVICE int stride() const { return tensor_cores ? columns() : columns() + 2; }
+};
+// Chunks of a block's K.
+FASTRNN_HOST_DEVICE constexpr int ScatterChunks(int gates, size_t value_bytes) {
+  return (kTileRows * gates * static_cast<int>(value_bytes) + kChunkBytesOfK - 1) / kChunkBytesOfK;
+}
+
+struct ScatterMemory {
+  WeightQuad* weights;  // [warps][shared tiles][chunks][2][lanes], or of IEEE float32 floats
+                        // [warps][tiles][chunks][16 along K][16 rows]
+  void* gradients;      // [chunks][columns][64 bytes], or of IEEE float32 [16 * chunks][stride]
+
+  FASTRNN_HOST_DEVICE ScatterMemory(const ScatterShape& shape, SharedCarver* carver) {
+    weights = carver->Take<WeightQuad>(shape.shared_words());
+    gradients = carver->Take<uint32_t>(
+        static_cast<size_t>(shape.chunks * (kChunkBytesOfK / 4) * shape.stride()));
   }
 };
 

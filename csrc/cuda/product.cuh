@@ -126,6 +126,24 @@ FASTRNN_DEVICE uint32_t WeightWord(const Weight& weight, int k) {
   }
 }
 
+template <class Math, class Weight>
+FASTRNN_DEVICE uint4 RowWords(const Weight& weight, int row, int k) {
+  const auto of_row = [&](int at) { return weight(row, at); };
+  constexpr int kStep = 4 / sizeof(typename Math::Value);  // values of a word
+  return make_uint4(WeightWord<Math>(of_row, k), WeightWord<Math>(of_row, k + kStep),
+                    WeightWord<Math>(of_row, k + 2 * kStep),
+                    WeightWord<Math>(of_row, k + 3 * kStep));
+}
+
+// The lane's words of a chunk of the tile-th 16 rows of weight(row, k).
+template <class Math, class Weight>
+FASTRNN_DEVICE WeightWords LoadWeightWords(const Weight& weight, int tile, int chunk) {
+  constexpr int kChunk = kChunkBytesOfK / sizeof(typename Math::Value);
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int row = tile * kTileRows + lane / 4, k = chunk * kChunk + lane % 4 * (kChunk / 4);
+  return {RowWords<Math>(weight, row, k), RowWords<Math>(weight, row + 8, k)};
+}
+
 // 16 bytes of what is multiplied: exchanged with other blocks, or fetched into shared memory.
 template <bool kFetched>
 FASTRNN_DEVICE uint4 LoadWords(const void* p) {
@@ -223,12 +241,12 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kStream
     for (int c = 0; c < kKept; ++c) {
 #pragma unroll
       for (int tile = 0; tile < kRowTiles; ++tile) {
-        if (first() + c < end()) kept_[c][tile] = Words(weight, tile, first() + c);
+        if (first() + c < end()) kept_[c][tile] = LoadWeightWords<Math>(weight, tile, first() + c);
       }
     }
     for (int c = first() + kKept; c < end(); ++c) {
       for (int tile = 0; tile < kRowTiles; ++tile) {
-        const WeightWords words = Words(weight, tile, c);
+        const WeightWords words = LoadWeightWords<Math>(weight, tile, c);
         uint4* kept = c < SharedEnd() ? SharedWords(c - first() - kKept, tile)
                                       : StreamedWords(c - SharedEnd(), tile);
         kept[0] = words.low;
@@ -301,22 +319,6 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kStream
       const uint4* words = StreamedWords(chunk - SharedEnd(), tile);
       next_[tile] = {LoadStreamed(words), LoadStreamed(words + kWarp)};
     }
-  }
-
-  template <class Weight>
-  FASTRNN_DEVICE static WeightWords Words(const Weight& weight, int tile, int chunk) {
-    const int row = tile * kTileRows + Lane() / 4;
-    const int k = chunk * kChunk + Lane() % 4 * (kChunk / 4);
-    return {RowWords(weight, row, k), RowWords(weight, row + 8, k)};
-  }
-
-  template <class Weight>
-  FASTRNN_DEVICE static uint4 RowWords(const Weight& weight, int row, int k) {
-    const auto of_row = [&](int at) { return weight(row, at); };
-    constexpr int kStep = kChunk / 16;  // values of a word
-    return make_uint4(WeightWord<Math>(of_row, k), WeightWord<Math>(of_row, k + kStep),
-                      WeightWord<Math>(of_row, k + 2 * kStep),
-                      WeightWord<Math>(of_row, k + 3 * kStep));
   }
 
   // kAhead chunks, but none from `last` on, all on their way before the first is needed.

@@ -9,6 +9,30 @@
 namespace fastrnn {
 namespace cuda {
 
+// Of one value along K. The lane's sums are two neighbouring rows by two neighbouring columns of
+// each tile.
+template <int kRowTiles, int kBatchTiles>
+FASTRNN_DEVICE void MultiplyFloats(const float* weights, const float* staged,
+                                   float (&sums)[kRowTiles][kBatchTiles][4]) {
+  float2 columns[kBatchTiles];
+#pragma unroll
+  for (int tile = 0; tile < kBatchTiles; ++tile) {
+    columns[tile] = *reinterpret_cast<const float2*>(staged + tile * kTileBatch);
+  }
+#pragma unroll
+  for (int row = 0; row < kRowTiles; ++row) {
+    const float2 rows = *reinterpret_cast<const float2*>(weights + row * kTileRows);
+#pragma unroll
+    for (int tile = 0; tile < kBatchTiles; ++tile) {
+      float (&sum)[4] = sums[row][tile];
+      sum[0] = fmaf(rows.x, columns[tile].x, sum[0]);
+      sum[1] = fmaf(rows.x, columns[tile].y, sum[1]);
+      sum[2] = fmaf(rows.y, columns[tile].x, sum[2]);
+      sum[3] = fmaf(rows.y, columns[tile].y, sum[3]);
+    }
+  }
+}
+
 template <int kRowTiles, int kBatchTiles, int kAheadTiles, bool kStreams>
 class StepProduct<FloatMath, kRowTiles, kBatchTiles, kAheadTiles, kStreams>
     : public StepProductBase<FloatMath, kRowTiles, kBatchTiles, kStreams> {
@@ -40,7 +64,7 @@ class StepProduct<FloatMath, kRowTiles, kBatchTiles, kAheadTiles, kStreams>
       const float* staged = Staged() + Lane() / 8 * 2;
 #pragma unroll 4
       for (int k = 0; k < kChunk; ++k) {
-        MultiplyOne(weights + k * shape_.rows(), staged + k * shape_.stage_stride(), sums);
+        MultiplyFloats(weights + k * shape_.rows(), staged + k * shape_.stage_stride(), sums);
       }
       __syncwarp();  // The next chunk is staged in the same place.
     }
@@ -78,28 +102,6 @@ class StepProduct<FloatMath, kRowTiles, kBatchTiles, kAheadTiles, kStreams>
       to[3 * shape_.stage_stride()] = __uint_as_float(words.w);
     }
     __syncwarp();
-  }
-
-  // The lane's sums are two neighbouring rows by two neighbouring columns of each tile.
-  FASTRNN_DEVICE static void MultiplyOne(const float* weights, const float* staged,
-                                         float (&sums)[kRowTiles][kBatchTiles][4]) {
-    float2 columns[kBatchTiles];
-#pragma unroll
-    for (int tile = 0; tile < kBatchTiles; ++tile) {
-      columns[tile] = *reinterpret_cast<const float2*>(staged + tile * kTileBatch);
-    }
-#pragma unroll
-    for (int row = 0; row < kRowTiles; ++row) {
-      const float2 rows = *reinterpret_cast<const float2*>(weights + row * kTileRows);
-#pragma unroll
-      for (int tile = 0; tile < kBatchTiles; ++tile) {
-        float (&sum)[4] = sums[row][tile];
-        sum[0] = fmaf(rows.x, columns[tile].x, sum[0]);
-        sum[1] = fmaf(rows.x, columns[tile].y, sum[1]);
-        sum[2] = fmaf(rows.y, columns[tile].x, sum[2]);
-        sum[3] = fmaf(rows.y, columns[tile].y, sum[3]);
-      }
-    }
   }
 
   FASTRNN_DEVICE void StoreSums(const float (&sums)[kRowTiles][kBatchTiles][4]) const {

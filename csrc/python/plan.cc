@@ -86,7 +86,7 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
   result["groups"] = plan.groups;
   result["launches"] = plan.launches;
   result["directions"] = plan.directions;
-  result["split"] = plan.split;
+  result["split"] = plan.parts_of_k();
   result["cluster"] = plan.cluster;
   result["streamed_chunks"] = plan.streamed_chunks;
   result["shared_bytes"] = plan.shared_bytes;

@@ -1,0 +1,202 @@
+// The product of a backward step where the blocks of a group share K, by one of them: the weights
+// between the gates of its own units and all units, times the gradients of its own gates.
+//
+//   D[16 * tiles, 8 * kBatchTiles] = weights[rows, K] * gradients[K, rows of the batch]
+//
+// It is the other way round than in product.cuh: K, 16 * kGates numbers, is short, and nobody else
+// has it; the rows are many, and the warps share them, tile by tile. So no sums are added up within
+// the block, and a tile's go out as they are. Fragments are as in product.cuh. A warp has the
+// weights of its first tiles in registers, and those of the others in shared memory.
+#pragma once
+
+#include "product_float.cuh"
+
+namespace fastrnn {
+namespace cuda {
+
+// What both kinds of products have.
+template <class Math, int kGates, int kBatchTiles>
+class ScatterProductBase {
+ public:
+  using Value = typename Math::Value;
+  static constexpr int kChunk = kChunkBytesOfK / sizeof(Value);
+  static constexpr int kChunks = ScatterChunks(kGates, sizeof(Value));
+
+  FASTRNN_DEVICE ScatterProductBase(int tiles, SharedCarver* carver)
+      : shape_{kBatchTiles, kChunks, tiles, Math::kTensorCores}, memory_(shape_, carver) {
+    // What is no gate, no unit and no row of the batch stays zero.
+    auto* words = static_cast<uint32_t*>(memory_.gradients);
+    for (int i = static_cast<int>(threadIdx.x); i < kChunks * kChunkBytesOfK / 4 * Stride();
+         i += kProductThreads) {
+      words[i] = 0;
+    }
+  }
+
+ protected:
+  static constexpr int kKept = ScatterShape::RegisterTiles(Math::kTensorCores, kChunks);
+
+  static FASTRNN_DEVICE int Warp() { return static_cast<int>(threadIdx.x) / kWarp; }
+  static FASTRNN_DEVICE int Lane() { return static_cast<int>(threadIdx.x) % kWarp; }
+  FASTRNN_DEVICE int Stride() const { return shape_.stride(); }
+
+  // The i-th tile of this warp, which may be past the last one.
+  static FASTRNN_DEVICE int Tile(int i) { return Warp() + i * kProductWarps; }
+  FASTRNN_DEVICE bool Exists(int i) const { return Tile(i) < shape_.tiles; }
+  // Where the weights of the warp's i-th tile stand in shared memory.
+  FASTRNN_DEVICE WeightQuad* Weights(int i) const {
+    const int index = Warp() * shape_.shared_tiles_per_warp() + i - kKept;
+    return memory_.weights + static_cast<size_t>(index) * kChunks * 2 * kWarp;
+  }
+
+  const ScatterShape shape_;
+  const ScatterMemory memory_;
+};
+
+template <class Math, int kGates, int kBatchTiles>
+class ScatterProduct : public ScatterProductBase<Math, kGates, kBatchTiles> {
+  using Base = ScatterProductBase<Math, kGates, kBatchTiles>;
+  using Base::kKept, Base::Exists, Base::Lane, Base::memory_, Base::Tile, Base::Weights;
+
+ public:
+  using Base::Base, Base::kChunk, Base::kChunks;
+  using typename Base::Value;
+
+  // The gradient k along K, of a row of the batch.
+  FASTRNN_DEVICE void SetGradient(int k, int row, float gradient) const {
+    static_cast<Value*>(
+        memory_.gradients)[(k / kChunk * kBatchTiles * kTileBatch + row) * kChunk + k % kChunk] =
+        ForExchange<Math>(gradient);
+  }
+
+  // weight(tile, row, k), for any row of any tile, and any k of the chunks. Each lane reads back
+  // what it has written.
+  template <class Weight>
+  FASTRNN_DEVICE void LoadWeights(const Weight& weight) {
+#pragma unroll
+    for (int i = 0; i < kKept; ++i) {
+      if (Exists(i)) LoadTile(weight, Tile(i), kept_[i]);
+    }
+    for (int i = kKept; Exists(i); ++i) {
+      WeightWords words[kChunks];
+      LoadTile(weight, Tile(i), words);
+      for (int c = 0; c < kChunks; ++c) {
+        SharedWords(i, c)[0] = words[c].low;
+        SharedWords(i, c)[kWarp] = words[c].high;
+      }
+    }
+  }
+
+  // store(tile, row, column, sum) takes what comes out. Barriers have to stand before and behind,
+  // between this and the setting of gradients.
+  template <class Store>
+  FASTRNN_DEVICE void Multiply(const Store& store) const {
+#pragma unroll
+    for (int i = 0; i < kKept; ++i) {
+      if (Exists(i)) MultiplyTile(kept_[i], Tile(i), store);
+    }
+    for (int i = kKept; Exists(i); ++i) {
+      WeightWords words[kChunks];
+#pragma unroll
+      for (int c = 0; c < kChunks; ++c) {
+        words[c] = {SharedWords(i, c)[0], SharedWords(i, c)[kWarp]};
+      }
+      MultiplyTile(words, Tile(i), store);
+    }
+  }
+
+ private:
+  FASTRNN_DEVICE uint4* SharedWords(int i, int chunk) const {
+    return reinterpret_cast<uint4*>(Weights(i)) + chunk * 2 * kWarp + Lane();
+  }
+
+  template <class Weight>
+  static FASTRNN_DEVICE void LoadTile(const Weight& weight, int tile,
+                                      WeightWords (&words)[kChunks]) {
+    const auto of_tile = [&](int row, int k) { return weight(tile, row, k); };
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c) words[c] = LoadWeightWords<Math>(of_tile, 0, c);
+  }
+
+  template <class Store>
+  FASTRNN_DEVICE void MultiplyTile(const WeightWords (&weights)[kChunks], int tile,
+                                   const Store& store) const {
+    float sums[kBatchTiles][4] = {};
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c) {
+#pragma unroll
+      for (int b = 0; b < kBatchTiles; ++b) {
+        const int row = (c * kBatchTiles + b) * kTileBatch + Lane() / 4;
+        const Value* gradients =
+            static_cast<const Value*>(memory_.gradients) + row * kChunk + Lane() % 4 * (kChunk / 4);
+        MultiplyWords<Math>(sums[b], weights[c], *reinterpret_cast<const uint4*>(gradients));
+      }
+    }
+#pragma unroll
+    for (int b = 0; b < kBatchTiles; ++b) {
+      const int row = Lane() / 4, column = b * kTileBatch + Lane() % 4 * 2;
+      store(tile, row, column, sums[b][0]);
+      store(tile, row, column + 1, sums[b][1]);
+      store(tile, row + 8, column, sums[b][2]);
+      store(tile, row + 8, column + 1, sums[b][3]);
+    }
+  }
+
+  WeightWords kept_[kKept][kChunks];
+};
+
+// In IEEE float32, as in product_float.cuh: weights are [K][16 rows of the tile], and gradients
+// [K][rows of the batch].
+template <int kGates, int kBatchTiles>
+class ScatterProduct<FloatMath, kGates, kBatchTiles>
+    : public ScatterProductBase<FloatMath, kGates, kBatchTiles> {
+  using Base = ScatterProductBase<FloatMath, kGates, kBatchTiles>;
+  using Base::Exists, Base::Lane, Base::memory_, Base::Stride, Base::Tile;
+
+ public:
+  using Base::Base, Base::kChunk, Base::kChunks;
+  using typename Base::Value;
+
+  FASTRNN_DEVICE void SetGradient(int k, int row, float gradient) const {
+    Gradients()[k * Stride() + row] = gradient;
+  }
+
+  // A warp's barrier stands behind, as lanes read what others have written.
+  template <class Weight>
+  FASTRNN_DEVICE void LoadWeights(const Weight& weight) {
+    for (int i = 0; Exists(i); ++i) {
+      for (int at = Lane(); at < kK * kTileRows; at += kWarp) {
+        Weights(i)[at] = weight(Tile(i), at % kTileRows, at / kTileRows);
+      }
+    }
+    __syncwarp();
+  }
+
+  template <class Store>
+  FASTRNN_DEVICE void Multiply(const Store& store) const {
+    const int row = Lane() % 8 * 2, column = Lane() / 8 * 2;
+    for (int i = 0; Exists(i); ++i) {
+      float sums[1][kBatchTiles][4] = {};
+#pragma unroll 4
+      for (int k = 0; k < kK; ++k) {
+        MultiplyFloats(Weights(i) + k * kTileRows + row, Gradients() + k * Stride() + column, sums);
+      }
+#pragma unroll
+      for (int b = 0; b < kBatchTiles; ++b) {
+        const int at = b * kTileBatch + column;
+        store(Tile(i), row, at, sums[0][b][0]);
+        store(Tile(i), row, at + 1, sums[0][b][1]);
+        store(Tile(i), row + 1, at, sums[0][b][2]);
+        store(Tile(i), row + 1, at + 1, sums[0][b][3]);
+      }
+    }
+  }
+
+ private:
+  static constexpr int kK = kChunks * kChunk;
+
+  FASTRNN_DEVICE float* Weights(int i) const { return reinterpret_cast<float*>(Base::Weights(i)); }
+  FASTRNN_DEVICE float* Gradients() const { return static_cast<float*>(memory_.gradients); }
+};
+
+}  // namespace cuda
+}  // namespace fastrnn
