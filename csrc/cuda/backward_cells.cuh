@@ -62,6 +62,8 @@ class BackwardCells {
 
   FASTRNN_DEVICE int hidden() const { return step_.hidden; }
   FASTRNN_DEVICE int first_unit() const { return first_unit_; }
+  // Of the block: those that the batch has.
+  FASTRNN_DEVICE int rows() const { return min(step_.rows - first_row_, kRows); }
   FASTRNN_DEVICE int UnitOf(Place at) const { return at.unit - first_unit_; }
   FASTRNN_DEVICE int RowOf(Place at) const { return at.row - first_row_; }
 

@@ -237,19 +237,20 @@ bool SplitsThroughL2(const PersistentPlan& plan) { return plan.split > 1 && plan
 struct Work {
   double products;      // multiplications with an addition
   double l2_bytes;      // of what is exchanged, read or written
-  double shared_bytes;  // that are read to be multiplied
+  double shared_bytes;  // read or written for the product
 };
 
 Work ScatterWork(const Problem& problem, const PersistentPlan& plan) {
   const ScatterShape shape = ScatterShapeOf(problem, plan);
   const double k_bytes = static_cast<double>(shape.chunks) * kChunkBytesOfK;
   const double k = k_bytes / static_cast<double>(SizeOf(problem.desc.dtype));
-  const double sums = static_cast<double>(kTileRows) * shape.tiles * shape.columns();
-  // A block writes its sums for all units, and reads those of all blocks for its own. Each tile of
-  // units is multiplied by the same gradients.
-  return {
-      k * sums, 2.0 * sizeof(float) * sums,
-      16.0 * static_cast<double>(shape.shared_words()) + k_bytes * shape.columns() * shape.tiles};
+  const auto rows = static_cast<double>(std::min<int64_t>(shape.columns(), problem.desc.batch));
+  const double units = static_cast<double>(kTileRows) * shape.tiles;
+  // A block writes its sums for all units, and reads those of all blocks for its own; there are
+  // none of rows that do not exist. Each warp reads the gradients once, or for each of its tiles.
+  const int readings = shape.keeps_gradients() ? kProductWarps : shape.tiles;
+  return {k * units * shape.columns(), 2.0 * sizeof(float) * units * rows,
+          16.0 * static_cast<double>(shape.shared_words()) + k_bytes * shape.columns() * readings};
 }
 
 Work WorkOf(const Problem& problem, const PersistentPlan& plan) {
@@ -259,11 +260,14 @@ Work WorkOf(const Problem& problem, const PersistentPlan& plan) {
   const double k = k_bytes / static_cast<double>(SizeOf(problem.desc.dtype));
   const double sums = static_cast<double>(shape.rows()) * shape.columns();
   const bool fetched = FetchesInCluster(problem, plan);
-  // A tile's sums are written once, and each block reads its part of all.
-  const double sum_bytes = SplitsThroughL2(plan) ? 2.0 * sizeof(float) * sums : 0.0;
+  // A tile's sums are written once, and each block reads its part of all. Before that the warps'
+  // have been, in shared memory.
+  const double sum_bytes = 2.0 * sizeof(float) * sums;
   const double needed_bytes = k_bytes * shape.columns();
-  return {k * sums, needed_bytes / (fetched ? plan.cluster : 1) + sum_bytes,
-          16.0 * static_cast<double>(shape.shared_words()) + (fetched ? needed_bytes : 0.0)};
+  return {k * sums,
+          needed_bytes / (fetched ? plan.cluster : 1) + (SplitsThroughL2(plan) ? sum_bytes : 0.0),
+          16.0 * static_cast<double>(shape.shared_words()) + (fetched ? needed_bytes : 0.0) +
+              sum_bytes * shape.active_warps()};
 }
 
 Cost CostOf(const Problem& problem, const PersistentPlan& plan) {

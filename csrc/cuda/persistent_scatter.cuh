@@ -2,9 +2,9 @@
 // persistent_backward.cuh, a block owns 16 hidden units in its rows of the batch. It multiplies the
 // gradients of its own units' gates, which nobody else ever reads, into sums for all units, and
 // adds up what all blocks have summed for its own (a reduce-scatter, where the other kernels
-// gather and then multiply). A block writes 4 * H bytes for each row of the batch, and reads as
-// many; to read the gradients of all gates would be G * H numbers. Over the other kernels, which
-// share K among four, it saves the second exchange, and pays with bytes: for small layers.
+// gather and then multiply). For each row of the batch a block writes 4 * H bytes, and reads as
+// many; the gradients of all gates would be G * H numbers. Over the other kernels, which share K
+// among four, it saves the second exchange, and pays with bytes: for small layers.
 //
 // In a step a block
 //
@@ -80,6 +80,7 @@ class ScatterBlock {
     });
     __syncthreads();
     product_.Multiply([this, s](int tile, int unit, int row, float sum) {
+      if (row >= cells_.rows()) return;
       Sums(s, tile, static_cast<int>(blockIdx.x))[row * kUnits + unit] = sum;
     });
     exchange_.Publish(static_cast<unsigned>(s) + 1);

@@ -173,6 +173,14 @@ struct ScatterShape {
   static FASTRNN_HOST_DEVICE constexpr int RegisterTiles(bool tensor_cores, int chunks) {
     return tensor_cores ? 8 / chunks : 0;
   }
+  // Whether a thread has registers for all the gradients that it multiplies, 4 for each of these.
+  static FASTRNN_HOST_DEVICE constexpr bool KeepsGradients(bool tensor_cores, int chunks,
+                                                           int batch_tiles) {
+    return tensor_cores && chunks * batch_tiles <= 8;
+  }
+  FASTRNN_HOST_DEVICE bool keeps_gradients() const {
+    return KeepsGradients(tensor_cores, chunks, batch_tiles);
+  }
   FASTRNN_HOST_DEVICE int columns() const { return kTileBatch * batch_tiles; }
   FASTRNN_HOST_DEVICE int shared_tiles_per_warp() const {
     const int all = (tiles + kProductWarps - 1) / kProductWarps;

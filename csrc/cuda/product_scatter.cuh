@@ -90,9 +90,14 @@ class ScatterProduct : public ScatterProductBase<Math, kGates, kBatchTiles> {
   // between this and the setting of gradients.
   template <class Store>
   FASTRNN_DEVICE void Multiply(const Store& store) const {
+    uint4 gradients[kKeepsGradients ? kChunks : 1][kBatchTiles];
+    if constexpr (kKeepsGradients) {
+#pragma unroll
+      for (int c = 0; c < kChunks; ++c) LoadGradients(c, gradients[c]);
+    }
 #pragma unroll
     for (int i = 0; i < kKept; ++i) {
-      if (Exists(i)) MultiplyTile(kept_[i], Tile(i), store);
+      if (Exists(i)) MultiplyTile(kept_[i], Tile(i), gradients, store);
     }
     for (int i = kKept; Exists(i); ++i) {
       WeightWords words[kChunks];
@@ -100,7 +105,7 @@ class ScatterProduct : public ScatterProductBase<Math, kGates, kBatchTiles> {
       for (int c = 0; c < kChunks; ++c) {
         words[c] = {SharedWords(i, c)[0], SharedWords(i, c)[kWarp]};
       }
-      MultiplyTile(words, Tile(i), store);
+      MultiplyTile(words, Tile(i), gradients, store);
     }
   }
 
@@ -117,18 +122,27 @@ class ScatterProduct : public ScatterProductBase<Math, kGates, kBatchTiles> {
     for (int c = 0; c < kChunks; ++c) words[c] = LoadWeightWords<Math>(of_tile, 0, c);
   }
 
-  template <class Store>
+  FASTRNN_DEVICE void LoadGradients(int chunk, uint4 (&words)[kBatchTiles]) const {
+#pragma unroll
+    for (int b = 0; b < kBatchTiles; ++b) {
+      const int row = (chunk * kBatchTiles + b) * kTileBatch + Lane() / 4;
+      words[b] = *reinterpret_cast<const uint4*>(static_cast<const Value*>(memory_.gradients) +
+                                                 row * kChunk + Lane() % 4 * (kChunk / 4));
+    }
+  }
+
+  // What is kept of the gradients, or has room for a chunk of them.
+  template <int kRoom, class Store>
   FASTRNN_DEVICE void MultiplyTile(const WeightWords (&weights)[kChunks], int tile,
+                                   uint4 (&gradients)[kRoom][kBatchTiles],
                                    const Store& store) const {
     float sums[kBatchTiles][4] = {};
 #pragma unroll
     for (int c = 0; c < kChunks; ++c) {
+      if constexpr (!kKeepsGradients) LoadGradients(c, gradients[0]);
 #pragma unroll
       for (int b = 0; b < kBatchTiles; ++b) {
-        const int row = (c * kBatchTiles + b) * kTileBatch + Lane() / 4;
-        const Value* gradients =
-            static_cast<const Value*>(memory_.gradients) + row * kChunk + Lane() % 4 * (kChunk / 4);
-        MultiplyWords<Math>(sums[b], weights[c], *reinterpret_cast<const uint4*>(gradients));
+        MultiplyWords<Math>(sums[b], weights[c], gradients[kKeepsGradients ? c : 0][b]);
       }
     }
 #pragma unroll
@@ -140,6 +154,9 @@ class ScatterProduct : public ScatterProductBase<Math, kGates, kBatchTiles> {
       store(tile, row + 8, column + 1, sums[b][3]);
     }
   }
+
+  static constexpr bool kKeepsGradients =
+      ScatterShape::KeepsGradients(Math::kTensorCores, kChunks, kBatchTiles);
 
   WeightWords kept_[kKept][kChunks];
 };
