@@ -140,7 +140,7 @@ def test_both_directions_at_once_where_they_fit():
 
 def test_directions_whose_chunks_of_time_come_in_opposite_orders():
     for steps, expected in ((100, 2), (3000, 1)):
-        chosen = plan("lstm", steps, 32, 256, directions=2, dtype="float16", device="H100")
+        chosen = plan("lstm", steps, 32, 512, directions=2, dtype="float16", device="H100")
         assert chosen.forward.directions == 2, str(chosen)
         assert chosen.backward.directions == expected, str(chosen)
 
