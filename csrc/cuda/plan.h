@@ -176,7 +176,7 @@ struct ScatterShape {
   // Whether a thread has registers for all the gradients that it multiplies, 4 for each of these.
   static FASTRNN_HOST_DEVICE constexpr bool KeepsGradients(bool tensor_cores, int chunks,
                                                            int batch_tiles) {
-    return tensor_cores && chunks * batch_tiles <= 8;
+    return tensor_cores && chunks * batch_tiles <= 4;
   }
   FASTRNN_HOST_DEVICE bool keeps_gradients() const {
     return KeepsGradients(tensor_cores, chunks, batch_tiles);
