@@ -1,4 +1,4 @@
-"""What a layer cannot be faster than, on a machine of given peaks.
+"""What a layer cannot be faster than on a machine of given peaks, whatever computes it.
 
 Three bounds, the largest of which counts: the products' FLOPs over the peak of the arithmetic that
 is used; the bytes that must come from memory or go there over the bandwidth; and the chain of
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 from bench.cases import GATES, Case
 
@@ -33,7 +33,7 @@ class Limit(NamedTuple):
     """The least time of a call, and what sets it."""
 
     seconds: float
-    bound: str  # math, memory or exchange
+    bound: str  # math, memory or exchange; steps where it is fastrnn's own
 
 
 def cache_bytes(device: str) -> int:
@@ -67,12 +67,22 @@ def weight_counts(case: Case) -> Tuple[int, int]:
     return of_input, recurrent
 
 
-def flops(case: Case) -> float:
-    """Of the products: 2 for each weight, row and step; backward does twice as many again."""
+def _products(case: Case) -> Tuple[float, float]:
+    """FLOPs of the input's and of the recurrent products, forward: 2 a weight, row and step."""
     of_input, recurrent = weight_counts(case)
     steps = row_steps(case)
-    products = of_input * steps + recurrent * (steps - case.batch)
-    return 2.0 * products * (3 if case.train else 1)
+    return 2.0 * of_input * steps, 2.0 * recurrent * (steps - case.batch)
+
+
+def flops(case: Case) -> float:
+    """Of all products; backward does twice as many as forward."""
+    return sum(_products(case)) * (3 if case.train else 1)
+
+
+def flops_beside_steps(case: Case) -> List[float]:
+    """Of the products that no step waits for: of forward, and for training of backward."""
+    of_input, recurrent = _products(case)
+    return [of_input, 2 * of_input + recurrent][: 2 if case.train else 1]
 
 
 def set_bytes(case: Case) -> int:

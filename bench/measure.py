@@ -19,8 +19,9 @@ from bench import gpu_memory, graphs, language_model, limits, timing
 from bench.budget import BUDGET
 from bench.cases import HIDDEN, Case
 from bench.data import Data, Results
+from bench.floors import facts_of, limits_of
 from bench.graphs import one_line
-from bench.limits import Peaks, limit
+from bench.limits import Peaks
 from bench.peers import Layer, Peer, mandatory_groups
 
 # Of a layer. What captures calls that come again keeps few of them, so there are no more; on a GPU
@@ -51,12 +52,11 @@ def frame(case: Case, device: str, peaks: Mapping[str, Peaks]) -> Row:
     # other calls on a GPU that is evicted.
     warm = device == "cpu" or case.task == "lm generation"
     rotated = sets if warm else None
-    found = limit(case, peaks["tf32" if case.tf32 else case.dtype], rotated)
+    of_case = peaks["tf32" if case.tf32 else case.dtype]
     row: Row = {
         "case": case.name,
         "sizes": asdict(case),
-        "limit": found.seconds,
-        "bound": found.bound,
+        **limits_of(case, of_case, rotated, facts_of(device)),
         "input_sets": sets,
     }
     if device == "cuda" and warm:

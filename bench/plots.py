@@ -140,6 +140,6 @@ def _against_limit(path: Path, rows: Sequence[Row], who: Sequence[str]) -> Path:
         if points:
             axes.scatter(*zip(*points), label=name, s=16)
     ends = [min(limits), max(limits)]
-    axes.plot(ends, ends, color="black", linewidth=1, label="the limit")
+    axes.plot(ends, ends, color="black", linewidth=1, label=f"{OURS}'s limit")
     axes.legend()
     return _save(figure, path)

@@ -11,13 +11,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any, Dict, List, Optional, Sequence
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from bench.cases import Case
 from bench.compare import KEYS, OURS, Row, fraction, merged, names, own_kind, ratio
 from bench.results import read
 
@@ -64,20 +62,28 @@ def _reached(row: Row) -> str:
     return f"{text}, {EXCEEDED}" if found > 1 else text
 
 
+def _any_limit(row: Row) -> str:
+    seconds, bound = (row.get(f"any_{key}", row[key]) for key in ("limit", "bound"))
+    return f"{number(seconds * 1e3)} ({bound})"
+
+
 def table(rows: Sequence[Row]) -> List[str]:
     """Lines of Markdown: a row of the grid in each, with the best of cuDNN's algorithms."""
     rows = [merged(row) for row in rows]
     everyone = names(rows)
     others = [name for name in everyone if name != OURS]
     head = ["case", *(f"{name}, ms" for name in everyone), *(f"{n} / {OURS}" for n in others)]
-    head += ["limit, ms", "set by", "reached", "peak MiB"]
+    # Where fastrnn's plans have a floor of their own, as on a GPU.
+    floors = any("any_limit" in row for row in rows)
+    head += ["limit, ms", "set by", "reached", *["any algorithm, ms"] * floors, "peak MiB"]
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     for row in rows:
         entries = row["peers"]
         cells = [row["case"], *(_cell(entries.get(name)) for name in everyone)]
         cells += [_ratio_cell(row, name) for name in others]
         peaks = [number(entries.get(n, {}).get("peak_mib"), 4) or "–" for n in everyone]
-        cells += [number(row["limit"] * 1e3), row["bound"], _reached(row), " / ".join(peaks)]
+        cells += [number(row["limit"] * 1e3), row["bound"], _reached(row)]
+        cells += [_any_limit(row)] * floors + [" / ".join(peaks)]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -133,27 +139,6 @@ def method(rows: Sequence[Row]) -> List[str]:
     return ["", f"{said} {found}" if warm else said]
 
 
-def modelled(about: Row, rows: Sequence[Row]) -> List[str]:
-    """A table of what the kernels' cost model says of the machine, beside what was measured."""
-    if "device facts" not in about or find_spec("fastrnn._C") is None:
-        return []
-    from bench.peers.kernels import plan_of
-    from fastrnn.plans import DeviceFacts
-
-    lines = ["| case | model, ms | fastrnn, ms | |", "|---|---:|---:|---:|"]
-    for row in rows:
-        entry, case = row["peers"].get(OURS, {}), Case(**row["sizes"])
-        if "seconds" not in entry or case.task != "layer":
-            continue
-        plan = plan_of(case, DeviceFacts(**about["device facts"]))
-        passes = [plan.forward, plan.backward][: 2 if case.train else 1]
-        model = case.layers * sum(one.total_us for one in passes) / 1e6
-        took = entry.get("graph_seconds", entry["seconds"])
-        cells = (row["case"], number(model * 1e3), number(took * 1e3), number(took / model))
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
-
-
 def markdown(content: Dict[str, Any], plots: Sequence[str] = ()) -> str:
     """The report on a file of results."""
     about, rows = content["about"], content["rows"]
@@ -176,10 +161,6 @@ def markdown(content: Dict[str, Any], plots: Sequence[str] = ()) -> str:
     ):
         if found:
             lines += ["", heading, "", *found]
-    model = modelled(about, rows)
-    if model:
-        said = "The steps by the cost model that picks the kernels; inputs' products come on top:"
-        lines += ["", said, "", *model]
     for plot in plots:
         lines += ["", f"![{Path(plot).stem}]({plot})"]
     return "\n".join(lines) + "\n"

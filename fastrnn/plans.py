@@ -21,6 +21,12 @@ class DeviceFacts:
     l2_bytes: int = 0  # of the L2 cache
     code_capability: int = 0  # what the kernels are compiled for, if not for the device; 0: for it
     cooperative: bool = True  # whether there are cooperative launches
+    # What was measured on the GPU, 0 for the cost model's nominal figure. What the kernels run with
+    # never depends on these.
+    exchange_us: float = 0.0  # from a block's release of a flag to another block's acquire
+    memory_bytes_per_us: float = 0.0
+    products_per_us: float = 0.0  # multiplications with an addition, of one multiprocessor
+    host_us: float = 0.0  # to issue a stepwise step, where it is not replayed
 
 
 # From NVIDIA's CUDA C++ Programming Guide and the products' data sheets. Hopper's multiprocessors
@@ -41,7 +47,8 @@ class Plan:
     """How the steps of one pass are run.
 
     The numbers from `row_tiles` on are a persistent kernel's and 0 for the stepwise algorithm; the
-    costs are those of a model whose constants have not been measured on any GPU.
+    costs are those of a model whose constants have not been measured on any GPU, but for what
+    `DeviceFacts` says was.
     """
 
     algorithm: str  # persistent: all steps in one launch; stepwise: a few launches for each step
@@ -131,7 +138,8 @@ def plan(
     Raises
     ------
     ValueError
-        A mode, size, type, algorithm or device that is none; an algorithm that cannot be.
+        A mode, size, type, algorithm, device or measurement that is none; an algorithm that cannot
+        be.
     RuntimeError
         CUDA failed.
     ModuleNotFoundError

@@ -293,6 +293,51 @@ def test_devices():
     assert plan("lstm", 1, 1, 8, device=DeviceFacts(80, 10, 10000)).forward.reason
 
 
+@pytest.mark.parametrize("algorithm", ["persistent:cluster=0", "stepwise"])
+def test_what_was_measured_stands_for_what_is_nominal(algorithm):
+    sizes = {"steps": 4, "rows": 32, "hidden": 2048, "dtype": "float16", "algorithm": algorithm}
+    # The nominal figures, of compute capability 9.0.
+    nominal = {
+        "exchange_us": 0.9,
+        "memory_bytes_per_us": 0.8 * 3.3e6,
+        "products_per_us": 1024 * 1700,
+        "host_us": 5.0,
+    }
+    facts = dataclasses.replace(DEVICES["H100"], l2_bytes=1 << 20)  # of weights it keeps nothing
+    before = plan("lstm", **sizes, device=facts)
+    assert plan("lstm", **sizes, device=dataclasses.replace(facts, **nominal)) == before
+    counts = set()
+    for name, rate in nominal.items():
+        worse = rate * 100 if name in ("exchange_us", "host_us") else rate / 100
+        found = plan("lstm", **sizes, device=dataclasses.replace(facts, **{name: worse}))
+        if found.forward.total_us > before.forward.total_us:
+            assert found.backward.total_us > before.backward.total_us
+            counts.add(name)
+    without = "host_us" if algorithm != "stepwise" else "exchange_us"
+    assert counts == set(nominal) - {without}
+
+
+def test_a_step_has_as_many_exchanges_as_synchronizations():
+    slow = dataclasses.replace(DEVICES["H100"], exchange_us=1.9)
+    sizes = ("lstm", 100, 32, 1000)
+    one, other = (
+        plan(*sizes, dtype="float16", algorithm="persistent:cluster=0,split=4", device=device)
+        for device in ("H100", slow)
+    )
+    for before, after, count in (
+        (one.forward, other.forward, 1),
+        (one.backward, other.backward, 2),
+    ):
+        assert before.synchronizations == count
+        assert after.step_us - before.step_us == pytest.approx(count)
+
+
+def test_a_measurement_that_is_none():
+    facts = dataclasses.replace(DEVICES["H100"], exchange_us=-1.0)
+    with pytest.raises(ValueError, match="exchange_us is -1.0*, expected 0 or what was measured"):
+        plan("lstm", 8, 8, 128, device=facts)
+
+
 def test_a_plan_can_be_read():
     text = str(plan("lstm", 100, 32, 1000, dtype="float16", device="H100"))
     assert text.startswith("forward: persistent: persistent ")

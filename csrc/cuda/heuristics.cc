@@ -13,7 +13,8 @@ namespace {
 
 // ---- what the model assumes ---------------------------------------------------------------------
 //
-// None of these has been measured with these kernels yet; each says where it comes from.
+// None of these has been measured with these kernels yet; each says where it comes from. Four of
+// them stand back where the facts have a measurement.
 
 // From a block's release of a flag to another block's acquire, both through L2: two trips of about
 // 0.3 µs (published microbenchmarks of A100 and H100) and the poll that falls between.
@@ -67,6 +68,8 @@ double ProductsPerClock(DType dtype, bool tensor_cores, int capability) {
   return float32 ? 256.0 : 512.0;
 }
 
+double MeasuredOr(double measured, double nominal) { return measured > 0.0 ? measured : nominal; }
+
 // ---- the problem --------------------------------------------------------------------------------
 
 struct Problem {
@@ -89,15 +92,19 @@ struct Problem {
   // What is exchanged for each row of the batch in a step.
   int64_t numbers() const { return pass == Pass::kForward ? desc.hidden : gates() * desc.hidden; }
   double products_per_us() const {
-    return ProductsPerClock(desc.dtype, tensor_cores, facts.capability) *
-           ClocksPerUs(facts.capability);
+    return MeasuredOr(facts.products_per_us,
+                      ProductsPerClock(desc.dtype, tensor_cores, facts.capability) *
+                          ClocksPerUs(facts.capability));
   }
+  double exchange_us() const { return MeasuredOr(facts.exchange_us, kExchangeUs); }
+  double host_us() const { return MeasuredOr(facts.host_us, kStepwiseHostUs); }
   // Reading so many bytes in every step from device memory: nothing where the L2 cache keeps them.
   double memory_us(double bytes) const {
     return memory_us(bytes, kL2Share * static_cast<double>(facts.l2_bytes));
   }
   double memory_us(double bytes, double cached) const {
-    return bytes <= cached ? 0.0 : bytes / (kMemoryShare * MemoryBytesPerUs(facts.capability));
+    const double nominal = kMemoryShare * MemoryBytesPerUs(facts.capability);
+    return bytes <= cached ? 0.0 : bytes / MeasuredOr(facts.memory_bytes_per_us, nominal);
   }
   // Why no persistent kernel can run, or unless it is forced to should, or nothing.
   std::string obstacle(bool forced) const {
@@ -284,13 +291,13 @@ Cost CostOf(const Problem& problem, const PersistentPlan& plan) {
   cost.l2_bytes = (work.l2_bytes + streamed_bytes) * blocks;
   cost.memory_bytes = static_cast<double>(desc.gate_rows() * desc.hidden * SizeOf(desc.dtype));
   cost.synchronizations = plan.split > 1 ? 2 : 1;
-  cost.step_us = kExchangeUs + work.l2_bytes * clocks_per_l2_byte / clocks_per_us +
+  cost.step_us = problem.exchange_us() + work.l2_bytes * clocks_per_l2_byte / clocks_per_us +
                  work.products / problem.products_per_us() +
                  work.shared_bytes / (kSharedBytes * clocks_per_us);
   // What is streamed comes beside the rest, but for the latency that one chunk hides.
   cost.step_us += std::max(streamed_bytes * clocks_per_l2_byte / clocks_per_us,
                            problem.memory_us(streamed_bytes * resident));
-  if (SplitsThroughL2(plan)) cost.step_us += kExchangeUs;
+  if (SplitsThroughL2(plan)) cost.step_us += problem.exchange_us();
   if (plan.cluster > 1) {
     cost.step_us += FetchesInCluster(problem, plan) ? kMulticastUs : kClusterExchangeUs;
   }
@@ -322,7 +329,7 @@ Cost StepwiseCost(const Problem& problem) {
   const auto at_once = static_cast<double>(layers * problem.directions_at_once());
   const double work_us = at_once * std::max(compute_us, read_us);
   // A graph costs the host next to nothing. That is from the third call with the same arrays on.
-  const double host_us = MayReplay(desc) ? 0.0 : at_once * kStepwiseHostUs;
+  const double host_us = MayReplay(desc) ? 0.0 : at_once * problem.host_us();
   // Of two layers, the one behind has a wave of steps left when the one ahead is done.
   const double slots = layers == 1 ? steps : steps + static_cast<double>(WaveSteps(desc));
   const double steps_us = std::max(host_us, (kStepwiseUs + work_us) * slots / steps);

@@ -22,6 +22,14 @@ struct DeviceFacts {
   // device has: a kernel for newer devices is then empty. 0: they are the device's.
   int code_capability = 0;
   bool cooperative = true;  // whether there are cooperative launches
+
+  // What was measured on the device, for those who ask what the model makes of it; 0: the model's
+  // nominal figure. FactsOf leaves them 0: another plan may round otherwise, and the results of a
+  // call shall depend on the problem and the device alone, never on a measurement.
+  double exchange_us = 0.0;  // from a block's release of a flag to another block's acquire
+  double memory_bytes_per_us = 0.0;
+  double products_per_us = 0.0;  // multiplications with an addition, of one multiprocessor
+  double host_us = 0.0;          // to issue a stepwise step, where it is not replayed
 };
 
 // Of the device, which need not be current. Throws LibraryError where CUDA fails, InvalidArgument

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "../cuda/heuristics.h"
+#include "../error.h"
 #include "../stack.h"
 #include "kernels.h"
 
@@ -28,7 +29,15 @@ py::dict DeviceFactsOf(int device) {
   return result;
 }
 
-// From the names of DeviceFactsOf.
+// A measurement of DeviceFacts, which is 0 where there is none.
+double Measured(const py::dict& values, const char* name) {
+  const auto value = values[name].cast<double>();
+  FASTRNN_EXPECTS(value >= 0.0, std::string(name) + " is " + std::to_string(value) +
+                                    ", expected 0 or what was measured");
+  return value;
+}
+
+// From the names of DeviceFactsOf, and measurements.
 cuda::DeviceFacts FactsFrom(const py::dict& values) {
   cuda::DeviceFacts facts;
   facts.capability = values["capability"].cast<int>();
@@ -38,6 +47,10 @@ cuda::DeviceFacts FactsFrom(const py::dict& values) {
   facts.l2_bytes = values["l2_bytes"].cast<size_t>();
   facts.code_capability = values["code_capability"].cast<int>();
   facts.cooperative = values["cooperative"].cast<bool>();
+  facts.exchange_us = Measured(values, "exchange_us");
+  facts.memory_bytes_per_us = Measured(values, "memory_bytes_per_us");
+  facts.products_per_us = Measured(values, "products_per_us");
+  facts.host_us = Measured(values, "host_us");
   return facts;
 }
 

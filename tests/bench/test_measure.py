@@ -16,6 +16,7 @@ from bench import data, gpu_memory, limits, measure, timing
 from bench.cases import Case
 from bench.limits import Peaks
 from bench.peers import cudnn
+from fastrnn.plans import DEVICES
 
 SMALL = {"inputs": 5, "hidden": 9, "batch": 3, "steps": 4}
 PEAKS = {name: Peaks(1e12, 1e11, None, 0) for name in ("float32", "tf32")}
@@ -41,6 +42,7 @@ def torch(monkeypatch):
     monkeypatch.setattr(gpu_memory, "peak", peak)
     monkeypatch.setattr(data, "pytorch", lambda: None)
     monkeypatch.setattr(measure, "reference", lambda case, d, device: data.expected(case, d))
+    monkeypatch.setattr(measure, "facts_of", lambda device: None)
     return fake
 
 
@@ -372,6 +374,16 @@ def test_the_limit_on_a_gpu_is_that_of_a_cold_call(torch):
     case, slow = Case("gru", **SMALL), {"float32": Peaks(1e30, 1.0, None, 1 << 10)}
     assert measure.frame(case, "cuda", slow)["limit"] == limits.cold_bytes(case, 1 << 10)
     assert measure.frame(case, "cpu", slow)["limit"] == limits.least_bytes(case, 2, 1 << 10)
+
+
+def test_the_limit_on_a_gpu_is_the_floor_of_fastrnns_plans(torch, monkeypatch):
+    pytest.importorskip("fastrnn._C", reason="installed without the native library")
+    monkeypatch.setattr(measure, "facts_of", {"cuda": DEVICES["H100"], "cpu": None}.get)
+    case = Case("gru", **SMALL)
+    row = measure.frame(case, "cuda", PEAKS)
+    assert row["bound"] == "steps"
+    assert row["limit"] > row["any_limit"] > 0
+    assert "any_limit" not in measure.frame(case, "cpu", PEAKS)
 
 
 def test_text_generation_on_a_gpu_is_warm_and_so_is_its_limit(torch, monkeypatch):

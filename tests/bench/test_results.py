@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
 from dataclasses import asdict
 
 import pytest
-import sources  # noqa: F401
+import sources
 
 from bench import compare, machine, report, results
 from bench.cases import Case
 from bench.results import OtherResultsError, Store
-from fastrnn import kernels
-from fastrnn.plans import DEVICES
 
 ABOUT = {"kind": "cpu", "device": "test data", "commit": "abc", "date": "2000-01-01"}
 ABOUT.update(versions={"fastrnn": "0"}, missing={"Haste": "haste_pytorch is not installed"})
@@ -44,26 +41,6 @@ def content():
     ]
     rows.append(row(Case("gru"), 1.0, 2.0, Bad={"status": "wrong", "reason": "output: far off"}))
     return {"about": ABOUT, "rows": rows}
-
-
-def test_the_cost_model_stands_beside_what_was_measured():
-    pytest.importorskip("fastrnn._C", reason="installed without the native library")
-    calls, graph = (row(Case("lstm", hidden=h, tf32=True), 1.0, 1.0) for h in (128, 256))
-    graph["peers"]["fastrnn"].update(graph_seconds=0.5, graph_low=0.5, graph_high=0.5)
-    rows = [calls, row(Case("lstm", task="lm training"), 1.0, 1.0), graph]
-    assert report.modelled(ABOUT, rows) == []
-    about = {**ABOUT, "device facts": dataclasses.asdict(DEVICES["H100"])}
-    lines = report.modelled(about, rows)[2:]
-    assert len(lines) == 2
-    for line, one, seconds in zip(lines, (calls, graph), (1.0, 0.5)):
-        name, model, took, ratio = line.strip("| ").split(" | ")
-        assert (name, float(took)) == (one["case"], seconds * 1e3)
-        hidden = one["sizes"]["hidden"]
-        plan = kernels.plan("lstm", 100, 32, hidden, tf32=True, device="H100")
-        wanted = 2 * (plan.forward.total_us + plan.backward.total_us) / 1e3
-        assert float(model) == pytest.approx(wanted, rel=0.01)
-        assert float(ratio) == pytest.approx(seconds * 1e3 / wanted, rel=0.01)
-    assert lines[1] in report.markdown({"about": about, "rows": rows})
 
 
 def test_what_a_run_on_a_gpu_says_of_it(monkeypatch, tmp_path):
@@ -143,6 +120,24 @@ def test_the_table_shows_losses_as_it_does_wins():
     assert "- lstm 2x128 I=50 N=32 T=100 train: Other takes 50% of fastrnn's time" in text
     assert "- gru 2x1000 I=50 N=32 T=100 train: Bad: wrong: output: far off" in text
     assert "Haste (haste_pytorch is not installed)" in text
+
+
+def test_what_no_algorithm_can_beat_stands_beside_the_floor_of_fastrnns_plans():
+    plain, floored = content()["rows"][:2]
+    floored.update(limit=0.8, bound="steps", any_limit=0.25, any_bound="exchange")
+    lines = report.table([floored, plain])
+    assert "| set by | reached | any algorithm, ms | peak MiB |" in lines[0]
+    assert "| 800 | steps | 80% | 250 (exchange) | 12 / 12 / – |" in lines[2]
+    assert "| 500 | math | 50% | 500 (math) | 12 / 12 / – |" in lines[3]
+    assert len({line.count("|") for line in lines}) == 1
+    fast = {**floored, "limit": 1.5}
+    assert report.exceeded([fast]) == [f"- {fast['case']}: 150% of what steps permits"]
+
+
+@pytest.mark.parametrize("path", sorted((sources.ROOT / "bench" / "results").glob("*.json")))
+def test_files_of_before_can_be_read(path):
+    text = report.markdown(results.read(path))
+    assert "| set by | reached | peak MiB |" in text
 
 
 def graph(seconds):
