@@ -49,7 +49,7 @@ class ScatterBlock {
       return BackwardWeight<T>{
           matrix, kGates, tile * kUnits, first * kGates, (first + kUnits) * kGates, units}(row, k);
     });
-    __syncthreads();  // From now on all gradients are zero that nobody sets.
+    __syncthreads();  // Now the weights are there, and zeros in the place of gradients.
   }
 
   FASTRNN_DEVICE void Run() {

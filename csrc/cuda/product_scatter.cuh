@@ -177,7 +177,7 @@ class ScatterProduct<FloatMath, kGates, kBatchTiles>
     Gradients()[k * Stride() + row] = gradient;
   }
 
-  // A warp's barrier stands behind, as lanes read what others have written.
+  // A barrier has to stand behind, as lanes read what others have written.
   template <class Weight>
   FASTRNN_DEVICE void LoadWeights(const Weight& weight) {
     for (int i = 0; Exists(i); ++i) {
@@ -185,7 +185,6 @@ class ScatterProduct<FloatMath, kGates, kBatchTiles>
         Weights(i)[at] = weight(Tile(i), at % kTileRows, at / kTileRows);
       }
     }
-    __syncwarp();
   }
 
   template <class Store>
