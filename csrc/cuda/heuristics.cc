@@ -203,9 +203,9 @@ bool Cut(const Problem& problem, int directions, int groups, PersistentPlan* pla
   plan->shared_bytes = SharedBytes(problem, *plan);
   plan->directions = directions;
   const DeviceFacts& facts = problem.facts;
-  const int usable = plan->cluster > 1
-                         ? std::min(facts.multiprocessors, facts.cluster_multiprocessors)
-                         : facts.multiprocessors;
+  const int usable =
+      std::min(facts.multiprocessors,
+               plan->cluster > 1 ? facts.cluster_multiprocessors : facts.resident_blocks);
   const int64_t room = usable / (plan->blocks * directions);
   const int64_t all = CeilDiv(problem.desc.batch, kTileBatch * plan->batch_tiles);
   plan->groups = static_cast<int>(std::min(groups > 0 ? groups : room, all));
@@ -360,6 +360,9 @@ Choice Choose(Pass pass, const LayerDesc& desc, bool tf32, const DeviceFacts& fa
     obstacle = "no persistent kernel fits " + std::to_string(facts.multiprocessors) +
                " multiprocessors with " + std::to_string(facts.shared_bytes) +
                " bytes of shared memory";
+    if (facts.resident_blocks < facts.multiprocessors) {
+      obstacle += ", which hold " + std::to_string(facts.resident_blocks) + " blocks at once";
+    }
   }
   FASTRNN_EXPECTS(!forced || obstacle.empty(), "algorithm is persistent, but " + obstacle);
   if (!obstacle.empty()) {

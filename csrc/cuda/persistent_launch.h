@@ -1,7 +1,11 @@
 // Launches of persistent kernels, forward or backward.
 #pragma once
 
+#include <cstdint>
+#include <map>
+#include <mutex>
 #include <string>
+#include <tuple>
 
 #include "../error.h"
 #include "../layout.h"
@@ -49,13 +53,22 @@ struct ExchangeBuffers {
 #endif
 constexpr int64_t kLaunchSteps = FASTRNN_CUDA_LAUNCH_STEPS;
 
-// Whether the current device could hold all blocks at once if nothing else ran.
+// How many blocks of the kernel the device, which is current, holds at once. Asked once, since that
+// takes the driver a while, and every call is to be told the same.
 template <class Args>
-bool Fits(void (*kernel)(Args), const PersistentPlan& plan) {
-  int resident = 0;
-  FASTRNN_CUDA_TRY(MaxResidentBlocks(kernel, kProductThreads, plan.shared_bytes, &resident,
+int ResidentBlocks(int device, void (*kernel)(Args), const PersistentPlan& plan) {
+  using Question = std::tuple<int, uintptr_t, size_t, int>;
+  static std::mutex mutex;
+  static std::map<Question, int> known;
+  const Question question(device, reinterpret_cast<uintptr_t>(kernel), plan.shared_bytes,
+                          plan.cluster);
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto found = known.find(question);
+  if (found != known.end()) return found->second;
+  int blocks = 0;
+  FASTRNN_CUDA_TRY(MaxResidentBlocks(kernel, kProductThreads, plan.shared_bytes, &blocks,
                                      static_cast<unsigned>(plan.cluster)));
-  return static_cast<int64_t>(plan.blocks) * plan.groups * plan.directions <= resident;
+  return known[question] = blocks;
 }
 
 // Whether a launch was refused since the device has no room for all its blocks at once, or, where
@@ -99,8 +112,7 @@ bool LaunchForAllRows(void (*kernel)(Args), const PersistentPlan& plan,
 inline void ExpectChoiceIsFree(const LayerDesc& desc, const PersistentPlan& plan) {
   FASTRNN_EXPECTS(desc.algorithm.kind != Algorithm::Kind::kPersistent,
                   "algorithm is persistent, but the device has no room for " +
-                      std::to_string(int64_t{plan.blocks} * plan.groups * plan.directions) +
-                      " blocks at once");
+                      std::to_string(plan.grid_blocks()) + " blocks at once");
 }
 
 }  // namespace cuda

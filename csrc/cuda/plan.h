@@ -38,6 +38,7 @@ struct PersistentPlan {
   size_t shared_bytes = 0;         // of a block
 
   bool streams() const { return shared_chunks < kAllChunks; }
+  int grid_blocks() const { return blocks * groups * directions; }
 };
 
 // Blocks of a cluster on sm_90. Larger ones leave more multiprocessors without work.
