@@ -8,8 +8,8 @@ namespace fastrnn {
 namespace cuda {
 
 // T is the layer's type, as in stepwise.h. The layer's device is current, and the plan is one for
-// both. A launch that the device refuses as too large is replaced by stepwise ones, unless
-// desc.algorithm asks for persistent ones.
+// both. A launch that the device refuses as too large is replaced by stepwise ones for the
+// rows that are left, unless desc.algorithm asks for persistent ones.
 template <class T>
 size_t PersistentForwardBytes(const LayerDesc& desc, const PersistentPlan& plan);
 template <class T>

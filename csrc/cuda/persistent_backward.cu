@@ -74,11 +74,13 @@ class PersistentLayer {
     args.steps = static_cast<int>(steps.end - steps.begin);
     args.sums_flags = buffers_.exchange.sums_flags;
     args.sums = buffers_.exchange.sums;
-    if (LaunchForAllRows(kernel_, plan_, buffers_.exchange, args, stream_)) return;
+    const int64_t done =
+        LaunchForRows(desc_.batch, kernel_, plan_, buffers_.exchange, args, stream_);
+    if (done == desc_.batch) return;
     ExpectChoiceIsFree(desc_, plan_);
     for (int i = 0; i < plan_.directions; ++i) {
       for (int64_t index = steps.end - 1; index >= steps.begin; --index) {
-        directions_[direction + static_cast<size_t>(i)].RunStep(index, steps.chunk);
+        directions_[direction + static_cast<size_t>(i)].RunStep(index, steps.chunk, done);
       }
     }
   }

@@ -67,11 +67,13 @@ class PersistentLayer {
       args.back[i] = of.walk().reverse;
     }
     args.steps = static_cast<int>(steps.end - steps.begin);
-    if (LaunchForAllRows(kernel_, plan_, buffers_.exchange, args, stream_)) return;
+    const int64_t done =
+        LaunchForRows(desc_.batch, kernel_, plan_, buffers_.exchange, args, stream_);
+    if (done == desc_.batch) return;
     ExpectChoiceIsFree(desc_, plan_);
     for (int64_t i = 0; i < plan_.directions; ++i) {
       for (int64_t index = steps.begin; index < steps.end; ++index) {
-        directions_[direction + i].RunStep(index, steps.chunk, sums[i]);
+        directions_[direction + i].RunStep(index, steps.chunk, sums[i], done);
       }
     }
   }

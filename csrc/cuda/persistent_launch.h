@@ -82,11 +82,11 @@ inline bool IsRefusal(cudaError_t status, const PersistentPlan& plan) {
          (status == cudaErrorLaunchOutOfResources || status == cudaErrorNotSupported);
 }
 
-// Launches for all rows of the batch, one after the other. False, and nothing is done, where the
-// device refuses the first one. It would be too late for the others: the rows before them have got
-// new states.
+// Launches for all rows of the batch, one after the other, and returns how many rows that was for:
+// fewer than there are where the device refuses a launch. The rest is left as it was, since rows
+// have nothing to do with each other.
 template <class Args, class T>
-bool LaunchForAllRows(void (*kernel)(Args), const PersistentPlan& plan,
+int64_t LaunchForRows(int64_t rows, void (*kernel)(Args), const PersistentPlan& plan,
                       const ExchangeBuffers<T>& exchange, Args args, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>(plan.blocks), static_cast<unsigned>(plan.groups),
                   static_cast<unsigned>(plan.directions));
@@ -99,13 +99,13 @@ bool LaunchForAllRows(void (*kernel)(Args), const PersistentPlan& plan,
     FASTRNN_CUDA_TRY(cudaMemsetAsync(exchange.flags, 0, exchange.zero_bytes, stream));
     const cudaError_t status = LaunchClusters(kernel, static_cast<unsigned>(plan.cluster), grid,
                                               kProductThreads, plan.shared_bytes, stream, args);
-    if (launch == 0 && IsRefusal(status, plan)) {
+    if (IsRefusal(status, plan)) {
       cudaGetLastError();  // It would otherwise be the next call's.
-      return false;
+      return args.first_row;
     }
     FASTRNN_CUDA_TRY(status);
   }
-  return true;
+  return rows;
 }
 
 // Where persistent kernels were asked for and cannot be launched, nothing else will do.
