@@ -48,6 +48,7 @@ void BackwardPair(const LayerDesc&, const BackwardArgs&, const LayerDesc&, const
 void ForgetReplays() {}
 ReplayCounts CountsOfReplays() { return {}; }
 DeviceFacts FactsOf(int) { NoCuda(); }
+Choice ChooseOnDevice(Pass, const LayerDesc&) { NoCuda(); }
 
 Devices QueryDevices() {
   Devices none;

@@ -1,6 +1,6 @@
 """The native library. `fastrnn.kernels` is its public face."""
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple, TypedDict
+from typing import Any, Dict, List, Optional, Sequence, Tuple, TypedDict, Union
 
 from numpy.typing import NDArray
 
@@ -67,9 +67,10 @@ def plan(
     batch: int,
     hidden: int,
     directions: int,
+    layers: int,
     tf32: Optional[bool],
     algorithm: Optional[str],
-    device: Dict[str, int],
+    device: Union[int, Dict[str, int]],
 ) -> Dict[str, Any]: ...
 
 class DeviceArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import asdict, dataclass
-from typing import Any, Mapping, Optional, Union
+from typing import Any, Dict, Mapping, Optional, Union
 
 __all__ = ["DEVICES", "DeviceFacts", "LayerPlan", "Plan", "plan"]
 
@@ -128,7 +128,8 @@ def plan(
     dtype : {'float32', 'float16', 'bfloat16'}
         The arrays' type.
     device : int, str or DeviceFacts
-        A GPU of this machine, one of `DEVICES` by its name, or what is known of another.
+        A GPU of this machine, which is asked how many blocks of the kernels it holds at once, one
+        of `DEVICES` by its name, or what is known of another.
 
     Returns
     -------
@@ -146,7 +147,7 @@ def plan(
         fastrnn was installed without its native library.
     """
     native: Any = importlib.import_module("fastrnn._C")
-    facts = _facts(native, device)
+    found = _device(device)
 
     def of_pass(backward: bool) -> Plan:
         choice = native.plan(
@@ -160,18 +161,18 @@ def plan(
             layers,
             tf32,
             algorithm,
-            asdict(facts),
+            found,
         )
         return Plan(**choice)
 
     return LayerPlan(of_pass(False), of_pass(True))
 
 
-def _facts(native: Any, device: Union[int, str, DeviceFacts]) -> DeviceFacts:
-    if isinstance(device, DeviceFacts):
-        return device
+def _device(device: Union[int, str, DeviceFacts]) -> Union[int, Dict[str, Any]]:
     if isinstance(device, int):
-        return DeviceFacts(**native.device_facts(device))
+        return device
+    if isinstance(device, DeviceFacts):
+        return asdict(device)
     if device not in DEVICES:
         raise ValueError(f"device is {device!r}, expected one of {', '.join(DEVICES)}")
-    return DEVICES[device]
+    return asdict(DEVICES[device])

@@ -47,7 +47,7 @@ def _defaults(monkeypatch):
         ("L4", "lstm", (100, 32, 256), "float16", "PP"),
         ("L4", "lstm", (100, 32, 1500), "float16", "SS"),  # 58 multiprocessors
         ("H100", "lstm", (1024, 16, 768), "float16", "PC"),
-        ("H100", "lstm", (100, 32, 1000), "float16", "CC"),
+        ("H100", "lstm", (100, 32, 1000), "float16", "PC"),
         ("H100", "lstm", (100, 32, 1000), "float32", "CP"),  # the tutorial's model
         ("H100", "gru", (100, 32, 1000), "float32", "CC"),
         ("H100", "gru", (100, 32, 1000), "bfloat16", "PC"),
@@ -56,7 +56,7 @@ def _defaults(monkeypatch):
         ("H100", "lstm", (100, 8, 2048), "float32", "WW"),  # 64 MiB of weights
         ("H100", "lstm", (100, 256, 1000), "float16", "SS"),  # products that fill the GPU
         ("H100", "lstm", (1, 1, 1000), "float16", "SS"),  # one step is not worth loading them
-        ("H200", "rnn_relu", (100, 32, 1000), "float32", "CP"),
+        ("H200", "rnn_relu", (100, 32, 1000), "float32", "PP"),
     ],
 )
 def test_choice(device, mode, sizes, dtype, expected):
@@ -72,7 +72,7 @@ def test_choice(device, mode, sizes, dtype, expected):
 
 def test_what_the_kernels_are_compiled_for_counts():
     # Compiled for an older GPU, kernels for a newer one are empty.
-    sizes = {"steps": 100, "rows": 32, "hidden": 1000}
+    sizes = {"steps": 1024, "rows": 32, "hidden": 1024}
     for code, dtype, expected in (
         (90, "float16", ("persistent", 4)),
         (80, "float16", ("persistent", 1)),
@@ -106,13 +106,14 @@ def test_the_clusters_are_for_hopper():
 
 
 # A cluster saves three quarters of what is read, and costs 0.3 us and a pass through shared memory:
-# forward it is chosen where h is more than about 35 KB a block.
+# forward it is chosen where h is more than about 50 KB a block, or 65 KB in 16 bits.
 @pytest.mark.parametrize(
     ("sizes", "dtype", "expected"),
     [
         ((1024, 16, 768), "float16", (1, 4)),
         ((100, 32, 256), "float16", (1, 1)),
-        ((100, 32, 1000), "float16", (4, 4)),
+        ((100, 32, 1000), "float16", (1, 4)),
+        ((1024, 32, 1024), "float16", (4, 4)),
         ((1024, 16, 768), "float32", (4, 4)),
     ],
 )
@@ -121,12 +122,37 @@ def test_where_clusters_are_worth_it(sizes, dtype, expected):
     assert (chosen.forward.cluster, chosen.backward.cluster) == expected
 
 
+# A launch and the weights cost both the same, so that more steps gain more.
+@pytest.mark.parametrize(
+    ("mode", "sizes", "dtype", "least", "most", "expected"),
+    [
+        ("lstm", (100, 32, 1024), "float16", 0.049, 0.05, 1),
+        ("lstm", (1024, 32, 1024), "float16", 0.05, 0.052, 4),
+        ("lstm", (100, 64, 512), "float32", 0.049, 0.05, 1),
+        ("lstm", (1024, 64, 512), "float32", 0.05, 0.052, 4),
+        ("rnn_tanh", (100, 16, 1500), "float32", 0.04, 0.05, 1),
+        ("rnn_tanh", (100, 64, 768), "float32", 0.05, 0.06, 4),
+    ],
+)
+def test_clusters_have_to_gain_a_twentieth(mode, sizes, dtype, least, most, expected):
+    plain, clusters, chosen = (
+        plan(mode, *sizes, dtype=dtype, algorithm=algorithm, device="H100").forward
+        for algorithm in ("auto:cluster=0", "auto:cluster=1", None)
+    )
+    # What is asked for need not gain.
+    assert (plain.cluster, clusters.cluster) == (1, 4)
+    assert least < 1 - clusters.total_us / plain.total_us < most
+    assert chosen.cluster == expected
+    costs = f"; with clusters {clusters.total_us:.2f} us in all, without {plain.total_us:.2f}"
+    assert chosen.reason.endswith(costs)
+    assert "with clusters" not in plain.reason
+
+
 def test_clusters_that_the_device_has_no_room_for():
     for room, expected in ((128, 4), (124, 1), (0, 1)):
         facts = dataclasses.replace(DEVICES["H100"], cluster_multiprocessors=room)
-        assert (
-            plan("lstm", 100, 32, 1000, dtype="float16", device=facts).forward.cluster == expected
-        )
+        chosen = plan("lstm", 1024, 32, 1024, dtype="float16", device=facts).forward
+        assert chosen.cluster == expected
 
 
 def test_both_directions_at_once_where_they_fit():

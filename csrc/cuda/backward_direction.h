@@ -89,13 +89,13 @@ class BackwardDirection {
     FASTRNN_CUDA_TRY(cudaMemsetAsync(buffers_.dgates_first, 0, bytes, stream_));
   }
 
-  // A step of a chunk, after those behind it.
-  void RunStep(int64_t index, int64_t first) const {
-    const int64_t N = desc_.batch, H = desc_.hidden, GH = desc_.gate_rows();
-    const BackwardStep<T> step = StepOf(index, first);
+  // A step of a chunk, after those behind it, for the rows of the batch from first_row on.
+  void RunStep(int64_t index, int64_t first, int64_t first_row = 0) const {
+    const int64_t H = desc_.hidden, GH = desc_.gate_rows();
+    const BackwardStep<T> step = FromRow(first_row, StepOf(index, first));
     LaunchStep(desc_.mode, step, stream_);
-    blas_.Gemm(N, H, GH, Factor(step.dgates_h, GH), Factor(weights_.h2h_weight, H),
-               step.dh_wanted ? 1.0f : 0.0f, Into(buffers_.dh, H));
+    blas_.Gemm(step.rows, H, GH, Factor(step.dgates_h, GH), Factor(weights_.h2h_weight, H),
+               step.dh_wanted ? 1.0f : 0.0f, Into(step.dh, H));
   }
 
   // What follows from a chunk's steps.
@@ -169,6 +169,32 @@ class BackwardDirection {
   }
 
  private:
+  // The step without the rows before this one.
+  BackwardStep<T> FromRow(int64_t row, BackwardStep<T> step) const {
+    const int64_t states = row * desc_.hidden, gates = row * desc_.gate_rows();
+    const int64_t outputs = row * step.y_stride;
+    step.rows -= static_cast<int>(row);
+    step.lengths = At(step.lengths, row);
+    step.gates = At(step.gates, gates);
+    step.hidden_n = At(step.hidden_n, states);
+    step.h_0 = At(step.h_0, states);
+    step.h_prev += outputs;
+    step.c_0 = At(step.c_0, states);
+    step.c_prev = At(step.c_prev, states);
+    step.c = At(step.c, states);
+    step.y += outputs;
+    step.dy += outputs;
+    step.dh_n = At(step.dh_n, states);
+    step.dc_n = At(step.dc_n, states);
+    step.dh += states;
+    step.dc = At(step.dc, states);
+    step.dc_0 = At(step.dc_0, states);
+    step.dgates_x += gates;
+    step.dgates_h += gates;
+    step.dgates_first += gates;
+    return step;
+  }
+
   const T* Y(int64_t time) const { return y_ + time * desc_.batch * y_stride_; }
 
   void InputWeightGradient(int64_t begin_time, int64_t steps) {

@@ -84,11 +84,12 @@ class ForwardDirection {
     return sums;
   }
 
-  // A step of a chunk that has been projected, after those before it.
-  void RunStep(int64_t index, int64_t first, const float* input_sums) const {
-    const int64_t N = desc_.batch, H = desc_.hidden, GH = desc_.gate_rows();
-    ForwardStep<T> step = StepOf(index, first, input_sums);
-    blas_.Gemm(N, GH, H, Factor(step.h_prev, H), Transposed(weights_.h2h_weight, H), 0.0f,
+  // A step of a chunk that has been projected, after those before it, for the rows of the batch
+  // from first_row on.
+  void RunStep(int64_t index, int64_t first, const float* input_sums, int64_t first_row = 0) const {
+    const int64_t H = desc_.hidden, GH = desc_.gate_rows();
+    ForwardStep<T> step = FromRow(first_row, StepOf(index, first, input_sums));
+    blas_.Gemm(step.rows, GH, H, Factor(step.h_prev, H), Transposed(weights_.h2h_weight, H), 0.0f,
                Into(hidden_sum_, GH));
     step.hidden_sum = hidden_sum_;
     LaunchStep(desc_.mode, step, stream_);
@@ -121,6 +122,24 @@ class ForwardDirection {
   }
 
  private:
+  // The step without the rows before this one.
+  ForwardStep<T> FromRow(int64_t row, ForwardStep<T> step) const {
+    const int64_t states = row * desc_.hidden, gates = row * desc_.gate_rows();
+    step.rows -= static_cast<int>(row);
+    step.lengths = At(step.lengths, row);
+    step.input_sum += gates;
+    step.h_prev = At(step.h_prev, states);
+    step.c_0 = At(step.c_0, states);
+    step.c_prev = At(step.c_prev, states);
+    step.gates = At(step.gates, gates);
+    step.hidden_n = At(step.hidden_n, states);
+    step.h += states;
+    step.c = At(step.c, states);
+    step.c_n = At(step.c_n, states);
+    step.y += row * step.y_stride;
+    return step;
+  }
+
   float* C(int64_t time) const {
     return reserve_.c != nullptr ? reserve_.c + time * desc_.batch * desc_.hidden : c_;
   }

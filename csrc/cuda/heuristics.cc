@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 #include <vector>
 
 #include "../error.h"
@@ -30,6 +31,10 @@ constexpr double kMulticastUs = 0.3;
 // needs 18 µs where a step reads 4.7 MB (FlashRNN's report, H = 768).
 constexpr double kStepwiseUs = 2.5;
 constexpr double kStepwiseHostUs = 5.0;
+// A grid in clusters is taken where it costs at least this share less than the best one without:
+// it leaves some multiprocessors idle (4 of an H100's 132), and what the model says of it has not
+// been measured, so that a tie goes to the simpler launch.
+constexpr double kClusterGain = 0.05;
 // Zeroing the flags and starting a cooperative grid.
 constexpr double kLaunchUs = 8.0;
 // Bytes in a clock that a multiprocessor reads from L2 when all do (an H100 has 5.5 TB/s for 132
@@ -221,9 +226,9 @@ bool Cut(const Problem& problem, int directions, int groups, PersistentPlan* pla
   plan->shared_bytes = SharedBytes(problem, *plan);
   plan->directions = directions;
   const DeviceFacts& facts = problem.facts;
-  const int usable = plan->cluster > 1
-                         ? std::min(facts.multiprocessors, facts.cluster_multiprocessors)
-                         : facts.multiprocessors;
+  const int usable =
+      std::min(facts.multiprocessors,
+               plan->cluster > 1 ? facts.cluster_multiprocessors : facts.resident_blocks);
   const int64_t room = usable / (plan->blocks * directions);
   const int64_t all = CeilDiv(problem.desc.batch, kTileBatch * plan->batch_tiles);
   plan->groups = static_cast<int>(std::min(groups > 0 ? groups : room, all));
@@ -363,10 +368,28 @@ struct Candidate {
   Cost cost;
 };
 
-// The cheapest of the wanted plans that fit; false where none does.
-bool Cheapest(const Problem& problem, Candidate* best) {
+// The cheapest of the wanted plans that fit, without clusters and with.
+struct Cheapest {
+  std::optional<Candidate> plain, clustered;
+
+  // Whether the one with clusters is to be taken. Where they are asked for, they need not gain.
+  bool TakesClusters(const Algorithm& wanted) const {
+    if (!plain || !clustered) return clustered.has_value();
+    const double gain = wanted.cluster > 0 ? 0.0 : kClusterGain;
+    return clustered->cost.total_us <= (1.0 - gain) * plain->cost.total_us;
+  }
+
+  // Of the clusters, where there was the choice.
+  std::string Reason() const {
+    if (!plain || !clustered) return "";
+    return "; with clusters " + Format(clustered->cost.total_us) + " us in all, without " +
+           Format(plain->cost.total_us);
+  }
+};
+
+Cheapest FindCheapest(const Problem& problem) {
   const Algorithm& wanted = problem.desc.algorithm;
-  bool found = false;
+  Cheapest cheapest;
   for (PersistentPlan plan : AllTiles(problem)) {
     if (!IsWanted(wanted, problem.pass, plan)) continue;
     const int64_t most = problem.directions_at_once();
@@ -376,11 +399,11 @@ bool Cheapest(const Problem& problem, Candidate* best) {
       }
       if (!Cut(problem, directions, wanted.groups, &plan)) continue;
       const Cost cost = CostOf(problem, plan);
-      if (!found || cost.total_us < best->cost.total_us) *best = {plan, cost};
-      found = true;
+      std::optional<Candidate>& best = plan.cluster > 1 ? cheapest.clustered : cheapest.plain;
+      if (!best || cost.total_us < best->cost.total_us) best = Candidate{plan, cost};
     }
   }
-  return found;
+  return cheapest;
 }
 
 constexpr int kTf32Capability = 80;
@@ -406,20 +429,27 @@ Choice Choose(Pass pass, const LayerDesc& desc, bool tf32, const DeviceFacts& fa
     return choice;
   }
   std::string obstacle = problem.obstacle(forced);
-  Candidate best;
-  if (obstacle.empty() && !Cheapest(problem, &best)) {
+  Cheapest cheapest;
+  if (obstacle.empty()) cheapest = FindCheapest(problem);
+  if (obstacle.empty() && !cheapest.plain && !cheapest.clustered) {
     obstacle = "no persistent kernel fits " + std::to_string(facts.multiprocessors) +
                " multiprocessors with " + std::to_string(facts.shared_bytes) +
                " bytes of shared memory";
+    if (facts.resident_blocks < facts.multiprocessors) {
+      obstacle += ", which hold " + std::to_string(facts.resident_blocks) + " blocks at once";
+    }
   }
   FASTRNN_EXPECTS(!forced || obstacle.empty(), "algorithm is persistent, but " + obstacle);
   if (!obstacle.empty()) {
     choice.reason = obstacle;
     return choice;
   }
+  const Candidate& best =
+      cheapest.TakesClusters(desc.algorithm) ? *cheapest.clustered : *cheapest.plain;
   choice.reason = "persistent " + Format(best.cost.step_us) + " us a step and " +
                   Format(best.cost.total_us) + " us in all, stepwise " +
-                  Format(choice.cost.step_us) + " and " + Format(choice.cost.total_us);
+                  Format(choice.cost.step_us) + " and " + Format(choice.cost.total_us) +
+                  cheapest.Reason();
   if (!forced && best.cost.total_us >= choice.cost.total_us) return choice;
   choice.persistent = true;
   choice.plan = best.plan;

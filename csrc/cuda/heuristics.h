@@ -2,6 +2,7 @@
 // about a device, so that they can be asked about any device anywhere. No CUDA header.
 #pragma once
 
+#include <limits>
 #include <string>
 
 #include "../rnn.h"
@@ -22,6 +23,9 @@ struct DeviceFacts {
   // device has: a kernel for newer devices is then empty. 0: they are the device's.
   int code_capability = 0;
   bool cooperative = true;  // whether there are cooperative launches
+  // The most blocks that a grid without clusters may have, where a kernel's occupancy allows fewer
+  // than one on each multiprocessor.
+  int resident_blocks = std::numeric_limits<int>::max();
 
   // What was measured on the device, for those who ask what the model makes of it; 0: the model's
   // nominal figure. FactsOf leaves them 0: another plan may round otherwise, and the results of a
@@ -72,6 +76,10 @@ bool AllowsTf32(bool wanted, const DeviceFacts& facts);
 // tf32: whether float32 products may be rounded, on this device. Throws InvalidArgument where
 // desc.algorithm asks for what cannot be.
 Choice Choose(Pass pass, const LayerDesc& desc, bool tf32, const DeviceFacts& facts);
+
+// What runs on the device that desc names, which need not be current: the choice there whose grid
+// the device holds at once. Throws as FactsOf and Choose.
+Choice ChooseOnDevice(Pass pass, const LayerDesc& desc);
 
 }  // namespace cuda
 }  // namespace fastrnn

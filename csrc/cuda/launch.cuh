@@ -121,9 +121,7 @@ cudaError_t LaunchAs(unsigned cluster, void (*kernel)(Parameters...), dim3 grid,
 template <class... Parameters>
 cudaError_t MaxResidentBlocks(void (*)(Parameters...), int threads, size_t shared_bytes,
                               int* blocks, unsigned cluster = 1) {
-  *blocks = ::emulator::kLimits.multiprocessors *
-            ::emulator::BlocksPerMultiprocessor(threads, shared_bytes);
-  *blocks -= *blocks % static_cast<int>(cluster);
+  *blocks = ::emulator::ResidentBlocks(threads, shared_bytes, cluster);
   return cudaSuccess;
 }
 

@@ -63,6 +63,27 @@ auto ForType(DType dtype, Body body) {
 // Is never launched: the driver is asked how many clusters of such blocks there is room for.
 __global__ void AskedAboutKernel() {}
 
+int ResidentBlocks(Pass pass, const LayerDesc& desc, bool tf32, const PersistentPlan& plan) {
+  return ForType(desc.dtype, [&](auto type) {
+    using T = decltype(type);
+    return pass == Pass::kForward ? ResidentForwardBlocks<T>(desc, tf32, plan)
+                                  : ResidentBackwardBlocks<T>(desc, tf32, plan);
+  });
+}
+
+// Takes the grid from occupancy: where the device, which is current, holds fewer blocks of the
+// chosen kernel at once than the plan has, it chooses again, with as much room as there is. That
+// has an end, as every time the room is less than the time before.
+Choice ChooseWhatFits(Pass pass, const LayerDesc& desc, bool tf32, DeviceFacts facts) {
+  for (;;) {
+    const Choice choice = Choose(pass, desc, tf32, facts);
+    if (!choice.persistent) return choice;
+    const int resident = ResidentBlocks(pass, desc, tf32, choice.plan);
+    if (choice.plan.grid_blocks() <= resident) return choice;
+    (choice.plan.cluster > 1 ? facts.cluster_multiprocessors : facts.resident_blocks) = resident;
+  }
+}
+
 // What a call works with, on the layer's device.
 struct Setting {
   DeviceScope device;
@@ -76,10 +97,13 @@ struct Setting {
     tf32 = AllowsTf32(desc.tf32, facts);
   }
 
+  Choice ChoiceOf(Pass pass, const LayerDesc& desc) const {
+    return ChooseWhatFits(pass, desc, tf32, facts);
+  }
+
   bool BothStepwise(Pass pass, const LayerDesc& lower, const LayerDesc& upper) const {
     ExpectKernelSizes(upper);
-    return !Choose(pass, lower, tf32, facts).persistent &&
-           !Choose(pass, upper, tf32, facts).persistent;
+    return !ChoiceOf(pass, lower).persistent && !ChoiceOf(pass, upper).persistent;
   }
 };
 
@@ -134,9 +158,15 @@ DeviceFacts FactsOf(int device) {
   return facts;
 }
 
+Choice ChooseOnDevice(Pass pass, const LayerDesc& desc) {
+  const DeviceScope scope(desc.device_index);
+  const DeviceFacts facts = FactsOf(desc.device_index);
+  return ChooseWhatFits(pass, desc, AllowsTf32(desc.tf32, facts), facts);
+}
+
 size_t ForwardWorkspaceBytes(const LayerDesc& desc) {
   const Setting setting(desc);
-  const Choice choice = Choose(Pass::kForward, desc, setting.tf32, setting.facts);
+  const Choice choice = setting.ChoiceOf(Pass::kForward, desc);
   return ForType(desc.dtype, [&](auto type) {
     using T = decltype(type);
     return choice.persistent ? PersistentForwardBytes<T>(desc, choice.plan)
@@ -146,7 +176,7 @@ size_t ForwardWorkspaceBytes(const LayerDesc& desc) {
 
 size_t BackwardWorkspaceBytes(const LayerDesc& desc) {
   const Setting setting(desc);
-  const Choice choice = Choose(Pass::kBackward, desc, setting.tf32, setting.facts);
+  const Choice choice = setting.ChoiceOf(Pass::kBackward, desc);
   return ForType(desc.dtype, [&](auto type) {
     using T = decltype(type);
     return choice.persistent ? PersistentBackwardBytes<T>(desc, choice.plan)
@@ -156,7 +186,7 @@ size_t BackwardWorkspaceBytes(const LayerDesc& desc) {
 
 void Forward(const LayerDesc& desc, const ForwardArgs& args) {
   const Setting setting(desc);
-  const Choice choice = Choose(Pass::kForward, desc, setting.tf32, setting.facts);
+  const Choice choice = setting.ChoiceOf(Pass::kForward, desc);
   ForType(desc.dtype, [&](auto type) {
     using T = decltype(type);
     if (choice.persistent) return PersistentForward<T>(desc, args, setting.tf32, choice.plan);
@@ -168,7 +198,7 @@ void Forward(const LayerDesc& desc, const ForwardArgs& args) {
 
 void Backward(const LayerDesc& desc, const BackwardArgs& args) {
   const Setting setting(desc);
-  const Choice choice = Choose(Pass::kBackward, desc, setting.tf32, setting.facts);
+  const Choice choice = setting.ChoiceOf(Pass::kBackward, desc);
   ForType(desc.dtype, [&](auto type) {
     using T = decltype(type);
     if (choice.persistent) return PersistentBackward<T>(desc, args, setting.tf32, choice.plan);

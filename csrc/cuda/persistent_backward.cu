@@ -32,8 +32,7 @@ class PersistentLayer {
         plan_(plan),
         kernel_(FindBackwardKernel<T>(desc.mode, plan, tf32)),
         stream_(static_cast<cudaStream_t>(args.stream)),
-        blas_(desc.device_index, args.stream, buffers_.directions[0].blas, tf32),
-        fits_(Fits(kernel_, plan_)) {
+        blas_(desc.device_index, args.stream, buffers_.directions[0].blas, tf32) {
     for (int64_t d = 0; d < desc.directions; ++d) {
       const auto& buffers = buffers_.directions[static_cast<size_t>(d % plan_.directions)];
       directions_.emplace_back(desc, args, buffers, &blas_, stream_, d);
@@ -75,11 +74,13 @@ class PersistentLayer {
     args.steps = static_cast<int>(steps.end - steps.begin);
     args.sums_flags = buffers_.exchange.sums_flags;
     args.sums = buffers_.exchange.sums;
-    if (fits_ && LaunchForAllRows(kernel_, plan_, buffers_.exchange, args, stream_)) return;
+    const int64_t done =
+        LaunchForRows(desc_.batch, kernel_, plan_, buffers_.exchange, args, stream_);
+    if (done == desc_.batch) return;
     ExpectChoiceIsFree(desc_, plan_);
     for (int i = 0; i < plan_.directions; ++i) {
       for (int64_t index = steps.end - 1; index >= steps.begin; --index) {
-        directions_[direction + static_cast<size_t>(i)].RunStep(index, steps.chunk);
+        directions_[direction + static_cast<size_t>(i)].RunStep(index, steps.chunk, done);
       }
     }
   }
@@ -91,7 +92,6 @@ class PersistentLayer {
   cudaStream_t stream_;
   Blas blas_;
   std::vector<BackwardDirection<T>> directions_;
-  bool fits_;
 };
 
 }  // namespace
@@ -109,10 +109,17 @@ void PersistentBackward(const LayerDesc& desc, const BackwardArgs& args, bool tf
   PersistentLayer<T>(desc, args, tf32, plan, Carver(args.workspace)).Run();
 }
 
+template <class T>
+int ResidentBackwardBlocks(const LayerDesc& desc, bool tf32, const PersistentPlan& plan) {
+  return ResidentBlocks(desc.device_index, FindBackwardKernel<T>(desc.mode, plan, tf32), plan);
+}
+
 #define FASTRNN_INSTANTIATE(T)                                                                    \
   template size_t PersistentBackwardBytes<T>(const LayerDesc& desc, const PersistentPlan& plan);  \
   template void PersistentBackward<T>(const LayerDesc& desc, const BackwardArgs& args, bool tf32, \
-                                      const PersistentPlan& plan);
+                                      const PersistentPlan& plan);                                \
+  template int ResidentBackwardBlocks<T>(const LayerDesc& desc, bool tf32,                        \
+                                         const PersistentPlan& plan);
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(Half)
 FASTRNN_INSTANTIATE(Bfloat16)

@@ -35,7 +35,6 @@ class PersistentLayer {
     for (int64_t d = 0; d < desc.directions; ++d) {
       directions_.emplace_back(desc, args, buffers_.forward, &blas_, stream_, d);
     }
-    fits_ = Fits(kernel_, plan);
   }
 
   void Run() {
@@ -68,11 +67,13 @@ class PersistentLayer {
       args.back[i] = of.walk().reverse;
     }
     args.steps = static_cast<int>(steps.end - steps.begin);
-    if (fits_ && LaunchForAllRows(kernel_, plan_, buffers_.exchange, args, stream_)) return;
+    const int64_t done =
+        LaunchForRows(desc_.batch, kernel_, plan_, buffers_.exchange, args, stream_);
+    if (done == desc_.batch) return;
     ExpectChoiceIsFree(desc_, plan_);
     for (int64_t i = 0; i < plan_.directions; ++i) {
       for (int64_t index = steps.begin; index < steps.end; ++index) {
-        directions_[direction + i].RunStep(index, steps.chunk, sums[i]);
+        directions_[direction + i].RunStep(index, steps.chunk, sums[i], done);
       }
     }
   }
@@ -84,7 +85,6 @@ class PersistentLayer {
   cudaStream_t stream_;
   Blas blas_;
   std::vector<ForwardDirection<T>> directions_;
-  bool fits_ = false;
 };
 
 }  // namespace
@@ -102,10 +102,17 @@ void PersistentForward(const LayerDesc& desc, const ForwardArgs& args, bool tf32
   PersistentLayer<T>(desc, args, tf32, plan, Carver(args.workspace)).Run();
 }
 
+template <class T>
+int ResidentForwardBlocks(const LayerDesc& desc, bool tf32, const PersistentPlan& plan) {
+  return ResidentBlocks(desc.device_index, FindForwardKernel<T>(desc.mode, plan, tf32), plan);
+}
+
 #define FASTRNN_INSTANTIATE(T)                                                                  \
   template size_t PersistentForwardBytes<T>(const LayerDesc& desc, const PersistentPlan& plan); \
   template void PersistentForward<T>(const LayerDesc& desc, const ForwardArgs& args, bool tf32, \
-                                     const PersistentPlan& plan);
+                                     const PersistentPlan& plan);                               \
+  template int ResidentForwardBlocks<T>(const LayerDesc& desc, bool tf32,                       \
+                                        const PersistentPlan& plan);
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(Half)
 FASTRNN_INSTANTIATE(Bfloat16)

@@ -1,7 +1,11 @@
 // Launches of persistent kernels, forward or backward.
 #pragma once
 
+#include <cstdint>
+#include <map>
+#include <mutex>
 #include <string>
+#include <tuple>
 
 #include "../error.h"
 #include "../layout.h"
@@ -55,13 +59,22 @@ struct ExchangeBuffers {
 #endif
 constexpr int64_t kLaunchSteps = FASTRNN_CUDA_LAUNCH_STEPS;
 
-// Whether the current device could hold all blocks at once if nothing else ran.
+// How many blocks of the kernel the device, which is current, holds at once. Asked once, since that
+// takes the driver a while, and every call is to be told the same.
 template <class Args>
-bool Fits(void (*kernel)(Args), const PersistentPlan& plan) {
-  int resident = 0;
-  FASTRNN_CUDA_TRY(MaxResidentBlocks(kernel, kProductThreads, plan.shared_bytes, &resident,
+int ResidentBlocks(int device, void (*kernel)(Args), const PersistentPlan& plan) {
+  using Question = std::tuple<int, uintptr_t, size_t, int>;
+  static std::mutex mutex;
+  static std::map<Question, int> known;
+  const Question question(device, reinterpret_cast<uintptr_t>(kernel), plan.shared_bytes,
+                          plan.cluster);
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto found = known.find(question);
+  if (found != known.end()) return found->second;
+  int blocks = 0;
+  FASTRNN_CUDA_TRY(MaxResidentBlocks(kernel, kProductThreads, plan.shared_bytes, &blocks,
                                      static_cast<unsigned>(plan.cluster)));
-  return static_cast<int64_t>(plan.blocks) * plan.groups * plan.directions <= resident;
+  return known[question] = blocks;
 }
 
 // Whether a launch was refused since the device has no room for all its blocks at once, or, where
@@ -75,11 +88,11 @@ inline bool IsRefusal(cudaError_t status, const PersistentPlan& plan) {
          (status == cudaErrorLaunchOutOfResources || status == cudaErrorNotSupported);
 }
 
-// Launches for all rows of the batch, one after the other. False, and nothing is done, where the
-// device refuses the first one. It would be too late for the others: the rows before them have got
-// new states.
+// Launches for all rows of the batch, one after the other, and returns how many rows that was for:
+// fewer than there are where the device refuses a launch. The rest is left as it was, since rows
+// have nothing to do with each other.
 template <class Args, class T>
-bool LaunchForAllRows(void (*kernel)(Args), const PersistentPlan& plan,
+int64_t LaunchForRows(int64_t rows, void (*kernel)(Args), const PersistentPlan& plan,
                       const ExchangeBuffers<T>& exchange, Args args, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>(plan.blocks), static_cast<unsigned>(plan.groups),
                   static_cast<unsigned>(plan.directions));
@@ -92,21 +105,20 @@ bool LaunchForAllRows(void (*kernel)(Args), const PersistentPlan& plan,
     FASTRNN_CUDA_TRY(cudaMemsetAsync(exchange.flags, 0, exchange.zero_bytes, stream));
     const cudaError_t status = LaunchClusters(kernel, static_cast<unsigned>(plan.cluster), grid,
                                               kProductThreads, plan.shared_bytes, stream, args);
-    if (launch == 0 && IsRefusal(status, plan)) {
+    if (IsRefusal(status, plan)) {
       cudaGetLastError();  // It would otherwise be the next call's.
-      return false;
+      return args.first_row;
     }
     FASTRNN_CUDA_TRY(status);
   }
-  return true;
+  return rows;
 }
 
 // Where persistent kernels were asked for and cannot be launched, nothing else will do.
 inline void ExpectChoiceIsFree(const LayerDesc& desc, const PersistentPlan& plan) {
   FASTRNN_EXPECTS(desc.algorithm.kind != Algorithm::Kind::kPersistent,
                   "algorithm is persistent, but the device has no room for " +
-                      std::to_string(int64_t{plan.blocks} * plan.groups * plan.directions) +
-                      " blocks at once");
+                      std::to_string(plan.grid_blocks()) + " blocks at once");
 }
 
 }  // namespace cuda

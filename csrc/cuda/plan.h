@@ -43,6 +43,7 @@ struct PersistentPlan {
   bool streams() const { return shared_chunks < kAllChunks; }
   bool scatters() const { return split == kEveryBlock; }
   int parts_of_k() const { return scatters() ? blocks : split; }
+  int grid_blocks() const { return blocks * groups * directions; }
 };
 
 // Blocks of a cluster on sm_90. Larger ones leave more multiprocessors without work.

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <variant>
 
 #include "../cuda/heuristics.h"
 #include "../error.h"
@@ -65,10 +66,20 @@ py::dict CostOf(const cuda::Cost& cost) {
   return result;
 }
 
+// device: one of this machine's, or the facts about another.
+cuda::Choice ChoiceOn(const std::variant<int, py::dict>& device, cuda::Pass pass, LayerDesc desc) {
+  if (const int* index = std::get_if<int>(&device)) {
+    desc.device_index = *index;
+    return cuda::ChooseOnDevice(pass, desc);
+  }
+  const cuda::DeviceFacts facts = FactsFrom(std::get<py::dict>(device));
+  return cuda::Choose(pass, desc, cuda::AllowsTf32(desc.tf32, facts), facts);
+}
+
 py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, int64_t steps,
               int64_t batch, int64_t hidden, int64_t directions, int64_t layers,
               std::optional<bool> tf32, const std::optional<std::string>& algorithm,
-              const py::dict& device) {
+              const std::variant<int, py::dict>& device) {
   Stack stack;
   LayerDesc& desc = stack.first;
   desc.mode = ParseMode(mode);
@@ -83,10 +94,8 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
   desc.tf32 = WithoutOverruledTf32(tf32.value_or(DefaultTf32()));
   desc.graphs = DefaultGraphs();
   Validate(stack);
-  const cuda::DeviceFacts facts = FactsFrom(device);
-  const bool allows_tf32 = cuda::AllowsTf32(desc.tf32, facts);
-  const cuda::Choice choice = cuda::Choose(backward ? cuda::Pass::kBackward : cuda::Pass::kForward,
-                                           stack.At(0), allows_tf32, facts);
+  const cuda::Choice choice =
+      ChoiceOn(device, backward ? cuda::Pass::kBackward : cuda::Pass::kForward, stack.At(0));
   py::dict result = CostOf(choice.cost);
   result["algorithm"] = choice.persistent ? "persistent" : "stepwise";
   result["reason"] = choice.reason;

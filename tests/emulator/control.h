@@ -9,6 +9,10 @@
 // The emulated device's compute capability from now on, as 10 * major + minor.
 EMULATOR_CONTROL void emulator_set_compute_capability(int capability);
 
+// The most blocks that an emulated device holds at once from now on, also of a grid in clusters;
+// negative: as many as there is room for.
+EMULATOR_CONTROL void emulator_limit_resident_blocks(int blocks, int in_clusters);
+
 // Fails this thread's launch that is so many launches away (1: the next one) with a cudaError_t; 0
 // takes that back.
 EMULATOR_CONTROL void emulator_fail_launch(int launches, int error);

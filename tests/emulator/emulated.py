@@ -38,6 +38,11 @@ def compute_capability(capability: int) -> Iterator[None]:
         LIBRARY.emulator_set_compute_capability(90)
 
 
+def limit_resident_blocks(blocks: int = -1, in_clusters: int = -1) -> None:
+    """Have the emulated device hold that many blocks at once, or as many as there is room for."""
+    LIBRARY.emulator_limit_resident_blocks(blocks, in_clusters)
+
+
 # Of cudaError_t.
 OUT_OF_RESOURCES, COOPERATIVE_LAUNCH_TOO_LARGE, INVALID_CLUSTER_SIZE = 701, 720, 912
 OUT_OF_MEMORY = 2

@@ -25,6 +25,12 @@ int BlocksPerMultiprocessor(int threads, size_t shared_bytes) {
                    static_cast<int>(by_memory)});
 }
 
+int ResidentBlocks(int threads, size_t shared_bytes, unsigned cluster) {
+  const int blocks = kLimits.multiprocessors * BlocksPerMultiprocessor(threads, shared_bytes);
+  const int left = LimitedBlocks(blocks, cluster);
+  return left - left % static_cast<int>(cluster);
+}
+
 namespace {
 
 cudaError_t StatusOf(const LaunchConfig& config) {
@@ -36,12 +42,15 @@ cudaError_t StatusOf(const LaunchConfig& config) {
       config.grid.y > 65535 || config.grid.z > 65535) {
     return cudaErrorInvalidConfiguration;
   }
-  const size_t fitting = BlocksPerMultiprocessor(static_cast<int>(threads), config.shared_bytes);
-  if (fitting == 0) return cudaErrorInvalidValue;
+  const int block_threads = static_cast<int>(threads);
+  if (BlocksPerMultiprocessor(block_threads, config.shared_bytes) == 0) {
+    return cudaErrorInvalidValue;
+  }
   if (config.cluster == 0 || config.grid.x % config.cluster != 0) {
     return cudaErrorInvalidClusterSize;
   }
-  if (config.cooperative && blocks > fitting * kLimits.multiprocessors) {
+  const int resident = ResidentBlocks(block_threads, config.shared_bytes, config.cluster);
+  if (config.cooperative && blocks > static_cast<size_t>(resident)) {
     return cudaErrorCooperativeLaunchTooLarge;
   }
   return cudaSuccess;

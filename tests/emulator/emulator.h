@@ -62,6 +62,8 @@ constexpr int kDefaultComputeCapability = 90;
 
 // How many blocks fit on one multiprocessor; 0: not even one.
 int BlocksPerMultiprocessor(int threads, size_t shared_bytes);
+// How many the device holds at once, in whole clusters.
+int ResidentBlocks(int threads, size_t shared_bytes, unsigned cluster);
 
 // ---------------------------------------------------------------------------------------------
 // launches
@@ -86,6 +88,8 @@ cudaError_t NoteError(cudaError_t error);
 // What a test has asked this launch to end with, or this call of the CUDA runtime.
 cudaError_t StatusOfLaunch();
 cudaError_t StatusOfCall(const char* name);
+// What a test has left of so many blocks that the device could hold at once.
+int LimitedBlocks(int blocks, unsigned cluster);
 
 template <class... Parameters, class... Arguments>
 cudaError_t Launch(const LaunchConfig& config, void (*kernel)(Parameters...),

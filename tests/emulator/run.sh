@@ -49,7 +49,7 @@ for schedule in fifo lifo random:1 random:2; do
   run_tests plain "$schedule" tests/test_persistent.py
 done
 run_tests turing random:1 tests/test_persistent.py
-run_tests plain fifo tests/emulator/device_faults.py
+run_tests plain fifo tests/emulator/device_faults.py tests/emulator/occupancy.py
 # The same kernels behind MXNet's operator, which works on the calling thread here.
 export FASTRNN_EMULATED_OPERATORS=1 MXNET_ENGINE_TYPE=NaiveEngine FASTRNN_TF32=0
 if [ -n "$mxnet" ]; then

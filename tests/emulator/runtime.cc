@@ -3,6 +3,7 @@
 // stream is being captured.
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstring>
@@ -18,6 +19,7 @@ namespace {
 constexpr int kDevices = 2;
 
 std::atomic<int> compute_capability{emulator::kDefaultComputeCapability};
+std::atomic<int> most_resident{-1}, most_in_clusters{-1};
 thread_local int current_device = 0;
 thread_local int launches[kDevices] = {};
 thread_local cudaError_t last_error = cudaSuccess;
@@ -42,6 +44,11 @@ cudaError_t StatusOfLaunch() {
   return failure;
 }
 
+int LimitedBlocks(int blocks, unsigned cluster) {
+  const int most = cluster > 1 ? most_in_clusters : most_resident;
+  return most < 0 ? blocks : std::min(blocks, most);
+}
+
 cudaError_t StatusOfCall(const char* name) {
   const auto found = failing_calls.find(name);
   return found == failing_calls.end() ? cudaSuccess : found->second;
@@ -49,6 +56,10 @@ cudaError_t StatusOfCall(const char* name) {
 
 }  // namespace emulator
 
+void emulator_limit_resident_blocks(int blocks, int in_clusters) {
+  most_resident = blocks;
+  most_in_clusters = in_clusters;
+}
 void emulator_set_compute_capability(int capability) { compute_capability = capability; }
 void emulator_fail_launch(int launches, int error) {
   launches_until_failure = launches;
