@@ -1,8 +1,8 @@
 """What fastrnn's kernels cannot be faster than, by their cost model, on a GPU of given peaks.
 
 The model is the one that picks them (`fastrnn.kernels.plan`), with this run's peaks in place of its
-nominal rates. With these it picks the plan that would be the cheapest, whatever calls run with, so
-that it is below every plan. The host counts nothing, as in replayed graphs. An exchange that was
+nominal rates. With these the plan counts that would be the cheapest, whatever calls run with, so
+that the floor is below every plan. The host counts nothing, as in replayed graphs. An exchange that was
 not measured stays nominal, and so does all that has no peak, such as the bandwidth of L2.
 """
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from fastrnn.plans import DeviceFacts, Plan
 
 NO_HOST_US = 1e-9  # 0 would be the nominal figure
+# By themselves, clusters are chosen only where they gain more than a little; and where the cheapest
+# steps are persistent, a stepwise pass may still be the cheaper one.
+KINDS = ("stepwise", "auto:cluster=0", "auto:cluster=1")
 
 
 def facts_of(device: str) -> Optional[DeviceFacts]:
@@ -65,8 +68,7 @@ def floor_seconds(case: Case, peaks: Peaks, facts: DeviceFacts) -> float:
         products_per_us=peaks.flops / 2 / 1e6 / facts.multiprocessors,
         host_us=NO_HOST_US,
     )
-    # Where the cheapest steps are persistent, a stepwise pass may still be the cheaper one.
-    plans = [plan_of(case, measured, algorithm) for algorithm in ("auto", "stepwise")]
+    plans = [plan_of(case, measured, algorithm) for algorithm in KINDS]
     passes = [[plan.forward for plan in plans], [plan.backward for plan in plans]]
     beside = [flops / peaks.flops for flops in flops_beside_steps(case)]
     return sum(

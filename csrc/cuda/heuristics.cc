@@ -6,152 +6,41 @@
 #include <vector>
 
 #include "../error.h"
-#include "chunks.h"
+#include "costs.h"
+#include "problem.h"
 
 namespace fastrnn {
 namespace cuda {
 namespace {
 
-// ---- what the model assumes ---------------------------------------------------------------------
-//
-// None of these has been measured with these kernels yet; each says where it comes from. Four of
-// them stand back where the facts have a measurement.
+// ---- obstacles ----------------------------------------------------------------------------------
 
-// From a block's release of a flag to another block's acquire, both through L2: two trips of about
-// 0.3 µs (published microbenchmarks of A100 and H100) and the poll that falls between.
-constexpr double kExchangeUs = 0.9;
-// Stores into another block's shared memory and a barrier of the cluster: about 200 clocks each.
-constexpr double kClusterExchangeUs = 0.3;
-// From L2 into the shared memory of a cluster's blocks and to the barrier there, rather than
-// straight into registers: the latency of a bulk copy is above that of a load by about this
-// (published microbenchmarks of H100).
-constexpr double kMulticastUs = 0.3;
-// A stepwise step: two dependent kernels without work on the device, and what the host takes to
-// issue them, cuBLAS's product (about 3 µs) and the cells (about 2). Haste, which is stepwise,
-// needs 18 µs where a step reads 4.7 MB (FlashRNN's report, H = 768).
-constexpr double kStepwiseUs = 2.5;
-constexpr double kStepwiseHostUs = 5.0;
-// A grid in clusters is taken where it costs at least this share less than the best one without:
-// it leaves some multiprocessors idle (4 of an H100's 132), and what the model says of it has not
-// been measured, so that a tie goes to the simpler launch.
-constexpr double kClusterGain = 0.05;
-// Zeroing the flags and starting a cooperative grid.
-constexpr double kLaunchUs = 8.0;
-// Bytes in a clock that a multiprocessor reads from L2 when all do (an H100 has 5.5 TB/s for 132
-// multiprocessors at 1.7 GHz), and when few do; and from its shared memory, 32 banks of 4 bytes.
-constexpr double kL2Bytes = 24.0;
-constexpr double kL2BytesAlone = 64.0;
-constexpr double kSharedBytes = 128.0;
-// The share of its bounds, products and bytes from L2, that a small product of cuBLAS's reaches,
-// and what anything does of device memory's bandwidth.
-constexpr double kGemmShare = 0.5;
-constexpr double kMemoryShare = 0.8;
-// The share of the L2 cache that weights keep while a step's other arrays pass through it. What is
-// read round after round and does not fit an LRU cache is always gone.
-constexpr double kL2Share = 0.8;
-
-// Clocks in a microsecond, and bytes of device memory: nominal figures of the architecture's
-// largest GPU. To ask the driver for clocks takes it a millisecond.
-double ClocksPerUs(int capability) {
-  if (capability >= 90) return 1700.0;
-  if (capability >= 86) return capability == 89 ? 2000.0 : 1700.0;
-  return capability == 80 ? 1400.0 : 1550.0;
-}
-double MemoryBytesPerUs(int capability) {
-  if (capability >= 90) return 3.3e6;
-  if (capability >= 86) return capability == 89 ? 3e5 : 9e5;
-  return capability == 80 ? 1.5e6 : 3e5;
+// The compute capability that kernels have: the device's, or what they are compiled for.
+int CapabilityOfKernels(const DeviceFacts& facts) {
+  return facts.code_capability > 0 ? std::min(facts.capability, facts.code_capability)
+                                   : facts.capability;
 }
 
-// Multiplications with an addition, of a multiprocessor in a clock; from the whitepapers of the
-// architectures. sm_90's is what mma.sync reaches, half of wgmma.
-double ProductsPerClock(DType dtype, bool tensor_cores, int capability) {
-  if (!tensor_cores) return capability >= 86 ? 128.0 : 64.0;
-  const bool float32 = dtype == DType::kFloat32;
-  if (capability < 80) return 512.0;
-  if (capability == 80 || capability >= 90) return float32 ? 512.0 : 1024.0;
-  return float32 ? 256.0 : 512.0;
+// Why no persistent kernel can run, or unless it is forced to should, or nothing.
+std::string Obstacle(const Problem& problem, bool forced) {
+  const DeviceFacts& facts = problem.facts;
+  const int kernels = CapabilityOfKernels(facts);
+  const std::string compiled = kernels == facts.capability ? ""
+                                                           : ", and these are compiled for " +
+                                                                 std::to_string(kernels / 10) +
+                                                                 "." + std::to_string(kernels % 10);
+  if (problem.desc.steps == 1 && !forced) {
+    return "one step has no use for weights that stay on the chip";
+  }
+  if (!facts.cooperative) return "the device has no cooperative launches";
+  if (kernels < 75) return "persistent kernels need compute capability 7.5" + compiled;
+  if (problem.tensor_cores && problem.desc.dtype != DType::kFloat16 && kernels < 80) {
+    return "persistent kernels need compute capability 8.0 for bfloat16 and TF32" + compiled;
+  }
+  return "";
 }
 
-double MeasuredOr(double measured, double nominal) { return measured > 0.0 ? measured : nominal; }
-
-// ---- the problem --------------------------------------------------------------------------------
-
-struct Problem {
-  Pass pass;
-  const LayerDesc& desc;
-  const DeviceFacts& facts;
-  bool tensor_cores;
-
-  Problem(Pass of_pass, const LayerDesc& of_desc, bool tf32, const DeviceFacts& of_facts)
-      : pass(of_pass),
-        desc(of_desc),
-        facts(of_facts),
-        tensor_cores(of_desc.dtype != DType::kFloat32 || tf32) {}
-
-  int gates() const { return Gates(desc.mode); }
-  // How many of the directions can run at once.
-  int64_t directions_at_once() const {
-    return pass == Pass::kForward || BackwardIsOneChunk(desc) ? desc.directions : 1;
-  }
-  // What is exchanged for each row of the batch in a step.
-  int64_t numbers() const { return pass == Pass::kForward ? desc.hidden : gates() * desc.hidden; }
-  double products_per_us() const {
-    return MeasuredOr(facts.products_per_us,
-                      ProductsPerClock(desc.dtype, tensor_cores, facts.capability) *
-                          ClocksPerUs(facts.capability));
-  }
-  double exchange_us() const { return MeasuredOr(facts.exchange_us, kExchangeUs); }
-  double host_us() const { return MeasuredOr(facts.host_us, kStepwiseHostUs); }
-  // Reading so many bytes in every step from device memory: nothing where the L2 cache keeps them.
-  double memory_us(double bytes) const {
-    return memory_us(bytes, kL2Share * static_cast<double>(facts.l2_bytes));
-  }
-  double memory_us(double bytes, double cached) const {
-    const double nominal = kMemoryShare * MemoryBytesPerUs(facts.capability);
-    return bytes <= cached ? 0.0 : bytes / MeasuredOr(facts.memory_bytes_per_us, nominal);
-  }
-  // Why no persistent kernel can run, or unless it is forced to should, or nothing.
-  std::string obstacle(bool forced) const {
-    if (desc.steps == 1 && !forced) return "one step has no use for weights that stay on the chip";
-    if (!facts.cooperative) return "the device has no cooperative launches";
-    if (kernels() < 75) return "persistent kernels need compute capability 7.5" + compiled();
-    if (tensor_cores && desc.dtype != DType::kFloat16 && kernels() < 80) {
-      return "persistent kernels need compute capability 8.0 for bfloat16 and TF32" + compiled();
-    }
-    return "";
-  }
-  // The compute capability that kernels have: the device's, or what they are compiled for.
-  int kernels() const {
-    return facts.code_capability > 0 ? std::min(facts.capability, facts.code_capability)
-                                     : facts.capability;
-  }
-  std::string compiled() const {
-    return kernels() == facts.capability
-               ? ""
-               : ", and these are compiled for " + std::to_string(kernels() / 10) + "." +
-                     std::to_string(kernels() % 10);
-  }
-};
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-ProductShape ShapeOf(const Problem& problem, const PersistentPlan& plan) {
-  const int64_t values = kChunkBytesOfK / SizeOf(problem.desc.dtype);
-  const int64_t chunks = CeilDiv(CeilDiv(problem.numbers(), values), plan.split);
-  return {plan.row_tiles,
-          plan.batch_tiles,
-          static_cast<int>(chunks),
-          problem.tensor_cores,
-          RegisterChunks(problem.tensor_cores, plan.row_tiles, plan.batch_tiles, plan.streams()),
-          plan.shared_chunks};
-}
-
-ScatterShape ScatterShapeOf(const Problem& problem, const PersistentPlan& plan) {
-  return {plan.batch_tiles,
-          ScatterChunks(problem.gates(), static_cast<size_t>(SizeOf(problem.desc.dtype))),
-          plan.blocks, problem.tensor_cores};
-}
+// ---- plans --------------------------------------------------------------------------------------
 
 size_t SharedBytes(const Problem& problem, const PersistentPlan& plan) {
   SharedCarver carver(nullptr);
@@ -167,8 +56,6 @@ size_t SharedBytes(const Problem& problem, const PersistentPlan& plan) {
   return carver.bytes();
 }
 
-// ---- plans --------------------------------------------------------------------------------------
-
 // A plan for each kernel that there is, not yet cut; of those that stream, shared_chunks is 0.
 std::vector<PersistentPlan> AllTiles(const Problem& problem) {
   std::vector<PersistentPlan> plans;
@@ -181,7 +68,7 @@ std::vector<PersistentPlan> AllTiles(const Problem& problem) {
     if (streams) plan.shared_chunks = 0;
     plans.push_back(plan);
     plan.cluster = kCluster;
-    if (problem.facts.capability == 90 && problem.kernels() == 90 &&
+    if (problem.facts.capability == 90 && CapabilityOfKernels(problem.facts) == 90 &&
         HasClusterForm(problem.pass, tiles, batch_tiles, streams)) {
       plans.push_back(plan);
     }
@@ -238,111 +125,6 @@ bool Cut(const Problem& problem, int directions, int groups, PersistentPlan* pla
   return true;
 }
 
-// ---- costs --------------------------------------------------------------------------------------
-
-bool FetchesInCluster(const Problem& problem, const PersistentPlan& plan) {
-  return plan.cluster > 1 && problem.pass == Pass::kForward;
-}
-bool SplitsThroughL2(const PersistentPlan& plan) { return plan.split > 1 && plan.cluster == 1; }
-
-// What a block does in a step.
-struct Work {
-  double products;      // multiplications with an addition
-  double l2_bytes;      // of what is exchanged, read or written
-  double shared_bytes;  // read or written for the product
-};
-
-Work ScatterWork(const Problem& problem, const PersistentPlan& plan) {
-  const ScatterShape shape = ScatterShapeOf(problem, plan);
-  const double k_bytes = static_cast<double>(shape.chunks) * kChunkBytesOfK;
-  const double k = k_bytes / static_cast<double>(SizeOf(problem.desc.dtype));
-  const auto rows = static_cast<double>(std::min<int64_t>(shape.columns(), problem.desc.batch));
-  const double units = static_cast<double>(kTileRows) * shape.tiles;
-  // A block writes its sums for all units, and reads those of all blocks for its own; there are
-  // none of rows that do not exist. Each warp reads the gradients once, or for each of its tiles.
-  const int readings = shape.keeps_gradients() ? kProductWarps : shape.tiles;
-  return {k * units * shape.columns(), 2.0 * sizeof(float) * units * rows,
-          16.0 * static_cast<double>(shape.shared_words()) + k_bytes * shape.columns() * readings};
-}
-
-Work WorkOf(const Problem& problem, const PersistentPlan& plan) {
-  if (plan.scatters()) return ScatterWork(problem, plan);
-  const ProductShape shape = ShapeOf(problem, plan);
-  const double k_bytes = static_cast<double>(shape.chunks) * kChunkBytesOfK;
-  const double k = k_bytes / static_cast<double>(SizeOf(problem.desc.dtype));
-  const double sums = static_cast<double>(shape.rows()) * shape.columns();
-  const bool fetched = FetchesInCluster(problem, plan);
-  // A tile's sums are written once, and each block reads its part of all. Before that the warps'
-  // have been, in shared memory.
-  const double sum_bytes = 2.0 * sizeof(float) * sums;
-  const double needed_bytes = k_bytes * shape.columns();
-  return {k * sums,
-          needed_bytes / (fetched ? plan.cluster : 1) + (SplitsThroughL2(plan) ? sum_bytes : 0.0),
-          16.0 * static_cast<double>(shape.shared_words()) + (fetched ? needed_bytes : 0.0) +
-              sum_bytes * shape.active_warps()};
-}
-
-Cost CostOf(const Problem& problem, const PersistentPlan& plan) {
-  const LayerDesc& desc = problem.desc;
-  const Work work = WorkOf(problem, plan);
-  const double clocks_per_us = ClocksPerUs(problem.facts.capability);
-  const double blocks = static_cast<double>(plan.blocks) * plan.groups;
-  const double resident = blocks * plan.directions;
-  const double clocks_per_l2_byte =
-      std::max(1.0 / kL2BytesAlone, resident / (kL2Bytes * problem.facts.multiprocessors));
-  const double streamed_bytes = 16.0 * static_cast<double>(plan.streamed_words);
-  Cost cost;
-  cost.flops = 2.0 * work.products * blocks;
-  cost.l2_bytes = (work.l2_bytes + streamed_bytes) * blocks;
-  cost.memory_bytes = static_cast<double>(desc.gate_rows() * desc.hidden * SizeOf(desc.dtype));
-  cost.synchronizations = plan.split > 1 ? 2 : 1;
-  cost.step_us = problem.exchange_us() + work.l2_bytes * clocks_per_l2_byte / clocks_per_us +
-                 work.products / problem.products_per_us() +
-                 work.shared_bytes / (kSharedBytes * clocks_per_us);
-  // What is streamed comes beside the rest, but for the latency that one chunk hides.
-  cost.step_us += std::max(streamed_bytes * clocks_per_l2_byte / clocks_per_us,
-                           problem.memory_us(streamed_bytes * resident));
-  if (SplitsThroughL2(plan)) cost.step_us += problem.exchange_us();
-  if (plan.cluster > 1) {
-    cost.step_us += FetchesInCluster(problem, plan) ? kMulticastUs : kClusterExchangeUs;
-  }
-  const double load_us = problem.memory_us(cost.memory_bytes, 0);
-  const double launches = static_cast<double>(plan.launches) *
-                          static_cast<double>(CeilDiv(desc.directions, plan.directions));
-  cost.total_us = launches * (kLaunchUs + load_us + static_cast<double>(desc.steps) * cost.step_us);
-  return cost;
-}
-
-Cost StepwiseCost(const Problem& problem) {
-  const LayerDesc& desc = problem.desc;
-  const auto N = static_cast<double>(desc.batch);
-  const auto weights = static_cast<double>(desc.gate_rows() * desc.hidden);
-  Cost cost;
-  cost.flops = 2.0 * N * weights;
-  cost.l2_bytes = weights * static_cast<double>(SizeOf(desc.dtype));
-  cost.memory_bytes = cost.l2_bytes;
-  cost.synchronizations = 2;
-  const double compute_us =
-      N * weights / (kGemmShare * problem.products_per_us() * problem.facts.multiprocessors);
-  const double read_us =
-      std::max(problem.memory_us(cost.l2_bytes),
-               cost.l2_bytes / (kGemmShare * kL2Bytes * ClocksPerUs(problem.facts.capability) *
-                                problem.facts.multiprocessors));
-  // Directions and layers at once hide the launches of each other, but not the work.
-  const int64_t layers = HasWaves(desc) ? 2 : 1;
-  const auto steps = static_cast<double>(desc.steps);
-  const auto at_once = static_cast<double>(layers * problem.directions_at_once());
-  const double work_us = at_once * std::max(compute_us, read_us);
-  // A graph costs the host next to nothing. That is from the third call with the same arrays on.
-  const double host_us = MayReplay(desc) ? 0.0 : at_once * problem.host_us();
-  // Of two layers, the one behind has a wave of steps left when the one ahead is done.
-  const double slots = layers == 1 ? steps : steps + static_cast<double>(WaveSteps(desc));
-  const double steps_us = std::max(host_us, (kStepwiseUs + work_us) * slots / steps);
-  cost.step_us = steps_us / at_once;
-  cost.total_us = steps * static_cast<double>(desc.directions) * cost.step_us;
-  return cost;
-}
-
 // ---- the choice ---------------------------------------------------------------------------------
 
 bool IsWanted(const Algorithm& wanted, Pass pass, const PersistentPlan& plan) {
@@ -362,6 +144,11 @@ std::string Format(double us) {
   std::snprintf(text, sizeof text, "%.2f", us);
   return text;
 }
+
+// A grid in clusters is taken where it costs at least this share less than the best one without:
+// it leaves some multiprocessors idle (4 of an H100's 132), and what the model says of it has not
+// been measured, so that a tie goes to the simpler launch.
+constexpr double kClusterGain = 0.05;
 
 struct Candidate {
   PersistentPlan plan;
@@ -428,7 +215,7 @@ Choice Choose(Pass pass, const LayerDesc& desc, bool tf32, const DeviceFacts& fa
     choice.reason = "stepwise was asked for";
     return choice;
   }
-  std::string obstacle = problem.obstacle(forced);
+  std::string obstacle = Obstacle(problem, forced);
   Cheapest cheapest;
   if (obstacle.empty()) cheapest = FindCheapest(problem);
   if (obstacle.empty() && !cheapest.plain && !cheapest.clustered) {

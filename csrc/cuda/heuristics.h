@@ -52,7 +52,7 @@ constexpr int64_t kFewestReplayedSteps = 8;
 constexpr int64_t kMostReplayedLaunches = 4096;
 bool MayReplay(const LayerDesc& desc);
 
-// What a step costs, and all steps, by the model of heuristics.cc. Figures are of one direction; µs
+// What a step costs, and all steps, by the model of costs.cc. Figures are of one direction; µs
 // of both where they are launched at once.
 struct Cost {
   double flops = 0.0;         // a step, 2 for each multiplication and addition
