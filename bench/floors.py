@@ -2,8 +2,8 @@
 
 The model is the one that picks them (`fastrnn.kernels.plan`), with this run's peaks in place of its
 nominal rates. With these the plan counts that would be the cheapest, whatever calls run with, so
-that the floor is below every plan. The host counts nothing, as in replayed graphs. An exchange that was
-not measured stays nominal, and so does all that has no peak, such as the bandwidth of L2.
+that the floor is below every plan. The host counts nothing, as in replayed graphs. An exchange that
+was not measured stays nominal, and so does all that has no peak, such as the bandwidth of L2.
 """
 
 from __future__ import annotations

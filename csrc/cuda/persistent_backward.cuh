@@ -7,8 +7,8 @@
 // the gates' gradients of all units, K = G * H numbers, and to have every block read all of them
 // would cost G times forward's traffic. So kSplit blocks share a tile of 16 * kRowTiles units of
 // dh: each multiplies its part of K, hands its sums to the others, and adds up those for its own
-// units, the tile's kSplit-th part, in the order of the parts. (kSplit is 1 for cells with one gate,
-// where the gradients are as many numbers as h.) In a step a block
+// units, the tile's kSplit-th part, in the order of the parts. (kSplit is 1 for cells with one
+// gate, where the gradients are as many numbers as h.) In a step a block
 //
 //   1. computes its units' gate gradients, hands them on, and then writes them out,
 //   2. waits for its part of K: each warp for those blocks whose units it multiplies,
