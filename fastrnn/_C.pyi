@@ -70,7 +70,7 @@ def plan(
     layers: int,
     tf32: Optional[bool],
     algorithm: Optional[str],
-    device: Union[int, Dict[str, int]],
+    device: Union[int, Dict[str, float]],
 ) -> Dict[str, Any]: ...
 
 class DeviceArray:

@@ -350,12 +350,32 @@ def test_a_step_has_as_many_exchanges_as_synchronizations():
         plan(*sizes, dtype="float16", algorithm="persistent:cluster=0,split=4", device=device)
         for device in ("H100", slow)
     )
+    scatters, slower = (
+        plan("lstm", 100, 8, 256, algorithm="persistent:backward_row_tiles=1", device=device)
+        for device in ("H100", slow)
+    )
     for before, after, count in (
         (one.forward, other.forward, 1),
         (one.backward, other.backward, 2),
+        (scatters.backward, slower.backward, 1),
     ):
         assert before.synchronizations == count
         assert after.step_us - before.step_us == pytest.approx(count)
+
+
+def test_what_blocks_exchange_that_all_share_k():
+    for rows in (1, 8, 20):
+        algorithm = "persistent:backward_row_tiles=1,batch_tiles=1,groups=1"
+        found = plan("gru", 100, rows, 250, dtype="float16", algorithm=algorithm, device="H100")
+        # 16 blocks, of which each has 48 products along K, in chunks of 32, for 256 units.
+        assert (found.backward.blocks, found.backward.split) == (16, 16)
+        assert found.backward.flops == 2 * 16 * 64 * 256 * 8
+        assert found.backward.l2_bytes == 16 * 2 * 4 * 256 * min(rows, 8)
+        # What a plan says can be asked for.
+        again = plan(
+            "gru", 100, rows, 250, dtype="float16", algorithm=f"{algorithm},split=16", device="H100"
+        )
+        assert again.backward == found.backward
 
 
 def test_a_measurement_that_is_none():

@@ -136,7 +136,12 @@ bool IsWanted(const Algorithm& wanted, Pass pass, const PersistentPlan& plan) {
       wanted.cluster < 0 || !HasClusterForm(pass, tiles, plan.batch_tiles, plan.streams());
   if (!either && (wanted.cluster > 0) != (plan.cluster > 1)) return false;
   if (pass == Pass::kForward) return agrees(wanted.row_tiles, plan.row_tiles);
-  return agrees(wanted.backward_row_tiles, plan.row_tiles) && agrees(wanted.split, plan.split);
+  return agrees(wanted.backward_row_tiles, plan.row_tiles);
+}
+
+// Known only when the plan has been cut.
+bool HasWantedSplit(const Algorithm& wanted, Pass pass, const PersistentPlan& plan) {
+  return pass == Pass::kForward || wanted.split == 0 || wanted.split == plan.parts_of_k();
 }
 
 std::string Format(double us) {
@@ -147,7 +152,8 @@ std::string Format(double us) {
 
 // A grid in clusters is taken where it costs at least this share less than the best one without:
 // it leaves some multiprocessors idle (4 of an H100's 132), and what the model says of it has not
-// been measured, so that a tie goes to the simpler launch.
+// been measured, so that a tie goes to the simpler launch. Which of the two is taken has then to be
+// cheaper than stepwise.
 constexpr double kClusterGain = 0.05;
 
 struct Candidate {
@@ -185,6 +191,7 @@ Cheapest FindCheapest(const Problem& problem) {
         continue;
       }
       if (!Cut(problem, directions, wanted.groups, &plan)) continue;
+      if (!HasWantedSplit(wanted, problem.pass, plan)) continue;
       const Cost cost = CostOf(problem, plan);
       std::optional<Candidate>& best = plan.cluster > 1 ? cheapest.clustered : cheapest.plain;
       if (!best || cost.total_us < best->cost.total_us) best = Candidate{plan, cost};

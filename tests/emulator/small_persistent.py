@@ -20,6 +20,7 @@ LENGTHS = [4, 0, 3, 1, 4, 2, 4, 4, 1]
     ("mode", "numbers"),
     [
         ("lstm", {"groups": 2, "backward_row_tiles": 1}),
+        ("gru", {"groups": 1, "backward_row_tiles": 1}),
         ("lstm", {"groups": 1, "directions": 2, "backward_row_tiles": 2}),
         ("gru", {"groups": 1, "directions": 1, "backward_row_tiles": 4}),
         ("rnn_tanh", {"groups": 2, "directions": 2, "backward_row_tiles": 2}),
