@@ -349,16 +349,6 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         """Tell whether there is dropout between layers; in a graph, there may be."""
         return bool(self._dropout) and (F is mx.sym or mx.autograd.is_training())
 
-    def _masks(self, F: Any, data: Any, count: int) -> List[Any]:
-        """Return what dropout multiplies the outputs of `count` layers above data [T, N, I] by.
-
-        It is MXNet's own dropout of ones: the numbers that it draws are those it would draw for the
-        outputs, and outside training, in a graph, it leaves the ones as they are.
-        """
-        one = F.ones_like(F.slice_axis(F.BlockGrad(data), axis=2, begin=0, end=1))
-        ones = F.broadcast_axis(one, axis=2, size=self._dir * self._hidden_size)
-        return [F.Dropout(ones, p=self._dropout) for _ in range(count)]
-
     def _runner(
         self, operators: str, differentiable: bool, sequence_length: Any
     ) -> Callable[..., Tuple[Any, List[Any]]]:
@@ -403,7 +393,10 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             if part[0] and drops:
                 data = F.Dropout(data, p=self._dropout)
             # After that, as numbers are drawn in this order.
-            masks = self._masks(F, data, len(part) - 1) if len(part) > 1 and drops else []
+            masks = []
+            if len(part) > 1 and drops:
+                sizes = self._dir * self._hidden_size, len(part) - 1
+                masks = native.dropout_masks(F, data, *sizes, self._dropout)
             weights = [
                 [[params[name] for name in direction] for direction in self._parameter_names[k]]
                 for k in part

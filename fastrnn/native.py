@@ -161,3 +161,14 @@ def layers(
         **({"use_masks": 1} if masks else {}),
     )
     return outputs[0], [outputs[k + 1] for k in range(len(states))]
+
+
+def dropout_masks(F: Any, data: Any, width: int, count: int, rate: float) -> List[Any]:
+    """Return what dropout multiplies the outputs [T, N, width] of layers above `data` [T, N, I] by.
+
+    It is MXNet's own dropout of ones: the numbers that it draws are those it would draw for the
+    outputs, and in a graph it leaves the ones as they are outside training.
+    """
+    one = F.ones_like(F.slice_axis(F.BlockGrad(data), axis=2, begin=0, end=1))
+    ones = F.broadcast_axis(one, axis=2, size=width)
+    return [F.Dropout(ones, p=rate) for _ in range(count)]
