@@ -57,17 +57,20 @@ def masks_of_dropout(seed, count, shape, rate):
 
 @pytest.mark.parametrize("hybridize", [False, True], ids=["eager", "hybrid"])
 @pytest.mark.parametrize("gpus", [0, 1])
+@pytest.mark.parametrize("lengths", [False, True], ids=["whole", "ragged"])
 @pytest.mark.parametrize(("layers", "directions"), [(2, 1), (3, 1), (4, 1), (2, 2)])
 @pytest.mark.parametrize("mode", MODES)
 def test_dropout_is_the_one_that_mxnet_would_draw(
-    mode, layers, directions, gpus, hybridize, backend, monkeypatch
+    mode, layers, directions, lengths, gpus, hybridize, backend, monkeypatch
 ):
     monkeypatch.setattr(native, "GPUS", gpus)
     T, N, H, rate = 9, 3, 6, 0.4
     masks = masks_of_dropout(11, layers - 1, (T, N, directions * H), rate)
-    case = Case(mode, T, N, H=H, layers=layers, directions=directions, masks=masks)
+    sizes = {"layers": layers, "directions": directions, "lengths": lengths}
+    case = Case(mode, T, N, H=H, **sizes, masks=masks)
     layer = case.layer(backend, dropout=rate)
     layer.hybridize(hybridize)
+    layer(*case.arguments())  # a graph that is traced outside training is for training too
     for _ in range(2):
         mx.random.seed(11)
         case.check_learning(layer)
