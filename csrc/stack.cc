@@ -52,20 +52,26 @@ std::vector<Turn> BackwardTurns(const Stack& stack) {
       stack, [](const LayerDesc& desc) { return BackwardWorkspaceBytes(desc); }, BackwardPairBytes);
 }
 
-// The workspace: what the layers hand each other, and what each of their turns works with. Three
-// arrays take turns: a pair reads one, and writes two others.
+// The workspace: what the layers hand each other, what that is times a mask, and what each of their
+// turns works with. Of the first, three arrays take turns: a pair reads one, and writes two others.
+// Of the second there are two, since a turn reads so many; it has written them itself.
 struct Workspace {
-  static constexpr int64_t kArrays = 3;
+  static constexpr int64_t kArrays = 3, kMaskedArrays = 2;
 
   std::vector<char*> between;
+  std::vector<char*> masked;
   char* of_turn;
   size_t bytes;
 
-  Workspace(const std::vector<Turn>& turns, int64_t handed, int64_t bytes_each, void* base) {
+  Workspace(const Stack& stack, const std::vector<Turn>& turns, int64_t handed, void* base) {
     Carver carver(base);
-    for (int64_t i = 0; i < std::min(handed, kArrays); ++i) {
-      between.push_back(carver.Take<char>(static_cast<size_t>(bytes_each)));
-    }
+    const auto take = [&](int64_t count, std::vector<char*>* arrays) {
+      for (int64_t i = 0; i < count; ++i) {
+        arrays->push_back(carver.Take<char>(static_cast<size_t>(OutputBytes(stack.first))));
+      }
+    };
+    take(std::min(handed, kArrays), &between);
+    take(stack.masked ? std::min(stack.layers - 1, kMaskedArrays) : 0, &masked);
     size_t most = 0;
     for (const Turn& turn : turns) most = std::max(most, turn.workspace_bytes);
     of_turn = carver.Take<char>(most);
@@ -75,11 +81,11 @@ struct Workspace {
 
 Workspace ForwardWorkspace(const Stack& stack, const std::vector<Turn>& turns, void* base) {
   const int64_t handed = stack.first.reserve ? 0 : stack.layers - 1;
-  return Workspace(turns, handed, OutputBytes(stack.first), base);
+  return Workspace(stack, turns, handed, base);
 }
 
 Workspace BackwardWorkspace(const Stack& stack, const std::vector<Turn>& turns, void* base) {
-  return Workspace(turns, stack.layers - 1, OutputBytes(stack.first), base);
+  return Workspace(stack, turns, stack.layers - 1, base);
 }
 
 // The part of states [L*D, N, H], or of their gradients, that is a layer's; null stays null.
@@ -116,6 +122,20 @@ void ExpectWeights(const Stack& stack, const Args& args) {
                                              std::to_string(wanted));
 }
 
+void ExpectMasks(const Stack& stack, const std::vector<const void*>& masks) {
+  const auto wanted = static_cast<size_t>(stack.masked ? stack.layers - 1 : 0);
+  FASTRNN_EXPECTS(masks.size() == wanted, "masks are " + std::to_string(masks.size()) +
+                                              ", expected " + std::to_string(wanted));
+  const auto alignment = static_cast<uintptr_t>(SizeOf(stack.first.dtype));
+  for (size_t i = 0; i < wanted; ++i) {
+    const std::string name = "masks[" + std::to_string(i) + "]";
+    FASTRNN_EXPECTS(masks[i] != nullptr, name + " is null, expected an array");
+    FASTRNN_EXPECTS(reinterpret_cast<uintptr_t>(masks[i]) % alignment == 0,
+                    name + " is not aligned, expected an address that is a multiple of " +
+                        std::to_string(alignment));
+  }
+}
+
 // What a layer's forward and backward both take, but for x.
 template <class LayerArgs, class StackArgs>
 LayerArgs ArgsOf(const Stack& stack, const StackArgs& args, const Workspace& workspace,
@@ -131,14 +151,36 @@ LayerArgs ArgsOf(const Stack& stack, const StackArgs& args, const Workspace& wor
   return of_layer;
 }
 
-class ForwardLayers {
+template <class Args>
+class Layers {
  public:
-  ForwardLayers(const Stack& stack, const StackForwardArgs& args, const Workspace& workspace)
+  Layers(const Stack& stack, const Args& args, const Workspace& workspace)
       : stack_(stack), args_(args), workspace_(workspace) {}
+
+  // Whether the layer takes what the one below puts out times a mask.
+  bool HasMask(int64_t layer) const { return stack_.masked && layer > 0; }
+  MaskedInput Masked(int64_t layer) const {
+    if (!HasMask(layer)) return {};
+    return {args_.masks[layer - 1], workspace_.masked[(layer - 1) % Workspace::kMaskedArrays]};
+  }
+
+ protected:
+  void Mask(int64_t layer, const void* values, void* product) const {
+    ApplyMask(stack_.first, values, Masked(layer).mask, product, args_.stream);
+  }
+
+  const Stack& stack_;
+  const Args& args_;
+  const Workspace& workspace_;
+};
+
+class ForwardLayers : public Layers<StackForwardArgs> {
+ public:
+  using Layers::Layers;
 
   ForwardArgs At(int64_t layer) const {
     auto of_layer = ArgsOf<ForwardArgs>(stack_, args_, workspace_, layer);
-    of_layer.x = layer == 0 ? args_.x : Output(layer - 1);
+    of_layer.x = Input(layer);
     of_layer.y = Output(layer);
     of_layer.hn = StatesAt(stack_, args_.hn, layer);
     of_layer.cn = StatesAt(stack_, args_.cn, layer);
@@ -147,28 +189,30 @@ class ForwardLayers {
     }
     return of_layer;
   }
+  void MaskInput(int64_t layer) const {
+    if (HasMask(layer)) Mask(layer, Output(layer - 1), Masked(layer).x);
+  }
 
  private:
+  const void* Input(int64_t layer) const {
+    if (layer == 0) return args_.x;
+    return HasMask(layer) ? Masked(layer).x : Output(layer - 1);
+  }
   void* Output(int64_t layer) const {
     if (layer == stack_.layers - 1) return args_.y;
     if (!stack_.first.reserve) return workspace_.between[layer % Workspace::kArrays];
     return OutputInReserve(stack_, static_cast<char*>(args_.reserve), layer);
   }
-
-  const Stack& stack_;
-  const StackForwardArgs& args_;
-  const Workspace& workspace_;
 };
 
-class BackwardLayers {
+class BackwardLayers : public Layers<StackBackwardArgs> {
  public:
-  BackwardLayers(const Stack& stack, const StackBackwardArgs& args, const Workspace& workspace)
-      : stack_(stack), args_(args), workspace_(workspace) {}
+  using Layers::Layers;
 
   BackwardArgs At(int64_t layer) const {
     const int64_t directions = stack_.first.directions, top = stack_.layers - 1;
     auto of_layer = ArgsOf<BackwardArgs>(stack_, args_, workspace_, layer);
-    of_layer.x = layer == 0 ? args_.x : Output(layer - 1);
+    of_layer.x = Input(layer);
     of_layer.y = Output(layer);
     of_layer.reserve = ReserveAt(stack_, static_cast<const char*>(args_.reserve), layer);
     of_layer.dy = layer == top ? args_.dy : Gradient(layer + 1);
@@ -180,8 +224,20 @@ class BackwardLayers {
     std::copy_n(args_.gradients.begin() + layer * directions, directions, of_layer.gradients);
     return of_layer;
   }
+  // Once more, as the reserve has no room for it.
+  void MaskInput(int64_t layer) const {
+    if (HasMask(layer)) Mask(layer, Output(layer - 1), Masked(layer).x);
+  }
+  // From the gradient of what the layer took to that of what the one below put out.
+  void MaskGradient(int64_t layer) const {
+    if (HasMask(layer)) Mask(layer, Gradient(layer), Gradient(layer));
+  }
 
  private:
+  const void* Input(int64_t layer) const {
+    if (layer == 0) return args_.x;
+    return HasMask(layer) ? Masked(layer).x : Output(layer - 1);
+  }
   const void* Output(int64_t layer) const {
     if (layer == stack_.layers - 1) return args_.y;
     return OutputInReserve(stack_, static_cast<const char*>(args_.reserve), layer);
@@ -190,10 +246,6 @@ class BackwardLayers {
   void* Gradient(int64_t layer) const {
     return workspace_.between[(layer - 1) % Workspace::kArrays];
   }
-
-  const Stack& stack_;
-  const StackBackwardArgs& args_;
-  const Workspace& workspace_;
 };
 
 }  // namespace
@@ -244,16 +296,19 @@ size_t BackwardWorkspaceBytes(const Stack& stack) {
 void Forward(const Stack& stack, const StackForwardArgs& args) {
   Validate(stack);
   ExpectWeights(stack, args.weights);
+  ExpectMasks(stack, args.masks);
   ExpectReserve(stack, args.reserve);
   const std::vector<Turn> turns = ForwardTurns(stack);
   const Workspace workspace = ForwardWorkspace(stack, turns, args.workspace);
   const ForwardLayers layers(stack, args, workspace);
   for (const Turn& turn : turns) {
-    const LayerDesc desc = stack.At(turn.layer);
+    const int64_t layer = turn.layer, upper = turn.layer + 1;
+    layers.MaskInput(layer);
     if (turn.count == 1) {
-      Forward(desc, layers.At(turn.layer));
+      Forward(stack.At(layer), layers.At(layer));
     } else {
-      ForwardPair(desc, layers.At(turn.layer), stack.At(turn.layer + 1), layers.At(turn.layer + 1));
+      ForwardPair(stack.At(layer), layers.At(layer), stack.At(upper), layers.At(upper),
+                  layers.Masked(upper));
     }
   }
 }
@@ -262,18 +317,22 @@ void Backward(const Stack& stack, const StackBackwardArgs& args) {
   Validate(stack);
   ExpectWeights(stack, args.weights);
   ExpectWeights(stack, args.gradients);
+  ExpectMasks(stack, args.masks);
   ExpectReserve(stack, args.reserve);
   const std::vector<Turn> turns = BackwardTurns(stack);
   const Workspace workspace = BackwardWorkspace(stack, turns, args.workspace);
   const BackwardLayers layers(stack, args, workspace);
   for (auto turn = turns.rbegin(); turn != turns.rend(); ++turn) {
-    const LayerDesc desc = stack.At(turn->layer);
+    const int64_t layer = turn->layer, upper = turn->layer + 1;
+    layers.MaskInput(layer);
     if (turn->count == 1) {
-      Backward(desc, layers.At(turn->layer));
+      Backward(stack.At(layer), layers.At(layer));
     } else {
-      BackwardPair(desc, layers.At(turn->layer), stack.At(turn->layer + 1),
-                   layers.At(turn->layer + 1));
+      layers.MaskInput(upper);
+      BackwardPair(stack.At(layer), layers.At(layer), stack.At(upper), layers.At(upper),
+                   layers.Masked(upper));
     }
+    layers.MaskGradient(layer);
   }
 }
 

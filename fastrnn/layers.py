@@ -335,21 +335,24 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
     def _layers_at_once(self, F: Any, operators: str, differentiable: bool) -> int:
         """Return how many layers an operator gets.
 
-        Dropout between layers, where it may happen, is an operator of its own. To a gradient's
-        operator MXNet gives zeros as the gradient of the reserve, as large as that, so it has no
-        more layers than a GPU runs at once.
+        To a gradient's operator MXNet gives zeros as the gradient of the reserve, as large as that,
+        and it is given a mask for each dropout inside. So it has no more layers than a GPU runs at
+        once.
         """
-        drops = self._dropout and (F is mx.sym or mx.autograd.is_training())
-        if operators != "native" or drops:
+        if operators != "native":
             return 1
-        if not differentiable:
+        if not differentiable and not self._drops(F):
             return self._num_layers
         return 2 if native.GPUS and self._dir == 1 else 1
+
+    def _drops(self, F: Any) -> bool:
+        """Tell whether there is dropout between layers; in a graph, there may be."""
+        return bool(self._dropout) and (F is mx.sym or mx.autograd.is_training())
 
     def _runner(
         self, operators: str, differentiable: bool, sequence_length: Any
     ) -> Callable[..., Tuple[Any, List[Any]]]:
-        """Return a function of F, cell, data, states and the weights of layers that runs them.
+        """Return a function of F, cell, data, states, weights and masks of layers that runs them.
 
         Only the native one runs more than one at a time.
         """
@@ -367,7 +370,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             one = fused.layer
         else:
             one = partial(lengths.layer, lengths=sequence_length, dtype=self._computed_in)
-        return lambda F, cell, data, states, weights: one(F, cell, data, states, weights[0])
+        return lambda F, cell, data, states, weights, _: one(F, cell, data, states, weights[0])
 
     def _all_layers(
         self,
@@ -385,14 +388,20 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         if len(parts) > 1:
             own = list(zip(*(_states_of(F, s, count, parts) for s in states)))
         last = []
+        drops = self._drops(F)
         for part, of_part in zip(parts, own):
-            if part[0] and self._dropout:
+            if part[0] and drops:
                 data = F.Dropout(data, p=self._dropout)
+            # After that, as numbers are drawn in this order.
+            masks = []
+            if len(part) > 1 and drops:
+                sizes = self._dir * self._hidden_size, len(part) - 1
+                masks = native.dropout_masks(F, data, *sizes, self._dropout)
             weights = [
                 [[params[name] for name in direction] for direction in self._parameter_names[k]]
                 for k in part
             ]
-            data, after = run(F, self._cell, data, of_part, weights)
+            data, after = run(F, self._cell, data, of_part, weights, masks)
             last.append(after)
         return data, last[0] if len(parts) == 1 else [F.concat(*s, dim=0) for s in zip(*last)]
 

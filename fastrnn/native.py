@@ -106,6 +106,7 @@ def layers(
     data: Any,
     states: Sequence[Any],
     weights: Sequence[Sequence[Sequence[Any]]],
+    masks: Sequence[Any] = (),
     reserve: bool = True,
     dtype: str = "float32",
     lengths: Any = None,
@@ -126,6 +127,9 @@ def layers(
     weights
         For each layer, the lowest first, and each direction: i2h_weight [G*H, I], h2h_weight
         [G*H, H], i2h_bias [G*H], h2h_bias [G*H]; above the first layer I is D*H.
+    masks
+        [T, N, D*H] for each layer but the last, or none: what the output is multiplied by before it
+        is the next layer's input. Their gradient is zero.
     reserve
         Whether there may be a backward pass.
     dtype
@@ -146,6 +150,7 @@ def layers(
         *states,
         *(array for layer in weights for direction in layer for array in direction),
         *([lengths] if has_lengths else []),
+        *masks,
         mode=cell.mode,
         hidden_size=cell.hidden_size,
         num_directions=len(weights[0]),
@@ -153,5 +158,17 @@ def layers(
         reserve=int(reserve),
         dtype=dtype,
         use_sequence_length=int(has_lengths),
+        **({"use_masks": 1} if masks else {}),
     )
     return outputs[0], [outputs[k + 1] for k in range(len(states))]
+
+
+def dropout_masks(F: Any, data: Any, width: int, count: int, rate: float) -> List[Any]:
+    """Return what dropout multiplies the outputs [T, N, width] of layers above `data` [T, N, I] by.
+
+    It is MXNet's own dropout of ones: the numbers that it draws are those it would draw for the
+    outputs, and in a graph it leaves the ones as they are outside training.
+    """
+    one = F.ones_like(F.slice_axis(F.BlockGrad(data), axis=2, begin=0, end=1))
+    ones = F.broadcast_axis(one, axis=2, size=width)
+    return [F.Dropout(ones, p=rate) for _ in range(count)]

@@ -38,6 +38,7 @@ class Case:
     dtype: str = "float32"
     states: bool = True  # whether they are given to the layer, rather than left at zero
     seed: int = 0
+    masks: Any = None  # what dropout multiplies the outputs of all layers but the last by
 
     def __post_init__(self):
         rng = np.random.RandomState(self.seed)
@@ -58,6 +59,7 @@ class Case:
             self.c0 = None
         self._round_to_dtype()
         options = {"directions": self.directions, "lengths": self.row_lengths, "clip": self.clip}
+        options["masks"] = self.masks
         self.result = ref.stack_forward(
             self.mode, self.x, self.h0, self.c0, self.weights, **options
         )
@@ -172,14 +174,18 @@ class Case:
             grad = times * getattr(wanted.weights[k], field)
             ref.assert_close(getattr(layer, name).grad(ctx), grad, name, self.dtype)
 
-    def check(self, layer, net=None, ctx=None):
+    def check(self, layer, net=None, ctx=None, train_mode=True):
         """Run `net` (the layer itself by default) with and without recording, and backward."""
         net = net or layer
+        self.check_outcome(net(*self.arguments(ctx)))
+        self.check_learning(layer, net, ctx, train_mode)
+
+    def check_learning(self, layer, net=None, ctx=None, train_mode=True):
+        """Run `net` with recording, and backward."""
         arguments = self.arguments(ctx)
-        self.check_outcome(net(*arguments))
         attach(arguments)
-        with mx.autograd.record():
-            outcome = net(*arguments)
+        with mx.autograd.record(train_mode):
+            outcome = (net or layer)(*arguments)
         self.check_outcome(outcome)
         self.backward(outcome, ctx)
         self.check_gradients(layer, arguments, ctx=ctx)

@@ -237,6 +237,7 @@ def stack_forward(
     directions: int = 1,
     lengths: Optional[Array] = None,
     clip: Optional[Clip] = None,
+    masks: Optional[Sequence[Array]] = None,
 ) -> Result:
     """All layers, both directions of each.
 
@@ -246,6 +247,8 @@ def stack_forward(
         [T, N, I], [L*D, N, P], [L*D, N, H] (None unless LSTM), ordered (layer, direction).
     weights
         L*D of them, in the same order.
+    masks
+        L-1 of [T, N, D*P]: what a layer's output is multiplied by before the next one takes it.
 
     Returns
     -------
@@ -256,6 +259,7 @@ def stack_forward(
     for k, w in enumerate(weights):
         if k % directions == 0 and k > 0:
             x = np.concatenate([r.output for r in results[k - directions :]], axis=2)
+            x = x if masks is None else x * masks[k // directions - 1]
         c = None if c0 is None else c0[k]
         reverse = k % directions == 1
         results.append(forward(mode, x, h0[k], c, w, lengths=lengths, clip=clip, reverse=reverse))
@@ -263,7 +267,7 @@ def stack_forward(
         np.concatenate([r.output for r in results[-directions:]], axis=2),
         np.stack([r.h for r in results]),
         None if c0 is None else np.stack([r.c for r in results]),
-        (directions, results),
+        (directions, results, masks),
     )
 
 
@@ -271,7 +275,7 @@ def stack_backward(
     result: Result, d_output: Array, d_h: Array, d_c: Optional[Array] = None
 ) -> Gradients:
     """Gradients of a stack, from those to its output [T, N, D*P] and last states [L*D, N, ...]."""
-    directions, results = result.tape
+    directions, results, masks = result.tape
     grads: List[Gradients] = []
     for last in range(len(results), 0, -directions):
         layer = range(last - directions, last)
@@ -281,6 +285,8 @@ def stack_backward(
             for k, part in zip(layer, parts)
         ]
         d_output = sum(g.x for g in layer_grads)
+        if masks is not None and last > directions:
+            d_output = d_output * masks[last // directions - 2]
         grads = layer_grads + grads
     return Gradients(
         d_output,

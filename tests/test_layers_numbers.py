@@ -29,24 +29,81 @@ def test_results_and_gradients(mode, layers, directions, layout, states, backend
 
 @pytest.mark.parametrize("hybridize", [False, True], ids=["eager", "hybrid"])
 @pytest.mark.parametrize("states", [True, False], ids=["states", "no-states"])
+@pytest.mark.parametrize("dropout", [0, 0.5])
 @pytest.mark.parametrize("layers", [2, 3, 4])
 @pytest.mark.parametrize("mode", MODES)
-def test_layers_two_at_a_time(mode, layers, states, hybridize, monkeypatch):
+def test_layers_two_at_a_time(mode, layers, dropout, states, hybridize, monkeypatch):
     if not native.STATUS.usable:
         pytest.skip(native.STATUS.reason)
     monkeypatch.setattr(native, "GPUS", 1)  # where two layers may be computed at once
     case = Case(mode, T=9, layers=layers, states=states)
-    layer = case.layer("native")
+    layer = case.layer("native", dropout=dropout)
     nodes = json.loads(layer(mx.sym.var("data")).tojson())["nodes"]
     of = [int(n["attrs"]["num_layers"]) for n in nodes if n["op"] == native.OPERATOR]
     assert of == [2] * (layers // 2) + [1] * (layers % 2)
     if hybridize:
         layer.hybridize()
-    case.check(layer)
+    case.check(layer, train_mode=False)
+    if not dropout:
+        case.check(layer)
+
+
+def masks_of_dropout(seed, count, shape, rate):
+    """Return what MXNet's dropout multiplies so many arrays by, one after the other."""
+    mx.random.seed(seed)
+    with mx.autograd.train_mode():
+        return [mx.nd.Dropout(mx.nd.ones(shape), p=rate).asnumpy() for _ in range(count)]
+
+
+@pytest.mark.parametrize("hybridize", [False, True], ids=["eager", "hybrid"])
+@pytest.mark.parametrize("gpus", [0, 1])
+@pytest.mark.parametrize("lengths", [False, True], ids=["whole", "ragged"])
+@pytest.mark.parametrize(("layers", "directions"), [(2, 1), (3, 1), (4, 1), (2, 2)])
+@pytest.mark.parametrize("mode", MODES)
+def test_dropout_is_the_one_that_mxnet_would_draw(
+    mode, layers, directions, lengths, gpus, hybridize, backend, monkeypatch
+):
+    monkeypatch.setattr(native, "GPUS", gpus)
+    T, N, H, rate = 9, 3, 6, 0.4
+    masks = masks_of_dropout(11, layers - 1, (T, N, directions * H), rate)
+    sizes = {"layers": layers, "directions": directions, "lengths": lengths}
+    case = Case(mode, T, N, H=H, **sizes, masks=masks)
+    layer = case.layer(backend, dropout=rate)
+    layer.hybridize(hybridize)
+    layer(*case.arguments())  # a graph that is traced outside training is for training too
+    for _ in range(2):
+        mx.random.seed(11)
+        case.check_learning(layer)
+
+
+def test_dropout_before_the_layer_is_drawn_first(monkeypatch):
+    # In a graph, the order of the operator's inputs is the order in which they are computed.
+    class Net(mx.gluon.HybridBlock):
+        def __init__(self, layer):
+            super().__init__()
+            self.layer = layer
+
+        def hybrid_forward(self, F, x):
+            return self.layer(F.Dropout(x, p=0.5))
+
+    case = Case(T=9, layers=2, states=False)
+    net = Net(case.layer(dropout=0.5))
+    outputs = []
+    for gpus in (0, 1):
+        monkeypatch.setattr(native, "GPUS", gpus)
+        for hybridize in (False, True):
+            net.hybridize(hybridize)
+            mx.random.seed(5)
+            with mx.autograd.record():
+                outputs.append(net(*case.arguments()).asnumpy())
+    for output in outputs[1:]:
+        ref.assert_close(output, outputs[0].astype(np.float64))
 
 
 @pytest.mark.parametrize(
-    ("gpus", "options"), [(0, {}), (1, {"dropout": 0.5}), (1, {"bidirectional": True})], ids=str
+    ("gpus", "options"),
+    [(0, {}), (0, {"dropout": 0.5}), (1, {"bidirectional": True, "dropout": 0.5})],
+    ids=str,
 )
 def test_layers_one_at_a_time(gpus, options, monkeypatch):
     if not native.STATUS.usable:
@@ -57,22 +114,27 @@ def test_layers_one_at_a_time(gpus, options, monkeypatch):
     assert [n["attrs"]["num_layers"] for n in nodes if n["op"] == native.OPERATOR] == ["1"] * 3
 
 
-def test_layers_all_at_once_where_nothing_is_to_be_learned(monkeypatch):
+@pytest.mark.parametrize(("gpus", "trained"), [(0, [1, 1, 1, 1]), (1, [2, 2])])
+def test_layers_all_at_once_where_nothing_is_to_be_learned(gpus, trained, monkeypatch):
     if not native.STATUS.usable:
         pytest.skip(native.STATUS.reason)
     calls, layers = [], native.layers
 
-    def spy(F, cell, data, states, weights, **options):
-        calls.append(len(weights))
-        return layers(F, cell, data, states, weights, **options)
+    def spy(F, cell, data, states, weights, masks, **options):
+        calls.append((len(weights), len(masks)))
+        return layers(F, cell, data, states, weights, masks, **options)
 
     monkeypatch.setattr(native, "layers", spy)
     layer = fastrnn.LSTM(3, 4, input_size=2, dropout=0.5)
     layer.initialize()
+    monkeypatch.setattr(native, "GPUS", gpus)
     layer(mx.nd.ones((2, 1, 2)))
     with mx.autograd.train_mode():
         layer(mx.nd.ones((2, 1, 2)))
-    assert calls == [4, 1, 1, 1, 1]
+    with mx.autograd.record(train_mode=False):
+        layer(mx.nd.ones((2, 1, 2)))
+    masked = [(count, count - 1) for count in trained]
+    assert calls == [(4, 0), *masked, *((count, 0) for count in trained)]
 
 
 @given(

@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kWarp* kSumThreads)
 
 // sums[j] = sum of partial[part, j] over the parts, plus what it holds where accumulate is set;
 // copy receives the same, unless it is null. Launched with ArrayBlocks(columns) blocks.
-static __global__ void __launch_bounds__(kArrayThreads)
+[[maybe_unused]] static __global__ void __launch_bounds__(kArrayThreads)
     SumPartsKernel(const float* partial, int parts, int64_t columns, bool accumulate, float* sums,
                    float* copy) {
   for (int64_t column = FirstIndex(); column < columns; column += IndexStride()) {

@@ -224,23 +224,25 @@ size_t BackwardPairBytes(const LayerDesc& lower, const LayerDesc& upper) {
 }
 
 void ForwardPair(const LayerDesc& lower, const ForwardArgs& lower_args, const LayerDesc& upper,
-                 const ForwardArgs& upper_args) {
+                 const ForwardArgs& upper_args, const MaskedInput& between) {
   const Setting setting(lower);
   ForType(lower.dtype, [&](auto type) {
-    ReplayedPair(lower, lower_args, upper, upper_args, setting.tf32,
+    ReplayedPair(lower, lower_args, upper, upper_args, between, setting.tf32,
                  [&](const ForwardArgs& below, const ForwardArgs& above) {
-                   StepwisePairForward<decltype(type)>(lower, below, upper, above, setting.tf32);
+                   StepwisePairForward<decltype(type)>(lower, below, upper, above, between,
+                                                       setting.tf32);
                  });
   });
 }
 
 void BackwardPair(const LayerDesc& lower, const BackwardArgs& lower_args, const LayerDesc& upper,
-                  const BackwardArgs& upper_args) {
+                  const BackwardArgs& upper_args, const MaskedInput& between) {
   const Setting setting(lower);
   ForType(lower.dtype, [&](auto type) {
-    ReplayedPair(lower, lower_args, upper, upper_args, setting.tf32,
+    ReplayedPair(lower, lower_args, upper, upper_args, between, setting.tf32,
                  [&](const BackwardArgs& below, const BackwardArgs& above) {
-                   StepwisePairBackward<decltype(type)>(lower, below, upper, above, setting.tf32);
+                   StepwisePairBackward<decltype(type)>(lower, below, upper, above, between,
+                                                        setting.tf32);
                  });
   });
 }

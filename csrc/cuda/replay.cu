@@ -254,6 +254,13 @@ ReplayKey KeyOf(const LayerDesc& desc, const BackwardArgs& args, bool tf32) {
   return words.Take();
 }
 
+ReplayKey KeyOf(const MaskedInput& between) {
+  const auto& [mask, x] = between;
+  Words words;
+  words.Add(mask, x);
+  return words.Take();
+}
+
 void ForgetReplays() { ThreadsCalls().Clear(); }
 
 ReplayCounts CountsOfReplays() { return ThreadsCalls().counts; }

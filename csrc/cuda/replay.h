@@ -37,6 +37,7 @@ using ReplayKey = std::vector<uint64_t>;
 
 ReplayKey KeyOf(const LayerDesc& desc, const ForwardArgs& args, bool tf32);
 ReplayKey KeyOf(const LayerDesc& desc, const BackwardArgs& args, bool tf32);
+ReplayKey KeyOf(const MaskedInput& between);
 
 // Has this thread forget what it has been called with, and give its graphs back. In a build without
 // CUDA there are none.
@@ -75,11 +76,13 @@ void Replayed(const LayerDesc& desc, const Args& args, bool tf32, const Enqueue&
 // Calls enqueue(lower_args, upper_args), for two layers that run at once.
 template <class Args, class Enqueue>
 void ReplayedPair(const LayerDesc& lower, const Args& lower_args, const LayerDesc& upper,
-                  const Args& upper_args, bool tf32, const Enqueue& enqueue) {
+                  const Args& upper_args, const MaskedInput& between, bool tf32,
+                  const Enqueue& enqueue) {
   if (!IsReplayed(lower, lower_args.stream)) return enqueue(lower_args, upper_args);
   ReplayKey key = KeyOf(lower, lower_args, tf32);
-  const ReplayKey of_upper = KeyOf(upper, upper_args, tf32);
-  key.insert(key.end(), of_upper.begin(), of_upper.end());
+  for (const ReplayKey& more : {KeyOf(upper, upper_args, tf32), KeyOf(between)}) {
+    key.insert(key.end(), more.begin(), more.end());
+  }
   Replay(lower, std::move(key), lower_args.stream, [&](void* stream) {
     enqueue(OnStream(lower_args, stream), OnStream(upper_args, stream));
   });

@@ -39,10 +39,12 @@ template <class T>
 size_t StepwisePairBackwardBytes(const LayerDesc& lower, const LayerDesc& upper);
 template <class T>
 void StepwisePairForward(const LayerDesc& lower, const ForwardArgs& lower_args,
-                         const LayerDesc& upper, const ForwardArgs& upper_args, bool tf32);
+                         const LayerDesc& upper, const ForwardArgs& upper_args,
+                         const MaskedInput& between, bool tf32);
 template <class T>
 void StepwisePairBackward(const LayerDesc& lower, const BackwardArgs& lower_args,
-                          const LayerDesc& upper, const BackwardArgs& upper_args, bool tf32);
+                          const LayerDesc& upper, const BackwardArgs& upper_args,
+                          const MaskedInput& between, bool tf32);
 
 // ---- for its parts -------------------------------------------------------------------------
 

@@ -4,10 +4,13 @@
 //
 // Each wave of the layer behind waits for an event, recorded after the same wave of the layer ahead
 // and its product: forward for what that has put out, backward for its dx. Nothing else is shared.
+// Where a mask stands between them, it is the upper layer that multiplies by it, wave by wave:
+// forward before its own product, backward after that and before the event.
 #include <vector>
 
 #include "backward_direction.h"
 #include "forward_direction.h"
+#include "mask.cuh"
 #include "side_stream.h"
 
 namespace fastrnn {
@@ -18,6 +21,33 @@ namespace {
 size_t BytesIfAtOnce(const LayerDesc& desc, size_t bytes) {
   return HasWaves(desc) && bytes <= kMostBytesAtOnce ? bytes : 0;
 }
+
+// Multiplies steps of what is handed from one layer to the other by the mask, where there is one.
+template <class T>
+class StepsMask {
+ public:
+  // values, product: [T, N, H], which may be one array.
+  StepsMask(const LayerDesc& desc, const void* values, const void* mask, void* product,
+            cudaStream_t stream)
+      : step_(desc.batch * desc.hidden),
+        values_(static_cast<const T*>(values)),
+        mask_(static_cast<const T*>(mask)),
+        product_(static_cast<T*>(product)),
+        stream_(stream) {}
+
+  void Apply(int64_t begin, int64_t end) const {
+    if (mask_ == nullptr) return;
+    const int64_t first = begin * step_;
+    LaunchMask(values_ + first, mask_ + first, (end - begin) * step_, product_ + first, stream_);
+  }
+
+ private:
+  int64_t step_;  // how many values it has
+  const T* values_;
+  const T* mask_;
+  T* product_;
+  cudaStream_t stream_;
+};
 
 // ---- forward ------------------------------------------------------------------------------------
 
@@ -37,14 +67,17 @@ struct ForwardPairBuffers {
 // The lower layer is on the caller's stream, which the side follows. A wave is a chunk.
 template <class T>
 void RunForward(const ForwardDirection<T>& lower, const ForwardDirection<T>& upper,
-                SideStream* side) {
+                const StepsMask<T>& between, SideStream* side) {
   const Walk& walk = lower.walk();
   const float *ahead_sums = nullptr, *behind_sums = nullptr;
   for (int64_t ahead = 0; ahead < walk.steps + walk.chunk_steps; ahead += walk.chunk_steps) {
     const int64_t behind = ahead - walk.chunk_steps;
     const bool has_ahead = ahead < walk.steps, has_behind = behind >= 0 && behind < walk.steps;
     if (has_ahead) ahead_sums = lower.Project(ahead);
-    if (has_behind) behind_sums = upper.Project(behind);
+    if (has_behind) {
+      between.Apply(behind, walk.End(behind));
+      behind_sums = upper.Project(behind);
+    }
     for (int64_t step = 0; step < walk.chunk_steps; ++step) {
       if (has_ahead && ahead + step < walk.End(ahead)) {
         lower.RunStep(ahead + step, ahead, ahead_sums);
@@ -82,7 +115,7 @@ std::vector<Stretch> BackwardWaves(const Walk& walk, int64_t wave_steps) {
 // The upper layer is on the caller's stream, which the side follows.
 template <class T>
 void RunBackward(const LayerDesc& desc, BackwardDirection<T>* lower, BackwardDirection<T>* upper,
-                 SideStream* side) {
+                 const StepsMask<T>& between, SideStream* side) {
   const std::vector<Stretch> waves = BackwardWaves(upper->walk(), WaveSteps(desc));
   upper->Begin();
   lower->Begin();
@@ -99,6 +132,7 @@ void RunBackward(const LayerDesc& desc, BackwardDirection<T>* lower, BackwardDir
     }
     if (ahead != nullptr) {
       upper->InputGradient(*ahead);
+      between.Apply(ahead->begin, ahead->end);
       side->Follow();
       if (ahead->begin == ahead->chunk) upper->WeightGradients(ahead->chunk);
     }
@@ -129,7 +163,8 @@ size_t StepwisePairBackwardBytes(const LayerDesc& lower, const LayerDesc& upper)
 
 template <class T>
 void StepwisePairForward(const LayerDesc& lower, const ForwardArgs& lower_args,
-                         const LayerDesc& upper, const ForwardArgs& upper_args, bool tf32) {
+                         const LayerDesc& upper, const ForwardArgs& upper_args,
+                         const MaskedInput& between, bool tf32) {
   Carver carver(lower_args.workspace);
   const ForwardPairBuffers<T> buffers(lower, upper, &carver);
   const auto stream = static_cast<cudaStream_t>(lower_args.stream);
@@ -138,13 +173,14 @@ void StepwisePairForward(const LayerDesc& lower, const ForwardArgs& lower_args,
   Blas side_blas(lower.device_index, side.get(), buffers.upper.blas[0], tf32, 1);
   RunForward(ForwardDirection<T>(lower, lower_args, buffers.lower, &blas, stream, 0),
              ForwardDirection<T>(upper, upper_args, buffers.upper, &side_blas, side.get(), 0),
-             &side);
+             StepsMask<T>(lower, lower_args.y, between.mask, between.x, side.get()), &side);
   side.Join();
 }
 
 template <class T>
 void StepwisePairBackward(const LayerDesc& lower, const BackwardArgs& lower_args,
-                          const LayerDesc& upper, const BackwardArgs& upper_args, bool tf32) {
+                          const LayerDesc& upper, const BackwardArgs& upper_args,
+                          const MaskedInput& between, bool tf32) {
   Carver carver(lower_args.workspace);
   const BackwardPairBuffers<T> buffers(lower, upper, &carver);
   const auto stream = static_cast<cudaStream_t>(lower_args.stream);
@@ -153,7 +189,8 @@ void StepwisePairBackward(const LayerDesc& lower, const BackwardArgs& lower_args
   Blas side_blas(lower.device_index, side.get(), buffers.lower.blas, tf32, 1);
   BackwardDirection<T> above(upper, upper_args, buffers.upper, &blas, stream, 0);
   BackwardDirection<T> below(lower, lower_args, buffers.lower, &side_blas, side.get(), 0);
-  RunBackward(lower, &below, &above, &side);
+  const StepsMask<T> mask(lower, upper_args.dx, between.mask, upper_args.dx, stream);
+  RunBackward(lower, &below, &above, mask, &side);
   side.Join();
 }
 
@@ -162,10 +199,10 @@ void StepwisePairBackward(const LayerDesc& lower, const BackwardArgs& lower_args
   template size_t StepwisePairBackwardBytes<T>(const LayerDesc& lower, const LayerDesc& upper); \
   template void StepwisePairForward<T>(const LayerDesc& lower, const ForwardArgs& lower_args,   \
                                        const LayerDesc& upper, const ForwardArgs& upper_args,   \
-                                       bool tf32);                                              \
+                                       const MaskedInput& between, bool tf32);                  \
   template void StepwisePairBackward<T>(const LayerDesc& lower, const BackwardArgs& lower_args, \
                                         const LayerDesc& upper, const BackwardArgs& upper_args, \
-                                        bool tf32);
+                                        const MaskedInput& between, bool tf32);
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(Half)
 FASTRNN_INSTANTIATE(Bfloat16)

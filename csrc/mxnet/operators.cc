@@ -11,6 +11,8 @@
 //   tf32             1 where float32 products may round their factors to TF32 on a GPU;
 //                    the default is DefaultTf32()
 //   use_sequence_length  1 where each row has a length of its own, otherwise 0 (default)
+//   use_masks        1 where each layer but the first takes what the one below puts out times a
+//                    mask, otherwise 0 (default)
 // Inputs
 //   data             [T, N, I]
 //   state            [L*D, N, H]
@@ -18,6 +20,8 @@
 //   for each layer and direction: i2h_weight [G*H, I], h2h_weight [G*H, H], i2h_bias [G*H],
 //     h2h_bias [G*H]; above the first layer, I is D*H
 //   sequence_length  [N] of int32, where it is used; its gradient is not written
+//   for each layer but the last: mask [T, N, D*H], where they are used. A mask is a constant, and
+//     its gradient zeros
 // Outputs
 //   output           [T, N, D*H]
 //   state            [L*D, N, H]
@@ -28,100 +32,34 @@
 // puts an operator of MXNet's own between it and every array whose gradient may be accumulated.
 #include <mxnet/lib_api.h>
 
-#include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "../cuda/memory.h"
 #include "../error.h"
 #include "../stack.h"
+#include "attributes.h"
 
 namespace {
 
 using fastrnn::LayerDesc;
-using fastrnn::Mode;
 using fastrnn::Stack;
+using fastrnn::operators::Attributes;
+using fastrnn::operators::InputName;
+using fastrnn::operators::kWeightsPerDirection;
+using fastrnn::operators::ParseStack;
+using fastrnn::operators::Positions;
 using mxnet::ext::MXReturnValue;
 using mxnet::ext::MXTensor;
 using mxnet::ext::OpResource;
-using Attributes = std::unordered_map<std::string, std::string>;
 using Shape = std::vector<unsigned int>;
 using Shapes = std::vector<Shape>;
 
 constexpr unsigned int kUnknown = std::numeric_limits<unsigned int>::max();
 constexpr int kUnknownType = -1;
-constexpr int kWeightsPerDirection = 4;
-constexpr int64_t kMostLayers = 1 << 16;  // far from an overflow of what counts inputs
-
-const std::string& Attribute(const Attributes& attributes, const std::string& name) {
-  const auto found = attributes.find(name);
-  FASTRNN_EXPECTS(found != attributes.end(), "_fastrnn_layer needs the attribute " + name);
-  return found->second;
-}
-
-int64_t IntegerAttribute(const Attributes& attributes, const std::string& name, int64_t low,
-                         int64_t high) {
-  const std::string& text = Attribute(attributes, name);
-  char* end = nullptr;
-  const int64_t value = std::strtoll(text.c_str(), &end, 10);
-  FASTRNN_EXPECTS(!text.empty() && *end == '\0' && value >= low && value <= high,
-                  "_fastrnn_layer: " + name + " is '" + text + "', expected an integer from " +
-                      std::to_string(low) + " to " + std::to_string(high));
-  return value;
-}
-
-Stack ParseStack(const Attributes& attributes) {
-  Stack stack;
-  LayerDesc& desc = stack.first;
-  desc.mode = fastrnn::ParseMode(Attribute(attributes, "mode"));
-  desc.hidden = IntegerAttribute(attributes, "hidden_size", 1, std::numeric_limits<int>::max() / 4);
-  desc.directions = IntegerAttribute(attributes, "num_directions", 1, fastrnn::kMaxDirections);
-  desc.reserve = IntegerAttribute(attributes, "reserve", 0, 1) == 1;
-  if (attributes.count("dtype") > 0) desc.dtype = fastrnn::ParseDType(attributes.at("dtype"));
-  FASTRNN_EXPECTS(desc.dtype != fastrnn::DType::kBfloat16,
-                  "_fastrnn_layer: dtype is 'bfloat16', expected float32 or float16");
-  desc.tf32 = attributes.count("tf32") > 0 ? IntegerAttribute(attributes, "tf32", 0, 1) == 1
-                                           : fastrnn::DefaultTf32();
-  desc.tf32 = fastrnn::WithoutOverruledTf32(desc.tf32);
-  desc.graphs = fastrnn::DefaultGraphs();
-  desc.algorithm = fastrnn::DefaultAlgorithm();
-  if (attributes.count("num_layers") > 0) {
-    stack.layers = IntegerAttribute(attributes, "num_layers", 1, kMostLayers);
-  }
-  return stack;
-}
-
-// Positions of the operator's inputs and outputs.
-struct Positions {
-  int inputs, outputs, first_weight, lengths;
-  bool has_lengths;
-  Positions(const Stack& stack, const Attributes& attributes) {
-    const LayerDesc& desc = stack.first;
-    has_lengths = attributes.count("use_sequence_length") > 0 &&
-                  IntegerAttribute(attributes, "use_sequence_length", 0, 1) == 1;
-    first_weight = desc.has_cell() ? 3 : 2;
-    lengths =
-        first_weight + kWeightsPerDirection * static_cast<int>(stack.layers * desc.directions);
-    inputs = lengths + (has_lengths ? 1 : 0);
-    outputs = first_weight + (desc.reserve ? 1 : 0);
-  }
-};
-
-std::string InputName(const Stack& stack, const Positions& positions, int index) {
-  static const char* const kWeights[] = {"i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"};
-  if (index == positions.lengths) return "sequence_length";
-  const int weight = index - positions.first_weight;
-  if (weight >= 0) {
-    const int64_t direction = weight / kWeightsPerDirection;
-    return (direction % stack.first.directions == 0 ? "l" : "r") +
-           std::to_string(direction / stack.first.directions) + "_" +
-           kWeights[weight % kWeightsPerDirection];
-  }
-  return index == 0 ? "data" : index == 1 ? "state" : "state_cell";
-}
 
 std::string ToString(const Shape& shape) {
   std::string text = "(";
@@ -162,7 +100,7 @@ MXReturnValue InferType(const Attributes& attributes, std::vector<int>* inputs,
         desc.dtype == fastrnn::DType::kFloat16 ? mxnet::ext::kFloat16 : mxnet::ext::kFloat32;
     for (int i = 0; i < positions.inputs; ++i) {
       int& type = inputs->at(i);
-      const bool lengths = i == positions.lengths;
+      const bool lengths = positions.has_lengths && i == positions.lengths;
       const int expected = lengths ? mxnet::ext::kInt32 : layer_type;
       FASTRNN_EXPECTS(type == expected || type == kUnknownType,
                       "_fastrnn_layer: " + InputName(stack, positions, i) +
@@ -229,6 +167,8 @@ MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* o
       merge(i, expected[weight % kWeightsPerDirection]);
     }
     if (positions.has_lengths) merge(positions.lengths, {data[1]});
+    for (int i = positions.first_mask; i < positions.inputs; ++i)
+      merge(i, {data[0], data[1], D * H});
     (*outputs)[0] = {data[0], data[1], D * H};
     for (int i = 1; i < positions.first_weight; ++i) (*outputs)[i] = state;
     if (desc.reserve) {
@@ -280,6 +220,16 @@ std::vector<Pointers> WeightsFrom(const std::vector<MXTensor>& tensors, int begi
   return weights;
 }
 
+// begin: as above.
+std::vector<const void*> MasksFrom(const std::vector<MXTensor>& tensors, int begin,
+                                   const Positions& positions) {
+  std::vector<const void*> masks;
+  for (int i = positions.first_mask; i < positions.inputs; ++i) {
+    masks.push_back(Data(tensors.at(begin + i)));
+  }
+  return masks;
+}
+
 // MXNet waits for its stream where it has to; nothing here does.
 void* Stream(const LayerDesc& desc, const OpResource& resource) {
   return OnGpu(desc) ? resource.get_cuda_stream() : nullptr;
@@ -326,6 +276,17 @@ class Workspace {
   std::unique_ptr<fastrnn::cuda::Memory> on_device_;  // given back in the order of the stream
 };
 
+// An array [T, N, D*H].
+void FillWithZeros(const Stack& stack, void* array, void* stream) {
+  const LayerDesc& desc = stack.first;
+  const size_t bytes = desc.rows() * desc.directions * desc.hidden * SizeOf(desc.dtype);
+  if (desc.device == fastrnn::Device::kCuda) {
+    fastrnn::cuda::FillWithZeros(desc.device_index, array, bytes, stream);
+  } else {
+    std::memset(array, 0, bytes);
+  }
+}
+
 MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* inputs,
                       std::vector<MXTensor>* outputs, const OpResource& resource) {
   return Guard([&] {
@@ -345,6 +306,7 @@ MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* input
     }
     if (desc.reserve) args.reserve = Data(outputs->back());
     args.weights = WeightsFrom<fastrnn::Weights>(*inputs, 0, positions);
+    args.masks = MasksFrom(*inputs, 0, positions);
     const Workspace workspace(desc, resource, fastrnn::ForwardWorkspaceBytes(stack));
     args.workspace = workspace.data();
     args.stream = Stream(desc, resource);
@@ -382,11 +344,15 @@ MXReturnValue Backward(const Attributes& attributes, std::vector<MXTensor>* tens
       args.dc0 = out(2);
     }
     args.weights = WeightsFrom<fastrnn::Weights>(*tensors, inputs, positions);
+    args.masks = MasksFrom(*tensors, inputs, positions);
     args.gradients = WeightsFrom<fastrnn::WeightGradients>(*gradients, 0, positions);
     const Workspace workspace(desc, resource, fastrnn::BackwardWorkspaceBytes(stack));
     args.workspace = workspace.data();
     args.stream = Stream(desc, resource);
     fastrnn::Backward(stack, args);
+    for (int i = positions.first_mask; i < positions.inputs; ++i) {
+      FillWithZeros(stack, out(i), args.stream);
+    }
   });
 }
 

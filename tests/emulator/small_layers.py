@@ -34,16 +34,19 @@ def test_16_bits_and_lengths(mode, dtype, directions):
     assert_agrees(case)
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("mode", ref.MODES)
-def test_layers_at_once(mode):
-    assert_agrees(Case(mode, 9, 5, 3, 4, device=DEVICE, layers=2))
+def test_layers_at_once(mode, masked):
+    assert_agrees(Case(mode, 9, 5, 3, 4, device=DEVICE, layers=2, masked=masked))
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="has no graphs")
-@pytest.mark.parametrize(("directions", "layers"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize(
+    ("directions", "layers", "masked"), [(2, 1, False), (1, 2, False), (1, 2, True)]
+)
 @pytest.mark.parametrize("mode", ref.MODES)
-def test_replays(mode, directions, layers):
-    layer = Layer(mode, directions, steps=8, layers=layers)
+def test_replays(mode, directions, layers, masked):
+    layer = Layer(mode, directions, steps=8, layers=layers, masked=masked)
     for call in range(CALLS):
         layer.replace(seed=call)
         layer.run()

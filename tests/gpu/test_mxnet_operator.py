@@ -41,7 +41,8 @@ def inputs_of(case):
     """Return the operator's inputs that have gradients, and the others."""
     arrays = [case.x, case.h_0, *([] if case.c_0 is None else [case.c_0]), *case.weights]
     lengths = [] if case.lengths is None else [to_device(case.lengths, "int32")]
-    return [to_device(array, case.dtype) for array in arrays], lengths
+    masks = [to_device(mask, case.dtype) for mask in case.masks or []]
+    return [to_device(array, case.dtype) for array in arrays], lengths + masks
 
 
 def call(case, inputs, reserve):
@@ -50,10 +51,12 @@ def call(case, inputs, reserve):
         mode=case.mode,
         hidden_size=case.hidden,
         num_directions=case.directions,
+        num_layers=case.layers,
         reserve=reserve,
         dtype=case.dtype,
         tf32=0,
         use_sequence_length=int(case.lengths is not None),
+        use_masks=int(case.masks is not None),
     )
 
 
@@ -77,6 +80,20 @@ def test_agrees_with_the_reference(mode, dtype, directions, sizes, lengths):
     case = Case(mode, *sizes, directions, dtype=dtype)
     if lengths is not None:
         case.lengths = np.resize(lengths, case.rows)
+    check(case)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("lengths", [None, [9, 0, 4]])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("mode", ref.MODES)
+def test_two_layers_agree_with_the_reference(mode, dtype, lengths, masked):
+    check(Case(mode, 9, 3, 4, 5, dtype=dtype, lengths=lengths, layers=2, masked=masked))
+
+
+def check(case):
+    """Fail unless the operator computes what the oracle does, with and without a reserve."""
+    dtype = case.dtype
     learning, others = inputs_of(case)
     gradients = [mx.nd.empty(array.shape, ctx=DEVICE, dtype=dtype) for array in learning]
     mx.autograd.mark_variables(learning, gradients)
@@ -91,4 +108,9 @@ def test_agrees_with_the_reference(mode, dtype, directions, sizes, lengths):
     compare(case, found, gradients_of(case, gradients))
     inference = results(case, call(case, [*learning, *others], reserve=0))
     for name, array in vars(inference).items():
-        assert array is None or np.array_equal(array, getattr(found, name)), name
+        if array is None:
+            continue
+        if case.layers > 1:  # cuBLAS may choose by an array's alignment, which the reserve changes
+            ref.assert_close(array, getattr(found, name), name, dtype)
+        else:
+            assert np.array_equal(array, getattr(found, name)), name

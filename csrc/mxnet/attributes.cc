@@ -1,0 +1,87 @@
+#include "attributes.h"
+
+#include <cstdlib>
+#include <limits>
+
+#include "../error.h"
+
+namespace fastrnn {
+namespace operators {
+namespace {
+
+constexpr int64_t kMostLayers = 1 << 16;  // far from an overflow of what counts inputs
+
+const std::string& Attribute(const Attributes& attributes, const std::string& name) {
+  const auto found = attributes.find(name);
+  FASTRNN_EXPECTS(found != attributes.end(), "_fastrnn_layer needs the attribute " + name);
+  return found->second;
+}
+
+int64_t IntegerAttribute(const Attributes& attributes, const std::string& name, int64_t low,
+                         int64_t high) {
+  const std::string& text = Attribute(attributes, name);
+  char* end = nullptr;
+  const int64_t value = std::strtoll(text.c_str(), &end, 10);
+  FASTRNN_EXPECTS(!text.empty() && *end == '\0' && value >= low && value <= high,
+                  "_fastrnn_layer: " + name + " is '" + text + "', expected an integer from " +
+                      std::to_string(low) + " to " + std::to_string(high));
+  return value;
+}
+
+// 1, or 0, which it is where it is not given.
+bool Flag(const Attributes& attributes, const std::string& name) {
+  return attributes.count(name) > 0 && IntegerAttribute(attributes, name, 0, 1) == 1;
+}
+
+}  // namespace
+
+Stack ParseStack(const Attributes& attributes) {
+  Stack stack;
+  LayerDesc& desc = stack.first;
+  desc.mode = ParseMode(Attribute(attributes, "mode"));
+  desc.hidden = IntegerAttribute(attributes, "hidden_size", 1, std::numeric_limits<int>::max() / 4);
+  desc.directions = IntegerAttribute(attributes, "num_directions", 1, kMaxDirections);
+  desc.reserve = IntegerAttribute(attributes, "reserve", 0, 1) == 1;
+  if (attributes.count("dtype") > 0) desc.dtype = ParseDType(attributes.at("dtype"));
+  FASTRNN_EXPECTS(desc.dtype != DType::kBfloat16,
+                  "_fastrnn_layer: dtype is 'bfloat16', expected float32 or float16");
+  desc.tf32 = attributes.count("tf32") > 0 ? IntegerAttribute(attributes, "tf32", 0, 1) == 1
+                                           : DefaultTf32();
+  desc.tf32 = WithoutOverruledTf32(desc.tf32);
+  desc.graphs = DefaultGraphs();
+  desc.algorithm = DefaultAlgorithm();
+  if (attributes.count("num_layers") > 0) {
+    stack.layers = IntegerAttribute(attributes, "num_layers", 1, kMostLayers);
+  }
+  stack.masked = Flag(attributes, "use_masks") && stack.layers > 1;
+  return stack;
+}
+
+Positions::Positions(const Stack& stack, const Attributes& attributes)
+    : has_lengths(Flag(attributes, "use_sequence_length")) {
+  const LayerDesc& desc = stack.first;
+  first_weight = desc.has_cell() ? 3 : 2;
+  lengths = first_weight + kWeightsPerDirection * static_cast<int>(stack.layers * desc.directions);
+  first_mask = lengths + (has_lengths ? 1 : 0);
+  inputs = first_mask + (stack.masked ? static_cast<int>(stack.layers) - 1 : 0);
+  outputs = first_weight + (desc.reserve ? 1 : 0);
+}
+
+std::string InputName(const Stack& stack, const Positions& positions, int index) {
+  static const char* const kWeights[] = {"i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"};
+  if (index >= positions.first_mask) {
+    return "l" + std::to_string(index - positions.first_mask) + "_mask";
+  }
+  if (index == positions.lengths) return "sequence_length";
+  const int weight = index - positions.first_weight;
+  if (weight >= 0) {
+    const int64_t direction = weight / kWeightsPerDirection;
+    return (direction % stack.first.directions == 0 ? "l" : "r") +
+           std::to_string(direction / stack.first.directions) + "_" +
+           kWeights[weight % kWeightsPerDirection];
+  }
+  return index == 0 ? "data" : index == 1 ? "state" : "state_cell";
+}
+
+}  // namespace operators
+}  // namespace fastrnn
