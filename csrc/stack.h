@@ -30,8 +30,8 @@ struct Stack {
 // and the weights, D for each layer, the lowest first. The reserve is ReserveBytes(stack). The
 // masks are L-1 arrays [T, N, D*H] where the stack is masked, the lowest first, and constants:
 // backward is given the same, and computes no gradient of theirs. What is handed on is rounded to
-// the layer's type once more when it has been multiplied. Past a row's length, masks are not looked
-// at in that NaN there harms nothing.
+// the layer's type once more when it has been multiplied. Past a row's length, NaN
+// harms nothing, in a mask neither.
 struct StackForwardArgs {
   const void* x = nullptr;
   const int32_t* lengths = nullptr;

@@ -278,8 +278,10 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         if self._layout == "NTC":
             one = mx.sym.swapaxes(one, 0, 1)
         zero = mx.sym.zeros_like(one)
-        shapes = [info["shape"] for info in self.state_info()]
-        zeros = [mx.sym.broadcast_axis(zero, axis=(0, 2), size=(s[0], s[2])) for s in shapes]
+        zeros = []
+        for count, _, width in (info["shape"] for info in self.state_info()):
+            # As in native.dropout_mask: what repeats knows the number of dimensions at once.
+            zeros.append(mx.sym.repeat(mx.sym.repeat(zero, count, axis=0), width, axis=2))
         return _ZeroStates(z.as_np_ndarray() if mx.util.is_np_array() else z for z in zeros)
 
     def forward(self, inputs: Any, states: Any, *args: Any) -> Any:
@@ -335,9 +337,9 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
     def _layers_at_once(self, F: Any, operators: str, differentiable: bool) -> int:
         """Return how many layers an operator gets.
 
-        To a gradient's operator MXNet gives zeros as the gradient of the reserve, as large as that,
-        and it is given a mask for each dropout inside. So it has no more layers than a GPU runs at
-        once.
+        To a gradient's operator MXNet gives zeros as the gradient of the reserve, as large as that.
+        For each dropout inside, an operator is given a mask, as large as an output. So where one of
+        these may be, it has no more layers than a GPU runs at once.
         """
         if operators != "native":
             return 1
@@ -393,10 +395,8 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             if part[0] and drops:
                 data = F.Dropout(data, p=self._dropout)
             # After that, as numbers are drawn in this order.
-            masks = []
-            if len(part) > 1 and drops:
-                sizes = self._dir * self._hidden_size, len(part) - 1
-                masks = native.dropout_masks(F, data, *sizes, self._dropout)
+            of_mask = (self._dir * self._hidden_size, self._dropout, self._computed_in)
+            masks = [native.dropout_mask(F, data, *of_mask) for _ in part[1:] if drops]
             weights = [
                 [[params[name] for name in direction] for direction in self._parameter_names[k]]
                 for k in part

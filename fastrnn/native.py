@@ -163,12 +163,14 @@ def layers(
     return outputs[0], [outputs[k + 1] for k in range(len(states))]
 
 
-def dropout_masks(F: Any, data: Any, width: int, count: int, rate: float) -> List[Any]:
-    """Return what dropout multiplies the outputs [T, N, width] of layers above `data` [T, N, I] by.
+def dropout_mask(F: Any, data: Any, width: int, rate: float, dtype: str) -> Any:
+    """Return what dropout multiplies the output [T, N, width] of a layer above `data` [T, N, I] by.
 
-    It is MXNet's own dropout of ones: the numbers that it draws are those it would draw for the
-    outputs, and in a graph it leaves the ones as they are outside training.
+    It is MXNet's own dropout of ones in the output's type: the numbers that it draws are those it
+    would draw for the output, and in a graph it leaves the ones as they are outside training.
     """
-    one = F.ones_like(F.slice_axis(F.BlockGrad(data), axis=2, begin=0, end=1))
-    ones = F.broadcast_axis(one, axis=2, size=width)
-    return [F.Dropout(ones, p=rate) for _ in range(count)]
+    # These operators know the number of dimensions where one of them is still unknown. An array of
+    # which not even that is known is too much for MXNet's interface to operators of libraries.
+    one = F.slice(F.BlockGrad(data), begin=(None, None, 0), end=(None, None, 1))
+    ones = F.repeat(F.ones_like(F.cast(one, dtype=dtype)), repeats=width, axis=2)
+    return F.Dropout(ones, p=rate)

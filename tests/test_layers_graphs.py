@@ -8,6 +8,8 @@ import pytest
 import reference as ref
 from cases import MODES, Case, Parent, attach, layer_class, mx
 
+from fastrnn import native
+
 STATIC = [
     {},
     {"static_alloc": True},
@@ -63,6 +65,19 @@ def test_as_a_symbol(backend):
     values = {name: p.data() for name, p in layer.collect_params().items()}
     executor = symbol.bind(mx.cpu(), {"data": case.arguments()[0], **values})
     case.check_outcome(executor.forward()[0])
+
+
+@pytest.mark.parametrize(("layout", "shape"), [("TNC", (7, 0, 4)), ("NTC", (0, 7, 4))])
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_as_a_symbol_of_a_batch_that_is_not_known_yet(gpus, layout, shape, monkeypatch):
+    # Of an input that has no number of dimensions yet, MXNet writes past what it hands operators.
+    if not native.STATUS.usable:
+        pytest.skip(native.STATUS.reason)
+    monkeypatch.setattr(native, "GPUS", gpus)
+    layer = layer_class("lstm")(5, 2, layout=layout, dropout=0.5, input_size=4)
+    inside = layer(mx.sym.var("data", shape=shape)).get_internals()
+    for name, found in zip(inside.list_outputs(), inside.infer_shape_partial()[1]):
+        assert found, name
 
 
 def test_other_sizes_through_the_same_graph(backend):

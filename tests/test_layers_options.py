@@ -320,6 +320,35 @@ for hybrid in (False, True):
             assert float(difference) < 1e-6
 
 
+def test_dropout_of_mixed_precision_is_drawn_in_the_layers_own_type():
+    code = """
+import fastrnn, mxnet as mx
+from fastrnn import native
+from mxnet.contrib import amp
+
+class Net(mx.gluon.HybridBlock):
+    def __init__(self):
+        super().__init__()
+        self.layer = fastrnn.LSTM(6, 2, dropout=0.4, input_size=5)
+
+    def hybrid_forward(self, F, x):
+        return self.layer(F.cast(x, "float16"))
+
+amp.init("float16")
+net, outputs = Net(), []
+net.initialize()
+for native.GPUS in (0, 1):
+    net.hybridize()
+    mx.random.seed(3)
+    with mx.autograd.record():
+        outputs.append(net(mx.nd.ones((4, 3, 5))))
+print(float(abs(outputs[0] - outputs[1]).max().asscalar()))
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1e-6
+
+
 def test_after_mixed_precision_was_started_layers_are_gluons():
     code = """
 import importlib.util, sys
