@@ -321,6 +321,8 @@ for hybrid in (False, True):
 
 
 def test_dropout_of_mixed_precision_is_drawn_in_the_layers_own_type():
+    if not native.STATUS.usable:
+        pytest.skip(native.STATUS.reason)
     code = """
 import fastrnn, mxnet as mx
 from fastrnn import native
