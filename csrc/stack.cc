@@ -151,7 +151,8 @@ LayerArgs ArgsOf(const Stack& stack, const StackArgs& args, const Workspace& wor
   return of_layer;
 }
 
-template <class Args>
+// What the layers' passes have in common; Of::Output(layer) is what a layer puts out.
+template <class Of, class Args>
 class Layers {
  public:
   Layers(const Stack& stack, const Args& args, const Workspace& workspace)
@@ -163,8 +164,16 @@ class Layers {
     if (!HasMask(layer)) return {};
     return {args_.masks[layer - 1], workspace_.masked[(layer - 1) % Workspace::kMaskedArrays]};
   }
+  // To be called before the layer's turn; backward once more, as the reserve has no room for it.
+  void MaskInput(int64_t layer) const {
+    if (HasMask(layer)) Mask(layer, OutputBelow(layer), Masked(layer).x);
+  }
 
  protected:
+  const void* Input(int64_t layer) const {
+    if (layer == 0) return args_.x;
+    return HasMask(layer) ? Masked(layer).x : OutputBelow(layer);
+  }
   void Mask(int64_t layer, const void* values, void* product) const {
     ApplyMask(stack_.first, values, Masked(layer).mask, product, args_.stream);
   }
@@ -172,9 +181,14 @@ class Layers {
   const Stack& stack_;
   const Args& args_;
   const Workspace& workspace_;
+
+ private:
+  const void* OutputBelow(int64_t layer) const {
+    return static_cast<const Of*>(this)->Output(layer - 1);
+  }
 };
 
-class ForwardLayers : public Layers<StackForwardArgs> {
+class ForwardLayers : public Layers<ForwardLayers, StackForwardArgs> {
  public:
   using Layers::Layers;
 
@@ -189,15 +203,7 @@ class ForwardLayers : public Layers<StackForwardArgs> {
     }
     return of_layer;
   }
-  void MaskInput(int64_t layer) const {
-    if (HasMask(layer)) Mask(layer, Output(layer - 1), Masked(layer).x);
-  }
 
- private:
-  const void* Input(int64_t layer) const {
-    if (layer == 0) return args_.x;
-    return HasMask(layer) ? Masked(layer).x : Output(layer - 1);
-  }
   void* Output(int64_t layer) const {
     if (layer == stack_.layers - 1) return args_.y;
     if (!stack_.first.reserve) return workspace_.between[layer % Workspace::kArrays];
@@ -205,7 +211,7 @@ class ForwardLayers : public Layers<StackForwardArgs> {
   }
 };
 
-class BackwardLayers : public Layers<StackBackwardArgs> {
+class BackwardLayers : public Layers<BackwardLayers, StackBackwardArgs> {
  public:
   using Layers::Layers;
 
@@ -224,24 +230,17 @@ class BackwardLayers : public Layers<StackBackwardArgs> {
     std::copy_n(args_.gradients.begin() + layer * directions, directions, of_layer.gradients);
     return of_layer;
   }
-  // Once more, as the reserve has no room for it.
-  void MaskInput(int64_t layer) const {
-    if (HasMask(layer)) Mask(layer, Output(layer - 1), Masked(layer).x);
-  }
   // From the gradient of what the layer took to that of what the one below put out.
   void MaskGradient(int64_t layer) const {
     if (HasMask(layer)) Mask(layer, Gradient(layer), Gradient(layer));
   }
 
- private:
-  const void* Input(int64_t layer) const {
-    if (layer == 0) return args_.x;
-    return HasMask(layer) ? Masked(layer).x : Output(layer - 1);
-  }
   const void* Output(int64_t layer) const {
     if (layer == stack_.layers - 1) return args_.y;
     return OutputInReserve(stack_, static_cast<const char*>(args_.reserve), layer);
   }
+
+ private:
   // Of the input of a layer that is not the first.
   void* Gradient(int64_t layer) const {
     return workspace_.between[(layer - 1) % Workspace::kArrays];

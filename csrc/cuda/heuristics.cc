@@ -127,6 +127,7 @@ bool Cut(const Problem& problem, int directions, int groups, PersistentPlan* pla
 
 // ---- the choice ---------------------------------------------------------------------------------
 
+// The plan has been cut.
 bool IsWanted(const Algorithm& wanted, Pass pass, const PersistentPlan& plan) {
   const auto agrees = [](int want, int have) { return want == 0 || want == have; };
   if (!agrees(wanted.batch_tiles, plan.batch_tiles)) return false;
@@ -136,12 +137,8 @@ bool IsWanted(const Algorithm& wanted, Pass pass, const PersistentPlan& plan) {
       wanted.cluster < 0 || !HasClusterForm(pass, tiles, plan.batch_tiles, plan.streams());
   if (!either && (wanted.cluster > 0) != (plan.cluster > 1)) return false;
   if (pass == Pass::kForward) return agrees(wanted.row_tiles, plan.row_tiles);
-  return agrees(wanted.backward_row_tiles, plan.row_tiles);
-}
-
-// Known only when the plan has been cut.
-bool HasWantedSplit(const Algorithm& wanted, Pass pass, const PersistentPlan& plan) {
-  return pass == Pass::kForward || wanted.split == 0 || wanted.split == plan.parts_of_k();
+  return agrees(wanted.backward_row_tiles, plan.row_tiles) &&
+         agrees(wanted.split, plan.parts_of_k());
 }
 
 std::string Format(double us) {
@@ -184,14 +181,13 @@ Cheapest FindCheapest(const Problem& problem) {
   const Algorithm& wanted = problem.desc.algorithm;
   Cheapest cheapest;
   for (PersistentPlan plan : AllTiles(problem)) {
-    if (!IsWanted(wanted, problem.pass, plan)) continue;
     const int64_t most = problem.directions_at_once();
     for (int directions = 1; directions <= most; ++directions) {
       if (wanted.directions > 0 && directions != std::min<int64_t>(wanted.directions, most)) {
         continue;
       }
       if (!Cut(problem, directions, wanted.groups, &plan)) continue;
-      if (!HasWantedSplit(wanted, problem.pass, plan)) continue;
+      if (!IsWanted(wanted, problem.pass, plan)) continue;
       const Cost cost = CostOf(problem, plan);
       std::optional<Candidate>& best = plan.cluster > 1 ? cheapest.clustered : cheapest.plain;
       if (!best || cost.total_us < best->cost.total_us) best = Candidate{plan, cost};

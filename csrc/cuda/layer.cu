@@ -7,6 +7,7 @@
 #include "../rnn.h"
 #include "device_scope.h"
 #include "heuristics.h"
+#include "mask.cuh"
 #include "persistent.h"
 #include "replay.h"
 #include "runtime.h"
@@ -205,6 +206,17 @@ void Backward(const LayerDesc& desc, const BackwardArgs& args) {
     Replayed(desc, args, setting.tf32, [&](const BackwardArgs& on_stream) {
       StepwiseBackward<T>(desc, on_stream, setting.tf32);
     });
+  });
+}
+
+void ApplyMask(const LayerDesc& desc, const void* values, const void* mask, void* product,
+               void* stream) {
+  const DeviceScope device(desc.device_index);
+  ForType(desc.dtype, [&](auto type) {
+    using T = decltype(type);
+    LaunchMask(static_cast<const T*>(values), static_cast<const T*>(mask),
+               desc.rows() * desc.directions * desc.hidden, static_cast<T*>(product),
+               static_cast<cudaStream_t>(stream));
   });
 }
 
