@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import numbers
-from typing import Any, Optional, Sequence, Tuple
+from typing import Any, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from fastrnn._mxnet import import_mxnet, mixed_precision
-from fastrnn.cell import GATES
 
 mx = import_mxnet()
 
@@ -20,20 +20,21 @@ def _integer(name: str, value: Any, low: int) -> None:
         raise ValueError(f"{name}: expected at least {low}, got {value}")
 
 
-def sizes(
-    hidden_size: int, num_layers: int, input_size: int, projection_size: Optional[int]
-) -> None:
+def sizes(options: Mapping[str, Any]) -> None:
     """Check a layer's sizes; `input_size` is 0 where the first call tells."""
-    _integer("hidden_size", hidden_size, 1)
-    _integer("num_layers", num_layers, 1)
-    _integer("input_size", input_size, 0)
-    if projection_size is not None:
-        _integer("projection_size", projection_size, 0)  # 0 is MXNet's other word for none
+    _integer("hidden_size", options["hidden_size"], 1)
+    _integer("num_layers", options["num_layers"], 1)
+    _integer("input_size", options["input_size"], 0)
+    if options["projection_size"]:  # None, 0 and False stand for no projection
+        _integer("projection_size", options["projection_size"], 1)
 
 
-def _number(name: str, value: Any) -> None:
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise TypeError(f"{name}: expected a number, got {value!r}")
+def _number(name: str, value: Any) -> float:
+    """Return a number that may be a bool or in words, as MXNet's operators take them."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {value!r}") from None
 
 
 def float_type(value: Any) -> Any:
@@ -47,30 +48,38 @@ def float_type(value: Any) -> Any:
     return dtype
 
 
-def choices(mode: str, layout: str, dropout: float) -> None:
-    """Check activation (a part of the mode), layout and dropout."""
-    if mode not in GATES:
-        raise ValueError(f"activation: expected 'relu' or 'tanh', got {mode[len('rnn_') :]!r}")
-    if layout not in ("TNC", "NTC"):
-        raise ValueError(f"layout: expected 'TNC' or 'NTC', got {layout!r}")
-    _number("dropout", dropout)
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout: expected a probability from 0 to below 1, got {dropout!r}")
+def activation(value: Any) -> None:
+    """Check an Elman network's activation."""
+    if value not in ("relu", "tanh"):
+        raise ValueError(f"activation: expected 'relu' or 'tanh', got {value!r}")
 
 
-def clipping(low: Optional[float], high: Optional[float]) -> None:
-    """Check the LSTM's range for the cell state."""
-    if (low is None) != (high is None):
-        raise ValueError(
-            "state_clip_min, state_clip_max: expected both or neither, "
-            f"got state_clip_min={low!r}, state_clip_max={high!r}"
-        )
-    if low is None or high is None:
-        return
-    _number("state_clip_min", low)
-    _number("state_clip_max", high)
-    if not low <= high:
+def layout(value: Any) -> None:
+    """Check the order of an input's dimensions."""
+    if value not in ("TNC", "NTC"):
+        raise ValueError(f"layout: expected 'TNC' or 'NTC', got {value!r}")
+
+
+def rate(dropout: Any) -> float:
+    """Check the dropout, and return it as a number."""
+    value = _number("dropout", dropout)
+    if not 0 <= value <= 1:
+        raise ValueError(f"dropout: expected a probability from 0 to 1, got {dropout!r}")
+    return value
+
+
+def clipping(low: Any, high: Any) -> Tuple[Optional[float], Optional[float]]:
+    """Check the LSTM's range for the cell state, and return it: two numbers or two None.
+
+    A bound that is not given is infinite.
+    """
+    if low is None and high is None:
+        return None, None
+    first = -math.inf if low is None else _number("state_clip_min", low)
+    last = math.inf if high is None else _number("state_clip_max", high)
+    if not first <= last:
         raise ValueError(f"state_clip_min: expected at most state_clip_max={high!r}, got {low!r}")
+    return first, last
 
 
 def _dense(name: str, value: Any) -> None:
@@ -87,8 +96,13 @@ def array(name: str, value: Any, kind: Any, shape: Tuple[int, ...], device: Any)
         raise ValueError(f"{name}: expected shape {shape}, got {value.shape}")
     if value.dtype != kind and not mixed_precision():
         raise TypeError(f"{name}: expected dtype {np.dtype(kind)}, got {np.dtype(value.dtype)}")
-    if value.ctx != device:
+    if not _one_memory(value.ctx, device):
         raise ValueError(f"{name}: expected an array on {device}, where inputs is, got {value.ctx}")
+
+
+def _one_memory(device: Any, other: Any) -> bool:
+    """Tell whether an operator takes arrays of both: all of MXNet's kinds of CPU are one memory."""
+    return device == other or "gpu" not in (device.device_type, other.device_type)
 
 
 def inputs(value: Any, layout: str, features: int, kind: Any) -> int:
@@ -97,7 +111,12 @@ def inputs(value: Any, layout: str, features: int, kind: Any) -> int:
     features = max(features, 0)  # NumPy shapes say -1 for unknown
     shape = value.shape
     wanted = f"({', '.join(layout[:2])}, {features or 'C'})"
-    if len(shape) != 3 or 0 in shape or features not in (0, shape[2]):
+    # Batches of no rows are the only empty arrays; MXNet has them where NumPy's shapes are on.
+    if (
+        len(shape) != 3
+        or 0 in (shape[layout.index("T")], shape[2])
+        or features not in (0, shape[2])
+    ):
         raise ValueError(f"inputs: expected shape {wanted}, each at least 1, got {shape}")
     if value.dtype != kind and not mixed_precision():
         raise TypeError(f"inputs: expected dtype {np.dtype(kind)}, got {np.dtype(value.dtype)}")

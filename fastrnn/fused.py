@@ -1,4 +1,4 @@
-"""One recurrent layer by MXNet's own ``RNN`` operator, used only for what that operator gets right.
+"""Recurrent layers by MXNet's own ``RNN`` operator, used only for what that operator gets right.
 
 On the CPU it ignores or refuses sequence lengths, projection and clipping, and a stack of three or
 more tanh or ReLU layers that runs without oneDNN gets wrong weight gradients; one plain layer a
@@ -12,18 +12,26 @@ from typing import Any, List, Sequence, Tuple
 from fastrnn.cell import Cell
 
 
-def layer(
-    F: Any, cell: Cell, data: Any, states: Sequence[Any], weights: Sequence[Sequence[Any]]
+def layers(
+    F: Any,
+    cell: Cell,
+    data: Any,
+    states: Sequence[Any],
+    weights: Sequence[Sequence[Sequence[Any]]],
 ) -> Tuple[Any, List[Any]]:
-    """Run one layer, in any float type; otherwise as `fastrnn.native.layers` runs each layer."""
-    flat = [w.reshape(-1) for part in (slice(0, 2), slice(2, 4)) for d in weights for w in d[part]]
+    """Run layers in any float type; otherwise as `fastrnn.native.layers` runs them."""
+    directions = [direction for layer in weights for direction in layer]
+    # The matrices of all layers and directions come first, then their biases.
+    flat = [
+        w.reshape(-1) for part in (slice(0, 2), slice(2, 4)) for d in directions for w in d[part]
+    ]
     outputs = F.RNN(
         data,
         F._internal._rnn_param_concat(*flat, dim=0),
         *states,
         state_size=cell.hidden_size,
-        num_layers=1,
-        bidirectional=len(weights) == 2,
+        num_layers=len(weights),
+        bidirectional=len(weights[0]) == 2,
         state_outputs=True,
         mode=cell.mode,
     )

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from fastrnn import checks, fused, lengths, native, unrolled
-from fastrnn._mxnet import import_mxnet
+from fastrnn import checks, native, stack
+from fastrnn._mxnet import import_mxnet, mixed_precision
 from fastrnn.cell import Cell
+from fastrnn.stack import Recorder, Stack
 
 mx: Any = import_mxnet()
 
 _BACKENDS = ("auto", "native", "gluon")
 _GLUON = {
-    "stack": "MXNet's RNN operator",
-    "layerwise": "MXNet's RNN operator, layer by layer",
-    "unrolled": "plain operators, step by step",
+    stack.FUSED: "MXNet's RNN operator",
+    stack.LAYERWISE: "MXNet's RNN operator, layer by layer",
+    stack.UNROLLED: "plain operators, step by step",
 }
 
 
@@ -34,18 +36,18 @@ class Backend:
         return f"{self.name}: {self.reason}"
 
 
-def _states_of(F: Any, states: Any, layers: int, parts: Sequence[range]) -> List[Any]:
-    """Return the states [L*D, N, H] of parts of the layers."""
-    if F is mx.nd and not mx.autograd.is_recording():  # views cost a fifth of copies
-        block = states.shape[0] // layers
-        return [states[part[0] * block : (part[-1] + 1) * block] for part in parts]
-    # Through split and concat, a graph finds out N; through slices it does not.
-    each = F.split(states, num_outputs=layers, axis=0)
-    return [each[p[0]] if len(p) == 1 else F.concat(*(each[k] for k in p), dim=0) for p in parts]
-
-
 class _ZeroStates(List[Any]):
     """States that the caller did not give and does not get back."""
+
+
+class _Recorders(Dict[Any, Recorder]):
+    """A layer's recorders. They belong to a process and a layer, so copies begin without any."""
+
+    def __deepcopy__(self, memo: Any) -> _Recorders:
+        return _Recorders()
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return _Recorders, ()
 
 
 def _choose(backend: Any) -> Tuple[str, str]:
@@ -60,7 +62,7 @@ def _choose(backend: Any) -> Tuple[str, str]:
 
 def _check_static_shape(static_shape: bool, operators: str, backend: Backend) -> None:
     """Refuse what MXNet's loop gets wrong."""
-    if static_shape and operators == "unrolled":
+    if static_shape and operators == stack.UNROLLED:
         raise ValueError(
             "static_shape: expected False, since MXNet's foreach gives wrong results with it; "
             f"got True for a layer on {backend}"
@@ -70,34 +72,26 @@ def _check_static_shape(static_shape: bool, operators: str, backend: Backend) ->
 class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
     """What the three layers share. It stands between MXNet's layers and MXNet's base of them."""
 
-    def __init__(self, *options: Any, backend: Any = None, **kwargs: Any) -> None:
-        # MXNet's layers pass all of their own options by position, in this order.
-        hidden_size, num_layers, layout, dropout, _, input_size = options[:6]
-        mode, projection_size = options[10:12]
-        checks.sizes(hidden_size, num_layers, input_size, projection_size)
-        checks.choices(mode, layout, dropout)
+    def __init__(self, mode: str, backend: Any, options: Dict[str, Any]) -> None:
+        """Make a layer from the arguments of MXNet's base of all layers, by their names."""
+        checks.sizes(options)
+        checks.layout(options["layout"])
+        options["dropout"] = checks.rate(options["dropout"])
+        clip = checks.clipping(options["lstm_state_clip_min"], options["lstm_state_clip_max"])
+        options["lstm_state_clip_min"], options["lstm_state_clip_max"] = clip
+        if options["dtype"] is None:
+            options["dtype"] = "float32"  # as Parameter has it
         self._choice, self._choice_source = _choose(backend)
-        super().__init__(*options, **kwargs)
-        checks.clipping(self._lstm_state_clip_min, self._lstm_state_clip_max)
-        self._cell = Cell(
-            mode,
-            hidden_size,
-            bool(self._projection_size),
-            self._lstm_state_clip_min,
-            self._lstm_state_clip_max,
-            self._lstm_state_clip_nan,
-        )
-        names = ["i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"]
-        names += ["h2r_weight"] if self._cell.projected else []
-        self._parameter_names = [
-            [[f"{d}{k}_{name}" for name in names] for d in "lr"[: self._dir]]
-            for k in range(num_layers)
-        ]
+        mx.gluon.rnn.rnn_layer._RNNLayer.__init__(self, mode=mode, **options)
+        projected = bool(self._projection_size)
+        self._cell = Cell(mode, self._hidden_size, projected, *clip, self._lstm_state_clip_nan)
+        self._recorders = _Recorders()
         self._decide(self._dtype)  # an impossible choice of backend is an error here already
 
     @property
     def backend(self) -> Backend:
         """Which operators the layer runs on, and why."""
+        self._follow_parameters()
         return self._runs_on
 
     def cast(self, dtype: Any) -> None:
@@ -116,7 +110,14 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
     def __setstate__(self, state: Dict[str, Any]) -> None:
         # A copy may wake up in a process with another library.
         self.__dict__.update(state)
-        self._decide(self._dtype)
+        self._decide(self._stack.dtype)
+
+    def _follow_parameters(self) -> None:
+        """Choose the operators again if the parameters' type was changed."""
+        dtype = self.l0_i2h_weight.dtype
+        if dtype != self._stack.dtype:
+            self._decide(dtype)
+            self._clear_cached_op()
 
     def _decide(self, dtype: Any) -> None:
         """Choose the operators from the layer's options and the process, never from a device.
@@ -130,7 +131,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         note = "; float16 is computed in float32" if half else ""
         obstacle = self._obstacle(computed_in)
         if obstacle is None:
-            operators, runs_on = "native", Backend("native", native.STATUS.reason + note)
+            operators, runs_on = stack.NATIVE, Backend("native", native.STATUS.reason + note)
         elif self._choice == "native":
             raise ValueError(f"{self._choice_source}: {obstacle}")
         else:
@@ -138,8 +139,17 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             runs_on = Backend("gluon", f"{obstacle}; {_GLUON[operators]}{note}")
         if self._active:
             _check_static_shape(dict(self._flags)["static_shape"], operators, runs_on)
-        self._numpy_type, self._computed_in = dtype.type, computed_in
-        self._operators, self._runs_on = operators, runs_on
+        self._stack = Stack(
+            cell=self._cell,
+            layers=self._num_layers,
+            directions=self._dir,
+            dropout=self._dropout,
+            layout=self._layout,
+            dtype=dtype,
+            computed_in=computed_in,
+            operators=operators,
+        )
+        self._runs_on = runs_on
 
     def _obstacle(self, dtype: str) -> Optional[str]:
         """Say why the native operator is not used, if it is not."""
@@ -161,15 +171,17 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         """Choose the fastest of MXNet's own operators that are right."""
         cell = self._cell
         if cell.projected or cell.clip_min is not None:
-            return "unrolled"
+            return stack.UNROLLED
         if dtype == "float16" and self._use_sequence_length:
-            return "unrolled"  # too narrow a range for what lengths.py does
+            return stack.UNROLLED  # too narrow a range for what lengths.py does
         if dtype == "float64" and cell.mode == "rnn_relu":
-            return "unrolled"  # the RNN operator rounds it to float32 on the CPU
+            return stack.UNROLLED  # the RNN operator rounds it to float32 on the CPU
         # On the CPU the RNN operator leaves dropout out, and see fused.py about deep stacks.
         dropped = self._dropout and self._num_layers > 1
         deep = cell.mode.startswith("rnn_") and self._num_layers > 2
-        return "layerwise" if self._use_sequence_length or dropped or deep else "stack"
+        if self._use_sequence_length or dropped or deep:
+            return stack.LAYERWISE
+        return stack.FUSED
 
     def _collect_params_with_prefix(self, prefix: str = "") -> Dict[str, Any]:
         """Return the parameters by the names that MXNet's layer gives them in a file."""
@@ -208,7 +220,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             what it reads.
         """
         if active:
-            _check_static_shape(static_shape, self._operators, self.backend)
+            _check_static_shape(static_shape, self._stack.operators, self.backend)
         super().hybridize(active, backend, clear, static_alloc, static_shape, *args, **kwargs)
 
     def __call__(self, inputs: Any, states: Any = None, sequence_length: Any = None) -> Any:
@@ -245,44 +257,41 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
                 "sequence_length: expected with use_sequence_length=True and only then, got "
                 f"{sequence_length!r} with use_sequence_length={self._use_sequence_length}"
             )
+        self._follow_parameters()
         if isinstance(states, (mx.nd.NDArray, mx.sym.Symbol)):
             states = [states]
         if eager:
             states = self._checked_states(inputs, states, sequence_length)
+            if 0 in inputs.shape:
+                return self._empty(inputs, states)
         elif states is None:
-            states = self._symbolic_zeros(inputs)
+            unknown = -1 if mx.util.is_np_shape() else 0
+            zeros = self.begin_state(unknown, func=mx.sym.zeros, dtype=self._stack.dtype.name)
+            states = _ZeroStates(zeros)
         if self._use_sequence_length:
             return mx.gluon.HybridBlock.__call__(self, inputs, states, sequence_length)
         return mx.gluon.HybridBlock.__call__(self, inputs, states)
 
     def _checked_states(self, inputs: Any, states: Any, sequence_length: Any) -> List[Any]:
         """Check the arguments of a call with arrays; the states default to zeros."""
-        kind = self._numpy_type
+        kind = self._stack.dtype.type
         rows = checks.inputs(inputs, self._layout, self.l0_i2h_weight.shape[1], kind)
         if sequence_length is not None:
             steps = inputs.shape[self._layout.index("T")]
             checks.sequence_length(sequence_length, inputs, rows)
             # MXNet's operators would read beyond the arrays.
-            if self._operators != "native" or inputs.ctx.device_type == "cpu":
+            if self._stack.operators != stack.NATIVE or inputs.ctx.device_type != "gpu":
                 checks.lengths(sequence_length, steps)
         if states is None:
             return _ZeroStates(self.begin_state(rows, ctx=inputs.ctx, dtype=inputs.dtype))
         checks.states(states, inputs, kind, [info["shape"] for info in self.state_info(rows)])
         return list(states)
 
-    def _symbolic_zeros(self, inputs: Any) -> List[Any]:
-        """Zeros as states for a symbol, which does not know how many rows it will have."""
-        data = mx.sym.BlockGrad(inputs.as_nd_ndarray())
-        one = mx.sym.slice_axis(data, axis=2, begin=0, end=1)
-        one = mx.sym.slice_axis(one, axis=self._layout.index("T"), begin=0, end=1)
-        if self._layout == "NTC":
-            one = mx.sym.swapaxes(one, 0, 1)
-        zero = mx.sym.zeros_like(one)
-        zeros = []
-        for count, _, width in (info["shape"] for info in self.state_info()):
-            # As in native.dropout_mask: what repeats knows the number of dimensions at once.
-            zeros.append(mx.sym.repeat(mx.sym.repeat(zero, count, axis=0), width, axis=2))
-        return _ZeroStates(z.as_np_ndarray() if mx.util.is_np_array() else z for z in zeros)
+    def _empty(self, inputs: Any, states: Any) -> Any:
+        """Return the results for a batch of no rows, which MXNet's operators refuse."""
+        width = self._dir * (self._projection_size or self._hidden_size)
+        output = inputs.reshape((*inputs.shape[:2], width))
+        return output if isinstance(states, _ZeroStates) else (output, states)
 
     def forward(self, inputs: Any, states: Any, *args: Any) -> Any:
         """Run the layer on states that are there; those nobody gave are not returned."""
@@ -299,111 +308,52 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
     def _forward_kernel(
         self, F: Any, inputs: Any, states: List[Any], sequence_length: Any, **params: Any
     ) -> Tuple[Any, List[Any]]:
-        """Call the operators that the route names."""
-        operators = self._operators
-        numpy = mx.util.is_np_array()
-        if numpy:
-            operators = "layerwise" if operators == "stack" else operators
-            inputs, *states = (a.as_nd_ndarray() for a in (inputs, *states))
-            params = {name: a.as_nd_ndarray() for name, a in params.items()}
-            if sequence_length is not None:
-                sequence_length = sequence_length.as_nd_ndarray()
-        if sequence_length is not None:  # no operator writes a gradient for it
-            sequence_length = F.BlockGrad(F.cast(sequence_length, dtype="int32"))
-        half = self._numpy_type is np.float16 and self._computed_in != "float16"
-        differentiable = F is mx.sym or mx.autograd.is_recording()
-        # Neither the native operator nor MXNet's own can add to a gradient; identity can. It also
-        # copies, so that calls without a backward pass go without it.
-        own = partial(F.cast, dtype=self._computed_in) if half else F.identity
-        if half or differentiable:
-            inputs, *states = (own(a) for a in (inputs, *states))
-        if half or (differentiable and operators == "native"):
-            params = {name: own(a) for name, a in params.items()}
-        if operators == "stack":
-            output, states = super()._forward_kernel(F, inputs, states, None, **params)
-        else:
-            swap = self._layout == "NTC"
-            data = F.swapaxes(inputs, 0, 1) if swap else inputs
-            run = self._runner(operators, differentiable, sequence_length)
-            at_once = self._layers_at_once(F, operators, differentiable)
-            output, states = self._all_layers(F, run, at_once, data, states, params)
-            output = F.swapaxes(output, 0, 1) if swap else output
-        if half:
-            output, *states = (F.cast(a, dtype="float16") for a in (output, *states))
-        if numpy:
-            output, *states = (a.as_np_ndarray() for a in (output, *states))
-        return output, states
+        """Call the operators."""
+        of_call = self._stack
+        if F is mx.sym or not mx.autograd.is_recording():
+            return of_call.run(F, inputs, states, sequence_length, params)
+        key = (of_call, mx.util.is_np_array(), mixed_precision())
+        recorder = self._recorders.get(key)
+        if recorder is None:
+            recorder = Recorder(of_call, len(states), sequence_length is not None)
+            self._recorders[key] = recorder
+        return recorder(inputs, states, sequence_length, params)
 
-    def _layers_at_once(self, F: Any, operators: str, differentiable: bool) -> int:
-        """Return how many layers an operator gets.
 
-        To a gradient's operator MXNet gives zeros as the gradient of the reserve, as large as that.
-        For each dropout inside, an operator is given a mask, as large as an output. So where one of
-        these may be, it has no more layers than a GPU runs at once.
-        """
-        if operators != "native":
-            return 1
-        if not differentiable and not self._drops(F):
-            return self._num_layers
-        return 2 if native.GPUS and self._dir == 1 else 1
+def _constructor(gluon_layer: Any, mode: str) -> Any:
+    """Return a constructor with the arguments of one of MXNet's layers, and `backend`.
 
-    def _drops(self, F: Any) -> bool:
-        """Tell whether there is dropout between layers; in a graph, there may be."""
-        return bool(self._dropout) and (F is mx.sym or mx.autograd.is_training())
+    It passes MXNet's own by, which finds the next class by its own class's global name: programs
+    that put our class in that name's place would send it to itself.
+    """
+    signature = inspect.signature(gluon_layer.__init__)
 
-    def _runner(
-        self, operators: str, differentiable: bool, sequence_length: Any
-    ) -> Callable[..., Tuple[Any, List[Any]]]:
-        """Return a function of F, cell, data, states, weights and masks of layers that runs them.
+    @functools.wraps(gluon_layer.__init__)
+    def construct(self: Any, *args: Any, backend: Any = None, **kwargs: Any) -> None:
+        options: Dict[str, Any] = dict(_ABSENT)
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        options.update(bound.arguments)
+        options.update(options.pop("kwargs"))
+        del options["self"]
+        for name in ("min", "max", "nan"):
+            options[f"lstm_state_clip_{name}"] = options.pop(f"state_clip_{name}")
+        activation = options.pop("activation", None)
+        if mode == "rnn":
+            checks.activation(activation)
+        _Layer.__init__(self, f"rnn_{activation}" if mode == "rnn" else mode, backend, options)
 
-        Only the native one runs more than one at a time.
-        """
-        if operators == "native":
-            return partial(
-                native.layers,
-                reserve=differentiable,
-                dtype=self._computed_in,
-                lengths=sequence_length,
-            )
-        one: Callable[..., Tuple[Any, List[Any]]]
-        if operators == "unrolled":
-            one = partial(unrolled.layer, lengths=sequence_length)
-        elif sequence_length is None:
-            one = fused.layer
-        else:
-            one = partial(lengths.layer, lengths=sequence_length, dtype=self._computed_in)
-        return lambda F, cell, data, states, weights, _: one(F, cell, data, states, weights[0])
+    return construct
 
-    def _all_layers(
-        self,
-        F: Any,
-        run: Callable[..., Tuple[Any, List[Any]]],
-        at_once: int,
-        data: Any,
-        states: List[Any],
-        params: Dict[str, Any],
-    ) -> Tuple[Any, List[Any]]:
-        """Run the layers, so many at once, with dropout in between; data is [T, N, I]."""
-        count = self._num_layers
-        parts = [range(k, min(k + at_once, count)) for k in range(0, count, at_once)]
-        own: Sequence[Sequence[Any]] = [states]
-        if len(parts) > 1:
-            own = list(zip(*(_states_of(F, s, count, parts) for s in states)))
-        last = []
-        drops = self._drops(F)
-        for part, of_part in zip(parts, own):
-            if part[0] and drops:
-                data = F.Dropout(data, p=self._dropout)
-            # After that, as numbers are drawn in this order.
-            of_mask = (self._dir * self._hidden_size, self._dropout, self._computed_in)
-            masks = [native.dropout_mask(F, data, *of_mask) for _ in part[1:] if drops]
-            weights = [
-                [[params[name] for name in direction] for direction in self._parameter_names[k]]
-                for k in part
-            ]
-            data, after = run(F, self._cell, data, of_part, weights, masks)
-            last.append(after)
-        return data, last[0] if len(parts) == 1 else [F.concat(*s, dim=0) for s in zip(*last)]
+
+# What only the LSTM has, as it is where a layer has none.
+_ABSENT = {
+    "projection_size": None,
+    "h2r_weight_initializer": None,
+    "state_clip_min": None,
+    "state_clip_max": None,
+    "state_clip_nan": False,
+}
 
 
 class LSTM(mx.gluon.rnn.LSTM, _Layer):
@@ -414,10 +364,16 @@ class LSTM(mx.gluon.rnn.LSTM, _Layer):
     FASTRNN_BACKEND says, or ``'auto'``. The property `backend` tells which of them runs, and why.
     """
 
+    __init__ = _constructor(mx.gluon.rnn.LSTM, "lstm")
+
 
 class GRU(mx.gluon.rnn.GRU, _Layer):
     """Gated recurrent unit: a drop-in `mxnet.gluon.rnn.GRU`. For `backend` see `LSTM`."""
 
+    __init__ = _constructor(mx.gluon.rnn.GRU, "gru")
+
 
 class RNN(mx.gluon.rnn.RNN, _Layer):
     """Elman network, tanh or ReLU: a drop-in `mxnet.gluon.rnn.RNN`. For `backend` see `LSTM`."""
+
+    __init__ = _constructor(mx.gluon.rnn.RNN, "rnn")

@@ -73,14 +73,17 @@ def layer(
         drives = [F.full((cell.hidden_size, 1), k * _DRIVE, dtype=dtype) for k in rest]
         drive = F.concat(*drives, dim=0)
         data = F.concat(data, 1 - steps(F, data, lengths), dim=2)
+    each = [[state] for state in states]
+    if directions > 1:  # split infers a number of rows that only the output tells; slices do not
+        each = [F.split(state, num_outputs=directions, axis=0) for state in states]
     outputs, last = [], []
     for d, (i2h_weight, *others) in enumerate(weights):
-        own = [F.slice_axis(state, axis=0, begin=d, end=d + 1) for state in states]
+        own = [state[d] for state in each]
         driven = i2h_weight
         if rest is not None:
             driven = F._internal._rnn_param_concat(i2h_weight, drive, dim=1)
         ordered = reverse(F, data, lengths) if d == 1 else data
-        output, end = fused.layer(F, cell, ordered, own, [[driven, *others]])
+        output, end = fused.layers(F, cell, ordered, own, [[[driven, *others]]])
         steps_of_h = F.concat(own[0], output, dim=0)  # from before the first step on
         h = F.SequenceLast(steps_of_h, lengths + 1, use_sequence_length=True)
         end[0] = F.expand_dims(h, axis=0)

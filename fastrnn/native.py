@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+import json
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
 
 from fastrnn._mxnet import import_mxnet, mixed_precision
-from fastrnn.cell import Cell
+from fastrnn.cell import GATES, Cell
 
 mx = import_mxnet()
 
-OPERATOR = "_fastrnn_layer"
+OPERATOR = "_fastrnn_layer"  # of eager calls without a backward pass
+GRAPH_OPERATOR = "_fastrnn_rnn"  # of graphs
+# 10901 for 1.9.1.
+_MXNET_VERSION = sum(
+    int(part) * weight for part, weight in zip(mx.__version__.split("."), (10000, 100, 1))
+)
 
 
 class Status(NamedTuple):
@@ -93,7 +101,8 @@ def _register(path: str) -> Optional[str]:
     except mx.MXNetError as error:
         return f"MXNet does not load the operators: {error}"
     for lists in ("symbol_fp16", "symbol_bf16"):
-        importlib.import_module(f"mxnet.contrib.amp.lists.{lists}").FP32_FUNCS.append(OPERATOR)
+        functions = importlib.import_module(f"mxnet.contrib.amp.lists.{lists}").FP32_FUNCS
+        functions.extend((OPERATOR, GRAPH_OPERATOR))
     return None
 
 
@@ -101,25 +110,17 @@ STATUS = _load()
 
 
 def layers(
-    F: Any,
     cell: Cell,
     data: Any,
     states: Sequence[Any],
     weights: Sequence[Sequence[Sequence[Any]]],
-    masks: Sequence[Any] = (),
-    reserve: bool = True,
-    dtype: str = "float32",
+    dtype: str,
     lengths: Any = None,
 ) -> Tuple[Any, List[Any]]:
-    """Run layers, one on top of the other, as many as there are `weights`.
-
-    The operator cannot add to a gradient, so with `reserve` no argument may be a variable with a
-    gradient of its own: an operator of MXNet's has to stand between.
+    """Run layers, one on top of the other, as many as there are `weights`, for no backward pass.
 
     Parameters
     ----------
-    F
-        `mxnet.nd` or `mxnet.sym`.
     data
         [T, N, I].
     states
@@ -127,16 +128,10 @@ def layers(
     weights
         For each layer, the lowest first, and each direction: i2h_weight [G*H, I], h2h_weight
         [G*H, H], i2h_bias [G*H], h2h_bias [G*H]; above the first layer I is D*H.
-    masks
-        [T, N, D*H] for each layer but the last, or none: what the output is multiplied by before it
-        is the next layer's input. Their gradient is zero.
-    reserve
-        Whether there may be a backward pass.
     dtype
         Of these arrays: one of ``STATUS.types``.
     lengths
-        [N] of int32, each row's number of steps, between 0 and T; by default all have T. The
-        operator leaves their gradient as it is, so no gradient may be taken.
+        [N] of int32, each row's number of steps, between 0 and T; by default all have T.
 
     Returns
     -------
@@ -145,32 +140,147 @@ def layers(
         each row's last step in each layer and direction.
     """
     has_lengths = lengths is not None
-    outputs = getattr(F._internal, OPERATOR)(
+    outputs = getattr(mx.nd._internal, OPERATOR)(
         data,
         *states,
         *(array for layer in weights for direction in layer for array in direction),
         *([lengths] if has_lengths else []),
-        *masks,
         mode=cell.mode,
         hidden_size=cell.hidden_size,
         num_directions=len(weights[0]),
         num_layers=len(weights),
-        reserve=int(reserve),
+        reserve=0,
         dtype=dtype,
         use_sequence_length=int(has_lengths),
-        **({"use_masks": 1} if masks else {}),
     )
     return outputs[0], [outputs[k + 1] for k in range(len(states))]
 
 
-def dropout_mask(F: Any, data: Any, width: int, rate: float, dtype: str) -> Any:
-    """Return what dropout multiplies the output [T, N, width] of a layer above `data` [T, N, I] by.
+def graph_layer(
+    cell: Cell,
+    data: Any,
+    states: Sequence[Any],
+    weights: Sequence[Sequence[Any]],
+    dtype: str,
+    lengths: Any,
+    name: str,
+) -> Tuple[Any, List[Any]]:
+    """Return the symbols of one layer that can be differentiated.
 
-    It is MXNet's own dropout of ones in the output's type: the numbers that it draws are those it
-    would draw for the output, and in a graph it leaves the ones as they are outside training.
+    The node's subgraph is what MXNet infers shapes and types from; it never runs. Composing is the
+    one way to give a node a subgraph, and JSON the one way to write one.
+
+    The operator cannot add to a gradient: an operator of MXNet's has to stand between it and every
+    variable.
+
+    Parameters
+    ----------
+    data
+        [T, N, I].
+    states
+        [D, N, H], for the LSTM two of them.
+    weights
+        For each direction: i2h_weight [G*H, I], h2h_weight [G*H, H], i2h_bias [G*H], h2h_bias
+        [G*H].
+    dtype
+        Of these arrays: one of ``STATUS.types``.
+    lengths
+        As in `layers`, or None. The operator leaves its gradient as it is, so none may be taken.
+    name
+        The node's name.
+
+    Returns
+    -------
+    output, states
+        [T, N, D*H] and, for each state, [D, N, H].
     """
-    # These operators know the number of dimensions where one of them is still unknown. An array of
-    # which not even that is known is too much for MXNet's interface to operators of libraries.
-    one = F.slice(F.BlockGrad(data), begin=(None, None, 0), end=(None, None, 1))
-    ones = F.repeat(F.ones_like(F.cast(one, dtype=dtype)), repeats=width, axis=2)
-    return F.Dropout(ones, p=rate)
+    extra = [w for direction in weights for w in direction[1:]]
+    arrays = [data, *(direction[0] for direction in weights), *states]
+    arrays += [*([] if lengths is None else [lengths]), *extra]
+    arguments = {f"input{k}": array for k, array in enumerate(arrays)}
+    attributes = {
+        "mode": cell.mode,
+        "hidden_size": cell.hidden_size,
+        "num_directions": len(weights),
+        "reserve": 1,
+        "dtype": dtype,
+        "use_sequence_length": int(lengths is not None),
+        "__ext_extra_inputs__": len(extra),  # the last ones, which the subgraph does without
+        # MXNet's drawing tools label the node with the shape of output number num_outputs - 1.
+        "num_outputs": 1,
+        # What mx.AttrScope says, such as ctx_group, is on every node that MXNet makes.
+        **{key: value for key, value in data.list_attr().items() if key[:2] == "__"},
+    }
+    nodes = [_node("null", argument) for argument in arguments]
+    node = _node(GRAPH_OPERATOR, name, [(k, 0) for k in range(len(nodes))], **attributes)
+    node["subgraphs"] = [_inferred(cell, len(weights), len(states), dtype, lengths is not None)]
+    heads = [(len(nodes), k) for k in range(len(states) + 2)]
+    outputs = mx.sym.load_json(json.dumps(_graph([*nodes, node], heads)))(**arguments)
+    return outputs[0], [outputs[k + 1] for k in range(len(states))]
+
+
+def _inferred(
+    cell: Cell, directions: int, states: int, dtype: str, has_lengths: bool
+) -> Dict[str, Any]:
+    """Return the graph that MXNet infers a layer's shapes and types from.
+
+    MXNet's own RNN operator tells them all but for the first weights' shape, which a product does;
+    the product takes the place of its data, so that zeros of a known size may be its parameters.
+    MXNet writes this graph out at every call without static_alloc: it has as few nodes as can be.
+    Not made by calls of `mxnet.sym`, which AMP wraps to change types.
+    """
+    nodes: List[Dict[str, Any]] = []
+
+    def add(op: str, *inputs: int, **attributes: Any) -> int:
+        nodes.append(_node(op, f"n{len(nodes)}", [(k, 0) for k in inputs], **attributes))
+        return len(nodes) - 1
+
+    H, GH = cell.hidden_size, GATES[cell.mode] * cell.hidden_size
+    data = add("null")
+    weights = [add("null") for _ in range(directions)]
+    i2h, *other = (
+        add("FullyConnected", data, weight, no_bias=True, num_hidden=GH, flatten=False)
+        for weight in weights
+    )
+    if other:
+        i2h = add("elemwise_add", i2h, *other)
+    parameters = add("_zeros", shape=(directions * GH * (GH + H + 2),), dtype=dtype)
+    rnn = add(
+        "RNN",
+        i2h,
+        parameters,
+        *[add("null") for _ in range(states + int(has_lengths))],
+        state_size=H,
+        num_layers=1,
+        state_outputs=True,
+        mode=cell.mode,
+        **({"bidirectional": True} if directions == 2 else {}),
+        **({"use_sequence_length": True} if has_lengths else {}),
+    )
+    # As ReserveWords in csrc/rnn.h has it: words of 4 bytes for each value of the output.
+    size = np.dtype(dtype).itemsize
+    words = {"lstm": size + 1, "gru": size}.get(cell.mode, 0)
+    if words:
+        reserve = add("Concat", *[rnn] * words, num_args=words, dim=2)
+        reserve = add("Cast", reserve, dtype="float32") if dtype != "float32" else reserve
+    else:
+        reserve = add("_zeros", shape=(1, 1, 1), dtype="float32")  # an empty one is not allowed
+    return _graph(nodes, [*((rnn, k) for k in range(1 + states)), (reserve, 0)])
+
+
+def _node(
+    op: str, name: str, inputs: Sequence[Tuple[int, int]] = (), **attrs: Any
+) -> Dict[str, Any]:
+    """Return a node of a graph in JSON; `inputs` are numbers of nodes and of their outputs."""
+    node = {"op": op, "name": name, "inputs": [[k, output, 0] for k, output in inputs]}
+    return {**node, "attrs": {key: str(value) for key, value in attrs.items()}} if attrs else node
+
+
+def _graph(nodes: List[Dict[str, Any]], heads: Sequence[Tuple[int, int]]) -> Dict[str, Any]:
+    """Return a graph in JSON."""
+    return {
+        "nodes": nodes,
+        "arg_nodes": [k for k, node in enumerate(nodes) if node["op"] == "null"],
+        "heads": [[k, output, 0] for k, output in heads],
+        "attrs": {"mxnet_version": ["int", _MXNET_VERSION]},  # or it upgrades what is old
+    }

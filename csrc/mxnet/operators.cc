@@ -34,7 +34,6 @@
 
 #include <cstring>
 #include <limits>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -42,16 +41,21 @@
 #include "../error.h"
 #include "../stack.h"
 #include "attributes.h"
+#include "call.h"
 
 namespace {
 
 using fastrnn::LayerDesc;
 using fastrnn::Stack;
 using fastrnn::operators::Attributes;
+using fastrnn::operators::Guard;
 using fastrnn::operators::InputName;
 using fastrnn::operators::kWeightsPerDirection;
 using fastrnn::operators::ParseStack;
 using fastrnn::operators::Positions;
+using fastrnn::operators::SetSizes;
+using fastrnn::operators::Stream;
+using fastrnn::operators::Workspace;
 using mxnet::ext::MXReturnValue;
 using mxnet::ext::MXTensor;
 using mxnet::ext::OpResource;
@@ -68,18 +72,6 @@ std::string ToString(const Shape& shape) {
         (i > 0 ? ", " : "") + (shape[i] == kUnknown ? std::string("?") : std::to_string(shape[i]));
   }
   return text + (shape.size() == 1 ? ",)" : ")");
-}
-
-// An exception must not cross into MXNet; its message becomes the MXNetError's.
-template <class Call>
-MXReturnValue Guard(Call call) {
-  try {
-    call();
-    return mxnet::ext::MX_SUCCESS;
-  } catch (const std::exception& e) {
-    MX_ERROR_MSG << e.what();
-    return mxnet::ext::MX_FAIL;
-  }
 }
 
 MXReturnValue ParseAttributes(const Attributes& attributes, int* num_inputs, int* num_outputs) {
@@ -184,24 +176,6 @@ MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* o
   });
 }
 
-// In tests, the CUDA backend may be an emulated one, which works in the host's memory.
-#ifdef FASTRNN_EMULATE
-constexpr bool kEmulated = true;
-#else
-constexpr bool kEmulated = false;
-#endif
-
-bool OnGpu(const LayerDesc& desc) { return desc.device == fastrnn::Device::kCuda && !kEmulated; }
-
-void SetSizes(LayerDesc* desc, const MXTensor& data) {
-  const bool cuda = kEmulated || data.ctx.dev_type == "gpu";
-  desc->device = cuda ? fastrnn::Device::kCuda : fastrnn::Device::kCpu;
-  desc->device_index = OnGpu(*desc) ? data.ctx.dev_id : 0;
-  desc->steps = data.shape.at(0);
-  desc->batch = data.shape.at(1);
-  desc->input = data.shape.at(2);
-}
-
 void* Data(const MXTensor& tensor) { return tensor.data_ptr; }
 
 const int32_t* Lengths(const Positions& positions, const MXTensor* inputs) {
@@ -229,52 +203,6 @@ std::vector<const void*> MasksFrom(const std::vector<MXTensor>& tensors, int beg
   }
   return masks;
 }
-
-// MXNet waits for its stream where it has to; nothing here does.
-void* Stream(const LayerDesc& desc, const OpResource& resource) {
-  return OnGpu(desc) ? resource.get_cuda_stream() : nullptr;
-}
-
-// The most bytes that MXNet is asked for; it takes their number as an int. Emulated builds set it
-// lower, so that small tests go beyond it.
-#if !defined(FASTRNN_MXNET_WORKSPACE_BYTES)
-#define FASTRNN_MXNET_WORKSPACE_BYTES std::numeric_limits<int>::max()
-#endif
-constexpr size_t kMostOfMxnet = FASTRNN_MXNET_WORKSPACE_BYTES;
-
-// MXNet hands out one shared chunk per call. What is beyond it, as the sums of a layer are that has
-// gigabytes of weights, or what layers of a stack hand each other, comes from memory of our own,
-// for the length of the call.
-class Workspace {
- public:
-  Workspace(const LayerDesc& desc, const OpResource& resource, size_t bytes) {
-    size_t space = bytes + fastrnn::kWorkspaceAlignment;
-    if (space > kMostOfMxnet) {
-      data_ = Own(desc, resource, space);
-    } else {
-      const int size = static_cast<int>(space);
-      data_ = OnGpu(desc) ? resource.alloc_gpu(size) : resource.alloc_cpu(size);
-      FASTRNN_EXPECTS(data_ != nullptr, "_fastrnn_layer: MXNet granted no workspace");
-    }
-    std::align(fastrnn::kWorkspaceAlignment, bytes, data_, space);
-  }
-  void* data() const { return data_; }
-
- private:
-  void* Own(const LayerDesc& desc, const OpResource& resource, size_t bytes) {
-    if (desc.device == fastrnn::Device::kCuda) {
-      on_device_ =
-          std::make_unique<fastrnn::cuda::Memory>(desc.device_index, bytes, Stream(desc, resource));
-      return on_device_->data();
-    }
-    on_host_.reset(new char[bytes]);
-    return on_host_.get();
-  }
-
-  void* data_;
-  std::unique_ptr<char[]> on_host_;
-  std::unique_ptr<fastrnn::cuda::Memory> on_device_;  // given back in the order of the stream
-};
 
 // An array [T, N, D*H].
 void FillWithZeros(const Stack& stack, void* array, void* stream) {

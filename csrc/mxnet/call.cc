@@ -1,0 +1,67 @@
+#include "call.h"
+
+#include <limits>
+
+#include "../error.h"
+
+namespace fastrnn {
+namespace operators {
+namespace {
+
+using mxnet::ext::MXTensor;
+using mxnet::ext::OpResource;
+
+// In tests, the CUDA backend may be an emulated one, which works in the host's memory.
+#ifdef FASTRNN_EMULATE
+constexpr bool kEmulated = true;
+#else
+constexpr bool kEmulated = false;
+#endif
+
+// MXNet takes the number of bytes as an int. Emulated builds set a lower limit, so that small tests
+// exceed it.
+#if !defined(FASTRNN_MXNET_WORKSPACE_BYTES)
+#define FASTRNN_MXNET_WORKSPACE_BYTES std::numeric_limits<int>::max()
+#endif
+constexpr size_t kMostOfMxnet = FASTRNN_MXNET_WORKSPACE_BYTES;
+
+bool OnGpu(const LayerDesc& desc) { return desc.device == Device::kCuda && !kEmulated; }
+
+}  // namespace
+
+void SetSizes(LayerDesc* desc, const MXTensor& data) {
+  const bool cuda = kEmulated || data.ctx.dev_type == "gpu";
+  desc->device = cuda ? Device::kCuda : Device::kCpu;
+  desc->device_index = OnGpu(*desc) ? data.ctx.dev_id : 0;
+  desc->steps = data.shape.at(0);
+  desc->batch = data.shape.at(1);
+  desc->input = data.shape.at(2);
+}
+
+void* Stream(const LayerDesc& desc, const OpResource& resource) {
+  return OnGpu(desc) ? resource.get_cuda_stream() : nullptr;
+}
+
+Workspace::Workspace(const LayerDesc& desc, const OpResource& resource, size_t bytes) {
+  size_t space = bytes + kWorkspaceAlignment;
+  if (space > kMostOfMxnet) {
+    data_ = Allocate(desc, resource, space);
+  } else {
+    const int size = static_cast<int>(space);
+    data_ = OnGpu(desc) ? resource.alloc_gpu(size) : resource.alloc_cpu(size);
+    FASTRNN_EXPECTS(data_ != nullptr, "MXNet granted no workspace");
+  }
+  std::align(kWorkspaceAlignment, bytes, data_, space);
+}
+
+void* Workspace::Allocate(const LayerDesc& desc, const OpResource& resource, size_t bytes) {
+  if (desc.device == Device::kCuda) {
+    on_device_ = std::make_unique<cuda::Memory>(desc.device_index, bytes, Stream(desc, resource));
+    return on_device_->data();
+  }
+  on_host_.reset(new char[bytes]);
+  return on_host_.get();
+}
+
+}  // namespace operators
+}  // namespace fastrnn

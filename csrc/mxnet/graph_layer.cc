@@ -1,0 +1,181 @@
+// The MXNet operator _fastrnn_rnn: one recurrent layer in a graph, both directions inside.
+//
+// MXNet passes shapes to an operator of a library through buffers that an array of unknown rank
+// overruns, and it cannot be told that a dimension is unknown. So this is a subgraph operator:
+// MXNet infers shapes and types from the node's subgraph, which calls MXNet's own RNN operator, and
+// never asks the library (fastrnn/native.py builds the node).
+//
+// Attributes
+//   mode, hidden_size, num_directions, reserve=1, dtype, tf32, use_sequence_length: as
+//   _fastrnn_layer has them (operators.cc)
+// Inputs
+//   data             [T, N, I]
+//   i2h_weight       [G*H, I], for each direction
+//   state            [D, N, H]
+//   state_cell       [D, N, H], LSTM only
+//   sequence_length  [N] of int32, where it is used; its gradient is not written
+//   h2h_weight [G*H, H], i2h_bias [G*H], h2h_bias [G*H], for each direction. Their shapes depend on
+//   no other, so they are what MXNet calls extra inputs, which the subgraph does without: MXNet
+//   writes the subgraph out at every call of a graph without static_alloc.
+// Outputs
+//   output           [T, N, D*H]
+//   state            [D, N, H]
+//   state_cell       [D, N, H], LSTM only
+//   reserve          [T, N, words] of float32: what backward reads
+//
+// It overwrites its outputs, as lib_api does not pass MXNet's request to add. Every array whose
+// gradient may be accumulated needs an operator of MXNet's between it and this one.
+#include <mxnet/lib_api.h>
+
+#include <string>
+#include <vector>
+
+#include "../error.h"
+#include "../stack.h"
+#include "attributes.h"
+#include "call.h"
+
+namespace {
+
+using fastrnn::LayerDesc;
+using fastrnn::Stack;
+using fastrnn::operators::Attributes;
+using fastrnn::operators::Guard;
+using fastrnn::operators::SetSizes;
+using fastrnn::operators::Stream;
+using fastrnn::operators::Workspace;
+using mxnet::ext::MXReturnValue;
+using mxnet::ext::MXTensor;
+using mxnet::ext::OpResource;
+using Tensors = std::vector<MXTensor>;
+
+class GraphLayer : public mxnet::ext::CustomStatefulOp {
+ public:
+  explicit GraphLayer(const Attributes& attributes)
+      : stack_(fastrnn::operators::ParseStack(attributes)),
+        has_lengths_(attributes.count("use_sequence_length") > 0 &&
+                     attributes.at("use_sequence_length") == "1") {
+    FASTRNN_EXPECTS(stack_.layers == 1 && stack_.first.reserve,
+                    "_fastrnn_rnn: expected one layer with a reserve");
+  }
+
+  MXReturnValue Forward(Tensors* inputs, Tensors* outputs, const OpResource& resource) override {
+    return Guard([&] {
+      const MXTensor* in = inputs->data();
+      const Stack stack = Sized(in);
+      fastrnn::StackForwardArgs args;
+      args.x = in[0].data_ptr;
+      args.h0 = in[state()].data_ptr;
+      args.weights = Directions<fastrnn::Weights>(in);
+      args.lengths = Lengths(in);
+      args.y = outputs->at(0).data_ptr;
+      args.hn = outputs->at(1).data_ptr;
+      if (stack.first.has_cell()) {
+        args.c0 = in[cell()].data_ptr;
+        args.cn = outputs->at(2).data_ptr;
+      }
+      args.reserve = outputs->back().data_ptr;
+      FASTRNN_EXPECTS(stack.reserve_words() <= outputs->back().shape.back(),
+                      "_fastrnn_rnn: the reserve is smaller than this library's");
+      const Workspace workspace(stack.first, resource, fastrnn::ForwardWorkspaceBytes(stack));
+      args.workspace = workspace.data();
+      args.stream = Stream(stack.first, resource);
+      fastrnn::Forward(stack, args);
+    });
+  }
+
+  // MXNet passes the gradients of the outputs, the inputs and the outputs, in this order.
+  MXReturnValue Backward(Tensors* tensors, Tensors* gradients,
+                         const OpResource& resource) override {
+    return Guard([&] {
+      const int num_outputs = stack_.first.has_cell() ? 4 : 3;
+      const MXTensor* d_out = tensors->data();
+      const MXTensor* in = d_out + num_outputs;
+      const MXTensor* out = in + gradients->size();
+      const Stack stack = Sized(in);
+      fastrnn::StackBackwardArgs args;
+      args.dy = d_out[0].data_ptr;
+      args.dhn = d_out[1].data_ptr;
+      args.x = in[0].data_ptr;
+      args.h0 = in[state()].data_ptr;
+      args.weights = Directions<fastrnn::Weights>(in);
+      args.lengths = Lengths(in);
+      args.y = out[0].data_ptr;
+      args.reserve = out[num_outputs - 1].data_ptr;
+      args.dx = gradients->at(0).data_ptr;
+      args.dh0 = gradients->at(state()).data_ptr;
+      args.gradients = Directions<fastrnn::WeightGradients>(gradients->data());
+      if (stack.first.has_cell()) {
+        args.dcn = d_out[2].data_ptr;
+        args.c0 = in[cell()].data_ptr;
+        args.dc0 = gradients->at(cell()).data_ptr;
+      }
+      const Workspace workspace(stack.first, resource, fastrnn::BackwardWorkspaceBytes(stack));
+      args.workspace = workspace.data();
+      args.stream = Stream(stack.first, resource);
+      fastrnn::Backward(stack, args);
+    });
+  }
+
+ private:
+  static constexpr int kExtraPerDirection = 3;
+
+  // Where the inputs are.
+  int state() const { return 1 + directions(); }
+  int cell() const { return state() + 1; }
+  int lengths() const { return state() + (stack_.first.has_cell() ? 2 : 1); }
+  int first_extra() const { return lengths() + (has_lengths_ ? 1 : 0); }
+  int num_inputs() const { return first_extra() + kExtraPerDirection * directions(); }
+  int directions() const { return static_cast<int>(stack_.first.directions); }
+
+  // The layer with the sizes of a call's inputs, whose types are checked: a graph that was traced
+  // in one type may be given arrays of another.
+  Stack Sized(const MXTensor* inputs) const {
+    Stack stack = stack_;
+    SetSizes(&stack.first, inputs[0]);
+    const mxnet::ext::MXDType type =
+        stack.first.dtype == fastrnn::DType::kFloat16 ? mxnet::ext::kFloat16 : mxnet::ext::kFloat32;
+    for (int i = 0; i < num_inputs(); ++i) {
+      const bool is_lengths = has_lengths_ && i == lengths();
+      FASTRNN_EXPECTS(inputs[i].dtype == (is_lengths ? mxnet::ext::kInt32 : type),
+                      "_fastrnn_rnn: this graph was traced in " +
+                          std::string(fastrnn::Name(stack.first.dtype)) + ", and input " +
+                          std::to_string(i) + " has MXNet's type number " +
+                          std::to_string(inputs[i].dtype) +
+                          ": call hybridize() again after changing the parameters' type");
+    }
+    return stack;
+  }
+
+  // The arrays of each direction, among the inputs or their gradients.
+  template <class Direction>
+  std::vector<Direction> Directions(const MXTensor* arrays) const {
+    std::vector<Direction> found;
+    for (int d = 0; d < directions(); ++d) {
+      const MXTensor* extra = arrays + first_extra() + kExtraPerDirection * d;
+      found.push_back(
+          {arrays[1 + d].data_ptr, extra[0].data_ptr, extra[1].data_ptr, extra[2].data_ptr});
+    }
+    return found;
+  }
+
+  const int32_t* Lengths(const MXTensor* inputs) const {
+    return has_lengths_ ? static_cast<int32_t*>(inputs[lengths()].data_ptr) : nullptr;
+  }
+
+  const Stack stack_;  // without what the arrays tell
+  const bool has_lengths_;
+};
+
+MXReturnValue CreateState(const Attributes& attributes, const mxnet::ext::MXContext&,
+                          const std::vector<std::vector<unsigned int>>&, const std::vector<int>,
+                          mxnet::ext::CustomStatefulOp** op) {
+  return Guard([&] { *op = mxnet::ext::CustomStatefulOp::create<GraphLayer>(attributes); });
+}
+
+}  // namespace
+
+REGISTER_OP(_fastrnn_rnn)
+    .setIsSubgraphOp()
+    .setCreateOpState(CreateState, "cpu")
+    .setCreateOpState(CreateState, "gpu");

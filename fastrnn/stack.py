@@ -1,0 +1,237 @@
+"""The layers of a stack, on one set of operators, run eagerly or traced into a graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from fastrnn import fused, lengths, native, unrolled
+from fastrnn._mxnet import import_mxnet, mixed_precision
+from fastrnn.cell import Cell
+
+mx: Any = import_mxnet()
+
+# The sets of operators: the native one; MXNet's RNN, all layers at once or one at a time; plain
+# operators, step by step.
+NATIVE, FUSED, LAYERWISE, UNROLLED = "native", "fused", "layerwise", "unrolled"
+
+_Outcome = Tuple[Any, List[Any]]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What a recurrent layer computes, and on which operators."""
+
+    cell: Cell
+    layers: int
+    directions: int
+    dropout: float
+    layout: str
+    dtype: Any  # NumPy's type of the arrays
+    computed_in: str
+    operators: str
+
+    def parameter_names(self, layer: int) -> List[List[str]]:
+        """Return the names of a layer's parameters, for each direction."""
+        names = ["i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"]
+        names += ["h2r_weight"] if self.cell.projected else []
+        return [[f"{d}{layer}_{name}" for name in names] for d in "lr"[: self.directions]]
+
+    def run(
+        self,
+        F: Any,
+        inputs: Any,
+        states: Sequence[Any],
+        sequence_length: Any,
+        params: Dict[str, Any],
+    ) -> _Outcome:
+        """Run all layers.
+
+        Parameters
+        ----------
+        F
+            `mxnet.nd`, for a call without a backward pass, or `mxnet.sym`.
+        inputs
+            [T, N, I] or [N, T, I], as the layout says.
+        states
+            [L*D, N, H], for the LSTM two of them.
+        sequence_length
+            [N] of any type, or None.
+        params
+            By their names.
+
+        Returns
+        -------
+        output, states
+        """
+        # MXNet's own node has the names of Gluon's layer already.
+        renamed = F is mx.sym and (self.operators != FUSED or self._converted)
+        name = _next_name() if renamed else ""
+        numpy = mx.util.is_np_array()
+        if numpy:
+            inputs, *states = (a.as_nd_ndarray() for a in (inputs, *states))
+            params = {key: a.as_nd_ndarray() for key, a in params.items()}
+            if sequence_length is not None:
+                sequence_length = sequence_length.as_nd_ndarray()
+        if sequence_length is not None:  # no operator writes a gradient for it
+            sequence_length = F.BlockGrad(F.cast(sequence_length, dtype="int32"))
+        inputs, states, params = self._own(F, inputs, states, params)
+        if self.layout == "NTC":
+            inputs = F.swapaxes(inputs, 0, 1)
+        output, states = self._all_layers(F, inputs, states, sequence_length, params, name)
+        if self._converted:
+            output, *states = (F.cast(a, dtype=self.dtype.name) for a in (output, *states))
+        if renamed:
+            output, states = _named(name, output, states)
+        if self.layout == "NTC":
+            output = F.swapaxes(output, 0, 1)
+        if numpy:
+            output, *states = (a.as_np_ndarray() for a in (output, *states))
+        return output, list(states)
+
+    @property
+    def _converted(self) -> bool:
+        """Whether the operators compute in another type than that of the arrays."""
+        return self.computed_in != self.dtype.name
+
+    def _own(
+        self, F: Any, inputs: Any, states: Sequence[Any], params: Dict[str, Any]
+    ) -> Tuple[Any, List[Any], Dict[str, Any]]:
+        """Put operators of MXNet's between the arrays and ours, where a gradient or type needs it.
+
+        Neither the native operator nor MXNet's RNN can add to a gradient. Nor can casts on a CPU.
+        """
+        native_graph = F is mx.sym and self.operators == NATIVE
+        if F is mx.sym:
+            inputs, *states = (F.identity(a) for a in (inputs, *states))
+        if native_graph:
+            params = {key: F.identity(a) for key, a in params.items()}
+        cast: Optional[Any] = None
+        if self._converted:
+            cast = partial(F.cast, dtype=self.computed_in)
+        elif native_graph and mixed_precision():
+            cast = partial(F.amp_cast, dtype=self.computed_in)
+        if cast is not None:
+            inputs, *states = (cast(a) for a in (inputs, *states))
+            params = {key: cast(a) for key, a in params.items()}
+        return inputs, list(states), params
+
+    def _all_layers(
+        self,
+        F: Any,
+        data: Any,
+        states: Sequence[Any],
+        sequence_length: Any,
+        params: Dict[str, Any],
+        name: str,
+    ) -> _Outcome:
+        """Run the layers with dropout in between; `data` is [T, N, I]."""
+        weights = [
+            [[params[key] for key in direction] for direction in self.parameter_names(k)]
+            for k in range(self.layers)
+        ]
+        drops = bool(self.dropout) and (F is mx.sym or mx.autograd.is_training())
+        if self.operators == FUSED:
+            return fused.layers(F, self.cell, data, states, weights)
+        if self.operators == NATIVE and F is mx.nd and not drops:
+            return native.layers(
+                self.cell, data, states, weights, self.computed_in, sequence_length
+            )
+        own = list(zip(*(self._split(F, state) for state in states)))
+        last = []
+        for k, of_layer in enumerate(weights):
+            if k and drops:
+                data = _dropout(F, data, self.dropout)
+            data, after = self._layer(F, data, own[k], of_layer, sequence_length, f"{name}_l{k}")
+            last.append(after)
+        return data, last[0] if self.layers == 1 else [F.concat(*s, dim=0) for s in zip(*last)]
+
+    def _split(self, F: Any, state: Any) -> Sequence[Any]:
+        """Return each layer's part [D, N, H] of a state."""
+        if self.layers == 1:
+            return [state]
+        return F.split(state, num_outputs=self.layers, axis=0)
+
+    def _layer(
+        self,
+        F: Any,
+        data: Any,
+        states: Sequence[Any],
+        weights: Sequence[Sequence[Any]],
+        sequence_length: Any,
+        name: str,
+    ) -> _Outcome:
+        """Run one layer."""
+        cell, dtype = self.cell, self.computed_in
+        if self.operators == UNROLLED:
+            return unrolled.layer(F, cell, data, states, weights, sequence_length)
+        if self.operators == LAYERWISE and sequence_length is None:
+            return fused.layers(F, cell, data, states, [weights])
+        if self.operators == LAYERWISE:
+            return lengths.layer(F, cell, data, states, weights, sequence_length, dtype)
+        if F is mx.nd:
+            return native.layers(cell, data, states, [weights], dtype, sequence_length)
+        return native.graph_layer(cell, data, states, weights, dtype, sequence_length, name)
+
+
+def _dropout(F: Any, data: Any, rate: float) -> Any:
+    """Apply dropout. At a rate of 1, MXNet's operator divides 0 by 0."""
+    return F.zeros_like(data) if rate == 1 else F.Dropout(data, p=rate)
+
+
+def _next_name() -> str:
+    """Return the name that MXNet would give to the next RNN node."""
+    return mx.sym.RNN(mx.sym.var("data"), state_size=1, num_layers=1, mode="gru").name
+
+
+def _named(name: str, output: Any, states: Sequence[Any]) -> _Outcome:
+    """Give symbols the names that the outputs of MXNet's RNN node have."""
+    names = [name, f"{name}_state", f"{name}_statecell"]
+    with mx.name.NameManager():  # adds no prefix
+        output, *states = (
+            mx.sym.identity(symbol, name=own) for symbol, own in zip([output, *states], names)
+        )
+    return output, states
+
+
+class Recorder:
+    """Eager calls that autograd records, each as one node, as Gluon's are.
+
+    What is left over of one call, such as states that were carried on without the loss depending on
+    all of them, would otherwise hang on nodes that ``backward`` does not clear.
+    """
+
+    def __init__(self, stack: Stack, states: int, has_lengths: bool) -> None:
+        numpy = mx.util.is_np_array()
+
+        def var(name: str) -> Any:
+            symbol = mx.sym.var(name)
+            return symbol.as_np_ndarray() if numpy else symbol
+
+        keys = [k for n in range(stack.layers) for d in stack.parameter_names(n) for k in d]
+        with mx.name.NameManager(), mx.AttrScope():
+            output, after = stack.run(
+                mx.sym,
+                var("inputs"),
+                [var(f"state{k}") for k in range(states)],
+                var("sequence_length") if has_lengths else None,
+                {key: var(key) for key in keys},
+            )
+        group = mx.sym.Group([output, *after], type(output))
+        self._names = group.list_inputs()
+        self._call = mx.nd.CachedOp(group)
+
+    def __call__(
+        self, inputs: Any, states: Sequence[Any], sequence_length: Any, params: Dict[str, Any]
+    ) -> _Outcome:
+        """Run the layers on arrays, all of which are moved to where the parameters are."""
+        device = next(iter(params.values())).ctx
+        arrays = {"inputs": inputs, "sequence_length": sequence_length}
+        arrays.update({f"state{k}": state for k, state in enumerate(states)})
+        arrays.update(params)
+        found = (arrays[name] for name in self._names)
+        output, *after = self._call(
+            *(a if a.ctx == device else a.as_in_context(device) for a in found)
+        )
+        return output, after
