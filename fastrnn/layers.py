@@ -280,7 +280,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         zero = mx.sym.zeros_like(one)
         zeros = []
         for count, _, width in (info["shape"] for info in self.state_info()):
-            # As in native.dropout_mask: what repeats knows the number of dimensions at once.
+            # `repeat` knows the number of dimensions where N is still unknown.
             zeros.append(mx.sym.repeat(mx.sym.repeat(zero, count, axis=0), width, axis=2))
         return _ZeroStates(z.as_np_ndarray() if mx.util.is_np_array() else z for z in zeros)
 
@@ -335,17 +335,13 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         return output, states
 
     def _layers_at_once(self, F: Any, operators: str, differentiable: bool) -> int:
-        """Return how many layers an operator gets.
+        """Return how many layers an operator gets: all, or one.
 
-        To a gradient's operator MXNet gives zeros as the gradient of the reserve, as large as that.
-        For each dropout inside, an operator is given a mask, as large as an output. So where one of
-        these may be, it has no more layers than a GPU runs at once.
+        To a gradient's operator MXNet gives zeros as the gradient of the reserve, as large as that
+        of all its layers.
         """
-        if operators != "native":
-            return 1
-        if not differentiable and not self._drops(F):
-            return self._num_layers
-        return 2 if native.GPUS and self._dir == 1 else 1
+        at_once = operators == "native" and not differentiable and not self._drops(F)
+        return self._num_layers if at_once else 1
 
     def _drops(self, F: Any) -> bool:
         """Tell whether there is dropout between layers; in a graph, there may be."""
@@ -354,7 +350,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
     def _runner(
         self, operators: str, differentiable: bool, sequence_length: Any
     ) -> Callable[..., Tuple[Any, List[Any]]]:
-        """Return a function of F, cell, data, states, weights and masks of layers that runs them.
+        """Return a function of F, cell, data, states and weights of layers that runs them.
 
         Only the native one runs more than one at a time.
         """
@@ -372,7 +368,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             one = fused.layer
         else:
             one = partial(lengths.layer, lengths=sequence_length, dtype=self._computed_in)
-        return lambda F, cell, data, states, weights, _: one(F, cell, data, states, weights[0])
+        return lambda F, cell, data, states, weights: one(F, cell, data, states, weights[0])
 
     def _all_layers(
         self,
@@ -390,18 +386,14 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         if len(parts) > 1:
             own = list(zip(*(_states_of(F, s, count, parts) for s in states)))
         last = []
-        drops = self._drops(F)
         for part, of_part in zip(parts, own):
-            if part[0] and drops:
+            if part[0] and self._drops(F):
                 data = F.Dropout(data, p=self._dropout)
-            # After that, as numbers are drawn in this order.
-            of_mask = (self._dir * self._hidden_size, self._dropout, self._computed_in)
-            masks = [native.dropout_mask(F, data, *of_mask) for _ in part[1:] if drops]
             weights = [
                 [[params[name] for name in direction] for direction in self._parameter_names[k]]
                 for k in part
             ]
-            data, after = run(F, self._cell, data, of_part, weights, masks)
+            data, after = run(F, self._cell, data, of_part, weights)
             last.append(after)
         return data, last[0] if len(parts) == 1 else [F.concat(*s, dim=0) for s in zip(*last)]
 

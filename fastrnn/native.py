@@ -106,7 +106,6 @@ def layers(
     data: Any,
     states: Sequence[Any],
     weights: Sequence[Sequence[Sequence[Any]]],
-    masks: Sequence[Any] = (),
     reserve: bool = True,
     dtype: str = "float32",
     lengths: Any = None,
@@ -127,9 +126,6 @@ def layers(
     weights
         For each layer, the lowest first, and each direction: i2h_weight [G*H, I], h2h_weight
         [G*H, H], i2h_bias [G*H], h2h_bias [G*H]; above the first layer I is D*H.
-    masks
-        [T, N, D*H] for each layer but the last, or none: what the output is multiplied by before it
-        is the next layer's input. Their gradient is zero.
     reserve
         Whether there may be a backward pass.
     dtype
@@ -150,7 +146,6 @@ def layers(
         *states,
         *(array for layer in weights for direction in layer for array in direction),
         *([lengths] if has_lengths else []),
-        *masks,
         mode=cell.mode,
         hidden_size=cell.hidden_size,
         num_directions=len(weights[0]),
@@ -158,19 +153,5 @@ def layers(
         reserve=int(reserve),
         dtype=dtype,
         use_sequence_length=int(has_lengths),
-        **({"use_masks": 1} if masks else {}),
     )
     return outputs[0], [outputs[k + 1] for k in range(len(states))]
-
-
-def dropout_mask(F: Any, data: Any, width: int, rate: float, dtype: str) -> Any:
-    """Return what dropout multiplies the output [T, N, width] of a layer above `data` [T, N, I] by.
-
-    It is MXNet's own dropout of ones in the output's type: the numbers that it draws are those it
-    would draw for the output, and in a graph it leaves the ones as they are outside training.
-    """
-    # These operators know the number of dimensions where one of them is still unknown. An array of
-    # which not even that is known is too much for MXNet's interface to operators of libraries.
-    one = F.slice(F.BlockGrad(data), begin=(None, None, 0), end=(None, None, 1))
-    ones = F.repeat(F.ones_like(F.cast(one, dtype=dtype)), repeats=width, axis=2)
-    return F.Dropout(ones, p=rate)
