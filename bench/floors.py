@@ -58,8 +58,8 @@ def floor_seconds(case: Case, peaks: Peaks, facts: DeviceFacts) -> float:
     """Both passes' floors, of all layers.
 
     A pass is its steps and the products beside them: of the input, and backward of the weights'
-    gradients. A persistent kernel leaves no room for these. Of stepwise layers or directions at
-    once, one may hide them behind the launches of the other, so there they count nothing.
+    gradients. A persistent kernel leaves no room for these. Of stepwise directions at once, one
+    may hide them behind the launches of the other, so there they count nothing.
     """
     measured = replace(
         facts,
@@ -79,5 +79,5 @@ def floor_seconds(case: Case, peaks: Peaks, facts: DeviceFacts) -> float:
 
 def _pass_seconds(case: Case, plan: Plan, products: float) -> float:
     steps = case.layers * plan.total_us / 1e6
-    at_once = plan.algorithm == "stepwise" and case.layers * case.directions > 1
+    at_once = plan.algorithm == "stepwise" and case.directions > 1
     return steps if at_once else steps + products

@@ -23,7 +23,6 @@ size_t ForwardWorkspaceBytes(const LayerDesc&) { Absent("CPU", "oneDNN"); }
 size_t BackwardWorkspaceBytes(const LayerDesc&) { Absent("CPU", "oneDNN"); }
 void Forward(const LayerDesc&, const ForwardArgs&) { Absent("CPU", "oneDNN"); }
 void Backward(const LayerDesc&, const BackwardArgs&) { Absent("CPU", "oneDNN"); }
-void ApplyMask(const LayerDesc&, const void*, const void*, void*) { Absent("CPU", "oneDNN"); }
 }  // namespace cpu
 #endif
 
@@ -37,18 +36,6 @@ size_t ForwardWorkspaceBytes(const LayerDesc&) { NoCuda(); }
 size_t BackwardWorkspaceBytes(const LayerDesc&) { NoCuda(); }
 void Forward(const LayerDesc&, const ForwardArgs&) { NoCuda(); }
 void Backward(const LayerDesc&, const BackwardArgs&) { NoCuda(); }
-void ApplyMask(const LayerDesc&, const void*, const void*, void*, void*) { NoCuda(); }
-size_t ForwardPairBytes(const LayerDesc&, const LayerDesc&) { NoCuda(); }
-size_t BackwardPairBytes(const LayerDesc&, const LayerDesc&) { NoCuda(); }
-void ForwardPair(const LayerDesc&, const ForwardArgs&, const LayerDesc&, const ForwardArgs&,
-                 const MaskedInput&) {
-  NoCuda();
-}
-void BackwardPair(const LayerDesc&, const BackwardArgs&, const LayerDesc&, const BackwardArgs&,
-                  const MaskedInput&) {
-  NoCuda();
-}
-
 void ForgetReplays() {}
 ReplayCounts CountsOfReplays() { return {}; }
 DeviceFacts FactsOf(int) { NoCuda(); }

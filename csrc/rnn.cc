@@ -228,32 +228,4 @@ void Backward(const LayerDesc& desc, const BackwardArgs& args) {
   return desc.device == Device::kCuda ? cuda::Backward(desc, args) : cpu::Backward(desc, args);
 }
 
-void ApplyMask(const LayerDesc& desc, const void* values, const void* mask, void* product,
-               void* stream) {
-  return desc.device == Device::kCuda ? cuda::ApplyMask(desc, values, mask, product, stream)
-                                      : cpu::ApplyMask(desc, values, mask, product);
-}
-
-size_t ForwardPairBytes(const LayerDesc& lower, const LayerDesc& upper) {
-  return cuda::ForwardPairBytes(lower, upper);
-}
-
-size_t BackwardPairBytes(const LayerDesc& lower, const LayerDesc& upper) {
-  return cuda::BackwardPairBytes(lower, upper);
-}
-
-void ForwardPair(const LayerDesc& lower, const ForwardArgs& lower_args, const LayerDesc& upper,
-                 const ForwardArgs& upper_args, const MaskedInput& between) {
-  Check(lower, lower_args);
-  Check(upper, upper_args);
-  cuda::ForwardPair(lower, lower_args, upper, upper_args, between);
-}
-
-void BackwardPair(const LayerDesc& lower, const BackwardArgs& lower_args, const LayerDesc& upper,
-                  const BackwardArgs& upper_args, const MaskedInput& between) {
-  Check(lower, lower_args);
-  Check(upper, upper_args);
-  cuda::BackwardPair(lower, lower_args, upper, upper_args, between);
-}
-
 }  // namespace fastrnn

@@ -14,8 +14,8 @@
 // the sums that weight gradients are. dx of two directions is rounded twice.
 //
 // Python's face of it is fastrnn.kernels:
-//   forward(mode, x, weights, h_0, c_0, layers=1, lengths=None, masks=None, tf32=None,
-//           algorithm=None, reserve=False, out=None, stream=None)
+//   forward(mode, x, weights, h_0, c_0, layers=1, lengths=None, tf32=None, algorithm=None,
+//           reserve=False, out=None, stream=None)
 #pragma once
 
 #include <cstddef>
@@ -97,12 +97,10 @@ struct LayerDesc {
   int64_t directions = 1;  // D
   bool reserve = false;    // forward writes the reserve, which backward reads
   // Looked at on CUDA alone. Whether float32 products may round their factors to TF32 (10 bits of
-  // mantissa); how steps are run; whether calls may be graphs; whether this is one of two layers,
-  // one on top of the other, that may run at once (stack.h).
+  // mantissa); how steps are run; whether calls may be graphs.
   bool tf32 = false;
   Algorithm algorithm;
   bool graphs = false;
-  bool paired = false;
 
   int64_t gate_rows() const { return Gates(mode) * hidden; }
   int64_t rows() const { return steps * batch; }
@@ -188,37 +186,12 @@ size_t BackwardWorkspaceBytes(const LayerDesc& desc);
 void Forward(const LayerDesc& desc, const ForwardArgs& args);
 void Backward(const LayerDesc& desc, const BackwardArgs& args);
 
-// product = values * mask, value by value: arrays [T, N, D*H], of which the product may be one of
-// the factors. stream: as in ForwardArgs.
-void ApplyMask(const LayerDesc& desc, const void* values, const void* mask, void* product,
-               void* stream);
-
-// Where a layer takes what another puts out times a mask [T, N, D*H]: the mask, and the product,
-// which is the layer's x. All is null where there is no mask.
-struct MaskedInput {
-  const void* mask = nullptr;
-  void* x = nullptr;
-};
-
-// Two layers of a CUDA device, of which `upper` takes what `lower` puts out: the one's y is the
-// other's x, and backward the other's dx the one's dy. With a mask in between, forward writes
-// upper's x, and backward multiplies upper's dx by the mask, in place; upper's x has to be there.
-// They work at once, each behind the other, with one workspace, which is `lower`'s. The bytes of it
-// are 0 where the backend would not do that; then the layers have to be run one after the other.
-size_t ForwardPairBytes(const LayerDesc& lower, const LayerDesc& upper);
-size_t BackwardPairBytes(const LayerDesc& lower, const LayerDesc& upper);
-void ForwardPair(const LayerDesc& lower, const ForwardArgs& lower_args, const LayerDesc& upper,
-                 const ForwardArgs& upper_args, const MaskedInput& between);
-void BackwardPair(const LayerDesc& lower, const BackwardArgs& lower_args, const LayerDesc& upper,
-                  const BackwardArgs& upper_args, const MaskedInput& between);
-
 // The backends. Each is a folder of its own and knows nothing of the other.
 namespace cpu {
 size_t ForwardWorkspaceBytes(const LayerDesc& desc);
 size_t BackwardWorkspaceBytes(const LayerDesc& desc);
 void Forward(const LayerDesc& desc, const ForwardArgs& args);
 void Backward(const LayerDesc& desc, const BackwardArgs& args);
-void ApplyMask(const LayerDesc& desc, const void* values, const void* mask, void* product);
 std::string OnednnVersion();
 }  // namespace cpu
 
@@ -229,14 +202,6 @@ size_t ForwardWorkspaceBytes(const LayerDesc& desc);
 size_t BackwardWorkspaceBytes(const LayerDesc& desc);
 void Forward(const LayerDesc& desc, const ForwardArgs& args);
 void Backward(const LayerDesc& desc, const BackwardArgs& args);
-void ApplyMask(const LayerDesc& desc, const void* values, const void* mask, void* product,
-               void* stream);
-size_t ForwardPairBytes(const LayerDesc& lower, const LayerDesc& upper);
-size_t BackwardPairBytes(const LayerDesc& lower, const LayerDesc& upper);
-void ForwardPair(const LayerDesc& lower, const ForwardArgs& lower_args, const LayerDesc& upper,
-                 const ForwardArgs& upper_args, const MaskedInput& between);
-void BackwardPair(const LayerDesc& lower, const BackwardArgs& lower_args, const LayerDesc& upper,
-                  const BackwardArgs& upper_args, const MaskedInput& between);
 }  // namespace cuda
 
 }  // namespace fastrnn

@@ -49,7 +49,6 @@ class Reserve(NamedTuple):
     weights: Sequence[Any]
     layers: int
     lengths: Optional[Any]
-    masks: Optional[Sequence[Any]]
     tf32: Optional[bool]
     algorithm: Optional[str]
     output: Any
@@ -104,7 +103,6 @@ def forward(
     *,
     layers: int = 1,
     lengths: Optional[Any] = None,
-    masks: Optional[Sequence[Any]] = None,
     tf32: Optional[bool] = None,
     algorithm: Optional[str] = None,
     reserve: bool = False,
@@ -130,15 +128,11 @@ def forward(
     h_0, c_0 : array [L*D, N, H], optional
         Initial states, zero by default; `c_0` for an LSTM only.
     layers : int
-        L. On a GPU, two layers of one direction may be worked through at once.
+        L.
     lengths : array [N] of int32, optional
         Each row's number of steps. What is below 0 counts as 0 and what is above T as T. Outputs
         past a row's length are zeros, the final states are the row's own last ones, and the reverse
         direction starts at the row's last step.
-    masks : sequence of arrays [T, N, D*H], optional
-        For each layer but the last: what the next one takes is the layer's output times the mask,
-        rounded to the arrays' type. So dropout is made, of zeros and of 1/(1-p). They are
-        constants, of which `backward` gives no gradient.
     tf32 : bool, optional
         Whether products of float32 on a GPU may round their factors to TF32, with 10 bits of
         mantissa. By default what the environment variable FASTRNN_TF32 says (0 or 1), or True.
@@ -187,12 +181,11 @@ def forward(
     arrays = None if out is None else _arrays_of_result(out, reserve)
     number = _stream_number(stream)
     output, h_n, c_n, values = _native().forward(
-        mode, x, h_0, c_0, weights, layers, lengths, masks, tf32, algorithm, reserve, arrays, number
+        mode, x, h_0, c_0, weights, layers, lengths, tf32, algorithm, reserve, arrays, number
     )
     if not reserve:
         return Result(output, h_n, c_n, None)
-    masks = None if masks is None else tuple(masks)
-    read = (mode, x, h_0, c_0, tuple(weights), layers, lengths, masks, tf32, algorithm)
+    read = (mode, x, h_0, c_0, tuple(weights), layers, lengths, tf32, algorithm)
     kept = Reserve(*read, output, values)
     return Result(output, h_n, c_n, kept)
 

@@ -111,17 +111,16 @@ def plan(
     hidden: int,
     *,
     directions: int = 1,
-    layers: int = 1,
     dtype: str = "float32",
     tf32: Optional[bool] = None,
     algorithm: Optional[str] = None,
     device: Union[int, str, DeviceFacts] = 0,
 ) -> LayerPlan:
-    """Say what the CUDA kernels would run the steps of a layer with, the lowest of `layers`.
+    """Say what the CUDA kernels would run the steps of a layer with.
 
     Parameters
     ----------
-    mode, directions, layers, tf32, algorithm
+    mode, directions, tf32, algorithm
         As `fastrnn.kernels.forward` has them.
     steps, rows, hidden : int
         T, N and H. The input's share is one product before the steps, and no part of this.
@@ -158,7 +157,6 @@ def plan(
             rows,
             hidden,
             directions,
-            layers,
             tf32,
             algorithm,
             found,

@@ -64,7 +64,6 @@ class Case:
     tf32: Optional[bool] = False
     algorithm: Optional[str] = None
     layers: int = 1
-    masked: bool = False
 
     def __post_init__(self):
         rng = np.random.RandomState(self.seed)
@@ -80,11 +79,6 @@ class Case:
         self.d_output = self._draw(rng, self.steps, self.rows, self.directions * self.hidden)
         self.d_h_n = self._draw(rng, *state)
         self.d_c_n = self._draw(rng, *state) if cell else None
-        self.masks = None
-        if self.masked:
-            shape = (self.layers - 1, *self.d_output.shape)
-            kept = rng.uniform(0.5, 2.0, shape) * (rng.uniform(size=shape) > 0.4)
-            self.masks = [rounded(mask, self.dtype) for mask in kept.astype(np.float32)]
 
     def _draw(self, rng, *shape):
         return rounded(rng.standard_normal(shape).astype(np.float32), self.dtype)
@@ -103,7 +97,6 @@ class Case:
             "c_0": self.put(self.c_0),
             "layers": self.layers,
             "lengths": put(lengths, self.device),
-            "masks": None if self.masks is None else [self.put(mask) for mask in self.masks],
             "tf32": self.tf32,
             "algorithm": self.algorithm,
         }
@@ -145,7 +138,6 @@ class Case:
             stack,
             directions=self.directions,
             lengths=None if self.lengths is None else np.array(self.lengths),
-            masks=self.masks,
         )
         if self.mode == "rnn_relu" and output is not None:
             last = result.tape[1][-self.directions :]

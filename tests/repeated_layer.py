@@ -11,7 +11,7 @@ CALLS = 4
 
 
 class Layer:
-    """A layer with arrays of its own, whose x, masks and gradient of the output can be replaced."""
+    """A layer with arrays of its own, whose x and gradient of the output can be replaced."""
 
     def __init__(
         self,
@@ -22,10 +22,9 @@ class Layer:
         steps=STEPS,
         seed=0,
         layers=1,
-        masked=False,
     ):
         options = {"device": "cuda", "dtype": dtype, "algorithm": "stepwise", "lengths": lengths}
-        options.update(layers=layers, masked=masked)
+        options.update(layers=layers)
         self.case = Case(mode, steps, 3, 4, 5, directions, seed, **options)
         self.arguments = self.case.arguments()
         names = ("d_output", "d_h_n", "d_c_n")
@@ -37,11 +36,9 @@ class Layer:
         self.result = self.gradients = None
 
     def replace(self, seed):
-        """Write other numbers to x, to the masks and to the gradient of the output."""
+        """Write other numbers to x and to the gradient of the output."""
         for name, array in (("x", self.arguments["x"]), ("d_output", self.gradients_of_results[0])):
             setattr(self.case, name, fill(array, getattr(self.case, name), seed))
-        for k, array in enumerate(self.arguments["masks"] or []):
-            self.case.masks[k] = fill(array, self.case.masks[k], seed + k)
 
     def run(self, stream=None):
         self.result = kernels.forward(

@@ -8,7 +8,7 @@ import reference as ref
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
-from kernel_cases import PLACES, Case, assert_agrees, devices, get, put, rounded
+from kernel_cases import PLACES, Case, assert_agrees, devices, get
 
 from fastrnn import kernels
 
@@ -16,9 +16,7 @@ if not devices():
     pytest.skip("no kernels", allow_module_level=True)
 
 DEVICE = devices()[-1]  # a GPU before the CPU
-# T, N, I, H, L, D. On a GPU, two layers of one direction run at once where there are steps enough:
-# two waves, of which the second has one step; waves that are no divisor of T; more chunks than one;
-# a layer that stays alone; too few steps.
+# T, N, I, H, L, D: one chunk of time and more, and stacks that use an array between layers again.
 STACKS = [
     (5, 2, 3, 7, 2, 1),
     (19, 3, 4, 5, 2, 1),
@@ -33,12 +31,7 @@ STACKS = [
 on_every_place = pytest.mark.parametrize(("device", "dtype"), PLACES)
 
 
-masked_or_not = pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
-
-
-def make(
-    mode, sizes, device=DEVICE, dtype="float32", algorithm="stepwise", lengths=None, masked=False
-):
+def make(mode, sizes, device=DEVICE, dtype="float32", algorithm="stepwise", lengths=None):
     steps, rows, inputs, hidden, layers, directions = sizes
     return Case(
         mode,
@@ -52,17 +45,14 @@ def make(
         lengths=None if lengths is None else np.resize(lengths, rows),
         algorithm=algorithm,
         layers=layers,
-        masked=masked,
     )
 
 
 def one_by_one(case):
     """Return forward's and backward's results of the case, layer after layer."""
-    arguments, block = {**case.arguments(), "masks": None}, case.directions
-    masks = case.masks or [np.ones_like(case.d_output)] * (case.layers - 1)
+    arguments, block = case.arguments(), case.directions
     finals, kept, x = [], [], arguments["x"]
     for k in range(0, case.layers * block, block):
-        x = x if k == 0 else case.put(rounded(get(x) * masks[k // block - 1], case.dtype))
         result = kernels.forward(
             **{
                 **arguments,
@@ -82,8 +72,6 @@ def one_by_one(case):
         states = [None if d is None else d[k : k + block] for d in (case.d_h_n, case.d_c_n)]
         gradients = kernels.backward(reserve, gradient, *(case.put(s) for s in states))
         gradient = gradients.x
-        if k > 0:
-            gradient = case.put(rounded(get(gradient) * masks[k // block - 1], case.dtype))
         found.insert(0, gradients)
     states = [np.concatenate(s) for s in zip(*finals) if s[0] is not None]
     initial = [[get(g[i]) for g in found] for i in (1, 2)]
@@ -102,18 +90,16 @@ def at_once(case):
 @pytest.mark.parametrize("sizes", STACKS, ids=str)
 @pytest.mark.parametrize("device", devices())
 @pytest.mark.parametrize("mode", ref.MODES)
-@masked_or_not
-def test_agrees_with_the_reference(masked, mode, device, sizes):
-    assert_agrees(make(mode, sizes, device, masked=masked))
+def test_agrees_with_the_reference(mode, device, sizes):
+    assert_agrees(make(mode, sizes, device))
 
 
 @pytest.mark.parametrize("lengths", [None, [9, 0, 3, 1]], ids=["whole", "ragged"])
 @pytest.mark.parametrize("sizes", [(9, 5, 3, 7, 2, 1), (9, 5, 3, 7, 3, 2)], ids=str)
 @on_every_place
 @pytest.mark.parametrize("mode", ref.MODES)
-@masked_or_not
-def test_is_one_layer_after_the_other(masked, mode, device, dtype, sizes, lengths):
-    case = make(mode, sizes, device, dtype, lengths=lengths, masked=masked)
+def test_is_one_layer_after_the_other(mode, device, dtype, sizes, lengths):
+    case = make(mode, sizes, device, dtype, lengths=lengths)
     for found, wanted in zip(at_once(case), one_by_one(case)):
         ref.assert_close(found, wanted, "of a layer", dtype)
 
@@ -123,45 +109,31 @@ def test_is_one_layer_after_the_other(masked, mode, device, dtype, sizes, length
 @on_every_place
 def test_padding_is_not_looked_at(mode, device, dtype, layers, directions):
     sizes = (9, 4, 3, 5, layers, directions)
-    case = make(mode, sizes, device, dtype, lengths=[4, 0, 9, 1], masked=True)
+    case = make(mode, sizes, device, dtype, lengths=[4, 0, 9, 1])
     wanted = at_once(case)
-    for array in (case.x, case.d_output, *case.masks):
+    for array in (case.x, case.d_output):
         array[case.padding()] = np.nan
     for found, clean in zip(at_once(case), wanted):
         assert np.array_equal(found, clean)
 
 
-@pytest.mark.parametrize("layers", [2, 4])
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_a_first_layer_that_takes_too_much_to_be_one_of_two(dtype, layers):
-    # For emulated builds too much is a megabyte; 16-bit layers sum up the weights' gradients apart.
-    place = (DEVICE, dtype)
-    if place not in PLACES:
-        pytest.skip("no such kernels")
-    case = make("lstm", (5, 1, 20000, 5, layers, 1), *place, masked=True)
-    for found, wanted in zip(at_once(case), one_by_one(case)):
-        ref.assert_close(found, wanted, "of a layer", dtype)
-
-
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_same_inputs_give_the_same_bits(mode):
-    case = make(mode, (19, 5, 4, 33, 3, 1), masked=True)
+    case = make(mode, (19, 5, 4, 33, 3, 1))
     for first, second in zip(at_once(case), at_once(case)):
         assert np.array_equal(first, second)
 
 
 @pytest.mark.skipif(DEVICE != "cuda", reason="no GPU")
 @pytest.mark.parametrize("algorithm", ["auto", "persistent"])
-@masked_or_not
-def test_persistent_layers_come_one_after_the_other(masked, algorithm):
+def test_persistent_layers_come_one_after_the_other(algorithm):
     for sizes in [(9, 3, 4, 5, 2, 1), (9, 3, 4, 5, 3, 2)]:
-        assert_agrees(make("lstm", sizes, algorithm=algorithm, masked=masked))
+        assert_agrees(make("lstm", sizes, algorithm=algorithm))
 
 
-@masked_or_not
-def test_reserve_is_within_its_bound(masked):
+def test_reserve_is_within_its_bound():
     for mode in ref.MODES:
-        case = make(mode, (5, 3, 2, 7, 3, 2), masked=masked)
+        case = make(mode, (5, 3, 2, 7, 3, 2))
         (values,) = case.forward(reserve=True).reserve.values.shape
         of_layers = 3 * 2 * 5 * 3 * (ref.GATES[mode] + 1) * 7
         assert values <= of_layers + 2 * 5 * 3 * 2 * 7, mode  # and the outputs in between
@@ -183,40 +155,3 @@ def test_what_there_is_no_stack_of_is_named():
     fails(ValueError, r"h_0 is of shape \(2, 2, 6\), expected shape \(2, 2, 5\)", h_0=wide["h_0"])
     swapped = arguments["weights"][4:] + arguments["weights"][:4]
     fails(ValueError, r"weights\[0\] \(i2h_weight\) is of shape \(20, 5\)", weights=swapped)
-
-
-def test_masks_that_do_not_fit_are_named():
-    arguments = make("lstm", (3, 2, 4, 5, 3, 1), masked=True).arguments()
-    first = arguments["masks"][0]
-    (wide,) = make("lstm", (3, 2, 4, 6, 2, 1), masked=True).arguments()["masks"]
-
-    def fails(error, message, masks):
-        with pytest.raises(error, match=message):
-            kernels.forward(**{**arguments, "masks": masks})
-
-    fails(TypeError, "masks is of type int, expected a sequence of arrays", 1)
-    fails(TypeError, r"masks\[1\] is of type NoneType, expected", [first, None])
-    wanted = r"expected 2: one above each of 3 layer\(s\) but the last"
-    fails(ValueError, f"masks has 1 arrays, {wanted}", [first])
-    fails(ValueError, f"masks has 0 arrays, {wanted}", [])
-    fails(
-        ValueError,
-        r"masks\[0\] is of shape \(3, 2, 6\), expected shape \(3, 2, 5\)",
-        [wide, first],
-    )
-    lengths = put(np.zeros((3, 2, 5), np.int32), DEVICE)
-    fails(ValueError, r"masks\[1\] is of dtype int32, expected float32", [first, lengths])
-    if DEVICE == "cuda":
-        fails(ValueError, r"masks\[1\] is on the CPU", [first, np.ones((3, 2, 5), np.float32)])
-    alone = make("lstm", (3, 2, 4, 5, 1, 1)).arguments()
-    kernels.forward(**{**alone, "masks": ()})
-    with pytest.raises(ValueError, match="masks has 1 arrays, expected 0"):
-        kernels.forward(**{**alone, "masks": [first]})
-
-
-def test_results_are_apart_from_masks():
-    case = make("lstm", (3, 2, 4, 5, 2, 1), masked=True)
-    arguments = case.arguments()
-    result = kernels.forward(**arguments)
-    with pytest.raises(ValueError, match=r"out.output is in the same memory as masks\[0\]"):
-        kernels.forward(**{**arguments, "masks": [result.output]}, out=result)

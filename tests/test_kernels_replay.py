@@ -40,16 +40,12 @@ def test_calls_with_the_same_arrays_give_the_same(mode, directions, dtype):
             assert np.array_equal(found, wanted)
 
 
-# Two streams compute two directions at once, or two layers, of which the third stays alone.
-@pytest.mark.parametrize(
-    ("directions", "layers", "masked"),
-    [(d, k, False) for d, k in [(1, 1), (2, 1), (1, 2), (1, 3), (2, 2)]]
-    + [(1, 2, True), (1, 3, True), (2, 2, True)],
-)
+# Two streams compute two directions at once.
+@pytest.mark.parametrize(("directions", "layers"), [(1, 1), (2, 1), (1, 3), (2, 2)])
 @pytest.mark.parametrize("steps", [STEPS, 19])
 @pytest.mark.parametrize("mode", ref.MODES)
-def test_every_call_sees_what_its_arrays_hold(mode, steps, directions, layers, masked):
-    layer = Layer(mode, directions, steps=steps, layers=layers, masked=masked)
+def test_every_call_sees_what_its_arrays_hold(mode, steps, directions, layers):
+    layer = Layer(mode, directions, steps=steps, layers=layers)
     before = counts()
     for call in range(CALLS + 1):
         layer.replace(seed=call)
@@ -57,17 +53,14 @@ def test_every_call_sees_what_its_arrays_hold(mode, steps, directions, layers, m
         layer.check()
     after = counts()
     assert after["failed"] == before["failed"], after["failure"]
-    graphs = 2 * (1 if directions == 1 and layers == 2 else 2 if layers > 1 else 1)
+    graphs = 2 * layers
     assert after["captured"] - before["captured"] == graphs
     assert after["replayed"] - before["replayed"] == graphs * CALLS
 
 
-@pytest.mark.parametrize(
-    ("directions", "layers", "masked"), [(2, 1, False), (1, 2, False), (1, 2, True)]
-)
-def test_other_arrays_are_other_calls(directions, layers, masked):
-    options = {"layers": layers, "masked": masked}
-    layers = [Layer("lstm", directions, seed=seed, **options) for seed in range(3)]
+@pytest.mark.parametrize(("directions", "layers"), [(2, 1), (1, 2)])
+def test_other_arrays_are_other_calls(directions, layers):
+    layers = [Layer("lstm", directions, seed=seed, layers=layers) for seed in range(3)]
     for _ in range(CALLS):
         for layer in layers:
             layer.run()
@@ -89,7 +82,6 @@ WEIGHTS = range(8)
 ARRAYS = [
     *(("arguments", name, None) for name in ("x", "h_0", "c_0", "lengths")),
     *(("arguments", "weights", i) for i in WEIGHTS),
-    ("arguments", "masks", 0),
     *(("gradients_of_results", None, i) for i in range(3)),
     *(("result", name, None) for name in ("output", "h_n", "c_n", "reserve")),
     *(("gradients", name, None) for name in ("x", "h_0", "c_0")),
@@ -121,34 +113,18 @@ def take_array(layer, other, of, name, index):
 @pytest.mark.parametrize(("directions", "layers"), [(2, 1), (1, 2)])
 @pytest.mark.parametrize(("of", "name", "index"), ARRAYS)
 def test_one_other_array_is_another_call(of, name, index, directions, layers):
-    options = {"layers": layers, "masked": layers > 1}
-    if name == "masks" and layers == 1:
-        pytest.skip("a layer alone has no mask")
-    layer = Layer("lstm", directions, seed=0, lengths=[STEPS, 4, 0], **options)
-    other = Layer("lstm", directions, seed=1, lengths=[2, STEPS, 5], **options)
+    layer = Layer("lstm", directions, seed=0, lengths=[STEPS, 4, 0], layers=layers)
+    other = Layer("lstm", directions, seed=1, lengths=[2, STEPS, 5], layers=layers)
     other.run()
     for _ in range(CALLS):
         layer.run()
     # A graph of the call before must not be, and would use these.
     kept = [*layer.arguments["weights"], *layer.arguments.values(), *layer.gradients_of_results]
-    kept += [layer.result, layer.gradients, *(layer.arguments["masks"] or [])]
+    kept += [layer.result, layer.gradients]
     take_array(layer, other, of, name, index)
     layer.run()
     layer.check()
     del kept
-
-
-def test_a_call_without_the_masks_is_another_call():
-    masked = Layer("lstm", layers=2, masked=True)
-    plain = Layer("lstm", layers=2)
-    plain.arguments = {**masked.arguments, "masks": None}
-    plain.gradients_of_results = masked.gradients_of_results
-    for _ in range(CALLS):
-        for layer in (masked, plain):
-            layer.run()
-            layer.check()
-            masked.result, masked.gradients = layer.result, layer.gradients
-            plain.result, plain.gradients = layer.result, layer.gradients
 
 
 def test_other_descriptions_are_other_calls():

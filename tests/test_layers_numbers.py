@@ -27,27 +27,6 @@ def test_results_and_gradients(mode, layers, directions, layout, states, backend
     case.check(case.layer(backend))
 
 
-@pytest.mark.parametrize("hybridize", [False, True], ids=["eager", "hybrid"])
-@pytest.mark.parametrize("states", [True, False], ids=["states", "no-states"])
-@pytest.mark.parametrize("dropout", [0, 0.5])
-@pytest.mark.parametrize("layers", [2, 3, 4])
-@pytest.mark.parametrize("mode", MODES)
-def test_layers_two_at_a_time(mode, layers, dropout, states, hybridize, monkeypatch):
-    if not native.STATUS.usable:
-        pytest.skip(native.STATUS.reason)
-    monkeypatch.setattr(native, "GPUS", 1)  # where two layers may be computed at once
-    case = Case(mode, T=9, layers=layers, states=states)
-    layer = case.layer("native", dropout=dropout)
-    nodes = json.loads(layer(mx.sym.var("data")).tojson())["nodes"]
-    of = [int(n["attrs"]["num_layers"]) for n in nodes if n["op"] == native.OPERATOR]
-    assert of == [2] * (layers // 2) + [1] * (layers % 2)
-    if hybridize:
-        layer.hybridize()
-    case.check(layer, train_mode=False)
-    if not dropout:
-        case.check(layer)
-
-
 def masks_of_dropout(seed, count, shape, rate):
     """Return what MXNet's dropout multiplies so many arrays by, one after the other."""
     mx.random.seed(seed)
@@ -56,14 +35,12 @@ def masks_of_dropout(seed, count, shape, rate):
 
 
 @pytest.mark.parametrize("hybridize", [False, True], ids=["eager", "hybrid"])
-@pytest.mark.parametrize("gpus", [0, 1])
 @pytest.mark.parametrize("lengths", [False, True], ids=["whole", "ragged"])
 @pytest.mark.parametrize(("layers", "directions"), [(2, 1), (3, 1), (4, 1), (2, 2)])
 @pytest.mark.parametrize("mode", MODES)
 def test_dropout_is_the_one_that_mxnet_would_draw(
-    mode, layers, directions, lengths, gpus, hybridize, backend, monkeypatch
+    mode, layers, directions, lengths, hybridize, backend
 ):
-    monkeypatch.setattr(native, "GPUS", gpus)
     T, N, H, rate = 9, 3, 6, 0.4
     masks = masks_of_dropout(11, layers - 1, (T, N, directions * H), rate)
     sizes = {"layers": layers, "directions": directions, "lengths": lengths}
@@ -76,65 +53,33 @@ def test_dropout_is_the_one_that_mxnet_would_draw(
         case.check_learning(layer)
 
 
-def test_dropout_before_the_layer_is_drawn_first(monkeypatch):
-    # In a graph, the order of the operator's inputs is the order in which they are computed.
-    class Net(mx.gluon.HybridBlock):
-        def __init__(self, layer):
-            super().__init__()
-            self.layer = layer
-
-        def hybrid_forward(self, F, x):
-            return self.layer(F.Dropout(x, p=0.5))
-
-    case = Case(T=9, layers=2, states=False)
-    net = Net(case.layer(dropout=0.5))
-    outputs = []
-    for gpus in (0, 1):
-        monkeypatch.setattr(native, "GPUS", gpus)
-        for hybridize in (False, True):
-            net.hybridize(hybridize)
-            mx.random.seed(5)
-            with mx.autograd.record():
-                outputs.append(net(*case.arguments()).asnumpy())
-    for output in outputs[1:]:
-        ref.assert_close(output, outputs[0].astype(np.float64))
-
-
-@pytest.mark.parametrize(
-    ("gpus", "options"),
-    [(0, {}), (0, {"dropout": 0.5}), (1, {"bidirectional": True, "dropout": 0.5})],
-    ids=str,
-)
-def test_layers_one_at_a_time(gpus, options, monkeypatch):
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True, "dropout": 0.5}], ids=str)
+def test_layers_of_a_graph_are_operators_of_their_own(options):
     if not native.STATUS.usable:
         pytest.skip(native.STATUS.reason)
     layer = fastrnn.LSTM(3, 3, input_size=2, **options)
-    monkeypatch.setattr(native, "GPUS", gpus)
     nodes = json.loads(layer(mx.sym.var("data")).tojson())["nodes"]
     assert [n["attrs"]["num_layers"] for n in nodes if n["op"] == native.OPERATOR] == ["1"] * 3
 
 
-@pytest.mark.parametrize(("gpus", "trained"), [(0, [1, 1, 1, 1]), (1, [2, 2])])
-def test_layers_all_at_once_where_nothing_is_to_be_learned(gpus, trained, monkeypatch):
+def test_layers_all_at_once_where_nothing_is_to_be_learned(monkeypatch):
     if not native.STATUS.usable:
         pytest.skip(native.STATUS.reason)
     calls, layers = [], native.layers
 
-    def spy(F, cell, data, states, weights, masks, **options):
-        calls.append((len(weights), len(masks)))
-        return layers(F, cell, data, states, weights, masks, **options)
+    def spy(F, cell, data, states, weights, **options):
+        calls.append(len(weights))
+        return layers(F, cell, data, states, weights, **options)
 
     monkeypatch.setattr(native, "layers", spy)
     layer = fastrnn.LSTM(3, 4, input_size=2, dropout=0.5)
     layer.initialize()
-    monkeypatch.setattr(native, "GPUS", gpus)
     layer(mx.nd.ones((2, 1, 2)))
     with mx.autograd.train_mode():
         layer(mx.nd.ones((2, 1, 2)))
     with mx.autograd.record(train_mode=False):
         layer(mx.nd.ones((2, 1, 2)))
-    masked = [(count, count - 1) for count in trained]
-    assert calls == [(4, 0), *masked, *((count, 0) for count in trained)]
+    assert calls == [4, *[1] * 4, *[1] * 4]
 
 
 @given(

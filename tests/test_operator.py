@@ -19,7 +19,7 @@ mx = native.mx
 RANKS = {"i2h_weight": 2, "h2h_weight": 2, "i2h_bias": 1, "h2h_bias": 1}
 
 
-def symbol(mode="lstm", directions=1, reserve=1, hidden=5, lengths=0, layers=1, masks=0):
+def symbol(mode="lstm", directions=1, reserve=1, hidden=5, lengths=0, layers=1):
     ranks = {"data": 3, "state": 3}
     if mode == "lstm":
         ranks["state_cell"] = 3
@@ -27,8 +27,6 @@ def symbol(mode="lstm", directions=1, reserve=1, hidden=5, lengths=0, layers=1, 
         ranks.update({f"{d}_{name}": rank for name, rank in RANKS.items()})
     if lengths:
         ranks["sequence_length"] = 1
-    if masks:
-        ranks.update({f"l{k}_mask": 3 for k in range(layers - 1)})
     inputs = [mx.sym.var(name, shape=(0,) * rank) for name, rank in ranks.items()]
     return mx.sym._internal._fastrnn_layer(
         *inputs,
@@ -38,7 +36,6 @@ def symbol(mode="lstm", directions=1, reserve=1, hidden=5, lengths=0, layers=1, 
         num_layers=layers,
         reserve=reserve,
         use_sequence_length=lengths,
-        use_masks=masks,
     )
 
 
@@ -89,68 +86,6 @@ def test_lengths_are_one_more_input(mode):
     assert head.infer_shape(data=(7, 3, 4))[0][-1] == (3,)
     types, _, _ = head.infer_type(data="float32")
     assert [t.__name__ for t in types] == ["float32"] * (len(types) - 1) + ["int32"]
-
-
-@pytest.mark.parametrize("lengths", [0, 1])
-def test_masks_are_the_last_inputs(lengths):
-    head = symbol("gru", directions=2, lengths=lengths, layers=3, masks=1)
-    shapes = head.infer_shape(data=(7, 3, 4))[0]
-    assert shapes[-2:] == [(7, 3, 10)] * 2
-    assert len(shapes) == 2 + 3 * 2 * 4 + lengths + 2
-    types, _, _ = head.infer_type(data="float32")
-    assert [t.__name__ for t in types[-2:]] == ["float32"] * 2
-    assert symbol(layers=1, masks=1).list_arguments() == symbol().list_arguments()
-
-
-def stack_of_two():
-    """Return the inputs of two layers, and the mask between them."""
-    first, second = arrays(), arrays(I=5)
-    states = [mx.nd.concat(a, b, dim=0) for a, b in zip(first[1:3], second[1:3])]
-    inputs = [first[0], *states, *first[3:], *second[3:]]
-    return inputs, mx.nd.random.normal(shape=(3, 2, 5))
-
-
-def test_a_mask_is_what_the_output_is_multiplied_by():
-    inputs, mask = stack_of_two()
-    found = call([*inputs, mask], num_layers=2, use_masks=1)
-    data, h_0, c_0 = inputs[:3]
-    lower = call([data, h_0[:1], c_0[:1], *inputs[3:7]])
-    between = mx.nd.array(lower[0]) * mask
-    upper = call([between, h_0[1:], c_0[1:], *inputs[7:]])
-    np.testing.assert_allclose(found[0], upper[0], rtol=1e-5, atol=1e-5)
-
-
-def test_the_gradient_of_a_mask_is_zero():
-    inputs, mask = stack_of_two()
-    for array in (inputs[0], mask):
-        array.attach_grad()
-        array.grad[:] = 1
-    with mx.autograd.record():
-        output = mx.nd._internal._fastrnn_layer(
-            *inputs,
-            mask,
-            mode="lstm",
-            hidden_size=5,
-            num_directions=1,
-            num_layers=2,
-            reserve=1,
-            use_masks=1,
-        )[0]
-    output.backward()
-    assert inputs[0].grad.asnumpy().any()
-    assert not mask.grad.asnumpy().any()
-
-
-def test_masks_that_do_not_fit_are_named():
-    inputs, mask = stack_of_two()
-    shifted = np.zeros(mask.size * 4 + 1, np.uint8)[1:].view(np.float32).reshape(mask.shape)
-    for wrong, message in [
-        (mx.nd.zeros((3, 2, 4)), r"l0_mask has shape \(3, 2, 4\), expected 5"),
-        (mask.astype("float16"), "l0_mask has MXNet's type number 2, expected float32"),
-        (mx.nd.from_numpy(shifted), r"masks\[0\] is not aligned, expected .* multiple of 4"),
-    ]:
-        with pytest.raises(mx.MXNetError, match=message):
-            call([*inputs, wrong], num_layers=2, use_masks=1)
 
 
 def test_lengths_out_of_range_count_as_the_ends():
@@ -227,7 +162,6 @@ def test_an_array_that_is_not_aligned_is_named(place, name):
         ({"num_layers": "two"}, "num_layers is 'two'"),
         ({"reserve": "yes"}, "reserve is 'yes'"),
         ({"use_sequence_length": 2}, "use_sequence_length is '2'"),
-        ({"use_masks": "no"}, "use_masks is 'no'"),
     ],
 )
 def test_a_wrong_attribute_is_named(change, message):

@@ -200,19 +200,6 @@ def test_what_is_replayed_costs_the_host_nothing(directions, monkeypatch):
     assert stepwise_us(8, directions=directions) == no_graphs
 
 
-def test_two_layers_at_once_share_what_a_step_costs():
-    # A step of each waits for the launches of one, and half of what stepwise cost it was that.
-    one, two, three = (stepwise_us(104, layers=layers) for layers in (1, 2, 3))
-    waves = 8
-    assert 0.5 < two / one / ((waves + 1) / waves) < 0.6
-    assert three == two
-    # Four steps are one wave; nine are three, and of the last one's slots most are empty.
-    no_graphs = stepwise_us(4)
-    assert stepwise_us(4, layers=2) == no_graphs
-    assert stepwise_us(9, layers=2) == pytest.approx(two / (112 + 8) * 104 * (9 + 4) / 9, rel=0.1)
-    assert stepwise_us(100, layers=2, directions=2) == stepwise_us(100, directions=2)
-
-
 def test_a_setting_of_graphs_that_is_none(monkeypatch):
     monkeypatch.setenv("FASTRNN_GRAPHS", "yes")
     with pytest.raises(ValueError, match="FASTRNN_GRAPHS is 'yes', expected 0 or 1"):

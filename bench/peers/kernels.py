@@ -125,7 +125,6 @@ def plan_of(case: Case, device: Any, algorithm: Optional[str] = None) -> Any:
         case.batch,
         case.hidden,
         directions=case.directions,
-        layers=case.layers,
         dtype=case.dtype,
         tf32=case.tf32,
         algorithm=algorithm,

@@ -100,27 +100,14 @@ class BackwardDirection {
 
   // What follows from a chunk's steps.
   void SumChunk(int64_t first) {
-    const int64_t end = walk_.End(first);
-    InputGradient({first, first, end});
-    WeightGradients(first);
-  }
-
-  // dx, of steps that have been run.
-  void InputGradient(const Stretch& steps) const {
     const int64_t GH = desc_.gate_rows(), I = desc_.input, N = desc_.batch;
-    const int64_t begin_time = walk_.Begin(steps.begin, steps.end);
-    const int64_t offset = begin_time - walk_.Begin(steps.chunk, walk_.End(steps.chunk));
-    blas_.Gemm((steps.end - steps.begin) * N, I, GH,
-               Factor(buffers_.dgates_x + offset * N * GH, GH), Factor(weights_.i2h_weight, I),
-               add_to_dx_ ? 1.0f : 0.0f, Into(dx_ + begin_time * N * I, I));
-  }
-
-  // The rest of what follows from a chunk's steps.
-  void WeightGradients(int64_t first) {
-    const int64_t end = walk_.End(first);
-    InputWeightGradient(walk_.Begin(first, end), end - first);
+    const int64_t end = walk_.End(first), begin_time = walk_.Begin(first, end);
+    blas_.Gemm((end - first) * N, I, GH, Factor(buffers_.dgates_x, GH),
+               Factor(weights_.i2h_weight, I), add_to_dx_ ? 1.0f : 0.0f,
+               Into(dx_ + begin_time * N * I, I));
+    InputWeightGradient(begin_time, end - first);
     RecurrentGradients(first, end);
-    BiasGradients((end - first) * desc_.batch, end == walk_.steps);
+    BiasGradients((end - first) * N, end == walk_.steps);
   }
 
   // After the chunk with the first steps.

@@ -36,14 +36,5 @@ inline bool BackwardIsOneChunk(const LayerDesc& desc) {
   return Walk(desc, 0, BackwardChunkRows(desc)).chunk_steps == desc.steps;
 }
 
-// Two layers at once go through time in waves, one of them a wave behind the other. More waves
-// overlap more, but for one at either end all steps; fewer have larger products.
-inline int64_t WaveSteps(const LayerDesc& desc) {
-  constexpr int64_t kWaves = 8, kLeastWaveSteps = 4;
-  return std::max(kLeastWaveSteps, (desc.steps + kWaves - 1) / kWaves);
-}
-// With one wave, nothing would overlap.
-inline bool HasWaves(const LayerDesc& desc) { return desc.paired && desc.steps > WaveSteps(desc); }
-
 }  // namespace cuda
 }  // namespace fastrnn

@@ -184,18 +184,13 @@ Cost StepwiseCost(const Problem& problem) {
       std::max(RepeatedMemoryUs(problem.facts, cost.l2_bytes),
                cost.l2_bytes / (share * kL2Bytes * ClocksPerUs(problem.facts.capability) *
                                 problem.facts.multiprocessors));
-  // Directions and layers at once hide the launches of each other, but not the work.
-  const int64_t layers = HasWaves(desc) ? 2 : 1;
-  const auto steps = static_cast<double>(desc.steps);
-  const auto at_once = static_cast<double>(layers * problem.directions_at_once());
+  // Directions at once hide the launches of each other, but not the work.
+  const auto at_once = static_cast<double>(problem.directions_at_once());
   const double work_us = at_once * std::max(compute_us, read_us);
   // A graph costs the host next to nothing. That is from the third call with the same arrays on.
   const double host_us = MayReplay(desc) ? 0.0 : at_once * HostUs(problem.facts);
-  // Of two layers, the one behind has a wave of steps left when the one ahead is done.
-  const double slots = layers == 1 ? steps : steps + static_cast<double>(WaveSteps(desc));
-  const double steps_us = std::max(host_us, (kStepwiseUs + work_us) * slots / steps);
-  cost.step_us = steps_us / at_once;
-  cost.total_us = steps * static_cast<double>(desc.directions) * cost.step_us;
+  cost.step_us = std::max(host_us, kStepwiseUs + work_us) / at_once;
+  cost.total_us = static_cast<double>(desc.steps * desc.directions) * cost.step_us;
   return cost;
 }
 

@@ -15,7 +15,6 @@ bool SumsInReserve(const LayerDesc& desc) {
 
 // The workspace of directions that are computed at once, or one after the other.
 struct ForwardBuffers {
-  int64_t chunk_rows;                     // the most that a chunk may have
   float* input_sum[kMaxDirections] = {};  // [chunk rows, G*H], unless the reserve takes it
   float* c[kMaxDirections] = {};          // [N, H], unless the reserve takes it
   // Of the streams that directions are computed on.
@@ -23,10 +22,8 @@ struct ForwardBuffers {
   char* blas[kMaxDirections] = {};
 
   ForwardBuffers(const LayerDesc& desc, Carver* carver, bool sums_in_reserve,
-                 int64_t directions_at_once, int64_t streams,
-                 int64_t most_rows = std::numeric_limits<int64_t>::max())
-      : chunk_rows(std::min(ForwardChunkRows(desc), most_rows)) {
-    const int64_t rows = Walk(desc, 0, chunk_rows).chunk_steps * desc.batch;
+                 int64_t directions_at_once, int64_t streams) {
+    const int64_t rows = Walk(desc, 0, ForwardChunkRows(desc)).chunk_steps * desc.batch;
     for (int64_t d = 0; d < desc.directions; ++d) {
       if (d >= directions_at_once) {
         input_sum[d] = input_sum[0];
@@ -56,7 +53,7 @@ class ForwardDirection {
         hidden_sum_(buffers.hidden_sum[direction]),
         lengths_(args.lengths),
         weights_(args.weights[direction]),
-        walk_(desc, direction, buffers.chunk_rows),
+        walk_(desc, direction, ForwardChunkRows(desc)),
         reserve_(desc, args.reserve, direction),
         input_sum_(buffers.input_sum[direction]),
         c_(buffers.c[direction]),

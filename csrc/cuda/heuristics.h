@@ -40,11 +40,8 @@ struct DeviceFacts {
 // in a build without CUDA.
 DeviceFacts FactsOf(int device);
 
-// About as many launches does stepwise have, of one layer or a pair: a product and the cells, step
-// by step.
-inline int64_t ReplayedLaunches(const LayerDesc& desc) {
-  return 2 * desc.steps * desc.directions * (desc.paired ? 2 : 1);
-}
+// About as many launches does stepwise have: a product and the cells, step by step.
+inline int64_t ReplayedLaunches(const LayerDesc& desc) { return 2 * desc.steps * desc.directions; }
 
 // Whether stepwise calls that come again are replayed as a CUDA graph (replay.h). Few steps are
 // issued as fast as a graph is; one of many takes memory for each launch, and long to make.

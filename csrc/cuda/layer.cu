@@ -7,7 +7,6 @@
 #include "../rnn.h"
 #include "device_scope.h"
 #include "heuristics.h"
-#include "mask.cuh"
 #include "persistent.h"
 #include "replay.h"
 #include "runtime.h"
@@ -100,11 +99,6 @@ struct Setting {
 
   Choice ChoiceOf(Pass pass, const LayerDesc& desc) const {
     return ChooseWhatFits(pass, desc, tf32, facts);
-  }
-
-  bool BothStepwise(Pass pass, const LayerDesc& lower, const LayerDesc& upper) const {
-    ExpectKernelSizes(upper);
-    return !ChoiceOf(pass, lower).persistent && !ChoiceOf(pass, upper).persistent;
   }
 };
 
@@ -206,56 +200,6 @@ void Backward(const LayerDesc& desc, const BackwardArgs& args) {
     Replayed(desc, args, setting.tf32, [&](const BackwardArgs& on_stream) {
       StepwiseBackward<T>(desc, on_stream, setting.tf32);
     });
-  });
-}
-
-void ApplyMask(const LayerDesc& desc, const void* values, const void* mask, void* product,
-               void* stream) {
-  const DeviceScope device(desc.device_index);
-  ForType(desc.dtype, [&](auto type) {
-    using T = decltype(type);
-    LaunchMask(static_cast<const T*>(values), static_cast<const T*>(mask),
-               desc.rows() * desc.directions * desc.hidden, static_cast<T*>(product),
-               static_cast<cudaStream_t>(stream));
-  });
-}
-
-size_t ForwardPairBytes(const LayerDesc& lower, const LayerDesc& upper) {
-  const Setting setting(lower);
-  if (!setting.BothStepwise(Pass::kForward, lower, upper)) return 0;
-  return ForType(lower.dtype,
-                 [&](auto type) { return StepwisePairForwardBytes<decltype(type)>(lower, upper); });
-}
-
-size_t BackwardPairBytes(const LayerDesc& lower, const LayerDesc& upper) {
-  const Setting setting(lower);
-  if (!setting.BothStepwise(Pass::kBackward, lower, upper)) return 0;
-  return ForType(lower.dtype, [&](auto type) {
-    return StepwisePairBackwardBytes<decltype(type)>(lower, upper);
-  });
-}
-
-void ForwardPair(const LayerDesc& lower, const ForwardArgs& lower_args, const LayerDesc& upper,
-                 const ForwardArgs& upper_args, const MaskedInput& between) {
-  const Setting setting(lower);
-  ForType(lower.dtype, [&](auto type) {
-    ReplayedPair(lower, lower_args, upper, upper_args, between, setting.tf32,
-                 [&](const ForwardArgs& below, const ForwardArgs& above) {
-                   StepwisePairForward<decltype(type)>(lower, below, upper, above, between,
-                                                       setting.tf32);
-                 });
-  });
-}
-
-void BackwardPair(const LayerDesc& lower, const BackwardArgs& lower_args, const LayerDesc& upper,
-                  const BackwardArgs& upper_args, const MaskedInput& between) {
-  const Setting setting(lower);
-  ForType(lower.dtype, [&](auto type) {
-    ReplayedPair(lower, lower_args, upper, upper_args, between, setting.tf32,
-                 [&](const BackwardArgs& below, const BackwardArgs& above) {
-                   StepwisePairBackward<decltype(type)>(lower, below, upper, above, between,
-                                                        setting.tf32);
-                 });
   });
 }
 

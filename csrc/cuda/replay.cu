@@ -28,9 +28,9 @@ class Words {
   // algorithm chose to be here, and the device is CUDA.
   void AddLayer(const LayerDesc& layer, bool allows_tf32) {
     const auto& [mode, dtype, device, device_index, steps, batch, input, hidden, directions,
-                 reserve, tf32, algorithm, graphs, paired] = layer;
+                 reserve, tf32, algorithm, graphs] = layer;
     Add(mode, dtype, device, device_index, steps, batch, input, hidden, directions, reserve, tf32,
-        allows_tf32, algorithm.kind, graphs, paired);
+        allows_tf32, algorithm.kind, graphs);
   }
   template <class OfDirection>
   void AddParameters(const OfDirection* parameters) {
@@ -251,13 +251,6 @@ ReplayKey KeyOf(const LayerDesc& desc, const BackwardArgs& args, bool tf32) {
   words.AddParameters(weights);
   words.AddParameters(gradients);
   words.AddLayer(desc, tf32);
-  return words.Take();
-}
-
-ReplayKey KeyOf(const MaskedInput& between) {
-  const auto& [mask, x] = between;
-  Words words;
-  words.Add(mask, x);
   return words.Take();
 }
 

@@ -37,7 +37,6 @@ using ReplayKey = std::vector<uint64_t>;
 
 ReplayKey KeyOf(const LayerDesc& desc, const ForwardArgs& args, bool tf32);
 ReplayKey KeyOf(const LayerDesc& desc, const BackwardArgs& args, bool tf32);
-ReplayKey KeyOf(const MaskedInput& between);
 
 // Has this thread forget what it has been called with, and give its graphs back. In a build without
 // CUDA there are none.
@@ -71,21 +70,6 @@ void Replayed(const LayerDesc& desc, const Args& args, bool tf32, const Enqueue&
   if (!IsReplayed(desc, args.stream)) return enqueue(args);
   Replay(desc, KeyOf(desc, args, tf32), args.stream,
          [&](void* stream) { enqueue(OnStream(args, stream)); });
-}
-
-// Calls enqueue(lower_args, upper_args), for two layers that run at once.
-template <class Args, class Enqueue>
-void ReplayedPair(const LayerDesc& lower, const Args& lower_args, const LayerDesc& upper,
-                  const Args& upper_args, const MaskedInput& between, bool tf32,
-                  const Enqueue& enqueue) {
-  if (!IsReplayed(lower, lower_args.stream)) return enqueue(lower_args, upper_args);
-  ReplayKey key = KeyOf(lower, lower_args, tf32);
-  for (const ReplayKey& more : {KeyOf(upper, upper_args, tf32), KeyOf(between)}) {
-    key.insert(key.end(), more.begin(), more.end());
-  }
-  Replay(lower, std::move(key), lower_args.stream, [&](void* stream) {
-    enqueue(OnStream(lower_args, stream), OnStream(upper_args, stream));
-  });
 }
 
 }  // namespace cuda

@@ -5,8 +5,6 @@
 // all its steps; backward mirrors this, and adds one product per chunk for dx and each weight
 // gradient. Both directions are worked through at once, step by step in turn and on two streams,
 // where the workspace that takes is not too much: a small product leaves a GPU room for another.
-// So are two layers in one direction, one on top of the other: the upper one's steps begin when the
-// lower one has gone a few ahead (stepwise_pair.cu).
 #pragma once
 
 #include <algorithm>
@@ -32,19 +30,6 @@ template <class T>
 void StepwiseForward(const LayerDesc& desc, const ForwardArgs& args, bool tf32);
 template <class T>
 void StepwiseBackward(const LayerDesc& desc, const BackwardArgs& args, bool tf32);
-// Two layers at once; of the bytes 0 says that they are to run one after the other.
-template <class T>
-size_t StepwisePairForwardBytes(const LayerDesc& lower, const LayerDesc& upper);
-template <class T>
-size_t StepwisePairBackwardBytes(const LayerDesc& lower, const LayerDesc& upper);
-template <class T>
-void StepwisePairForward(const LayerDesc& lower, const ForwardArgs& lower_args,
-                         const LayerDesc& upper, const ForwardArgs& upper_args,
-                         const MaskedInput& between, bool tf32);
-template <class T>
-void StepwisePairBackward(const LayerDesc& lower, const BackwardArgs& lower_args,
-                          const LayerDesc& upper, const BackwardArgs& upper_args,
-                          const MaskedInput& between, bool tf32);
 
 // ---- for its parts -------------------------------------------------------------------------
 

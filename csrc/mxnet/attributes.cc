@@ -53,7 +53,6 @@ Stack ParseStack(const Attributes& attributes) {
   if (attributes.count("num_layers") > 0) {
     stack.layers = IntegerAttribute(attributes, "num_layers", 1, kMostLayers);
   }
-  stack.masked = Flag(attributes, "use_masks") && stack.layers > 1;
   return stack;
 }
 
@@ -62,16 +61,12 @@ Positions::Positions(const Stack& stack, const Attributes& attributes)
   const LayerDesc& desc = stack.first;
   first_weight = desc.has_cell() ? 3 : 2;
   lengths = first_weight + kWeightsPerDirection * static_cast<int>(stack.layers * desc.directions);
-  first_mask = lengths + (has_lengths ? 1 : 0);
-  inputs = first_mask + (stack.masked ? static_cast<int>(stack.layers) - 1 : 0);
+  inputs = lengths + (has_lengths ? 1 : 0);
   outputs = first_weight + (desc.reserve ? 1 : 0);
 }
 
 std::string InputName(const Stack& stack, const Positions& positions, int index) {
   static const char* const kWeights[] = {"i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"};
-  if (index >= positions.first_mask) {
-    return "l" + std::to_string(index - positions.first_mask) + "_mask";
-  }
   if (index == positions.lengths) return "sequence_length";
   const int weight = index - positions.first_weight;
   if (weight >= 0) {

@@ -18,7 +18,7 @@ Stack ParseStack(const Attributes& attributes);
 
 // Positions of the operator's inputs and outputs.
 struct Positions {
-  int inputs, outputs, first_weight, lengths, first_mask;
+  int inputs, outputs, first_weight, lengths;
   bool has_lengths;
 
   Positions(const Stack& stack, const Attributes& attributes);

@@ -11,8 +11,6 @@
 //   tf32             1 where float32 products may round their factors to TF32 on a GPU;
 //                    the default is DefaultTf32()
 //   use_sequence_length  1 where each row has a length of its own, otherwise 0 (default)
-//   use_masks        1 where each layer but the first takes what the one below puts out times a
-//                    mask, otherwise 0 (default)
 // Inputs
 //   data             [T, N, I]
 //   state            [L*D, N, H]
@@ -20,8 +18,6 @@
 //   for each layer and direction: i2h_weight [G*H, I], h2h_weight [G*H, H], i2h_bias [G*H],
 //     h2h_bias [G*H]; above the first layer, I is D*H
 //   sequence_length  [N] of int32, where it is used; its gradient is not written
-//   for each layer but the last: mask [T, N, D*H], where they are used. A mask is a constant, and
-//     its gradient zeros
 // Outputs
 //   output           [T, N, D*H]
 //   state            [L*D, N, H]
@@ -32,7 +28,6 @@
 // puts an operator of MXNet's own between it and every array whose gradient may be accumulated.
 #include <mxnet/lib_api.h>
 
-#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
@@ -159,8 +154,6 @@ MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* o
       merge(i, expected[weight % kWeightsPerDirection]);
     }
     if (positions.has_lengths) merge(positions.lengths, {data[1]});
-    for (int i = positions.first_mask; i < positions.inputs; ++i)
-      merge(i, {data[0], data[1], D * H});
     (*outputs)[0] = {data[0], data[1], D * H};
     for (int i = 1; i < positions.first_weight; ++i) (*outputs)[i] = state;
     if (desc.reserve) {
@@ -194,27 +187,6 @@ std::vector<Pointers> WeightsFrom(const std::vector<MXTensor>& tensors, int begi
   return weights;
 }
 
-// begin: as above.
-std::vector<const void*> MasksFrom(const std::vector<MXTensor>& tensors, int begin,
-                                   const Positions& positions) {
-  std::vector<const void*> masks;
-  for (int i = positions.first_mask; i < positions.inputs; ++i) {
-    masks.push_back(Data(tensors.at(begin + i)));
-  }
-  return masks;
-}
-
-// An array [T, N, D*H].
-void FillWithZeros(const Stack& stack, void* array, void* stream) {
-  const LayerDesc& desc = stack.first;
-  const size_t bytes = desc.rows() * desc.directions * desc.hidden * SizeOf(desc.dtype);
-  if (desc.device == fastrnn::Device::kCuda) {
-    fastrnn::cuda::FillWithZeros(desc.device_index, array, bytes, stream);
-  } else {
-    std::memset(array, 0, bytes);
-  }
-}
-
 MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* inputs,
                       std::vector<MXTensor>* outputs, const OpResource& resource) {
   return Guard([&] {
@@ -234,7 +206,6 @@ MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* input
     }
     if (desc.reserve) args.reserve = Data(outputs->back());
     args.weights = WeightsFrom<fastrnn::Weights>(*inputs, 0, positions);
-    args.masks = MasksFrom(*inputs, 0, positions);
     const Workspace workspace(desc, resource, fastrnn::ForwardWorkspaceBytes(stack));
     args.workspace = workspace.data();
     args.stream = Stream(desc, resource);
@@ -272,15 +243,11 @@ MXReturnValue Backward(const Attributes& attributes, std::vector<MXTensor>* tens
       args.dc0 = out(2);
     }
     args.weights = WeightsFrom<fastrnn::Weights>(*tensors, inputs, positions);
-    args.masks = MasksFrom(*tensors, inputs, positions);
     args.gradients = WeightsFrom<fastrnn::WeightGradients>(*gradients, 0, positions);
     const Workspace workspace(desc, resource, fastrnn::BackwardWorkspaceBytes(stack));
     args.workspace = workspace.data();
     args.stream = Stream(desc, resource);
     fastrnn::Backward(stack, args);
-    for (int i = positions.first_mask; i < positions.inputs; ++i) {
-      FillWithZeros(stack, out(i), args.stream);
-    }
   });
 }
 

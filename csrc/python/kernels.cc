@@ -72,11 +72,6 @@ class State {
   const void* data_ = nullptr;
 };
 
-py::sequence SequenceOfArrays(const std::string& name, const py::object& object) {
-  if (!py::isinstance<py::sequence>(object)) ThrowTypeError(name, object, "a sequence of arrays");
-  return py::reinterpret_borrow<py::sequence>(object);
-}
-
 // What forward and backward both take, checked.
 struct Inputs {
   Stack stack;
@@ -87,11 +82,10 @@ struct Inputs {
   std::vector<Tensor> weights;
   State h0, c0;
   std::optional<Tensor> lengths;
-  std::vector<Tensor> masks;  // one for each layer but the last, or none
 
   Inputs(const py::object& mode, const py::object& x_object, const py::object& h0_object,
          const py::object& c0_object, const py::object& weight_objects, int64_t layers,
-         const py::object& lengths_object, const py::object& mask_objects, std::optional<bool> tf32,
+         const py::object& lengths_object, std::optional<bool> tf32,
          const std::optional<std::string>& algorithm, bool reserve, intptr_t stream_number)
       : stream(reinterpret_cast<void*>(stream_number)), x("x", x_object, stream) {
     if (!py::isinstance<py::str>(mode)) ThrowTypeError("mode", mode, "a string");
@@ -114,7 +108,6 @@ struct Inputs {
     h0 = State::Read(stack, x, "h_0", h0_object, stream);
     c0 = State::ReadCell(stack, x, "c_0", c0_object, stream);
     if (!lengths_object.is_none()) ReadLengths(lengths_object);
-    if (!mask_objects.is_none()) ReadMasks(mask_objects);
   }
 
   const int32_t* lengths_data() const {
@@ -128,7 +121,6 @@ struct Inputs {
     h0.AddTo(&all);
     c0.AddTo(&all);
     if (lengths) all.push_back(&*lengths);
-    for (const Tensor& mask : masks) all.push_back(&mask);
     return all;
   }
 
@@ -141,17 +133,14 @@ struct Inputs {
     return all;
   }
 
-  std::vector<const void*> mask_pointers() const {
-    std::vector<const void*> all;
-    for (const Tensor& mask : masks) all.push_back(mask.data());
-    return all;
-  }
-
  private:
   // Their number tells D for L layers, and the first h2h_weight H.
   void ReadWeights(const py::object& object) {
     static const char* const kNames[] = {"i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"};
-    const auto objects = SequenceOfArrays("weights", object);
+    if (!py::isinstance<py::sequence>(object)) {
+      ThrowTypeError("weights", object, "a sequence of arrays");
+    }
+    const auto objects = py::reinterpret_borrow<py::sequence>(object);
     ExpectWeightCount(static_cast<int64_t>(objects.size()));
     for (size_t i = 0; i < objects.size(); ++i) {
       weights.emplace_back("weights[" + std::to_string(i) + "] (" + kNames[i % 4] + ")",
@@ -187,21 +176,6 @@ struct Inputs {
     lengths->ExpectType("int32");
     lengths->ExpectShape({desc.batch});
   }
-
-  void ReadMasks(const py::object& object) {
-    const auto objects = SequenceOfArrays("masks", object);
-    FASTRNN_EXPECTS(static_cast<int64_t>(objects.size()) == stack.layers - 1,
-                    "masks has " + std::to_string(objects.size()) + " arrays, expected " +
-                        std::to_string(stack.layers - 1) + ": one above each of " +
-                        std::to_string(stack.layers) + " layer(s) but the last");
-    for (size_t i = 0; i < objects.size(); ++i) {
-      masks.emplace_back("masks[" + std::to_string(i) + "]", py::object(objects[i]), stream);
-      masks.back().ExpectPlaceOf(x);
-      masks.back().ExpectType(Name(desc.dtype));
-      masks.back().ExpectShape(OutputShape(desc));
-    }
-    stack.masked = !masks.empty();
-  }
 };
 
 // The reserve is given out as words of 4 bytes.
@@ -211,11 +185,10 @@ int64_t ReserveWordsOf(const Stack& stack) { return static_cast<int64_t>(Reserve
 
 py::list ForwardArrays(const py::object& mode, const py::object& x, const py::object& h0,
                        const py::object& c0, const py::object& weights, int64_t layers,
-                       const py::object& lengths, const py::object& masks, std::optional<bool> tf32,
+                       const py::object& lengths, std::optional<bool> tf32,
                        const std::optional<std::string>& algorithm, bool reserve,
                        const py::object& out, intptr_t stream) {
-  const Inputs in(mode, x, h0, c0, weights, layers, lengths, masks, tf32, algorithm, reserve,
-                  stream);
+  const Inputs in(mode, x, h0, c0, weights, layers, lengths, tf32, algorithm, reserve, stream);
   const Stack& stack = in.stack;
   const LayerDesc& desc = stack.first;
   Results results(in.x.place(), in.stream, out);
@@ -226,7 +199,6 @@ py::list ForwardArrays(const py::object& mode, const py::object& x, const py::ob
   args.h0 = in.h0.data();
   args.c0 = in.c0.data();
   args.weights = in.weight_pointers();
-  args.masks = in.mask_pointers();
   args.y = results.Add("output", OutputShape(desc), desc.dtype);
   args.hn = results.Add("h_n", StateShape(stack), desc.dtype);
   if (desc.has_cell()) {
@@ -240,7 +212,7 @@ py::list ForwardArrays(const py::object& mode, const py::object& x, const py::ob
     results.AddNone();
   }
   results.ExpectApartFrom(in.tensors());
-  const auto publish = [&] { return results.Publish({x, h0, c0, lengths}, {weights, masks}); };
+  const auto publish = [&] { return results.Publish({x, h0, c0, lengths}, weights); };
   try {
     py::gil_scoped_release release;
     const Workspace workspace(in.x.place(), ForwardWorkspaceBytes(stack), in.stream);
@@ -286,12 +258,11 @@ struct OutputGradients {
 
 py::list BackwardArrays(const py::object& mode, const py::object& x, const py::object& h0,
                         const py::object& c0, const py::object& weights, int64_t layers,
-                        const py::object& lengths, const py::object& masks,
-                        std::optional<bool> tf32, const std::optional<std::string>& algorithm,
-                        const py::object& y, const py::object& reserve, const py::object& dy,
-                        const py::object& dhn, const py::object& dcn, const py::object& written,
-                        intptr_t stream) {
-  const Inputs in(mode, x, h0, c0, weights, layers, lengths, masks, tf32, algorithm, true, stream);
+                        const py::object& lengths, std::optional<bool> tf32,
+                        const std::optional<std::string>& algorithm, const py::object& y,
+                        const py::object& reserve, const py::object& dy, const py::object& dhn,
+                        const py::object& dcn, const py::object& written, intptr_t stream) {
+  const Inputs in(mode, x, h0, c0, weights, layers, lengths, tf32, algorithm, true, stream);
   const Stack& stack = in.stack;
   const LayerDesc& desc = stack.first;
   const OutputGradients out(in, y, reserve, dy, dhn, dcn);
@@ -315,7 +286,6 @@ py::list BackwardArrays(const py::object& mode, const py::object& x, const py::o
     results.AddNone();
   }
   args.weights = in.weight_pointers();
-  args.masks = in.mask_pointers();
   for (int64_t d = 0; d < stack.layers * desc.directions; ++d) {
     const auto add = [&](int64_t index, const Shape& shape) {
       return results.Add("weights[" + std::to_string(4 * d + index) + "]", shape, desc.dtype);
@@ -329,7 +299,7 @@ py::list BackwardArrays(const py::object& mode, const py::object& x, const py::o
   out.AddTo(&read);
   results.ExpectApartFrom(read);
   const auto publish = [&] {
-    return results.Publish({x, h0, c0, lengths, y, reserve, dy, dhn, dcn}, {weights, masks});
+    return results.Publish({x, h0, c0, lengths, y, reserve, dy, dhn, dcn}, weights);
   };
   try {
     py::gil_scoped_release release;
@@ -347,14 +317,12 @@ py::list BackwardArrays(const py::object& mode, const py::object& x, const py::o
 
 void DefineKernels(py::module_* m) {
   m->def("forward", &ForwardArrays, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
-         py::arg("weights"), py::arg("layers"), py::arg("lengths"), py::arg("masks"),
-         py::arg("tf32"), py::arg("algorithm"), py::arg("reserve"), py::arg("out"),
-         py::arg("stream"));
+         py::arg("weights"), py::arg("layers"), py::arg("lengths"), py::arg("tf32"),
+         py::arg("algorithm"), py::arg("reserve"), py::arg("out"), py::arg("stream"));
   m->def("backward", &BackwardArrays, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
-         py::arg("weights"), py::arg("layers"), py::arg("lengths"), py::arg("masks"),
-         py::arg("tf32"), py::arg("algorithm"), py::arg("output"), py::arg("reserve"),
-         py::arg("d_output"), py::arg("d_h_n"), py::arg("d_c_n"), py::arg("out"),
-         py::arg("stream"));
+         py::arg("weights"), py::arg("layers"), py::arg("lengths"), py::arg("tf32"),
+         py::arg("algorithm"), py::arg("output"), py::arg("reserve"), py::arg("d_output"),
+         py::arg("d_h_n"), py::arg("d_c_n"), py::arg("out"), py::arg("stream"));
 }
 
 }  // namespace python

@@ -8,7 +8,7 @@
 
 #include "../cuda/heuristics.h"
 #include "../error.h"
-#include "../stack.h"
+#include "../rnn.h"
 #include "kernels.h"
 
 namespace fastrnn {
@@ -77,11 +77,10 @@ cuda::Choice ChoiceOn(const std::variant<int, py::dict>& device, cuda::Pass pass
 }
 
 py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, int64_t steps,
-              int64_t batch, int64_t hidden, int64_t directions, int64_t layers,
-              std::optional<bool> tf32, const std::optional<std::string>& algorithm,
+              int64_t batch, int64_t hidden, int64_t directions, std::optional<bool> tf32,
+              const std::optional<std::string>& algorithm,
               const std::variant<int, py::dict>& device) {
-  Stack stack;
-  LayerDesc& desc = stack.first;
+  LayerDesc desc;
   desc.mode = ParseMode(mode);
   desc.dtype = ParseDType(dtype);
   desc.steps = steps;
@@ -90,12 +89,11 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
   desc.hidden = hidden;
   desc.directions = directions;
   desc.algorithm = algorithm ? ParseAlgorithm("algorithm", *algorithm) : DefaultAlgorithm();
-  stack.layers = layers;
   desc.tf32 = WithoutOverruledTf32(tf32.value_or(DefaultTf32()));
   desc.graphs = DefaultGraphs();
-  Validate(stack);
+  Validate(desc);
   const cuda::Choice choice =
-      ChoiceOn(device, backward ? cuda::Pass::kBackward : cuda::Pass::kForward, stack.At(0));
+      ChoiceOn(device, backward ? cuda::Pass::kBackward : cuda::Pass::kForward, desc);
   py::dict result = CostOf(choice.cost);
   result["algorithm"] = choice.persistent ? "persistent" : "stepwise";
   result["reason"] = choice.reason;
@@ -120,8 +118,8 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
 void DefinePlan(py::module_* m) {
   m->def("device_facts", &DeviceFactsOf, py::arg("device"));
   m->def("plan", &Plan, py::arg("backward"), py::arg("mode"), py::arg("dtype"), py::arg("steps"),
-         py::arg("batch"), py::arg("hidden"), py::arg("directions"), py::arg("layers"),
-         py::arg("tf32"), py::arg("algorithm"), py::arg("device"));
+         py::arg("batch"), py::arg("hidden"), py::arg("directions"), py::arg("tf32"),
+         py::arg("algorithm"), py::arg("device"));
 }
 
 }  // namespace python

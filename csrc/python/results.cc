@@ -108,18 +108,14 @@ void Results::ExpectApartFrom(const std::vector<const Tensor*>& read) const {
   }
 }
 
-py::list Results::Publish(std::initializer_list<py::object> inputs,
-                          std::initializer_list<py::object> sequences) {
+py::list Results::Publish(std::initializer_list<py::object> inputs, const py::sequence& weights) {
   if (place_.device == Device::kCuda && !capturing_) {
     const auto ready = std::make_shared<const cuda::Event>(place_.index, stream_);
     for (const py::object& object : objects_) {
       if (py::isinstance<DeviceArray>(object)) object.cast<DeviceArray&>().Publish(ready);
     }
     for (const py::object& input : inputs) KeepUntil(input, ready);
-    for (const py::object& sequence : sequences) {
-      if (sequence.is_none()) continue;
-      for (const auto input : py::sequence(sequence)) KeepUntil(py::object(input), ready);
-    }
+    for (const auto weight : weights) KeepUntil(py::object(weight), ready);
   }
   py::list list;
   for (const py::object& object : objects_) list.append(object);

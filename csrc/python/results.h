@@ -52,10 +52,10 @@ class Results {
   void ExpectApartFrom(const std::vector<const Tensor*>& read) const;
 
   // All work that writes them has been enqueued, or, where an error ended the call, all that ever
-  // will be. It reads the inputs, and those in the sequences, of which some are None. On a stream
-  // that is being captured nothing is told: when its work will be done nobody knows.
+  // will be. It reads the inputs, of which some are None, and the weights. On a stream that is
+  // being captured nothing is told: when its work will be done nobody knows.
   pybind11::list Publish(std::initializer_list<pybind11::object> inputs,
-                         std::initializer_list<pybind11::object> sequences);
+                         const pybind11::sequence& weights);
 
  private:
   void* New(const Shape& shape, DType dtype);

@@ -36,7 +36,7 @@ def plan(case, algorithm="auto", exchange=1.1, memory=2.8e6, flops=4e14):
     products = flops / 2 / 1e6 / H100.multiprocessors
     device = replace(H100, **rates, products_per_us=products, host_us=1e-9)
     sizes = (case.cell, case.steps, case.batch, case.hidden)
-    options = {"directions": case.directions, "layers": case.layers, "dtype": case.dtype}
+    options = {"directions": case.directions, "dtype": case.dtype}
     return kernels.plan(*sizes, **options, tf32=case.tf32, algorithm=algorithm, device=device)
 
 
@@ -53,18 +53,20 @@ def test_a_persistent_pass_is_its_steps_and_the_products_beside_them():
     assert sum(limits.flops_beside_steps(case)) == 2 * of_input + of_weights
 
 
-@pytest.mark.parametrize("options", [{}, {"layers": 2}, {"bidirectional": True}])
-def test_stepwise_layers_at_once_may_hide_their_products(options):
-    case = Case("lstm", batch=256, dtype="float16", train=False, **{"layers": 1, **options})
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_stepwise_directions_at_once_may_hide_their_products(bidirectional):
+    sizes = {"layers": 1, "batch": 256, "bidirectional": bidirectional}
+    case = Case("lstm", dtype="float16", train=False, **sizes)
     found = plan(case).forward
     assert found.algorithm == "stepwise"
     steps = case.layers * found.total_us / 1e6
-    products = 0 if options else limits.flops_beside_steps(case)[0] / 4e14
+    products = 0 if bidirectional else limits.flops_beside_steps(case)[0] / 4e14
     assert floor(case) == pytest.approx(steps + products)
 
 
 def test_a_stepwise_pass_counts_where_products_make_the_persistent_one_slower():
-    case = Case("lstm", hidden=256, inputs=8192, dtype="float16", train=False)
+    sizes = {"hidden": 256, "inputs": 8192, "bidirectional": True}
+    case = Case("lstm", dtype="float16", train=False, **sizes)
     assert plan(case).forward.algorithm == "persistent"
     assert floor(case) == pytest.approx(2e-6 * plan(case, "stepwise").forward.total_us)
 

@@ -76,18 +76,6 @@ def test_arrays_are_given_back_after_the_work_that_reads_them():
     assert counted == [11]
 
 
-def test_masks_are_given_back_after_the_work_that_reads_them():
-    two = Case("gru", 3, 2, 4, 5, device="cuda", layers=2, masked=True)
-    arguments = two.arguments()
-    (mask,) = arguments.pop("masks")
-    result = kernels.forward(**arguments, masks=[mask], reserve=True, stream=FIRST)
-    kernels.backward(result.reserve, two.put(two.d_output), stream=SECOND)
-    del result
-    with waits(LEGACY, FIRST) as by_forward, waits(LEGACY, SECOND) as by_backward:
-        del mask
-    assert (by_forward, by_backward) == ([1], [1])
-
-
 def test_many_calls_on_one_stream_are_one_wait():
     arguments = case().arguments()
     for _ in range(5):

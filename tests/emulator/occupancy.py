@@ -6,7 +6,6 @@ every check runs in a new one.
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 
 import emulated
@@ -101,31 +100,6 @@ def check_half():
 
 def test_a_device_that_holds_half_runs_persistent_kernels_all_the_same():
     in_new_process(check_half)
-
-
-def run_at_once(limits, case):
-    """Return whether two layers that are free to run in any way do it as stepwise ones."""
-    limit(*limits)
-    waits = emulated.LIBRARY.emulator_waits
-    waits.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-    caller, other = ctypes.c_void_p(0), ctypes.c_void_p(-1)
-    counts = []
-    for algorithm in (STEPWISE, "auto"):
-        case.algorithm = algorithm
-        before = waits(other, caller)
-        result = case.forward(reserve=True)
-        gradients = case.backward(result.reserve)
-        counts.append(waits(other, caller) - before)
-        compare(case, result, gradients)
-    return counts[0] == counts[1]
-
-
-def test_layers_whose_kernels_find_no_room_run_at_once(monkeypatch):
-    # Graphs would be the better choice anyhow.
-    monkeypatch.setenv("FASTRNN_GRAPHS", "0")
-    case = Case("lstm", 9, 3, 3, 20, device="cuda", layers=2)
-    assert in_new_process(run_at_once, (0, 0), case)
-    assert not in_new_process(run_at_once, (-1, -1), case)
 
 
 def check_refusal(case, message):

@@ -41,8 +41,7 @@ def inputs_of(case):
     """Return the operator's inputs that have gradients, and the others."""
     arrays = [case.x, case.h_0, *([] if case.c_0 is None else [case.c_0]), *case.weights]
     lengths = [] if case.lengths is None else [to_device(case.lengths, "int32")]
-    masks = [to_device(mask, case.dtype) for mask in case.masks or []]
-    return [to_device(array, case.dtype) for array in arrays], lengths + masks
+    return [to_device(array, case.dtype) for array in arrays], lengths
 
 
 def call(case, inputs, reserve):
@@ -56,7 +55,6 @@ def call(case, inputs, reserve):
         dtype=case.dtype,
         tf32=0,
         use_sequence_length=int(case.lengths is not None),
-        use_masks=int(case.masks is not None),
     )
 
 
@@ -83,12 +81,11 @@ def test_agrees_with_the_reference(mode, dtype, directions, sizes, lengths):
     check(case)
 
 
-@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("lengths", [None, [9, 0, 4]])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", ref.MODES)
-def test_two_layers_agree_with_the_reference(mode, dtype, lengths, masked):
-    check(Case(mode, 9, 3, 4, 5, dtype=dtype, lengths=lengths, layers=2, masked=masked))
+def test_two_layers_agree_with_the_reference(mode, dtype, lengths):
+    check(Case(mode, 9, 3, 4, 5, dtype=dtype, lengths=lengths, layers=2))
 
 
 def check(case):
