@@ -1,8 +1,9 @@
 """Recurrent layers by MXNet's own ``RNN`` operator, used only for what that operator gets right.
 
-On the CPU it ignores or refuses sequence lengths, projection and clipping, and a stack of three or
-more tanh or ReLU layers that runs without oneDNN gets wrong weight gradients; one plain layer a
-call is right everywhere.
+On the CPU it ignores or refuses sequence lengths, projection and clipping. Where it runs there
+without oneDNN, as it does in float64, the gradients of a stack's weights are wrong: those of the
+lower layers if the input needs none, and those of three or more tanh or ReLU layers. One plain
+layer a call is right everywhere.
 """
 
 from __future__ import annotations

@@ -25,6 +25,13 @@ _GLUON = {
 }
 
 
+# Whether MXNet's RNN operator runs on oneDNN in float32 on a CPU.
+_ONEDNN = (
+    mx.runtime.Features().is_enabled("MKLDNN")
+    and os.environ.get("MXNET_USE_MKLDNN_RNN", "1") != "0"
+)
+
+
 @dataclass(frozen=True)
 class Backend:
     """Which operators a layer runs on, and why."""
@@ -176,10 +183,11 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             return stack.UNROLLED  # too narrow a range for what lengths.py does
         if dtype == "float64" and cell.mode == "rnn_relu":
             return stack.UNROLLED  # the RNN operator rounds it to float32 on the CPU
-        # On the CPU the RNN operator leaves dropout out, and see fused.py about deep stacks.
+        # On the CPU the RNN operator leaves dropout out, and see fused.py about stacks.
         dropped = self._dropout and self._num_layers > 1
+        stacked = self._num_layers > 1 and (dtype == "float64" or not _ONEDNN)
         deep = cell.mode.startswith("rnn_") and self._num_layers > 2
-        if self._use_sequence_length or dropped or deep:
+        if self._use_sequence_length or dropped or stacked or deep:
             return stack.LAYERWISE
         return stack.FUSED
 

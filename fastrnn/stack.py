@@ -151,6 +151,11 @@ class Stack:
         """Return each layer's part [D, N, H] of a state."""
         if self.layers == 1:
             return [state]
+        if F is mx.sym:  # split has to know how much there is to be split
+            unknown = -1 if mx.util.is_np_shape() else 0
+            shape = (self.layers * self.directions, unknown, unknown)
+            like = F.zeros(shape=shape, dtype=self.computed_in)
+            state = F._internal._identity_with_attr_like_rhs(state, like)
         return F.split(state, num_outputs=self.layers, axis=0)
 
     def _layer(
