@@ -299,6 +299,11 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         """Return the results for a batch of no rows, which MXNet's operators refuse."""
         width = self._dir * (self._projection_size or self._hidden_size)
         output = inputs.reshape((*inputs.shape[:2], width))
+        if mx.autograd.is_recording():  # the parameters' gradients are zeros
+            self.infer_shape(inputs)
+            for parameter in self._reg_params.values():
+                parameter._finish_deferred_init()
+                output = output + 0 * parameter.data(inputs.ctx).sum()
         return output if isinstance(states, _ZeroStates) else (output, states)
 
     def forward(self, inputs: Any, states: Any, *args: Any) -> Any:

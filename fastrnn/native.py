@@ -244,7 +244,7 @@ def _inferred(
     )
     if other:
         i2h = add("elemwise_add", i2h, *other)
-    parameters = add("_zeros", shape=(directions * GH * (GH + H + 2),), dtype=dtype)
+    parameters = add("_zeros_without_dtype", shape=(directions * GH * (GH + H + 2),))
     rnn = add(
         "RNN",
         i2h,
