@@ -19,7 +19,6 @@ from bench.cases import Case
 from bench.data import Results
 from bench.peers.base import Layer
 from bench.peers.gluon import expect_native, gluon_layer, layer_parameters
-from bench.peers.kernels import WARM_UPS, forget_replays
 
 VOCABULARY = 80
 RATE = 1e-3
@@ -194,29 +193,15 @@ class PytorchModel(_Model):
         self._latest = loss.detach().cpu().numpy().reshape(1)
 
 
-class KernelsModel(PytorchModel):
-    """That model on fastrnn's kernels."""
-
-    # The states of one call lie in other arrays than those of the next, and each of both calls has
-    # to come again before it is replayed.
-    warm_ups = 2 * WARM_UPS
-
-    def __init__(self, case: Case, text: TextData, device: str):
-        from bench.torch_kernels import KernelsStack
-
-        layer = KernelsStack(case.cell, text.weights, device, case.tf32)
-        super().__init__(case, text, device, layer)
-
-    def close(self) -> None:
-        forget_replays()
-
-
 def build(name: str, case: Case, text: TextData, device: str) -> Optional[Layer]:
     """The model with a peer's layer, or None where it has no such model."""
     if name == "PyTorch":
         return PytorchModel(case, text, device, pytorch_layer(case))
     if device == "cuda" and name == "fastrnn":
-        return KernelsModel(case, text, device)
+        from bench.torch_kernels import KernelsStack
+
+        stack = KernelsStack(case.cell, text.weights, device, case.tf32)
+        return PytorchModel(case, text, device, stack)
     if device == "cpu" and name in ("fastrnn", "MXNet"):
         return GluonModel(case, text, own_layer=name == "fastrnn")
     return None

@@ -325,9 +325,7 @@ def _time(
     if gpu is None:
         timed = timing.time_calls(calls, sets, budget)
     else:
-        # All layers have been made, and none is closed before the last time: the replays stay.
-        warm_ups = {name: layer.warm_ups for name, layer in layers.items()}
-        calls, failed = timing.warm_up(calls, warm_ups, sets, gpu)
+        calls, failed = timing.warm_up(calls, sets, gpu)
         timed = timing.time_on_gpu(calls, sets, budget * (1 - GRAPHS_SHARE), gpu)
     for name, times in timed.times.items():
         entries[name].update(_entry("", times))

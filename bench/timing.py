@@ -243,9 +243,9 @@ def eviction_bytes(cache_bytes: int) -> int:
 
 
 def warm_up(
-    calls: Mapping[str, Call], warm_ups: Mapping[str, int], sets: int, gpu: Gpu
+    calls: Mapping[str, Call], sets: int, gpu: Gpu
 ) -> Tuple[Dict[str, Call], Dict[str, Exception]]:
-    """Call each so often on each input set, untimed; return who did not fail, and who did.
+    """Call each once on each input set, untimed; return who did not fail, and who did.
 
     Each is waited for, so that a failure of its work is not found in another's call.
     """
@@ -253,7 +253,7 @@ def warm_up(
     failures: Dict[str, Exception] = {}
     for name, call in calls.items():
         try:
-            for number in list(range(sets)) * warm_ups[name]:
+            for number in range(sets):
                 call(number)
             done = gpu.event()
             done.record()

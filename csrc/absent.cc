@@ -2,7 +2,6 @@
 #include "cuda/device_info.h"
 #include "cuda/heuristics.h"
 #include "cuda/memory.h"
-#include "cuda/replay.h"
 #include "error.h"
 #include "rnn.h"
 
@@ -36,8 +35,6 @@ size_t ForwardWorkspaceBytes(const LayerDesc&) { NoCuda(); }
 size_t BackwardWorkspaceBytes(const LayerDesc&) { NoCuda(); }
 void Forward(const LayerDesc&, const ForwardArgs&) { NoCuda(); }
 void Backward(const LayerDesc&, const BackwardArgs&) { NoCuda(); }
-void ForgetReplays() {}
-ReplayCounts CountsOfReplays() { return {}; }
 DeviceFacts FactsOf(int) { NoCuda(); }
 Choice ChooseOnDevice(Pass, const LayerDesc&) { NoCuda(); }
 

@@ -28,14 +28,6 @@ int64_t CheckedProduct(const char* what, std::initializer_list<int64_t> factors)
   return product;
 }
 
-// An environment variable that is 0 or 1, and 1 where it is not set.
-bool Switch(const std::string& name) {
-  const char* text = std::getenv(name.c_str());
-  const std::string value = text == nullptr ? "1" : text;
-  FASTRNN_EXPECTS(value == "0" || value == "1", name + " is '" + value + "', expected 0 or 1");
-  return value == "1";
-}
-
 }  // namespace
 
 Mode ParseMode(const std::string& name) {
@@ -60,14 +52,17 @@ const char* Name(DType dtype) {
   return dtype == DType::kFloat16 ? "float16" : "bfloat16";
 }
 
-bool DefaultTf32() { return Switch("FASTRNN_TF32"); }
+bool DefaultTf32() {
+  const char* text = std::getenv("FASTRNN_TF32");
+  const std::string value = text == nullptr ? "1" : text;
+  FASTRNN_EXPECTS(value == "0" || value == "1", "FASTRNN_TF32 is '" + value + "', expected 0 or 1");
+  return value == "1";
+}
 
 bool WithoutOverruledTf32(bool wanted) {
   const char* text = std::getenv("NVIDIA_TF32_OVERRIDE");
   return wanted && (text == nullptr || std::string(text) != "0");
 }
-
-bool DefaultGraphs() { return Switch("FASTRNN_GRAPHS"); }
 
 Algorithm ParseAlgorithm(const std::string& what, const std::string& text) {
   const auto unknown = [&] {

@@ -58,10 +58,6 @@ bool DefaultTf32();
 // variable too: what it forbids is forbidden to every library of the process.
 bool WithoutOverruledTf32(bool wanted);
 
-// Whether stepwise calls on CUDA may be replayed as graphs (cuda/replay.h): FASTRNN_GRAPHS is 0 or
-// 1, and 1 where it is not set. Throws InvalidArgument if it is anything else.
-bool DefaultGraphs();
-
 // How the CUDA backend runs the steps of a layer. The numbers are for tests and benchmarks: 0, and
 // for the last two -1, where the backend is to choose; cuda/plan.h says what they are.
 struct Algorithm {
@@ -97,10 +93,9 @@ struct LayerDesc {
   int64_t directions = 1;  // D
   bool reserve = false;    // forward writes the reserve, which backward reads
   // Looked at on CUDA alone. Whether float32 products may round their factors to TF32 (10 bits of
-  // mantissa); how steps are run; whether calls may be graphs.
+  // mantissa), and how steps are run.
   bool tf32 = false;
   Algorithm algorithm;
-  bool graphs = false;
 
   int64_t gate_rows() const { return Gates(mode) * hidden; }
   int64_t rows() const { return steps * batch; }

@@ -26,7 +26,7 @@ class DeviceFacts:
     exchange_us: float = 0.0  # from a block's release of a flag to another block's acquire
     memory_bytes_per_us: float = 0.0
     products_per_us: float = 0.0  # multiplications with an addition, of one multiprocessor
-    host_us: float = 0.0  # to issue a stepwise step, where it is not replayed
+    host_us: float = 0.0  # to issue a stepwise step
 
 
 # From NVIDIA's CUDA C++ Programming Guide and the products' data sheets. Hopper's multiprocessors

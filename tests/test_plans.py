@@ -19,12 +19,7 @@ GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 @pytest.fixture(autouse=True)
 def _defaults(monkeypatch):
-    for name in (
-        "FASTRNN_ALGORITHM",
-        "FASTRNN_GRAPHS",
-        "FASTRNN_TF32",
-        "NVIDIA_TF32_OVERRIDE",
-    ):
+    for name in ("FASTRNN_ALGORITHM", "FASTRNN_TF32", "NVIDIA_TF32_OVERRIDE"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -51,7 +46,7 @@ def _defaults(monkeypatch):
         ("H100", "lstm", (100, 32, 1000), "float32", "CP"),  # the tutorial's model
         ("H100", "gru", (100, 32, 1000), "float32", "CC"),
         ("H100", "gru", (100, 32, 1000), "bfloat16", "PC"),
-        ("H100", "gru", (100, 128, 512), "float16", "SS"),  # a graph costs the host nothing
+        ("H100", "gru", (100, 128, 512), "float16", "PC"),  # stepwise would wait for the host
         ("H100", "lstm", (100, 32, 2048), "float16", "PP"),
         ("H100", "lstm", (100, 8, 2048), "float32", "WW"),  # 64 MiB of weights
         ("H100", "lstm", (100, 256, 1000), "float16", "SS"),  # products that fill the GPU
@@ -190,20 +185,8 @@ def stepwise_us(steps, **options):
 
 
 @pytest.mark.parametrize("directions", [1, 2])
-def test_what_is_replayed_costs_the_host_nothing(directions, monkeypatch):
-    graphs, no_graphs = (stepwise_us(steps, directions=directions) for steps in (8, 7))
-    assert graphs < 3.0 < no_graphs == 5.0
-    longest = 2048 // directions
-    assert stepwise_us(longest, directions=directions) == graphs
-    assert stepwise_us(longest + 1, directions=directions) == no_graphs
-    monkeypatch.setenv("FASTRNN_GRAPHS", "0")
-    assert stepwise_us(8, directions=directions) == no_graphs
-
-
-def test_a_setting_of_graphs_that_is_none(monkeypatch):
-    monkeypatch.setenv("FASTRNN_GRAPHS", "yes")
-    with pytest.raises(ValueError, match="FASTRNN_GRAPHS is 'yes', expected 0 or 1"):
-        plan("lstm", 8, 8, 128, device="H100")
+def test_small_steps_wait_for_the_host(directions):
+    assert stepwise_us(8, directions=directions) == 5.0
 
 
 def test_the_choice_is_the_cheaper_one():

@@ -18,8 +18,6 @@ class Layer(ABC):
 
     # Why its calls are never captured into a CUDA graph: a capture that fails harms the process.
     uncapturable: Optional[str] = None
-    # How often it works on each input set before anything is timed on a GPU.
-    warm_ups = 1
 
     @abstractmethod
     def run(self, number: int) -> None:

@@ -26,24 +26,11 @@ def as_tensors(torch: Any, arrays: Any) -> Any:
     return type(arrays)(*map(convert, arrays))
 
 
-# On a GPU, a call with the same arrays runs plainly when it comes first, is captured when it comes
-# again, and replayed from the third time on.
-WARM_UPS = 3
-
-
-def forget_replays() -> None:
-    """Drop this thread's captured calls, so that others find its memory as they would alone."""
-    from fastrnn import _C
-
-    _C.forget_replays()
-
-
 class KernelsLayer(Layer):
     """`fastrnn.kernels.forward` and `backward`.
 
     The first run makes the arrays that all later ones write, as cuDNN's layer has its own too. So
-    a call allocates nothing but workspace, can be captured into a CUDA graph, and is replayed by
-    the kernels themselves when it comes again.
+    a call allocates nothing but workspace, and can be captured into a CUDA graph.
 
     Parameters
     ----------
@@ -55,9 +42,6 @@ class KernelsLayer(Layer):
 
     def __init__(self, torch: Any, case: Case, data: Data, device: str, algorithm: Optional[str]):
         self._torch, self._case, self._algorithm = torch, case, algorithm
-        self._device = device
-        if device == "cuda":
-            self.warm_ups = WARM_UPS
         kind = getattr(torch, case.dtype)
 
         def put(array: np.ndarray) -> Any:
@@ -109,10 +93,6 @@ class KernelsLayer(Layer):
     def facts(self) -> Dict[str, str]:
         """What the kernels picked for a layer; layers differ in their input only."""
         return {"plan": str(plan_of(self._case, 0, self._algorithm))}
-
-    def close(self) -> None:
-        if self._device == "cuda":
-            forget_replays()
 
 
 def plan_of(case: Case, device: Any, algorithm: Optional[str] = None) -> Any:

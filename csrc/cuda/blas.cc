@@ -11,14 +11,11 @@
 #include <cstdlib>
 #include <limits>
 #include <map>
-#include <mutex>
-#include <shared_mutex>
 #include <string>
 #include <utility>
 
 #include "../error.h"
 #include "../rnn.h"
-#include "capture_mutex.h"
 #include "memory.h"
 
 namespace fastrnn {
@@ -124,7 +121,6 @@ void Try(int status, const char* call) {
 class Handles {
  public:
   ~Handles() {
-    const std::lock_guard<std::shared_mutex> lock(CaptureMutex());
     for (const auto& [key, handle] : handles_) Cublas().destroy(handle);
   }
   Handle Get(int device, int lane, void* stream) {
@@ -133,7 +129,6 @@ class Handles {
     FASTRNN_EXPECTS(!IsCapturing(device, stream),
                     "stream is being captured, and cuBLAS cannot be set up for this thread then: "
                     "make the same call once before, in the same thread");
-    const std::lock_guard<std::shared_mutex> lock(CaptureMutex());
     Handle handle = nullptr;
     Try(Cublas().create(&handle), "cublasCreate");
     // Parts of a sum whose result is in 16 bits would be added up in 16 bits otherwise.

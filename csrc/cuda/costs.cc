@@ -187,8 +187,7 @@ Cost StepwiseCost(const Problem& problem) {
   // Directions at once hide the launches of each other, but not the work.
   const auto at_once = static_cast<double>(problem.directions_at_once());
   const double work_us = at_once * std::max(compute_us, read_us);
-  // A graph costs the host next to nothing. That is from the third call with the same arrays on.
-  const double host_us = MayReplay(desc) ? 0.0 : at_once * HostUs(problem.facts);
+  const double host_us = at_once * HostUs(problem.facts);
   cost.step_us = std::max(host_us, kStepwiseUs + work_us) / at_once;
   cost.total_us = static_cast<double>(desc.steps * desc.directions) * cost.step_us;
   return cost;

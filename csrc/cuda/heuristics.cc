@@ -200,11 +200,6 @@ constexpr int kTf32Capability = 80;
 
 }  // namespace
 
-bool MayReplay(const LayerDesc& desc) {
-  return desc.graphs && desc.steps >= kFewestReplayedSteps &&
-         ReplayedLaunches(desc) <= kMostReplayedLaunches;
-}
-
 bool AllowsTf32(bool wanted, const DeviceFacts& facts) {
   return wanted && facts.capability >= kTf32Capability;
 }

@@ -33,21 +33,12 @@ struct DeviceFacts {
   double exchange_us = 0.0;  // from a block's release of a flag to another block's acquire
   double memory_bytes_per_us = 0.0;
   double products_per_us = 0.0;  // multiplications with an addition, of one multiprocessor
-  double host_us = 0.0;          // to issue a stepwise step, where it is not replayed
+  double host_us = 0.0;          // to issue a stepwise step
 };
 
 // Of the device, which need not be current. Throws LibraryError where CUDA fails, InvalidArgument
 // in a build without CUDA.
 DeviceFacts FactsOf(int device);
-
-// About as many launches does stepwise have: a product and the cells, step by step.
-inline int64_t ReplayedLaunches(const LayerDesc& desc) { return 2 * desc.steps * desc.directions; }
-
-// Whether stepwise calls that come again are replayed as a CUDA graph (replay.h). Few steps are
-// issued as fast as a graph is; one of many takes memory for each launch, and long to make.
-constexpr int64_t kFewestReplayedSteps = 8;
-constexpr int64_t kMostReplayedLaunches = 4096;
-bool MayReplay(const LayerDesc& desc);
 
 // What a step costs, and all steps, by the model of costs.cc. Figures are of one direction; µs
 // of both where they are launched at once.

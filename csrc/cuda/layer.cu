@@ -8,7 +8,6 @@
 #include "device_scope.h"
 #include "heuristics.h"
 #include "persistent.h"
-#include "replay.h"
 #include "runtime.h"
 #include "stepwise.h"
 
@@ -185,9 +184,7 @@ void Forward(const LayerDesc& desc, const ForwardArgs& args) {
   ForType(desc.dtype, [&](auto type) {
     using T = decltype(type);
     if (choice.persistent) return PersistentForward<T>(desc, args, setting.tf32, choice.plan);
-    Replayed(desc, args, setting.tf32, [&](const ForwardArgs& on_stream) {
-      StepwiseForward<T>(desc, on_stream, setting.tf32);
-    });
+    StepwiseForward<T>(desc, args, setting.tf32);
   });
 }
 
@@ -197,9 +194,7 @@ void Backward(const LayerDesc& desc, const BackwardArgs& args) {
   ForType(desc.dtype, [&](auto type) {
     using T = decltype(type);
     if (choice.persistent) return PersistentBackward<T>(desc, args, setting.tf32, choice.plan);
-    Replayed(desc, args, setting.tf32, [&](const BackwardArgs& on_stream) {
-      StepwiseBackward<T>(desc, on_stream, setting.tf32);
-    });
+    StepwiseBackward<T>(desc, args, setting.tf32);
   });
 }
 

@@ -48,7 +48,6 @@ Stack ParseStack(const Attributes& attributes) {
   desc.tf32 = attributes.count("tf32") > 0 ? IntegerAttribute(attributes, "tf32", 0, 1) == 1
                                            : DefaultTf32();
   desc.tf32 = WithoutOverruledTf32(desc.tf32);
-  desc.graphs = DefaultGraphs();
   desc.algorithm = DefaultAlgorithm();
   if (attributes.count("num_layers") > 0) {
     stack.layers = IntegerAttribute(attributes, "num_layers", 1, kMostLayers);

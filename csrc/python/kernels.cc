@@ -94,7 +94,6 @@ struct Inputs {
     desc.device = x.place().device;
     desc.device_index = x.place().index;
     desc.tf32 = WithoutOverruledTf32(tf32.value_or(DefaultTf32()));
-    desc.graphs = DefaultGraphs();
     desc.algorithm = algorithm ? ParseAlgorithm("algorithm", *algorithm) : DefaultAlgorithm();
     desc.reserve = reserve;
     FASTRNN_EXPECTS(stream == nullptr || desc.device == Device::kCuda,

@@ -3,7 +3,6 @@
 
 #include "../cuda/device_info.h"
 #include "../cuda/memory.h"
-#include "../cuda/replay.h"
 #include "../error.h"
 #include "../rnn.h"
 #include "device_array.h"
@@ -107,16 +106,6 @@ PYBIND11_MODULE(_C, m) {
         return py::make_tuple(bytes.now, bytes.most);
       },
       py::arg("device"), py::arg("set_back"));
-  m.def("forget_replays", &fastrnn::cuda::ForgetReplays);
-  m.def("replay_counts", [] {
-    const fastrnn::cuda::ReplayCounts counts = fastrnn::cuda::CountsOfReplays();
-    py::dict result;
-    result["captured"] = counts.captured;
-    result["replayed"] = counts.replayed;
-    result["failed"] = counts.failed;
-    result["failure"] = counts.failure;
-    return result;
-  });
   DeviceArray::Define(&m);
   DefineKernels(&m);
   DefinePlan(&m);

@@ -90,7 +90,6 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
   desc.directions = directions;
   desc.algorithm = algorithm ? ParseAlgorithm("algorithm", *algorithm) : DefaultAlgorithm();
   desc.tf32 = WithoutOverruledTf32(tf32.value_or(DefaultTf32()));
-  desc.graphs = DefaultGraphs();
   Validate(desc);
   const cuda::Choice choice =
       ChoiceOn(device, backward ? cuda::Pass::kBackward : cuda::Pass::kForward, desc);

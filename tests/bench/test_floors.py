@@ -22,7 +22,7 @@ PEAKS = Peaks(4e14, 2.8e12, 1.1e-6, H100.l2_bytes)
 
 @pytest.fixture(autouse=True)
 def _defaults(monkeypatch):
-    for name in ("FASTRNN_ALGORITHM", "FASTRNN_GRAPHS", "NVIDIA_TF32_OVERRIDE"):
+    for name in ("FASTRNN_ALGORITHM", "NVIDIA_TF32_OVERRIDE"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -108,7 +108,6 @@ def test_neither_the_host_nor_the_environment_count(monkeypatch):
     assert with_host.step_us == 5.0
     before = [floor(few), floor(many)]
     assert before[0] < 4 * 3e-6
-    monkeypatch.setenv("FASTRNN_GRAPHS", "0")
     monkeypatch.setenv("FASTRNN_ALGORITHM", "stepwise")
     assert [floor(few), floor(many)] == before
 

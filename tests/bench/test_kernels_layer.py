@@ -82,21 +82,6 @@ def test_only_the_first_run_makes_arrays(train, outs):
     assert all(isinstance(g, fastrnn_kernels.Gradients) for g in backward)
 
 
-@pytest.mark.parametrize("device, warm_ups, forgotten", [("cpu", 1, 0), ("cuda", 3, 1)])
-def test_on_a_gpu_replays_are_there_before_times_and_gone_after(
-    device, warm_ups, forgotten, outs, monkeypatch
-):
-    calls = []
-    monkeypatch.setattr(_C, "forget_replays", lambda: calls.append(1), raising=False)
-    case = Case("lstm", **SMALL)
-    layer = kernels.KernelsLayer(HostTorch, case, data.draw(case), device, None)
-    assert layer.warm_ups == warm_ups
-    layer.run(0)
-    assert calls == []
-    layer.close()
-    assert len(calls) == forgotten
-
-
 def test_what_the_kernels_pick_is_said(outs, monkeypatch):
     case = Case("gru", bidirectional=True, **SMALL)
     layer = kernels.KernelsLayer(HostTorch, case, data.draw(case), "cpu", "stepwise")

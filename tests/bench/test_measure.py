@@ -184,22 +184,14 @@ def test_an_error_of_cudnn_is_a_failure(fake, torch, failing):
 def test_calls_on_a_gpu_rotate_through_two_input_sets_and_are_warmed_up(torch):
     numbers = {"made": [], "eager": []}
     everyone = [Made(name, run=seen.append) for name, seen in numbers.items()]
-    with_more = everyone[1].build
-
-    def build(*arguments):
-        layer = with_more(*arguments)
-        layer.warm_ups = 3
-        return layer
-
-    everyone[1].build = build
     row = on_gpu(everyone, Case("gru", **SMALL))
     assert row["input_sets"] == 2
     assert on_gpu([Made()], Case("gru", train=False, **{**SMALL, "inputs": 1}))["input_sets"] == 2
     built = [0, 0]  # and once for the peak
     rounds = row["peers"]["made"]["rounds"]
-    for (name, seen), warm_ups in zip(numbers.items(), (1, 3)):
+    for name, seen in numbers.items():
         turns = [k % 2 for k in range(1 + rounds)]
-        assert seen[: 2 + 2 * warm_ups + 1 + rounds] == built + [0, 1] * warm_ups + turns, name
+        assert seen[: 4 + 1 + rounds] == [*built, 0, 1, *turns], name
 
 
 @pytest.mark.parametrize("after", [0, 3])

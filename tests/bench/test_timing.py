@@ -185,15 +185,14 @@ def test_who_fails_takes_no_further_turn(count):
         assert str(timed.failures["bad"]) == "broke"
 
 
-def test_each_warms_up_as_often_as_it_wants_and_is_waited_for():
+def test_each_warms_up_and_is_waited_for():
     machine = Machine()
     calls = {"a": machine.launch("a", 0.0, 0.25), "b": machine.launch("b", 0.0, 0.5)}
-    warm_ups = {"a": 1, "b": 3}
-    ready, failures = timing.warm_up(calls, warm_ups, 2, machine.gpu)
+    ready, failures = timing.warm_up(calls, 2, machine.gpu)
     assert ready == calls
     assert failures == {}
-    assert [name for name, *_ in machine.calls] == ["a"] * 2 + ["b"] * 6
-    assert [number for _, number, _ in machine.calls] == [0, 1] * 4
+    assert [name for name, *_ in machine.calls] == ["a"] * 2 + ["b"] * 2
+    assert [number for _, number, _ in machine.calls] == [0, 1] * 2
     assert machine.waits == 2
     assert machine.now == machine.done
 
@@ -202,7 +201,7 @@ def test_each_warms_up_as_often_as_it_wants_and_is_waited_for():
 def test_who_fails_when_it_warms_up_is_not_called_again(count):
     machine = Machine()
     calls = {"bad": breaks_after(count), "good": machine.launch("good", 0.0, 0.5)}
-    ready, failures = timing.warm_up(calls, {"bad": 1, "good": 1}, 2, machine.gpu)
+    ready, failures = timing.warm_up(calls, 2, machine.gpu)
     assert ready == {"good": calls["good"]}
     assert list(failures) == ["bad"]
     assert str(failures["bad"]) == "broke"

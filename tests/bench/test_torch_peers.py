@@ -202,24 +202,6 @@ def test_gradients_of_what_is_not_used_are_not_made(cell, used, stack, monkeypat
     assert given == [[name in ("output", used) for name in names[: len(given[0])]]]
 
 
-def test_the_model_on_the_kernels_has_replays_before_times_and_none_after(stack, monkeypatch):
-    from fastrnn import _C
-
-    calls = []
-    monkeypatch.setattr(_C, "forget_replays", lambda: calls.append(1), raising=False)
-    case = Case("lstm", task="lm training", **SMALL)
-    text = language_model.draw(case)
-    model = language_model.KernelsModel(case, text, "cpu")
-    # Each of the two calls that take turns with the states' arrays: plainly, captured, replayed.
-    assert model.warm_ups == 6
-    model.close()
-    assert calls == [1]
-    theirs = language_model.build("PyTorch", case, text, "cpu")
-    assert theirs.warm_ups == 1
-    theirs.close()
-    assert calls == [1]
-
-
 @pytest.fixture
 def arithmetic():
     """The two places in which PyTorch allows TF32, as they are before and after."""

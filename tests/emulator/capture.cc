@@ -1,11 +1,9 @@
 #include "capture.h"
 
 #include <algorithm>
-#include <atomic>
 #include <functional>
 #include <map>
 #include <mutex>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -36,8 +34,6 @@ struct Capture {
   };
 
   cudaStream_t origin;
-  cudaStreamCaptureMode mode;
-  std::thread::id thread = std::this_thread::get_id();
   bool valid = true, ended = false;
   Graph graph;
   std::map<cudaStream_t, Lane> lanes;
@@ -56,9 +52,6 @@ namespace {
 
 std::mutex mutex;
 std::vector<std::shared_ptr<Capture>> captures;  // those that go on
-thread_local cudaStreamCaptureMode mode_of_thread = cudaStreamCaptureModeGlobal;
-std::atomic<int> executables{0};
-thread_local int graph_launches = 0;
 
 // Null where the stream is not being captured. The mutex is locked.
 std::shared_ptr<Capture> CaptureOf(cudaStream_t stream) {
@@ -139,31 +132,25 @@ class GraphRun {
   Lane* favorite_ = nullptr;
 };
 
-// Ends a capture, whatever has become of it.
-cudaError_t End(cudaStream_t stream, Graph* graph) {
+void Begin(cudaStream_t stream) {
+  auto capture = std::make_shared<Capture>();
+  capture->origin = Named(stream);
+  capture->LaneOf(stream);
+  const std::lock_guard<std::mutex> lock(mutex);
+  captures.push_back(std::move(capture));
+}
+
+// Ends a capture; tells whether it is valid, and whether its origin has waited for all.
+bool End(cudaStream_t stream, Graph* graph) {
   const std::lock_guard<std::mutex> lock(mutex);
   const auto capture = CaptureOf(stream);
-  if (capture == nullptr) return cudaErrorIllegalState;
-  if (capture->origin != Named(stream)) {
-    return Invalidate(capture, cudaErrorStreamCaptureUnmatched);
-  }
-  if (capture->thread != std::this_thread::get_id() &&
-      capture->mode != cudaStreamCaptureModeRelaxed) {
-    return Invalidate(capture, cudaErrorStreamCaptureWrongThread);
-  }
   capture->ended = true;
   captures.erase(std::find(captures.begin(), captures.end(), capture));
   *graph = std::move(capture->graph);
-  if (!capture->valid) return cudaErrorStreamCaptureInvalidated;
-  for (const auto& [of, lane] : capture->lanes) {
-    if (of != capture->origin && lane.joined < lane.given) return cudaErrorStreamCaptureUnjoined;
-  }
-  return cudaSuccess;
-}
-
-Graph* GraphOf(cudaGraph_t graph) { return reinterpret_cast<Graph*>(graph); }
-std::shared_ptr<Graph>* GraphOf(cudaGraphExec_t executable) {
-  return reinterpret_cast<std::shared_ptr<Graph>*>(executable);
+  return capture->valid &&
+         std::all_of(capture->lanes.begin(), capture->lanes.end(), [&](const auto& lane) {
+           return lane.first == capture->origin || lane.second.joined == lane.second.given;
+         });
 }
 
 }  // namespace
@@ -220,36 +207,14 @@ cudaError_t Follow(cudaStream_t stream, const Point& point) {
   return cudaSuccess;
 }
 
-cudaError_t StatusOfUnsafeCall() {
-  const std::lock_guard<std::mutex> lock(mutex);
-  cudaError_t status = cudaSuccess;
-  if (mode_of_thread == cudaStreamCaptureModeRelaxed) return status;
-  for (const auto& capture : captures) {
-    const bool own = capture->thread == std::this_thread::get_id();
-    const bool minds = own ? capture->mode != cudaStreamCaptureModeRelaxed
-                           : capture->mode == cudaStreamCaptureModeGlobal &&
-                                 mode_of_thread == cudaStreamCaptureModeGlobal;
-    if (minds) status = Invalidate(capture, cudaErrorStreamCaptureUnsupported);
-  }
-  return status;
-}
-
 }  // namespace emulator
 
-using emulator::NoteError;
-using emulator::StatusOfCall;
-
-void emulator_begin_capture(void* stream) {
-  cudaStreamBeginCapture(static_cast<cudaStream_t>(stream), cudaStreamCaptureModeGlobal);
-}
+void emulator_begin_capture(void* stream) { emulator::Begin(static_cast<cudaStream_t>(stream)); }
 int emulator_end_capture(void* stream) {
   emulator::Graph graph;
-  if (emulator::End(static_cast<cudaStream_t>(stream), &graph) != cudaSuccess) return false;
+  if (!emulator::End(static_cast<cudaStream_t>(stream), &graph)) return false;
   return emulator::GraphRun(graph).Run() == cudaSuccess;
 }
-int emulator_captures_relaxed() { return emulator::mode_of_thread == cudaStreamCaptureModeRelaxed; }
-int emulator_executables() { return emulator::executables; }
-int emulator_graph_launches() { return emulator::graph_launches; }
 int emulator_record(void* stream, void (*run)(void*), void (*destroy)(void*), void* context) {
   const std::shared_ptr<void> owned(context, destroy);
   const auto work = [run, owned] {
@@ -259,74 +224,8 @@ int emulator_record(void* stream, void (*run)(void*), void (*destroy)(void*), vo
   return emulator::Enqueue(static_cast<cudaStream_t>(stream), work);
 }
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
-  const cudaError_t asked_for = StatusOfCall(__func__);
-  if (asked_for != cudaSuccess) return NoteError(asked_for);
-  const cudaStream_t named = emulator::Named(stream);
-  if (named == nullptr) return NoteError(cudaErrorStreamCaptureUnsupported);
-  if (emulator::IsCaptured(stream)) return NoteError(cudaErrorIllegalState);
-  auto capture = std::make_shared<emulator::Capture>();
-  capture->origin = named;
-  capture->mode = mode;
-  capture->LaneOf(named);
-  const std::lock_guard<std::mutex> lock(emulator::mutex);
-  emulator::captures.push_back(std::move(capture));
-  return cudaSuccess;
-}
-
-// A failure that is asked for comes when the capture has ended all the same.
-cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-  emulator::Graph captured;
-  *graph = nullptr;
-  const cudaError_t status = emulator::End(stream, &captured);
-  const cudaError_t asked_for = StatusOfCall(__func__);
-  if (status != cudaSuccess || asked_for != cudaSuccess) {
-    return NoteError(status != cudaSuccess ? status : asked_for);
-  }
-  *graph = reinterpret_cast<cudaGraph_t>(new emulator::Graph(std::move(captured)));
-  return cudaSuccess;
-}
-
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
   *status =
       emulator::IsCaptured(stream) ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
-  return cudaSuccess;
-}
-
-cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
-  std::swap(*mode, emulator::mode_of_thread);
-  return cudaSuccess;
-}
-
-cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* executable, cudaGraph_t graph,
-                                          unsigned long long) {
-  cudaError_t status = StatusOfCall(__func__);
-  if (status == cudaSuccess) status = emulator::StatusOfUnsafeCall();
-  if (status != cudaSuccess) return NoteError(status);
-  auto kept = std::make_shared<emulator::Graph>(*emulator::GraphOf(graph));
-  *executable =
-      reinterpret_cast<cudaGraphExec_t>(new std::shared_ptr<emulator::Graph>(std::move(kept)));
-  ++emulator::executables;
-  return cudaSuccess;
-}
-
-cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
-  const cudaError_t asked_for = StatusOfCall(__func__);
-  if (asked_for != cudaSuccess) return NoteError(asked_for);
-  ++emulator::graph_launches;
-  const auto graph = *emulator::GraphOf(executable);
-  return NoteError(emulator::Enqueue(stream, [graph] { return emulator::GraphRun(*graph).Run(); }));
-}
-
-cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
-  delete emulator::GraphOf(graph);
-  return cudaSuccess;
-}
-
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
-  const cudaError_t status = emulator::StatusOfUnsafeCall();
-  if (status != cudaSuccess) return NoteError(status);
-  delete emulator::GraphOf(executable);
-  --emulator::executables;
   return cudaSuccess;
 }

@@ -35,8 +35,4 @@ Point PointOf(cudaStream_t stream);
 // Has a stream wait for a point. A stream that waits for a captured one is captured with it.
 cudaError_t Follow(cudaStream_t stream, const Point& point);
 
-// Of the calls that CUDA forbids a thread while there is a capture that they might disturb, which
-// is lost then.
-cudaError_t StatusOfUnsafeCall();
-
 }  // namespace emulator

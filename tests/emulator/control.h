@@ -33,17 +33,6 @@ EMULATOR_CONTROL int emulator_waits(void* stream, void* other);
 EMULATOR_CONTROL void emulator_begin_capture(void* stream);
 EMULATOR_CONTROL int emulator_end_capture(void* stream);
 
-// Fails this thread's calls of a function of the CUDA runtime with a cudaError_t; 0 takes that
-// back. Not every function looks.
-EMULATOR_CONTROL void emulator_fail_call(const char* name, int error);
-
-// Whether this thread may do what disturbs captures.
-EMULATOR_CONTROL int emulator_captures_relaxed();
-
-// How many executable graphs there are, and how many this thread has launched.
-EMULATOR_CONTROL int emulator_executables();
-EMULATOR_CONTROL int emulator_graph_launches();
-
 // For the library in the place of cuBLAS: calls run(context) at once, or when the graph runs, and
 // destroy(context) in the end. Returns a cudaError_t.
 EMULATOR_CONTROL int emulator_record(void* stream, void (*run)(void*), void (*destroy)(void*),

@@ -112,11 +112,10 @@ def refuse_each_launch(case, error, least):
 
 
 # In these two, 14 steps are three launches at least. The choice is free: what is asked for in so
-# many words is an error where it cannot be. Graphs would be the better choice.
+# many words is an error where it cannot be.
 @pytest.mark.parametrize(("error", "numbers"), REFUSALS)
 @pytest.mark.parametrize("mode", ["lstm", "gru"])
-def test_a_refused_launch_is_replaced(mode, error, numbers, monkeypatch):
-    monkeypatch.setenv("FASTRNN_GRAPHS", "0")
+def test_a_refused_launch_is_replaced(mode, error, numbers):
     algorithm = persistent(batch_tiles=2, backward_row_tiles=2, split=4, **numbers)
     algorithm = algorithm.replace("persistent", "auto")
     case = Case(mode, 14, 3, 4, 40, device="cuda", lengths=[14, 0, 9], algorithm=algorithm)
@@ -125,10 +124,9 @@ def test_a_refused_launch_is_replaced(mode, error, numbers, monkeypatch):
 
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("mode", ref.MODES)
-def test_a_launch_that_is_refused_for_the_later_rows_is_replaced(mode, directions, monkeypatch):
+def test_a_launch_that_is_refused_for_the_later_rows_is_replaced(mode, directions):
     # 11 rows are two launches. The steps of cells with one gate are one chunk of time, of which
     # directions are launched at once.
-    monkeypatch.setenv("FASTRNN_GRAPHS", "0")
     lengths = [14, 0, 9, 13, 2, 14, 1, 12, 13, 0, 14]
     options = {"lengths": lengths, "algorithm": "auto:batch_tiles=1,groups=1"}
     case = Case(mode, 14, 11, 4, 20, directions, device="cuda", **options)

@@ -22,7 +22,6 @@ CUBLAS = ctypes.CDLL(os.environ["FASTRNN_CUBLAS"])
 CUBLAS.emulator_factor_uses.argtypes = [ctypes.c_void_p]
 LIBRARY.emulator_begin_capture.argtypes = [ctypes.c_void_p]
 LIBRARY.emulator_end_capture.argtypes = [ctypes.c_void_p]
-LIBRARY.emulator_fail_call.argtypes = [ctypes.c_char_p, ctypes.c_int]
 CAPSULE_POINTER = ctypes.pythonapi.PyCapsule_GetPointer
 CAPSULE_POINTER.argtypes = [ctypes.py_object, ctypes.c_char_p]
 CAPSULE_POINTER.restype = ctypes.c_void_p
@@ -45,7 +44,6 @@ def limit_resident_blocks(blocks: int = -1, in_clusters: int = -1) -> None:
 
 # Of cudaError_t.
 OUT_OF_RESOURCES, COOPERATIVE_LAUNCH_TOO_LARGE, INVALID_CLUSTER_SIZE = 701, 720, 912
-OUT_OF_MEMORY = 2
 
 
 @contextlib.contextmanager
@@ -69,16 +67,6 @@ def last_error() -> int:
 
 
 @contextlib.contextmanager
-def failing_call(name: str, error: int = OUT_OF_MEMORY) -> Iterator[None]:
-    """Have this thread's calls of a function of the CUDA runtime fail."""
-    LIBRARY.emulator_fail_call(name.encode(), error)
-    try:
-        yield
-    finally:
-        LIBRARY.emulator_fail_call(name.encode(), 0)
-
-
-@contextlib.contextmanager
 def capture(stream: int) -> Iterator[None]:
     """Capture a stream into a graph, which runs at the end.
 
@@ -90,21 +78,6 @@ def capture(stream: int) -> Iterator[None]:
     finally:
         valid = LIBRARY.emulator_end_capture(stream)
     assert valid
-
-
-def executables() -> int:
-    """Return how many executable graphs there are."""
-    return int(LIBRARY.emulator_executables())
-
-
-def captures_relaxed() -> bool:
-    """Return whether this thread may do what disturbs captures."""
-    return bool(LIBRARY.emulator_captures_relaxed())
-
-
-def graph_launches() -> int:
-    """Return how many graphs this thread has launched."""
-    return int(LIBRARY.emulator_graph_launches())
 
 
 def in_new_thread(run: Callable[[], Any]) -> Any:

@@ -85,9 +85,8 @@ const std::string& LastFailure();
 
 // What the CUDA runtime keeps for each thread until somebody asks, and what it answers.
 cudaError_t NoteError(cudaError_t error);
-// What a test has asked this launch to end with, or this call of the CUDA runtime.
+// What a test has asked this launch to end with.
 cudaError_t StatusOfLaunch();
-cudaError_t StatusOfCall(const char* name);
 // What a test has left of so many blocks that the device could hold at once.
 int LimitedBlocks(int blocks, unsigned cluster);
 

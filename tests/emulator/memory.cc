@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -16,14 +15,12 @@
 #include "capture.h"
 #include "control.h"
 #include "emulator.h"
-#include "sanitizers.h"
 
 namespace {
 
 using emulator::Named;
 using emulator::NoteError;
 using emulator::Point;
-using emulator::StatusOfCall;
 
 std::mutex mutex;
 std::map<std::pair<cudaStream_t, cudaStream_t>, int> waits;  // of the first stream for the second
@@ -33,32 +30,6 @@ bool copied_with_python_locked = false;
 const cudaStream_t kAny = reinterpret_cast<cudaStream_t>(~uintptr_t{0});
 
 Point* Pointer(cudaEvent_t event) { return reinterpret_cast<Point*>(event); }
-
-// Large arrays that were given back last. As with CUDA's pools, who wants as much next gets the
-// same address.
-constexpr size_t kLarge = 1 << 20, kKept = 8;
-std::list<std::pair<size_t, void*>> kept;
-
-// Null where none of this size is kept. The mutex is locked, as below.
-void* TakeKept(size_t bytes) {
-  const auto found = std::find_if(kept.begin(), kept.end(),
-                                  [bytes](const auto& array) { return array.first == bytes; });
-  if (found == kept.end()) return nullptr;
-  void* data = found->second;
-  kept.erase(found);
-  emulator::AsanUnpoison(data, bytes);
-  return data;
-}
-
-void Keep(void* data, size_t bytes) {
-  emulator::AsanPoison(data, bytes);
-  kept.emplace_front(bytes, data);
-  if (kept.size() <= kKept) return;
-  const auto [last_bytes, last] = kept.back();
-  kept.pop_back();
-  emulator::AsanUnpoison(last, last_bytes);
-  std::free(last);
-}
 
 }  // namespace
 
@@ -70,8 +41,6 @@ int emulator_waits(void* stream, void* other) {
 int emulator_copied_with_python_locked() { return copied_with_python_locked; }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  const cudaError_t asked_for = StatusOfCall(__func__);
-  if (asked_for != cudaSuccess) return NoteError(asked_for);
   *stream = reinterpret_cast<cudaStream_t>(new char);
   return cudaSuccess;
 }
@@ -97,15 +66,12 @@ cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr attribute, vo
 }
 
 cudaError_t cudaMalloc(void** data, size_t bytes) {
-  const cudaError_t status = emulator::StatusOfUnsafeCall();
-  if (status != cudaSuccess) return NoteError(status);
   return cudaMallocFromPoolAsync(data, bytes, nullptr, nullptr);
 }
 
 cudaError_t cudaMallocFromPoolAsync(void** data, size_t bytes, cudaMemPool_t, cudaStream_t) {
   const std::lock_guard<std::mutex> lock(mutex);
-  *data = TakeKept(bytes);
-  if (*data == nullptr) *data = std::malloc(bytes);
+  *data = std::malloc(bytes);
   // Whoever reads what nobody wrote shall see it.
   if (*data != nullptr) std::memset(*data, 0xff, bytes);
   sizes[*data] = bytes;
@@ -116,14 +82,9 @@ cudaError_t cudaMallocFromPoolAsync(void** data, size_t bytes, cudaMemPool_t, cu
 
 cudaError_t cudaFree(void* data) {
   const std::lock_guard<std::mutex> lock(mutex);
-  const size_t bytes = sizes[data];
-  used -= bytes;
+  used -= sizes[data];
   sizes.erase(data);
-  if (bytes >= kLarge) {
-    Keep(data, bytes);
-  } else {
-    std::free(data);
-  }
+  std::free(data);
   return cudaSuccess;
 }
 
@@ -147,8 +108,6 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  const cudaError_t asked_for = StatusOfCall(__func__);
-  if (asked_for != cudaSuccess) return NoteError(asked_for);
   *Pointer(event) = emulator::PointOf(stream);
   return cudaSuccess;
 }

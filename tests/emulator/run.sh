@@ -35,12 +35,13 @@ preload() {
   esac
 }
 
-run_tests plain fifo tests/emulator/calls.py tests/emulator/replays.py
+for schedule in fifo lifo random:1; do
+  run_tests plain "$schedule" tests/emulator/calls.py
+done
 # Small layers are chosen to be persistent, where nobody says.
 for schedule in fifo lifo random:1 random:2; do
   FASTRNN_ALGORITHM=stepwise run_tests plain "$schedule" tests/test_kernels.py \
-    tests/test_kernels_cuda.py tests/test_kernels_lengths.py tests/test_kernels_layers.py \
-    tests/test_kernels_replay.py
+    tests/test_kernels_cuda.py tests/test_kernels_lengths.py tests/test_kernels_layers.py
 done
 run_tests plain random:3 tests/test_kernels.py tests/test_kernels_cuda.py \
   tests/test_kernels_lengths.py tests/test_kernels_layers.py tests/test_kernels_out.py \

@@ -7,8 +7,6 @@
 #include <atomic>
 #include <cstdio>
 #include <cstring>
-#include <map>
-#include <string>
 
 #include "capture.h"
 #include "control.h"
@@ -25,7 +23,6 @@ thread_local int launches[kDevices] = {};
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local int launches_until_failure = 0;  // 0: none is to fail
 thread_local cudaError_t failure = cudaSuccess;
-thread_local std::map<std::string, cudaError_t> failing_calls;
 
 bool Exists(int device) { return device >= 0 && device < kDevices; }
 
@@ -49,11 +46,6 @@ int LimitedBlocks(int blocks, unsigned cluster) {
   return most < 0 ? blocks : std::min(blocks, most);
 }
 
-cudaError_t StatusOfCall(const char* name) {
-  const auto found = failing_calls.find(name);
-  return found == failing_calls.end() ? cudaSuccess : found->second;
-}
-
 }  // namespace emulator
 
 void emulator_limit_resident_blocks(int blocks, int in_clusters) {
@@ -64,9 +56,6 @@ void emulator_set_compute_capability(int capability) { compute_capability = capa
 void emulator_fail_launch(int launches, int error) {
   launches_until_failure = launches;
   failure = static_cast<cudaError_t>(error);
-}
-void emulator_fail_call(const char* name, int error) {
-  failing_calls[name] = static_cast<cudaError_t>(error);
 }
 int emulator_last_error() { return last_error; }
 int emulator_current_device() { return current_device; }
@@ -147,8 +136,6 @@ cudaError_t cudaMemcpyAsync(void* destination, const void* source, size_t bytes,
 }
 
 cudaError_t cudaMemsetAsync(void* destination, int value, size_t bytes, cudaStream_t stream) {
-  const cudaError_t asked_for = emulator::StatusOfCall(__func__);
-  if (asked_for != cudaSuccess) return emulator::NoteError(asked_for);
   return emulator::NoteError(emulator::Enqueue(stream, [=] {
     std::memset(destination, value, bytes);
     return cudaSuccess;

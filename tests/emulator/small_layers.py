@@ -9,7 +9,6 @@ from __future__ import annotations
 import pytest
 import reference as ref
 from kernel_cases import DTYPES, Case, assert_agrees, devices
-from repeated_layer import CALLS, Layer
 
 DEVICE = devices()[-1]  # a GPU before the CPU
 
@@ -37,14 +36,3 @@ def test_16_bits_and_lengths(mode, dtype, directions):
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_two_layers(mode):
     assert_agrees(Case(mode, 9, 5, 3, 4, device=DEVICE, layers=2))
-
-
-@pytest.mark.skipif(DEVICE == "cpu", reason="has no graphs")
-@pytest.mark.parametrize(("directions", "layers"), [(2, 1), (1, 2)])
-@pytest.mark.parametrize("mode", ref.MODES)
-def test_replays(mode, directions, layers):
-    layer = Layer(mode, directions, steps=8, layers=layers)
-    for call in range(CALLS):
-        layer.replace(seed=call)
-        layer.run()
-        layer.check()

@@ -174,7 +174,7 @@ def test_steps(out: Path, mxnet: Optional[Path] = None, limit: float = LIMIT) ->
     persistent = str(tests / "emulator" / "small_persistent.py")
     suites = [str(tests / name) for name in ("test_kernels.py", "test_device_arrays.py")]
     suites.append(str(tests / "test_persistent.py"))
-    parts = ("cuda", "layers", "lengths", "out", "replay")
+    parts = ("cuda", "layers", "lengths", "out")
     suites += [str(tests / f"test_kernels_{part}.py") for part in parts]
     graphs = str(tests / "gpu" / "test_graphs.py")
     steps = [Step("kernels", (*pytest, *suites, small, graphs))]

@@ -37,7 +37,7 @@ from fastrnn_build.settings import Settings
 SOURCES = sorted(ROOT.glob("csrc/cuda/*.cu"))
 # Have no kernel, and what they include of the C++ library does not go with a macro that clang has
 # from CUDA 11 before everything else: there the host's compiler looks at them.
-HOST_ONLY = ("memory.cu", "replay.cu")
+HOST_ONLY = ("memory.cu",)
 FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", f"-I{ROOT / 'csrc'}"]
 CLANGS = ("clang-16", "clang-17", "clang-18", "clang-19", "clang")
 CUDA_11_ARCHITECTURES = ("70", "86")
