@@ -80,7 +80,7 @@ $(VENV)/.demo-$(VERSION): $(VENV)/.created-$(VERSION) $(SOURCES)
 # A newer compiler's new warning stops this build, never a user's.
 $(VENV)/.dev-$(VERSION): export CMAKE_ARGS := $(CMAKE_ARGS) -DFASTRNN_WERROR=ON
 $(VENV)/.dev-$(VERSION): $(VENV)/.created-$(VERSION) $(SOURCES)
-	$(BIN)/pip install -e '.[cpu,lm,test,bench,lint]'
+	$(BIN)/pip install -e '.[cpu,lm,onnx,test,bench,lint]'
 	touch $@ $(VENV)/.demo-$(VERSION)
 
 # MXNet pins a NumPy that Python 3.13 cannot have, and runs with the one it can.

@@ -11,7 +11,7 @@ from fastrnn import _mxnet
 from fastrnn._info import features
 from fastrnn._version import __version__
 
-__all__ = ["GRU", "LSTM", "RNN", "__version__", "features"]
+__all__ = ["GRU", "LSTM", "RNN", "__version__", "features", "portable"]
 
 try:
     _mxnet.import_mxnet()
@@ -23,8 +23,12 @@ except ImportError as error:
         warnings.warn(str(error), stacklevel=2)
 
     def __getattr__(name: str) -> NoReturn:
-        if name in ("GRU", "LSTM", "RNN"):
+        if name in ("GRU", "LSTM", "RNN", "portable"):
             raise ImportError(str(_without_mxnet)) from _without_mxnet
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 else:
+    from fastrnn import _onnx
+    from fastrnn.graphs import portable
     from fastrnn.layers import GRU, LSTM, RNN
+
+    _onnx.register()

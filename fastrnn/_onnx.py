@@ -1,0 +1,163 @@
+"""What MXNet's ONNX exporter needs to know about the native operator, registered with it.
+
+MXNet imports the package ``onnx`` by itself, where there is one. Nothing here adds to that until a
+model is exported.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Callable, Dict, List, Sequence
+
+import numpy as np
+
+from fastrnn import graphs
+from fastrnn._mxnet import import_mxnet
+from fastrnn.cell import Cell
+from fastrnn.native import GRAPH_OPERATOR
+
+import_mxnet()
+_exporter: Any = importlib.import_module("mxnet.onnx.mx2onnx._export_onnx").MXNetGraph
+
+_KINDS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
+# Which of MXNet's gates each of ONNX's is: i, o, f, g of i, f, g, o, and z, r, n of r, z, n.
+_GATES = {"lstm": [0, 3, 1, 2], "gru": [1, 0, 2], "rnn_tanh": [0], "rnn_relu": [0]}
+_ACTIVATIONS = {"rnn_tanh": "Tanh", "rnn_relu": "Relu"}
+
+_ZEROS = ("_zeros", "zeros_like")
+# May stand between zeros and the layer whose states they are.
+_KEEP_ZEROS = ("_copy", "BlockGrad", "Cast", "SliceChannel")
+# What the exporter calls those of a graph's outputs that have the names of MXNet's RNN's.
+_RENAMED = {"_state": "1", "_statecell": "2"}
+
+
+class _Nodes:
+    """ONNX's nodes that take the place of one of MXNet's; their tensors are named after it."""
+
+    def __init__(self, name: str, initializer: List[Any]) -> None:
+        self.made: List[Any] = []
+        self._name, self._named, self._initializer = name, 0, initializer
+        self._make_node = importlib.import_module("onnx.helper").make_node
+
+    def add(self, kind: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any) -> Any:
+        """Append a node; return the name of its output, or the names."""
+        names = [self._new_name() for _ in range(outputs)]
+        self.made.append(self._make_node(kind, inputs, names, **attributes))
+        return names[0] if outputs == 1 else names
+
+    def constant(self, values: Any, dtype: Any = np.int64) -> str:
+        name = self._new_name()
+        to_tensor = importlib.import_module("onnx.numpy_helper").from_array
+        self._initializer.append(to_tensor(np.asarray(values, dtype), name))
+        return name
+
+    def put_out(self, tensors: Sequence[str]) -> None:
+        for k, tensor in enumerate(tensors):
+            # So the exporter calls the outputs of a node that has several.
+            self.made.append(self._make_node("Identity", [tensor], [f"{self._name}{k}"]))
+
+    def _new_name(self) -> str:
+        self._named += 1
+        return f"{self._name}_part{self._named}"
+
+
+def _layer(node: graphs.Node, **exporter: Any) -> Any:
+    """Convert a node of the native operator into an LSTM, GRU or RNN of ONNX's."""
+    call = graphs.call(node)
+    sources = [exporter["outputs_lookup"][number][k] for number, k, *_ in node["inputs"]]
+    inputs = [source.name for source in sources]
+    nodes = _Nodes(node["name"], exporter["initializer"])
+    # A state that is left out is zero, for any number of rows.
+    zero = [_is_zero(node["inputs"][k], exporter["mx_graph"]) for k in call.states]
+    states = ["" if z else inputs[k] for k, z in zip(call.states, zero)]
+    lengths = "" if call.lengths is None else inputs[call.lengths]
+    output, *after = nodes.add(
+        _KINDS[call.cell.mode],
+        [inputs[0], *_packed(nodes, call, inputs), lengths, *states],
+        1 + len(states),
+        **_attributes(call.cell, len(call.weights)),
+    )
+    if lengths:
+        after = _after_no_steps(nodes, lengths, states, after)
+    # From [T, D, N, H] to [T, N, D*H].
+    swapped = nodes.add("Transpose", [output], perm=[0, 2, 1, 3])
+    nodes.put_out([nodes.add("Reshape", [swapped, nodes.constant([0, 0, -1])]), *after])
+    return nodes.made, [sources[0].dtype] * (1 + len(after))
+
+
+def _is_zero(entry: graphs.Entry, graph: List[graphs.Node]) -> bool:
+    node = graph[entry[0]]
+    if node["op"] in _KEEP_ZEROS:
+        return _is_zero(node["inputs"][0], graph)
+    return node["op"] in _ZEROS
+
+
+def _packed(nodes: _Nodes, call: graphs.Call, inputs: List[str]) -> List[str]:
+    """Return W, R and B, with a first dimension for the directions."""
+    gates, hidden = _GATES[call.cell.mode], call.cell.hidden_size
+    rows = np.arange(len(gates) * hidden).reshape(-1, hidden)
+    order = nodes.constant(rows[gates].reshape(1, -1))
+    parts = []
+    for direction in call.weights:
+        w, r, *biases = (nodes.add("Gather", [inputs[k], order], axis=0) for k in direction)
+        parts.append((w, r, nodes.add("Concat", biases, axis=1)))
+    return [nodes.add("Concat", directions, axis=0) for directions in zip(*parts)]
+
+
+def _after_no_steps(nodes: _Nodes, lengths: str, before: List[str], after: List[str]) -> List[str]:
+    """Return the last states, for rows without steps those before: onnxruntime has zeros there."""
+    none = nodes.add("Equal", [lengths, nodes.constant(0, np.int32)])
+    none = nodes.add("Reshape", [none, nodes.constant([-1, 1])])
+    return [
+        nodes.add("Where", [none, first, last]) if first else last
+        for first, last in zip(before, after)
+    ]
+
+
+def _attributes(cell: Cell, directions: int) -> Dict[str, Any]:
+    attributes: Dict[str, Any] = {
+        "hidden_size": cell.hidden_size,
+        "direction": "forward" if directions == 1 else "bidirectional",
+    }
+    if cell.mode == "gru":
+        attributes["linear_before_reset"] = 1
+    if cell.mode in _ACTIVATIONS:
+        attributes["activations"] = [_ACTIVATIONS[cell.mode]] * directions
+    return attributes
+
+
+def _copy(node: graphs.Node, **exporter: Any) -> List[Any]:
+    """Convert as MXNet's own converter does, under the second name as well."""
+    make_node = importlib.import_module("onnx.helper").make_node
+    (number, k, *_), name = node["inputs"][0], node["name"]
+    made = [make_node("Identity", [exporter["outputs_lookup"][number][k].name], [name], name)]
+    for suffix, digit in _RENAMED.items():
+        if name.endswith(suffix):
+            made.append(make_node("Identity", [name], [name[: -len(suffix)] + digit]))
+    return made
+
+
+def _with_counts(convert: Callable[..., List[Any]]) -> Callable[..., List[Any]]:
+    """Convert in the same way, and say into how many equal parts each Split divides its input."""
+
+    def converted(node: graphs.Node, **exporter: Any) -> List[Any]:
+        made = convert(node, **exporter)
+        helper = importlib.import_module("onnx.helper")
+        for part in made:
+            if part.op_type == "Split" and len(part.input) == 1:
+                part.attribute.append(helper.make_attribute("num_outputs", len(part.output)))
+        return made
+
+    return converted
+
+
+def register() -> None:
+    """Tell MXNet's exporter, where it can be used. Safe to repeat."""
+    converters = _exporter.registry_  # by opset and operator; empty where there is no onnx
+    if not converters:
+        return
+    _exporter.register(GRAPH_OPERATOR)(_layer)
+    _exporter.register("_copy")(_copy)
+    # MXNet's own converters are older than opset 18, in which Split must be told that number.
+    for operator in ("RNN", "SliceChannel"):
+        _exporter.register(operator, 18)(_with_counts(converters[13][operator]))

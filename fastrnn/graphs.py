@@ -1,0 +1,147 @@
+"""Nodes of the native operator in traced graphs: what they compute, and graphs without them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from fastrnn import fused, lengths, unrolled
+from fastrnn._mxnet import import_mxnet
+from fastrnn.cell import Cell
+from fastrnn.native import GRAPH_OPERATOR
+
+mx: Any = import_mxnet()
+
+Node = Dict[str, Any]  # of a graph in JSON
+Entry = List[int]  # a node's number, which of its outputs, and a version
+# Where a node's output is in another graph; _ALL in the output's place: where the node is.
+_Places = Dict[Tuple[int, int], Entry]
+_ALL = -1
+
+
+class Call(NamedTuple):
+    """What a node computes; its inputs are given by their positions."""
+
+    cell: Cell
+    dtype: str
+    weights: List[List[int]]  # of each direction
+    states: List[int]
+    lengths: Optional[int]
+
+
+def call(node: Node) -> Call:
+    """Read a node that `fastrnn.native.graph_layer` made."""
+    attributes: Dict[str, str] = node["attrs"]
+    mode, directions = attributes["mode"], int(attributes["num_directions"])
+    states = [directions + 1, directions + 2] if mode == "lstm" else [directions + 1]
+    has_lengths = attributes["use_sequence_length"] == "1"
+    after = states[-1] + 1
+    others = after + int(has_lengths)
+    return Call(
+        Cell(mode, int(attributes["hidden_size"])),
+        attributes["dtype"],
+        [[1 + d, *range(others + 3 * d, others + 3 * d + 3)] for d in range(directions)],
+        states,
+        after if has_lengths else None,
+    )
+
+
+def portable(symbol: Any) -> Any:
+    """Return a graph of MXNet's own operators, which loads where fastrnn is not installed.
+
+    Parameters
+    ----------
+    symbol : mxnet.sym.Symbol
+        A graph, such as `mxnet.sym.load` reads from the file that ``export`` wrote.
+
+    Returns
+    -------
+    mxnet.sym.Symbol
+        The same graph with MXNet's operators in place of the native one. Variables keep their
+        names, though not their order, so that a file of parameters stays as it is.
+
+    Raises
+    ------
+    TypeError
+        `symbol` is none.
+    ValueError
+        There is a recurrent layer inside a loop of MXNet's, or one whose reserve, which its
+        backward pass reads, is an output of the graph.
+    """
+    if not isinstance(symbol, mx.sym.Symbol):
+        raise TypeError(f"symbol: expected an MXNet symbol, got {type(symbol).__name__}")
+    graph = json.loads(symbol.tojson())
+    nodes: List[Node] = []
+    places: _Places = {}
+    for number, node in enumerate(graph["nodes"]):
+        _check_loops(node)
+        inputs = [_moved(entry, places) for entry in node["inputs"]]
+        if node["op"] == GRAPH_OPERATOR:
+            _replace(node, inputs, number, nodes, places)
+        else:
+            places[number, _ALL] = [len(nodes)]
+            nodes.append({**node, "inputs": inputs})
+    graph["heads"] = [_moved(entry, places) for entry in graph["heads"]]
+    graph["nodes"] = nodes
+    graph["arg_nodes"] = [k for k, node in enumerate(nodes) if node["op"] == "null"]
+    del graph["node_row_ptr"]  # MXNet counts outputs by itself
+    return mx.sym.load_json(json.dumps(graph))
+
+
+def _check_loops(node: Node) -> None:
+    # A loop knows the arguments of its body by their order.
+    for body in node.get("subgraphs", ()):
+        for inner in body["nodes"]:
+            _check_loops(inner)
+            if inner["op"] == GRAPH_OPERATOR:
+                raise ValueError(
+                    f"symbol: expected no recurrent layer inside a loop, got {inner['name']} "
+                    f"inside {node['name']}"
+                )
+
+
+def _moved(entry: Entry, places: _Places) -> Entry:
+    number, output, *version = entry
+    if (number, output) in places:
+        return [*places[number, output][:2], *version]
+    if (number, _ALL) in places:
+        return [*places[number, _ALL], output, *version]
+    raise ValueError(
+        f"symbol: expected the reserve of a recurrent layer to be used by nothing, got output "
+        f"{output} of node {number}"
+    )
+
+
+def _replace(
+    node: Node, inputs: List[Entry], number: int, nodes: List[Node], places: _Places
+) -> None:
+    """Append nodes that compute what `node` does from `inputs`, and enter its outputs' places."""
+    variables = [mx.sym.var(str(k)) for k in range(len(inputs))]
+    with mx.name.Prefix(f"{node['name']}_"):
+        outcome = _layer(call(node), variables)
+    graph = json.loads(outcome.tojson())
+    graph["nodes"][graph["heads"][0][0]]["name"] = node["name"]
+    inner: _Places = {}
+    for k, part in enumerate(graph["nodes"]):
+        if part["op"] == "null":
+            inner[k, 0] = inputs[int(part["name"])]
+        else:
+            inner[k, _ALL] = [len(nodes)]
+            nodes.append({**part, "inputs": [_moved(entry, inner) for entry in part["inputs"]]})
+    for k, head in enumerate(graph["heads"]):
+        places[number, k] = _moved(head, inner)
+
+
+def _layer(of: Call, inputs: List[Any]) -> Any:
+    """Return the outputs of a node, but for the reserve, by MXNet's own operators."""
+    data, states = inputs[0], [inputs[k] for k in of.states]
+    weights = [[inputs[k] for k in direction] for direction in of.weights]
+    if of.lengths is None:
+        output, after = fused.layers(mx.sym, of.cell, data, states, [weights])
+    elif of.dtype == "float16":  # too narrow a range for what lengths.py does
+        output, after = unrolled.layer(mx.sym, of.cell, data, states, weights, inputs[of.lengths])
+    else:
+        output, after = lengths.layer(
+            mx.sym, of.cell, data, states, weights, inputs[of.lengths], of.dtype
+        )
+    return mx.sym.Group([output, *after])
