@@ -157,16 +157,19 @@ class ArrayChecks {
     Expect("output", args.y);
     if (desc_.reserve && ReserveBytes(desc_) > 0) Expect("reserve", args.reserve, sizeof(float));
     Expect("workspace", args.workspace, kWorkspaceAlignment);
-    ExpectParameters("weights", args.weights);
+    ExpectParameters("weights", args.weights, args.layer);
   }
 
+  // Numbered as in a list of all layers' parameters.
   template <class Parameters>
-  void ExpectParameters(const std::string& name, const Parameters* parameters) const {
+  void ExpectParameters(const std::string& name, const Parameters* parameters,
+                        int64_t layer) const {
+    const int64_t first = 4 * desc_.directions * layer;
     for (int64_t d = 0; d < desc_.directions; ++d) {
       const void* const arrays[] = {parameters[d].i2h_weight, parameters[d].h2h_weight,
                                     parameters[d].i2h_bias, parameters[d].h2h_bias};
       for (int64_t i = 0; i < 4; ++i) {
-        Expect(name + "[" + std::to_string(4 * d + i) + "]", arrays[i]);
+        Expect(name + "[" + std::to_string(first + 4 * d + i) + "]", arrays[i]);
       }
     }
   }
@@ -196,7 +199,7 @@ void Check(const LayerDesc& desc, const BackwardArgs& args) {
     checks.Expect("d_c_n", args.dcn);
     checks.Expect("gradient of c_0", args.dc0);
   }
-  checks.ExpectParameters("gradient of weights", args.gradients);
+  checks.ExpectParameters("gradient of weights", args.gradients, args.layer);
 }
 
 }  // namespace

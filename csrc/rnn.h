@@ -141,6 +141,7 @@ struct ForwardArgs {
   void* reserve = nullptr;    // ReserveBytes(desc), aligned to 4, where desc.reserve is set
   void* workspace = nullptr;  // ForwardWorkspaceBytes(desc), kWorkspaceAlignment
   void* stream = nullptr;     // cudaStream_t on CUDA, unused on the CPU
+  int64_t layer = 0;          // which one of a stack this is, for messages
 };
 
 struct BackwardArgs {
@@ -160,6 +161,7 @@ struct BackwardArgs {
   WeightGradients gradients[kMaxDirections] = {};
   void* workspace = nullptr;  // BackwardWorkspaceBytes(desc), kWorkspaceAlignment
   void* stream = nullptr;
+  int64_t layer = 0;
 };
 
 // What a workspace holds before a call does not matter.

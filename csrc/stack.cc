@@ -93,6 +93,7 @@ Args ArgsOf(const Stack& stack, const StackArgs& args, const Workspace& workspac
   std::copy_n(args.weights.begin() + layer * directions, directions, of_layer.weights);
   of_layer.workspace = workspace.of_layer;
   of_layer.stream = args.stream;
+  of_layer.layer = layer;
   return of_layer;
 }
 
