@@ -26,7 +26,7 @@ _ACTIVATIONS = {"rnn_tanh": "Tanh", "rnn_relu": "Relu"}
 
 _ZEROS = ("_zeros", "zeros_like")
 # May stand between zeros and the layer whose states they are.
-_KEEP_ZEROS = ("_copy", "BlockGrad", "Cast", "SliceChannel")
+_KEEP_ZEROS = ("_copy", "BlockGrad", "Cast", "SliceChannel", "_identity_with_attr_like_rhs")
 # What the exporter calls those of a graph's outputs that have the names of MXNet's RNN's.
 _RENAMED = {"_state": "1", "_statecell": "2"}
 
@@ -137,6 +137,15 @@ def _copy(node: graphs.Node, **exporter: Any) -> List[Any]:
     return made
 
 
+def _shape_only(node: graphs.Node, **exporter: Any) -> Any:
+    """Convert zeros that only tell a shape, and whose values nothing uses."""
+    numpy_helper = importlib.import_module("onnx.numpy_helper")
+    make_node = importlib.import_module("onnx.helper").make_node
+    value = numpy_helper.from_array(np.zeros(1, np.float32))
+    made = make_node("Constant", [], [node["name"]], node["name"], value=value)
+    return [made], [np.dtype("float32")]
+
+
 def _with_counts(convert: Callable[..., List[Any]]) -> Callable[..., List[Any]]:
     """Convert in the same way, and say into how many equal parts each Split divides its input."""
 
@@ -158,6 +167,8 @@ def register() -> None:
         return
     _exporter.register(GRAPH_OPERATOR)(_layer)
     _exporter.register("_copy")(_copy)
+    _exporter.register("_identity_with_attr_like_rhs")(_copy)  # its second input is a shape
+    _exporter.register("_zeros_without_dtype")(_shape_only)
     # MXNet's own converters are older than opset 18, in which Split must be told that number.
     for operator in ("RNN", "SliceChannel"):
         _exporter.register(operator, 18)(_with_counts(converters[13][operator]))
