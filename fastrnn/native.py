@@ -149,7 +149,6 @@ def layers(
         hidden_size=cell.hidden_size,
         num_directions=len(weights[0]),
         num_layers=len(weights),
-        reserve=0,
         dtype=dtype,
         use_sequence_length=int(has_lengths),
     )
@@ -164,7 +163,7 @@ def graph_layer(
     dtype: str,
     lengths: Any,
     name: str,
-) -> Tuple[Any, List[Any]]:
+) -> Tuple[Any, List[Any], Any]:
     """Return the symbols of one layer that can be differentiated.
 
     The node's subgraph is what MXNet infers shapes and types from; it never runs. Composing is the
@@ -191,8 +190,8 @@ def graph_layer(
 
     Returns
     -------
-    output, states
-        [T, N, D*H] and, for each state, [D, N, H].
+    output, states, reserve
+        [T, N, D*H]; for each state, [D, N, H]; and what the backward pass reads.
     """
     extra = [w for direction in weights for w in direction[1:]]
     arrays = [data, *(direction[0] for direction in weights), *states]
@@ -202,7 +201,6 @@ def graph_layer(
         "mode": cell.mode,
         "hidden_size": cell.hidden_size,
         "num_directions": len(weights),
-        "reserve": 1,
         "dtype": dtype,
         "use_sequence_length": int(lengths is not None),
         "__ext_extra_inputs__": len(extra),  # the last ones, which the subgraph does without
@@ -216,7 +214,7 @@ def graph_layer(
     node["subgraphs"] = [_inferred(cell, len(weights), len(states), dtype, lengths is not None)]
     heads = [(len(nodes), k) for k in range(len(states) + 2)]
     outputs = mx.sym.load_json(json.dumps(_graph([*nodes, node], heads)))(**arguments)
-    return outputs[0], [outputs[k + 1] for k in range(len(states))]
+    return outputs[0], [outputs[k + 1] for k in range(len(states))], outputs[len(states) + 1]
 
 
 def _inferred(

@@ -177,7 +177,10 @@ class Stack:
             return lengths.layer(F, cell, data, states, weights, sequence_length, dtype)
         if F is mx.nd:
             return native.layers(cell, data, states, [weights], dtype, sequence_length)
-        return native.graph_layer(cell, data, states, weights, dtype, sequence_length, name)
+        output, after, _ = native.graph_layer(
+            cell, data, states, weights, dtype, sequence_length, name
+        )
+        return output, after
 
 
 def _dropout(F: Any, data: Any, rate: float) -> Any:

@@ -1,6 +1,6 @@
-"""The MXNet operator itself: shapes that it infers, and what it says to bad input.
+"""The MXNet operators themselves: what they say to bad input, and what only they can be asked.
 
-Its numbers are tested through the layers.
+Their numbers are tested through the layers, and the shapes of graphs in test_layers_shapes.py.
 """
 
 from __future__ import annotations
@@ -8,35 +8,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastrnn.cell import GATES, Cell
+
 native = pytest.importorskip("fastrnn.native")
 if not native.STATUS.usable:
     pytest.skip(native.STATUS.reason, allow_module_level=True)
 
 mx = native.mx
-
-# Ranks of the weights. MXNet 1.9.1 passes shapes in a buffer that it makes too small by one for
-# each input of unknown rank, so a rank has to be known, as it is for Gluon's parameters.
-RANKS = {"i2h_weight": 2, "h2h_weight": 2, "i2h_bias": 1, "h2h_bias": 1}
-
-
-def symbol(mode="lstm", directions=1, reserve=1, hidden=5, lengths=0, layers=1):
-    ranks = {"data": 3, "state": 3}
-    if mode == "lstm":
-        ranks["state_cell"] = 3
-    for d in [f"{d}{k}" for k in range(layers) for d in "lr"[:directions]]:
-        ranks.update({f"{d}_{name}": rank for name, rank in RANKS.items()})
-    if lengths:
-        ranks["sequence_length"] = 1
-    inputs = [mx.sym.var(name, shape=(0,) * rank) for name, rank in ranks.items()]
-    return mx.sym._internal._fastrnn_layer(
-        *inputs,
-        mode=mode,
-        hidden_size=hidden,
-        num_directions=directions,
-        num_layers=layers,
-        reserve=reserve,
-        use_sequence_length=lengths,
-    )
 
 
 def arrays(T=3, N=2, I=4, H=5, G=4, D=1):  # noqa: E741
@@ -46,46 +24,50 @@ def arrays(T=3, N=2, I=4, H=5, G=4, D=1):  # noqa: E741
 
 
 def call(inputs, **changes):
-    attributes = {"mode": "lstm", "hidden_size": 5, "num_directions": 1, "reserve": 1}
+    attributes = {"mode": "lstm", "hidden_size": 5, "num_directions": 1}
     outputs = mx.nd._internal._fastrnn_layer(*inputs, **{**attributes, **changes})
     return [output.asnumpy() for output in outputs]
 
 
-@pytest.mark.parametrize("directions", [1, 2])
-@pytest.mark.parametrize("mode, gates", [("lstm", 4), ("gru", 3), ("rnn_tanh", 1), ("rnn_relu", 1)])
-def test_shapes_are_inferred_from_the_data(mode, gates, directions):
-    arguments, outputs, _ = symbol(mode, directions, reserve=0).infer_shape(data=(7, 3, 4))
-    states = 2 if mode == "lstm" else 1
-    state = (directions, 3, 5)
-    weights = [(gates * 5, 4), (gates * 5, 5), (gates * 5,), (gates * 5,)] * directions
-    assert arguments == [(7, 3, 4)] + [state] * states + weights
-    assert outputs == [(7, 3, 5 * directions)] + [state] * states
-
-
-def test_sizes_are_inferred_from_states_and_weights():
-    arguments, outputs, _ = symbol().infer_shape_partial(
-        data=(7, 0, 0), state=(1, 3, 5), l0_i2h_weight=(20, 4)
+def outputs_of_graph(inputs, dtype="float32", lengths=None, hidden=5):
+    """Run one direction of an LSTM as a graph without any operator but the one."""
+    data, h_0, c_0, *weights = (mx.sym.var(f"v{k}") for k in range(len(inputs)))
+    ragged = None if lengths is None else mx.sym.var("lengths")
+    output, states, reserve = native.graph_layer(
+        Cell("lstm", hidden), data, [h_0, c_0], [weights], dtype, ragged, "layer"
     )
-    assert arguments[0][1:] == (3, 4)
-    assert outputs[0][1:] == (3, 5)
+    group = mx.sym.Group([output, *states, reserve])
+    arguments = {f"v{k}": array for k, array in enumerate(inputs)}
+    arguments["lengths"] = lengths
+    return mx.nd.CachedOp(group)(*(arguments[name] for name in group.list_inputs()))
 
 
 @pytest.mark.parametrize("directions", [1, 2])
-def test_layers_take_what_the_one_below_puts_out(directions):
-    arguments, outputs, _ = symbol("gru", directions, layers=3).infer_shape(data=(7, 3, 4))
-    of_first = [(15, 4), (15, 5), (15,), (15,)] * directions
-    of_others = [(15, 5 * directions), (15, 5), (15,), (15,)] * directions
-    state = (3 * directions, 3, 5)
-    assert arguments == [(7, 3, 4), state, *of_first, *of_others, *of_others]
-    assert outputs[:2] == [(7, 3, 5 * directions), state]
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("mode, words", [("lstm", 5), ("gru", 4), ("rnn_tanh", 0)])
+def test_the_reserve_that_python_infers_is_what_the_library_writes(mode, words, dtype, directions):
+    G = GATES[mode]
+    shapes = [(G * 5, 0), (G * 5, 5), (G * 5,), (G * 5,)]  # as Gluon's parameters have them
+    symbols = [
+        [mx.sym.var(f"w{d}{k}", shape=shape) for k, shape in enumerate(shapes)]
+        for d in range(directions)
+    ]
+    states = [mx.sym.var("h"), mx.sym.var("c")][: 2 if mode == "lstm" else 1]
+    *_, reserve = native.graph_layer(
+        Cell(mode, 5), mx.sym.var("data"), states, symbols, dtype, None, "layer"
+    )
+    half = {5: 3, 4: 2, 0: 0}[words]
+    expected = directions * 5 * (words if dtype == "float32" else half)
+    shape = reserve.infer_shape(data=(7, 3, 4))[1][0]
+    assert shape == ((7, 3, expected) if words else (1, 1, 1))
+    types = {name: dtype for name in reserve.list_arguments()}
+    assert reserve.infer_type(**types)[1][0] is np.float32
 
 
-@pytest.mark.parametrize("mode", ["lstm", "gru"])
-def test_lengths_are_one_more_input(mode):
-    head = symbol(mode, directions=2, lengths=1)
-    assert head.infer_shape(data=(7, 3, 4))[0][-1] == (3,)
-    types, _, _ = head.infer_type(data="float32")
-    assert [t.__name__ for t in types] == ["float32"] * (len(types) - 1) + ["int32"]
+def test_a_graph_of_another_type_says_what_to_do():
+    inputs = [array.astype("float64") for array in arrays()]
+    with pytest.raises(mx.MXNetError, match=r"traced in float32, .* call hybridize\(\) again"):
+        outputs_of_graph(inputs)[0].asnumpy()
 
 
 def test_lengths_out_of_range_count_as_the_ends():
@@ -104,15 +86,6 @@ def test_wrong_lengths_are_named():
     ]:
         with pytest.raises(mx.MXNetError, match=message):
             call([*arrays(), lengths], use_sequence_length=1)
-
-
-def test_the_reserve_is_within_its_bound():
-    for mode, gates in (("lstm", 4), ("gru", 3), ("rnn_tanh", 1)):
-        _, outputs, _ = symbol(mode, directions=2).infer_shape(data=(7, 3, 4))
-        size = 1
-        for dimension in outputs[-1]:
-            size *= dimension
-        assert size <= 2 * 7 * 3 * (gates + 1) * 5
 
 
 @pytest.mark.parametrize(
@@ -160,7 +133,6 @@ def test_an_array_that_is_not_aligned_is_named(place, name):
         ({"num_directions": 3}, "num_directions is '3'"),
         ({"num_layers": 0}, "num_layers is '0'"),
         ({"num_layers": "two"}, "num_layers is 'two'"),
-        ({"reserve": "yes"}, "reserve is 'yes'"),
         ({"use_sequence_length": 2}, "use_sequence_length is '2'"),
     ],
 )
@@ -169,16 +141,15 @@ def test_a_wrong_attribute_is_named(change, message):
         call(arrays(), **change)
 
 
-def test_without_reserve_there_is_no_gradient():
+def test_the_operator_of_eager_calls_has_no_gradient():
     inputs = arrays()
     inputs[0].attach_grad()
     with mx.autograd.record():
         output = mx.nd._internal._fastrnn_layer(
-            *inputs, mode="lstm", hidden_size=5, num_directions=1, reserve=0
+            *inputs, mode="lstm", hidden_size=5, num_directions=1
         )[0]
-    with pytest.raises(mx.MXNetError, match="no gradient with reserve=0"):
+    with pytest.raises(mx.MXNetError, match="_fastrnn_layer"):
         output.backward()
-        inputs[0].grad.asnumpy()
 
 
 def test_an_error_does_not_spoil_the_next_call():
@@ -200,9 +171,7 @@ def test_a_workspace_beyond_mxnets_grant():
         for array in part:
             array.attach_grad()
         with mx.autograd.record():
-            outputs = mx.nd._internal._fastrnn_layer(
-                *part, mode="lstm", hidden_size=H, num_directions=1, reserve=1
-            )
+            outputs = outputs_of_graph(part, hidden=H)
         outputs[0].backward()
         gradients.append([outputs[0].asnumpy(), *(array.grad.asnumpy() for array in part[:5])])
     whole, first, second = gradients

@@ -65,7 +65,7 @@ def test_the_same_numbers_and_gradients(mode, states, lengths, tmp_path):
 @needs_native
 def test_half_precision_with_lengths_runs_step_by_step():
     x, h, rows, *weights = (mx.sym.var(name) for name in "xhnwrbc")
-    output, _ = native.graph_layer(Cell("gru", 4), x, [h], [weights], "float16", rows, "gru")
+    output, *_ = native.graph_layer(Cell("gru", 4), x, [h], [weights], "float16", rows, "gru")
     assert "_foreach" in operators(fastrnn.portable(output))
 
 

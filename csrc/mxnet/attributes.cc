@@ -41,7 +41,6 @@ Stack ParseStack(const Attributes& attributes) {
   desc.mode = ParseMode(Attribute(attributes, "mode"));
   desc.hidden = IntegerAttribute(attributes, "hidden_size", 1, std::numeric_limits<int>::max() / 4);
   desc.directions = IntegerAttribute(attributes, "num_directions", 1, kMaxDirections);
-  desc.reserve = IntegerAttribute(attributes, "reserve", 0, 1) == 1;
   if (attributes.count("dtype") > 0) desc.dtype = ParseDType(attributes.at("dtype"));
   FASTRNN_EXPECTS(desc.dtype != DType::kBfloat16,
                   "_fastrnn_layer: dtype is 'bfloat16', expected float32 or float16");
@@ -61,7 +60,7 @@ Positions::Positions(const Stack& stack, const Attributes& attributes)
   first_weight = desc.has_cell() ? 3 : 2;
   lengths = first_weight + kWeightsPerDirection * static_cast<int>(stack.layers * desc.directions);
   inputs = lengths + (has_lengths ? 1 : 0);
-  outputs = first_weight + (desc.reserve ? 1 : 0);
+  outputs = first_weight;
 }
 
 std::string InputName(const Stack& stack, const Positions& positions, int index) {

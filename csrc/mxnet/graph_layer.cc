@@ -6,8 +6,8 @@
 // never asks the library (fastrnn/native.py builds the node).
 //
 // Attributes
-//   mode, hidden_size, num_directions, reserve=1, dtype, tf32, use_sequence_length: as
-//   _fastrnn_layer has them (operators.cc)
+//   mode, hidden_size, num_directions, dtype, tf32, use_sequence_length: as _fastrnn_layer has
+//   them (operators.cc)
 // Inputs
 //   data             [T, N, I]
 //   i2h_weight       [G*H, I], for each direction
@@ -55,8 +55,8 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
       : stack_(fastrnn::operators::ParseStack(attributes)),
         has_lengths_(attributes.count("use_sequence_length") > 0 &&
                      attributes.at("use_sequence_length") == "1") {
-    FASTRNN_EXPECTS(stack_.layers == 1 && stack_.first.reserve,
-                    "_fastrnn_rnn: expected one layer with a reserve");
+    FASTRNN_EXPECTS(stack_.layers == 1, "_fastrnn_rnn: expected one layer");
+    stack_.first.reserve = true;
   }
 
   MXReturnValue Forward(Tensors* inputs, Tensors* outputs, const OpResource& resource) override {
@@ -163,7 +163,7 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
     return has_lengths_ ? static_cast<int32_t*>(inputs[lengths()].data_ptr) : nullptr;
   }
 
-  const Stack stack_;  // without what the arrays tell
+  Stack stack_;  // without what the arrays tell
   const bool has_lengths_;
 };
 

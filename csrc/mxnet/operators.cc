@@ -1,12 +1,12 @@
-// The MXNet operator _fastrnn_layer: recurrent layers, one on top of the other, both directions
-// inside.
+// The MXNet operator _fastrnn_layer, of eager calls without a backward pass: recurrent layers, one
+// on top of the other, both directions inside. Graphs have an operator of their own
+// (graph_layer.cc).
 //
 // Attributes
 //   mode             lstm, gru, rnn_tanh or rnn_relu
 //   hidden_size      H
 //   num_directions   1 or 2
 //   num_layers       L, 1 by default
-//   reserve          1 where there may be a backward pass, otherwise 0
 //   dtype            float32 (default) or float16, which only a GPU has
 //   tf32             1 where float32 products may round their factors to TF32 on a GPU;
 //                    the default is DefaultTf32()
@@ -17,15 +17,11 @@
 //   state_cell       [L*D, N, H], LSTM only
 //   for each layer and direction: i2h_weight [G*H, I], h2h_weight [G*H, H], i2h_bias [G*H],
 //     h2h_bias [G*H]; above the first layer, I is D*H
-//   sequence_length  [N] of int32, where it is used; its gradient is not written
+//   sequence_length  [N] of int32, where it is used
 // Outputs
 //   output           [T, N, D*H]
 //   state            [L*D, N, H]
 //   state_cell       [L*D, N, H], LSTM only
-//   reserve          where it was asked for: what backward reads
-//
-// The operator overwrites its outputs: lib_api does not tell it whether to add. Whoever uses it
-// puts an operator of MXNet's own between it and every array whose gradient may be accumulated.
 #include <mxnet/lib_api.h>
 
 #include <limits>
@@ -97,31 +93,15 @@ MXReturnValue InferType(const Attributes& attributes, std::vector<int>* inputs,
       type = expected;
     }
     for (int& type : *outputs) type = layer_type;
-    if (desc.reserve) outputs->back() = mxnet::ext::kFloat32;  // words of 4 bytes
   });
 }
 
-// Two statements about one dimension; either may be unknown.
-void Merge(const std::string& name, const Shape& whole, unsigned int* known, unsigned int other) {
-  if (*known == kUnknown) *known = other;
-  FASTRNN_EXPECTS(other == kUnknown || other == *known,
-                  "_fastrnn_layer: " + name + " has shape " + ToString(whole) + ", expected " +
-                      std::to_string(*known) + " in place of " + std::to_string(other));
+void ExpectShape(const std::string& name, const Shape& shape, const Shape& expected) {
+  FASTRNN_EXPECTS(shape == expected, "_fastrnn_layer: " + name + " has shape " + ToString(shape) +
+                                         ", expected " + ToString(expected));
 }
 
-void MergeShape(const std::string& name, Shape* shape, const Shape& expected) {
-  if (shape->empty()) *shape = Shape(expected.size(), kUnknown);
-  FASTRNN_EXPECTS(shape->size() == expected.size(), "_fastrnn_layer: " + name + " has shape " +
-                                                        ToString(*shape) + ", expected " +
-                                                        ToString(expected));
-  const Shape whole = *shape;
-  for (size_t i = 0; i < expected.size(); ++i) {
-    unsigned int merged = expected[i];
-    Merge(name, whole, &merged, whole[i]);
-    (*shape)[i] = merged;
-  }
-}
-
+// Of arrays, whose shapes are all known.
 MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* outputs) {
   return Guard([&] {
     const Stack stack = ParseStack(attributes);
@@ -130,42 +110,23 @@ MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* o
     const auto H = static_cast<unsigned int>(desc.hidden);
     const auto D = static_cast<unsigned int>(desc.directions);
     const auto GH = static_cast<unsigned int>(desc.gate_rows());
-    Shape& data = (*inputs)[0];
-    MergeShape("data", &data, {kUnknown, kUnknown, kUnknown});
-    // A batch size may be known from a state alone.
-    for (int i = 1; i < positions.first_weight; ++i) {
-      if ((*inputs)[i].size() == 3)
-        Merge(InputName(stack, positions, i), (*inputs)[i], &data[1], (*inputs)[i][1]);
-    }
-    for (unsigned int d = 0; d < D; ++d) {
-      const int i = positions.first_weight + static_cast<int>(d) * kWeightsPerDirection;
-      if ((*inputs)[i].size() == 2)
-        Merge(InputName(stack, positions, i), (*inputs)[i], &data[2], (*inputs)[i][1]);
-    }
+    const Shape& data = inputs->at(0);
+    FASTRNN_EXPECTS(data.size() == 3, "_fastrnn_layer: data has shape " + ToString(data) +
+                                          ", expected three dimensions");
     const Shape state = {static_cast<unsigned int>(stack.layers) * D, data[1], H};
-    const auto merge = [&](int i, const Shape& expected) {
-      MergeShape(InputName(stack, positions, i), &inputs->at(i), expected);
+    const auto expect = [&](int i, const Shape& expected) {
+      ExpectShape(InputName(stack, positions, i), inputs->at(i), expected);
     };
-    for (int i = 1; i < positions.first_weight; ++i) merge(i, state);
+    for (int i = 1; i < positions.first_weight; ++i) expect(i, state);
     for (int i = positions.first_weight; i < positions.lengths; ++i) {
       const int weight = i - positions.first_weight;
       const bool lowest = weight < kWeightsPerDirection * static_cast<int>(D);
-      const Shape expected[] = {{GH, lowest ? data[2] : D * H}, {GH, H}, {GH}, {GH}};
-      merge(i, expected[weight % kWeightsPerDirection]);
+      const Shape shapes[] = {{GH, lowest ? data[2] : D * H}, {GH, H}, {GH}, {GH}};
+      expect(i, shapes[weight % kWeightsPerDirection]);
     }
-    if (positions.has_lengths) merge(positions.lengths, {data[1]});
+    if (positions.has_lengths) expect(positions.lengths, {data[1]});
     (*outputs)[0] = {data[0], data[1], D * H};
     for (int i = 1; i < positions.first_weight; ++i) (*outputs)[i] = state;
-    if (desc.reserve) {
-      // A dimension of 0 would mean "unknown", so an empty reserve has one value.
-      const int64_t words = stack.reserve_words();
-      FASTRNN_EXPECTS(words < kUnknown, "_fastrnn_layer: the reserve has " + std::to_string(words) +
-                                            " values a step and row, expected fewer than " +
-                                            std::to_string(kUnknown) +
-                                            ": hidden_size or num_layers is too large");
-      outputs->back() =
-          words > 0 ? Shape{data[0], data[1], static_cast<unsigned int>(words)} : Shape{1, 1, 1};
-    }
   });
 }
 
@@ -204,50 +165,11 @@ MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* input
       args.c0 = Data(inputs->at(2));
       args.cn = Data(outputs->at(2));
     }
-    if (desc.reserve) args.reserve = Data(outputs->back());
     args.weights = WeightsFrom<fastrnn::Weights>(*inputs, 0, positions);
     const Workspace workspace(desc, resource, fastrnn::ForwardWorkspaceBytes(stack));
     args.workspace = workspace.data();
     args.stream = Stream(desc, resource);
     fastrnn::Forward(stack, args);
-  });
-}
-
-// MXNet passes the gradients of the outputs, then the inputs, then the outputs; it wants the
-// gradients of the inputs.
-MXReturnValue Backward(const Attributes& attributes, std::vector<MXTensor>* tensors,
-                       std::vector<MXTensor>* gradients, const OpResource& resource) {
-  return Guard([&] {
-    Stack stack = ParseStack(attributes);
-    LayerDesc& desc = stack.first;
-    const Positions positions(stack, attributes);
-    FASTRNN_EXPECTS(desc.reserve,
-                    "_fastrnn_layer has no gradient with reserve=0: it kept nothing for one");
-    const int inputs = positions.outputs, outputs = inputs + positions.inputs;
-    auto at = [&](int i) { return Data(tensors->at(i)); };
-    auto out = [&](int i) { return Data(gradients->at(i)); };
-    SetSizes(&desc, tensors->at(inputs));
-    fastrnn::StackBackwardArgs args;
-    args.dy = at(0);
-    args.dhn = at(1);
-    args.x = at(inputs);
-    args.lengths = Lengths(positions, &tensors->at(inputs));
-    args.h0 = at(inputs + 1);
-    args.y = at(outputs);
-    args.reserve = at(outputs + positions.outputs - 1);
-    args.dx = out(0);
-    args.dh0 = out(1);
-    if (desc.has_cell()) {
-      args.dcn = at(2);
-      args.c0 = at(inputs + 2);
-      args.dc0 = out(2);
-    }
-    args.weights = WeightsFrom<fastrnn::Weights>(*tensors, inputs, positions);
-    args.gradients = WeightsFrom<fastrnn::WeightGradients>(*gradients, 0, positions);
-    const Workspace workspace(desc, resource, fastrnn::BackwardWorkspaceBytes(stack));
-    args.workspace = workspace.data();
-    args.stream = Stream(desc, resource);
-    fastrnn::Backward(stack, args);
   });
 }
 
@@ -258,9 +180,7 @@ REGISTER_OP(_fastrnn_layer)
     .setInferType(InferType)
     .setInferShape(InferShape)
     .setForward(Forward, "cpu")
-    .setBackward(Backward, "cpu")
-    .setForward(Forward, "gpu")
-    .setBackward(Backward, "gpu");
+    .setForward(Forward, "gpu");
 
 // MXNet asks whether the library runs with its version.
 MXReturnValue initialize(int version) {
