@@ -60,7 +60,7 @@ def test_the_reserve_that_python_infers_is_what_the_library_writes(mode, words, 
     expected = directions * 5 * (words if dtype == "float32" else half)
     shape = reserve.infer_shape(data=(7, 3, 4))[1][0]
     assert shape == ((7, 3, expected) if words else (1, 1, 1))
-    types = {name: dtype for name in reserve.list_arguments()}
+    types = dict.fromkeys(reserve.list_arguments(), dtype)
     assert reserve.infer_type(**types)[1][0] is np.float32
 
 
