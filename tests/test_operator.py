@@ -118,11 +118,23 @@ def test_a_wrong_type_is_named():
 )
 def test_an_array_that_is_not_aligned_is_named(place, name):
     inputs = [*arrays(), mx.nd.array([1, 3], dtype="int32")]
-    values = inputs[place].asnumpy()
-    shifted = np.zeros(values.nbytes + 1, np.uint8)[1:].view(values.dtype).reshape(values.shape)
-    inputs[place] = mx.nd.from_numpy(shifted)
+    inputs[place] = unaligned(inputs[place])
     with pytest.raises(mx.MXNetError, match=f"{name} is not aligned, expected .* multiple of 4"):
         call(inputs, use_sequence_length=1)
+
+
+def test_an_array_of_an_upper_layer_that_is_not_aligned_is_named():
+    data, *states = (mx.nd.ones(shape) for shape in [(3, 2, 4), (4, 2, 5), (4, 2, 5)])
+    weights = arrays(D=2)[3:] + arrays(I=10, D=2)[3:]
+    weights[13] = unaligned(weights[13])  # that of the second layer's second direction
+    with pytest.raises(mx.MXNetError, match=r"weights\[13\] is not aligned"):
+        call([data, *states, *weights], num_layers=2, num_directions=2)
+
+
+def unaligned(array):
+    values = array.asnumpy()
+    shifted = np.zeros(values.nbytes + 1, np.uint8)[1:].view(values.dtype).reshape(values.shape)
+    return mx.nd.from_numpy(shifted)
 
 
 @pytest.mark.parametrize(
