@@ -15,7 +15,7 @@ from fastrnn.lm.checkpoint import Checkpoint
 from fastrnn.lm.config import Settings, preset
 from fastrnn.lm.data import load_text
 from fastrnn.lm.devices import parse_devices
-from fastrnn.lm.display import EpochBar, epoch_line, figure, noun, unit, wrapped
+from fastrnn.lm.display import EpochBar, epoch_line, figure, noun, quoted, unit, wrapped
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.evaluation import evaluate, predicted
 from fastrnn.lm.generation import Writer
@@ -169,7 +169,7 @@ def _own_corpus(checkpoint: Checkpoint) -> Corpus:
         raise InputError(
             f"data: {settings.data} is not the text that the checkpoint was trained on"
         )
-    return encode_text(text, settings)
+    return encode_text(text, settings, checkpoint.vocabulary)
 
 
 def generate(options: argparse.Namespace) -> None:
@@ -197,7 +197,7 @@ def suggest(options: argparse.Namespace) -> None:
     found = writer.suggest(options.prefix, options.k)
     print("next")
     for item in found.next:
-        print(f"  {item.probability:6.1%}  {item.text!r}")
+        print(f"  {item.probability:6.1%}  {quoted(item.text)}")
     if found.completions:
         print("word")
         for item in found.completions:

@@ -17,6 +17,7 @@ from typing import Dict, NamedTuple, Optional
 
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.files import describe, write_atomically
+from fastrnn.lm.segmentation import normalize
 
 BUILTIN = "builtin"
 TIMEOUT_SECONDS = 60
@@ -83,16 +84,16 @@ def _read(path: Path) -> Optional[bytes]:
 
 
 def _decode(content: bytes, name: str) -> str:
-    """Text from UTF-8, line ends as line feeds, without a byte order mark."""
+    """Normalized text from UTF-8."""
     try:
-        text = content.decode("utf-8-sig")
+        text = normalize(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(
             f"{name}: not UTF-8 text: byte 0x{content[error.start]:02x} at position {error.start}"
         ) from None
     if not text:
         raise InputError(f"{name}: the file is empty")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text
 
 
 def cache_folder() -> Path:

@@ -65,9 +65,15 @@ def duration(seconds: float) -> str:
 
 
 def wrapped(text: str, width: int = 80) -> str:
-    """`text` with its long lines wrapped at spaces."""
-    lines = (textwrap.fill(line, width) for line in text.split("\n"))
+    """`text` with its long lines wrapped at spaces, and never inside a word."""
+    lines = (textwrap.fill(line, width, break_long_words=False) for line in text.split("\n"))
     return "\n".join(lines)
+
+
+def quoted(text: str) -> str:
+    """A token in quotes, with escapes only if it would not show: joined emoji stay joined."""
+    visible = any(c.isprintable() and not c.isspace() for c in text)
+    return f"'{text}'" if visible and not text.isprintable() else repr(text)
 
 
 class EpochBar:
