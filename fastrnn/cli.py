@@ -5,7 +5,8 @@ The demo is ``fastrnn train --preset demo --out FOLDER`` (both are the defaults,
 validation loss in bits per character, that of an n-gram model with three characters of context on
 the same split, and 400 characters of generated text.
 
-Exit codes: 0 for success, 2 for bad input (one line on stderr), 130 after Ctrl-C.
+Exit codes: 0 for success, 2 for bad input (one line on stderr), 130 after Ctrl-C, 141 when whoever
+read the output has left, such as ``head``. Standard streams may be closed: then nothing is shown.
 """
 
 from __future__ import annotations
@@ -13,21 +14,29 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import Any, NoReturn, Optional, Sequence, get_type_hints
+from typing import Any, NoReturn, Optional, Sequence, TextIO, get_type_hints
 
 from fastrnn._version import __version__
 from fastrnn.lm.config import METRICS, PRESETS, Settings
 
-OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
+OK, BAD_INPUT = 0, 2
+# What a shell reports of a program that these signals end.
+INTERRUPTED, PIPE_CLOSED = 128 + signal.SIGINT, 128 + signal.SIGPIPE
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        _say(f"{self.prog}: {message} (see {self.prog} --help)")
+        self.exit(BAD_INPUT)
+
+    def _print_message(self, message: str, file: Optional[Any] = None) -> None:
+        # The usual one drops what cannot be written, such as help on a full disk.
+        (file or sys.stdout).write(message)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -38,23 +47,22 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     arguments : sequence of str, optional
         ``sys.argv[1:]`` by default.
     """
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A text may have characters that the terminal has not; better escaped than not at all.
         sys.stdout.reconfigure(errors="backslashreplace")
-    options = make_parser().parse_args(arguments)
     try:
-        _run(options)
+        code = _run(arguments)
         sys.stdout.flush()
-        return OK
+        return code
     except KeyboardInterrupt as interrupt:
-        print(f"\nfastrnn: interrupted{interrupt}", file=sys.stderr)
+        _say(f"\nfastrnn: interrupted{interrupt}")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output, such as `head`, has had enough.
-        _silence_stdout()
-        return OK
+        _silence(sys.stdout)
+        return PIPE_CLOSED
     except OSError as error:
-        _silence_stdout()
+        _silence(sys.stdout)
         return _refuse(error)
     except (ImportError, MemoryError, RuntimeError, ValueError) as error:
         # Besides InputError: what the layers and MXNet, whose error is a RuntimeError, raise for
@@ -62,28 +70,52 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         return _refuse(error)
 
 
+def _open_closed_streams() -> None:
+    """Open the null device for each standard stream that the process was started without.
+
+    In this order they get the free descriptors 0 to 2, which no checkpoint may have: libraries
+    write messages there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - until the end
+
+
 def _refuse(error: Exception) -> int:
     """Say in one line what is wrong; MXNet has that in the last of several."""
     lines = str(error).strip().splitlines() or ["out of memory"]
-    print(f"fastrnn: {lines[-1].strip()}", file=sys.stderr)
+    _say(f"fastrnn: {lines[-1].strip()}")
     return BAD_INPUT
 
 
-def _silence_stdout() -> None:
+def _say(message: str) -> None:
+    """Write a line to stderr."""
+    try:
+        print(message, file=sys.stderr, flush=True)
+    except OSError:
+        _silence(sys.stderr)  # nobody hears it, and the exit code still says it
+
+
+def _silence(stream: TextIO) -> None:
     """Let what is still in the buffer go nowhere, or it would fail again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(arguments: Optional[Sequence[str]]) -> int:
+    try:
+        options = make_parser().parse_args(arguments)
+    except SystemExit as leave:  # after --help, --version or an error that was told
+        return int(leave.code or OK)
     if options.command == "info":
         from fastrnn._info import format_features
 
         print(format_features())
-        return
+        return OK
     # Only here: --help and `info` also work without MXNet.
     from fastrnn.lm import commands
 
     commands.COMMANDS[options.command](options)
+    return OK
 
 
 def make_parser() -> argparse.ArgumentParser:

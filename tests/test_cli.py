@@ -388,21 +388,78 @@ def test_progress_bar_on_a_terminal(book, tmp_path):
     assert "epoch 2/2   train" in (tmp_path / "out").read_text()
 
 
-def test_closed_pipe(run):
-    command = f'"{sys.executable}" -m fastrnn generate "{run}" --length 20000 | head -c 10'
-    done = subprocess.run(
-        command, shell=True, env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )
-    assert len(done.stdout) == 10
-    assert done.stderr == ""
+def started(*arguments, closed=(), **streams):
+    """A process of the command; `closed` are descriptors that it does not have."""
+
+    def close():
+        for descriptor in closed:
+            os.close(descriptor)
+
+    command = [sys.executable, "-m", "fastrnn", *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=ENVIRONMENT, preexec_fn=close, **streams  # noqa: PLW1509
+    )  # fmt: skip
 
 
-def test_a_full_disk_behind_stdout_is_one_line():
-    command = [sys.executable, "-m", "fastrnn", "info"]
+@pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1, 2]])
+def test_training_without_standard_streams(book, tmp_path, closed):
+    folder, output = tmp_path / "run", tmp_path / "output"
+    with open(output, "wb") as file:
+        process = started("train", "--data", book, "--out", folder, *TINY, closed=closed,
+                          stdin=subprocess.DEVNULL, stdout=file, stderr=file)  # fmt: skip
+        assert process.wait() == 0
+    assert load_checkpoint(folder / "last.npz").progress.epoch == 2
+    assert ("kept in" in output.read_text()) == (1 not in closed)
+    assert "Traceback" not in output.read_text()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "generate", "suggest", "info", "--help"])
+def test_commands_without_standard_streams(run, tmp_path, command):
+    arguments = {"evaluate": [run], "generate": [run], "suggest": [run, "The"]}.get(command, [])
+    assert started(command, *arguments, closed=[0, 1, 2]).wait() == 0
+
+
+def test_bad_input_without_standard_streams(tmp_path):
+    assert started("generate", tmp_path / "none", closed=[0, 1, 2]).wait() == 2
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "suggest", "info", "--help"])
+def test_the_reader_of_the_output_leaves(run, book, tmp_path, command):
+    arguments = {
+        "train": ["--data", book, "--out", tmp_path / "run", *TINY],
+        "generate": [run, "--length", "20000"],
+        "evaluate": [run],
+        "suggest": [run, "The"],
+    }
+    reader, writer = os.pipe()
+    process = started(command, *arguments.get(command, []), stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    if command == "generate":
+        assert os.read(reader, 10)
+    os.close(reader)
+    assert process.communicate()[1] == b""
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "suggest", "info", "--help"])
+def test_a_full_disk_behind_stdout_is_one_line(run, book, tmp_path, command):
+    arguments = {
+        "train": ["--data", book, "--out", tmp_path / "run", *TINY],
+        "evaluate": [run],
+        "generate": [run],
+        "suggest": [run, "The"],
+    }
     with open("/dev/full", "w") as full:
-        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
-    assert result.returncode == 2
-    assert result.stderr.decode().splitlines() == ["fastrnn: [Errno 28] No space left on device"]
+        process = started(command, *arguments.get(command, []), stdout=full, stderr=subprocess.PIPE)
+    error = process.communicate()[1].decode()
+    assert error.splitlines() == ["fastrnn: [Errno 28] No space left on device"]
+    assert process.returncode == 2
+
+
+@pytest.mark.parametrize("arguments", [["fly"], ["generate", "none"]])
+def test_a_full_disk_behind_stderr_keeps_the_exit_code(arguments):
+    with open("/dev/full", "w") as full:
+        assert started(*arguments, stderr=full).wait() == 2
 
 
 def test_a_negative_seed_is_an_error(capsys, run):
