@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from fastrnn import cli
-from fastrnn.lm import checkpoint, commands, data, runs
+from fastrnn.lm import checkpoint, commands, data, display, preset, runs
 from fastrnn.lm.checkpoint import load_checkpoint
 from fastrnn.lm.ngram import NGram
 
@@ -91,6 +91,64 @@ def test_without_matplotlib_a_line_says_so(capsys, book, tmp_path, monkeypatch, 
     assert (code, err) == (0, [])
     assert sum("no loss.png without matplotlib" in line for line in out) == (not there)
     assert (tmp_path / "run" / "loss.png").exists() == there
+
+
+@pytest.mark.parametrize("how", ["-", "/dev/stdin", "/dev/fd/0"])
+def test_a_text_from_a_pipe(capsys, book, tmp_path, how):
+    folder = tmp_path / "run"
+    done = started("train", "--data", how, "--out", folder, *TINY, stdin=subprocess.PIPE)
+    done.communicate(TEXT.encode())
+    assert done.returncode == 0
+    assert "text came from a pipe, which is gone" in fails(capsys, "evaluate", folder)
+    resume = ["train", "--resume", "--out", folder, "--device", "cpu", "--epochs", "3"]
+    assert "which is gone: --data can name a file" in fails(capsys, *resume)
+    assert call(capsys, *resume, "--data", book)[0] == 0
+    assert call(capsys, "evaluate", folder)[0] == 0
+
+
+def test_a_run_from_before_with_a_text_from_a_pipe(capsys, run, tmp_path):
+    old = load_checkpoint(run / "best.npz")
+    old.settings = old.settings.updated({"data": "/dev/fd/63"})
+    checkpoint.save_checkpoint(tmp_path / "best.npz", old)
+    assert "text came from a pipe, which is gone" in fails(capsys, "evaluate", tmp_path)
+
+
+def test_a_file_on_standard_input_is_known_later(capsys, book, tmp_path):
+    with open(book) as file:
+        done = started("train", "--data", "-", "--out", tmp_path / "run", *TINY, stdin=file)
+    assert done.wait() == 0
+    code, out, _ = call(capsys, "evaluate", tmp_path / "run")
+    assert code == 0
+    assert f"validation part of {book}" in out[0]
+
+
+def test_evaluation_of_standard_input(run, book):
+    with open(book) as file:
+        done = started("evaluate", run, "--data", "-", stdin=file, stdout=subprocess.PIPE)
+    assert b"characters: standard input" in done.communicate()[0]
+
+
+def test_no_loss_is_less_than_zero(capsys, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("a" * 300)
+    options = ["--data", path, "--out", tmp_path / "run", *TINY, "--ngram", "1"]
+    code, out, _ = call(capsys, "train", *options)
+    assert code == 0
+    assert any("0.000 bits per character" in line for line in out)
+    assert not any("-0.000" in line for line in out)
+    for nats in (-0.0, -1e-6, 1e-6):
+        assert display.figure(nats, preset("demo")) == "0.000"
+
+
+def test_tokens_are_shown_as_they_are():
+    shown = ["हि", "👩\u200d🚀", "שָׁלוֹם", "\u200f", " ", "\n", "\x1b", "'"]
+    quoted = ["'हि'", "'👩\u200d🚀'", "'שָׁלוֹם'", r"'\u200f'", "' '", r"'\n'", r"'\x1b'", '"\'"']
+    assert [display.quoted(token) for token in shown] == quoted
+
+
+def test_long_words_are_not_broken_over_lines():
+    text = "हिन्दी" * 30
+    assert display.wrapped(f"a {text} b\nc") == f"a\n{text}\nb\nc"
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "generate", "suggest", "info"])
@@ -206,6 +264,11 @@ def test_word_level(capsys, book, tmp_path):
         (["train", "--device", "tpu"], "device: got 'tpu', wanted cpu, gpu"),
         (["train", "--device", "gpu:97"], "device: got 'gpu:97', but MXNet sees"),
         (["train", "--device", "cpu:1,1"], "names a device twice"),
+        (
+            ["generate", "{run}", "--device", "cpu:5000000000"],
+            "device: got 'cpu:5000000000', wanted",
+        ),
+        (["train", "--data", ""], "data: got '', wanted"),
         (["train", "--data", "none.txt"], "none.txt: no such file"),
         (["train", "--data", "{tmp}/empty"], "the file is empty"),
         (["train", "--data", "{tmp}/short"], "too short"),

@@ -35,8 +35,9 @@ def in_unit(nats: float, settings: Settings) -> float:
 
 def figure(nats: float, settings: Settings) -> str:
     """A loss as it is printed."""
-    value = in_unit(nats, settings)
-    return f"{value:.1f}" if settings.metric == "perplexity" else f"{value:.3f}"
+    digits = 1 if settings.metric == "perplexity" else 3
+    # Rounding errors can make a loss of zero negative; zero added to -0.0 is 0.0.
+    return f"{round(in_unit(nats, settings), digits) + 0.0:.{digits}f}"
 
 
 def speed(tokens_per_second: float, settings: Settings) -> str:

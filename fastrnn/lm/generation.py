@@ -93,7 +93,7 @@ class Writer:
         ----------
         numbers : ndarray, shape (tokens,)
         state : optional
-            Of the text before, from an earlier call; none at the begin of a text.
+            Of the text before, from an earlier call; none at the start of a text.
 
         Returns
         -------
@@ -310,7 +310,8 @@ def choose(
     ranked = np.argsort(-log_probabilities, kind="stable")
     if top_k:
         ranked = ranked[:top_k]
-    scores = (log_probabilities[ranked] - log_probabilities[ranked[0]]) / temperature
+    with np.errstate(over="ignore"):  # a score of minus infinity is a probability of zero
+        scores = (log_probabilities[ranked] - log_probabilities[ranked[0]]) / temperature
     probabilities = np.exp(scores)
     probabilities /= probabilities.sum()
     before = np.cumsum(probabilities) - probabilities

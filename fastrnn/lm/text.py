@@ -148,7 +148,7 @@ def sliding_windows(
     width : int
         Tokens in a window.
     stride : int
-        Tokens from the begin of one window to the begin of the next.
+        Tokens from the start of one window to the start of the next.
 
     Returns
     -------
