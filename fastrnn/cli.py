@@ -5,7 +5,8 @@ The demo is ``fastrnn train --preset demo --out FOLDER`` (both are the defaults,
 validation loss in bits per character, that of an n-gram model with three characters of context on
 the same split, and 400 characters of generated text.
 
-Exit codes: 0 for success, 2 for bad input (one line on stderr), 130 after Ctrl-C.
+Exit codes: 0 for success, 2 for bad input (one line on stderr), 130 after Ctrl-C, 141 when whoever
+read the output has left, such as ``head``. Standard streams may be closed: then nothing is shown.
 """
 
 from __future__ import annotations
@@ -13,21 +14,29 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import Any, NoReturn, Optional, Sequence, get_type_hints
+from typing import Any, NoReturn, Optional, Sequence, TextIO, get_type_hints
 
 from fastrnn._version import __version__
 from fastrnn.lm.config import METRICS, PRESETS, Settings
 
-OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
+OK, BAD_INPUT = 0, 2
+# What a shell reports of a program that these signals end.
+INTERRUPTED, PIPE_CLOSED = 128 + signal.SIGINT, 128 + signal.SIGPIPE
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        _say(f"{self.prog}: {message} (see {self.prog} --help)")
+        self.exit(BAD_INPUT)
+
+    def _print_message(self, message: str, file: Optional[Any] = None) -> None:
+        # The usual one drops what cannot be written, such as help on a full disk.
+        (file or sys.stdout).write(message)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -38,23 +47,22 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     arguments : sequence of str, optional
         ``sys.argv[1:]`` by default.
     """
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A text may have characters that the terminal has not; better escaped than not at all.
         sys.stdout.reconfigure(errors="backslashreplace")
-    options = make_parser().parse_args(arguments)
     try:
-        _run(options)
+        code = _run(arguments)
         sys.stdout.flush()
-        return OK
+        return code
     except KeyboardInterrupt as interrupt:
-        print(f"\nfastrnn: interrupted{interrupt}", file=sys.stderr)
+        _say(f"\nfastrnn: interrupted{interrupt}")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output, such as `head`, has had enough.
-        _silence_stdout()
-        return OK
+        _silence(sys.stdout)
+        return PIPE_CLOSED
     except OSError as error:
-        _silence_stdout()
+        _silence(sys.stdout)
         return _refuse(error)
     except (ImportError, MemoryError, RuntimeError, ValueError) as error:
         # Besides InputError: what the layers and MXNet, whose error is a RuntimeError, raise for
@@ -62,36 +70,60 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         return _refuse(error)
 
 
+def _open_closed_streams() -> None:
+    """Open the null device for each standard stream that the process was started without.
+
+    In this order they get the free descriptors 0 to 2, which no checkpoint may have: libraries
+    write messages there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - until the end
+
+
 def _refuse(error: Exception) -> int:
     """Say in one line what is wrong; MXNet has that in the last of several."""
     lines = str(error).strip().splitlines() or ["out of memory"]
-    print(f"fastrnn: {lines[-1].strip()}", file=sys.stderr)
+    _say(f"fastrnn: {lines[-1].strip()}")
     return BAD_INPUT
 
 
-def _silence_stdout() -> None:
+def _say(message: str) -> None:
+    """Write a line to stderr."""
+    try:
+        print(message, file=sys.stderr, flush=True)
+    except OSError:
+        _silence(sys.stderr)  # nobody hears it, and the exit code still says it
+
+
+def _silence(stream: TextIO) -> None:
     """Let what is still in the buffer go nowhere, or it would fail again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(arguments: Optional[Sequence[str]]) -> int:
+    try:
+        options = make_parser().parse_args(arguments)
+    except SystemExit as leave:  # after --help, --version or an error that was told
+        return int(leave.code or OK)
     if options.command == "info":
         from fastrnn._info import format_features
 
         print(format_features())
-        return
+        return OK
     # Only here: --help and `info` also work without MXNet.
     from fastrnn.lm import commands
 
     commands.COMMANDS[options.command](options)
+    return OK
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = _Parser(
         prog="fastrnn",
-        description="Train a language model on a text, and let it write.",
-        epilog="Begin with `fastrnn train`: it needs no data and takes under three minutes.",
+        description="Train a language model on a text, and generate text with it.",
+        epilog="Start with `fastrnn train`: it needs no data and takes under three minutes.",
     )
     parser.add_argument("--version", action="version", version=f"fastrnn {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -102,7 +134,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add(
         commands,
         "info",
-        "say what this installation can do, and why",
+        "show what this installation can do, and why",
         "example:\n  fastrnn info    versions, native library, CUDA, devices\n",
     )
     return parser
@@ -122,7 +154,7 @@ def _add(commands: Any, name: str, summary: str, epilog: str) -> argparse.Argume
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--device", default="auto", help="cpu, gpu, gpu:0,1 (several share each batch) or auto"
+        "--device", default="auto", help="cpu, gpu, gpu:0,1 (they share each batch) or auto"
     )
 
 
@@ -135,14 +167,16 @@ def _add_train(commands: Any) -> None:
         "  fastrnn train                                    a small model on a built-in text\n"
         "  fastrnn train --data book.txt --out runs/book    on a text of your own\n"
         "  fastrnn train --data book.txt --hidden 512 --epochs 20 --out runs/large\n"
-        "  fastrnn train --out runs/book --resume --epochs 30    go on where it stopped\n"
+        "  fastrnn train --out runs/book --resume --epochs 30    continue where it stopped\n"
         "  fastrnn train --preset tutorial                  two layers of 1000: takes an hour\n",
     )
     parser.add_argument(
-        "--preset", choices=list(PRESETS), help="settings to begin with (demo); not with --resume"
+        "--preset", choices=list(PRESETS), help="settings to start from (demo); not with --resume"
     )
-    parser.add_argument("--out", type=Path, help="folder for the run (runs/PRESET)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="folder for the run (runs/PRESET)"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
     _add_device(parser)
     group = parser.add_argument_group("settings (each replaces the preset's)")
@@ -185,12 +219,14 @@ def _add_evaluate(commands: Any) -> None:
         "  fastrnn evaluate runs/book --data other.txt    on another text\n",
     )
     _add_run(parser)
-    parser.add_argument("--data", help="another text: all of it is measured, whatever --split says")
+    parser.add_argument(
+        "--data", metavar="TEXT", help="measure on all of another text, whatever --split says"
+    )
     parser.add_argument(
         "--split",
         choices=("validation", "test", "train"),
         default="validation",
-        help="part of the text it was trained on (validation)",
+        help="part of the text that the model was trained on (validation)",
     )
     parser.add_argument(
         "--ngram",
@@ -199,55 +235,55 @@ def _add_evaluate(commands: Any) -> None:
         metavar="N",
         help="also measure an n-gram model with N tokens of context, counted on the training part",
     )
-    parser.add_argument("--metric", choices=METRICS, help="how losses are shown")
+    parser.add_argument("--metric", choices=METRICS, help="unit of the losses shown")
 
 
 def _add_generate(commands: Any) -> None:
     parser = _add(
         commands,
         "generate",
-        "let a model write",
+        "generate text with a model",
         "examples:\n"
-        '  fastrnn generate runs/demo --prompt "The "    go on from these words\n'
+        '  fastrnn generate runs/demo --prompt "The "    continue these words\n'
         "  fastrnn generate runs/demo --temperature 0.5  tamer; 0 always takes the likeliest\n"
         "  fastrnn generate runs/demo --top-k 5 --seed 7 the same text each time\n",
     )
     _add_run(parser)
     parser.add_argument(
-        "--prompt", default="", metavar="TEXT", help="text to go on from (the begin of a line)"
+        "--prompt", default="", metavar="TEXT", help="text to continue (the start of a line)"
     )
     parser.add_argument(
-        "--length", type=int, default=400, metavar="N", help="characters or words to write (400)"
+        "--length", type=int, default=400, metavar="N", help="characters or words to generate (400)"
     )
     parser.add_argument(
         "--temperature",
         type=float,
         default=0.8,
         metavar="X",
-        help="0: always the likeliest; 1: as learned; more: wilder (0.8)",
+        help="0: always the likeliest; 1: as learned; higher: wilder (0.8)",
     )
     parser.add_argument(
-        "--top-k", type=int, default=0, metavar="N", help="draw among the N likeliest only"
+        "--top-k", type=int, default=0, metavar="N", help="draw only among the N likeliest"
     )
     parser.add_argument(
         "--top-p",
         type=float,
         default=1.0,
         metavar="X",
-        help="draw among the likeliest that together have the probability X",
+        help="draw only among the likeliest that together have probability X",
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="the same seed writes the same text")
+    parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same text")
 
 
 def _add_suggest(commands: Any) -> None:
     parser = _add(
         commands,
         "suggest",
-        "say what may come next in a text",
+        "suggest how a text may continue",
         "examples:\n"
-        '  fastrnn suggest runs/demo "The obj"          next characters, and words it may become\n'
+        '  fastrnn suggest runs/demo "The obj"          next characters, and completed words\n'
         '  fastrnn suggest runs/words "once upon a" -k 3\n',
     )
     _add_run(parser)
     parser.add_argument("prefix", metavar="TEXT", help="the text so far")
-    parser.add_argument("-k", type=int, default=5, metavar="N", help="how many (5)")
+    parser.add_argument("-k", type=int, default=5, metavar="N", help="number of suggestions (5)")

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from fastrnn import cli
-from fastrnn.lm import checkpoint, commands, data, runs
+from fastrnn.lm import checkpoint, commands, data, display, preset, runs
 from fastrnn.lm.checkpoint import load_checkpoint
 from fastrnn.lm.ngram import NGram
 
@@ -91,6 +91,64 @@ def test_without_matplotlib_a_line_says_so(capsys, book, tmp_path, monkeypatch, 
     assert (code, err) == (0, [])
     assert sum("no loss.png without matplotlib" in line for line in out) == (not there)
     assert (tmp_path / "run" / "loss.png").exists() == there
+
+
+@pytest.mark.parametrize("how", ["-", "/dev/stdin", "/dev/fd/0"])
+def test_a_text_from_a_pipe(capsys, book, tmp_path, how):
+    folder = tmp_path / "run"
+    done = started("train", "--data", how, "--out", folder, *TINY, stdin=subprocess.PIPE)
+    done.communicate(TEXT.encode())
+    assert done.returncode == 0
+    assert "text came from a pipe, which is gone" in fails(capsys, "evaluate", folder)
+    resume = ["train", "--resume", "--out", folder, "--device", "cpu", "--epochs", "3"]
+    assert "which is gone: --data can name a file" in fails(capsys, *resume)
+    assert call(capsys, *resume, "--data", book)[0] == 0
+    assert call(capsys, "evaluate", folder)[0] == 0
+
+
+def test_a_run_from_before_with_a_text_from_a_pipe(capsys, run, tmp_path):
+    old = load_checkpoint(run / "best.npz")
+    old.settings = old.settings.updated({"data": "/dev/fd/63"})
+    checkpoint.save_checkpoint(tmp_path / "best.npz", old)
+    assert "text came from a pipe, which is gone" in fails(capsys, "evaluate", tmp_path)
+
+
+def test_a_file_on_standard_input_is_known_later(capsys, book, tmp_path):
+    with open(book) as file:
+        done = started("train", "--data", "-", "--out", tmp_path / "run", *TINY, stdin=file)
+    assert done.wait() == 0
+    code, out, _ = call(capsys, "evaluate", tmp_path / "run")
+    assert code == 0
+    assert f"validation part of {book}" in out[0]
+
+
+def test_evaluation_of_standard_input(run, book):
+    with open(book) as file:
+        done = started("evaluate", run, "--data", "-", stdin=file, stdout=subprocess.PIPE)
+    assert b"characters: standard input" in done.communicate()[0]
+
+
+def test_no_loss_is_less_than_zero(capsys, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("a" * 300)
+    options = ["--data", path, "--out", tmp_path / "run", *TINY, "--ngram", "1"]
+    code, out, _ = call(capsys, "train", *options)
+    assert code == 0
+    assert any("0.000 bits per character" in line for line in out)
+    assert not any("-0.000" in line for line in out)
+    for nats in (-0.0, -1e-6, 1e-6):
+        assert display.figure(nats, preset("demo")) == "0.000"
+
+
+def test_tokens_are_shown_as_they_are():
+    shown = ["हि", "👩\u200d🚀", "שָׁלוֹם", "\u200f", " ", "\n", "\x1b", "'"]
+    quoted = ["'हि'", "'👩\u200d🚀'", "'שָׁלוֹם'", r"'\u200f'", "' '", r"'\n'", r"'\x1b'", '"\'"']
+    assert [display.quoted(token) for token in shown] == quoted
+
+
+def test_long_words_are_not_broken_over_lines():
+    text = "हिन्दी" * 30
+    assert display.wrapped(f"a {text} b\nc") == f"a\n{text}\nb\nc"
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "generate", "suggest", "info"])
@@ -206,6 +264,11 @@ def test_word_level(capsys, book, tmp_path):
         (["train", "--device", "tpu"], "device: got 'tpu', wanted cpu, gpu"),
         (["train", "--device", "gpu:97"], "device: got 'gpu:97', but MXNet sees"),
         (["train", "--device", "cpu:1,1"], "names a device twice"),
+        (
+            ["generate", "{run}", "--device", "cpu:5000000000"],
+            "device: got 'cpu:5000000000', wanted",
+        ),
+        (["train", "--data", ""], "data: got '', wanted"),
         (["train", "--data", "none.txt"], "none.txt: no such file"),
         (["train", "--data", "{tmp}/empty"], "the file is empty"),
         (["train", "--data", "{tmp}/short"], "too short"),
@@ -388,21 +451,78 @@ def test_progress_bar_on_a_terminal(book, tmp_path):
     assert "epoch 2/2   train" in (tmp_path / "out").read_text()
 
 
-def test_closed_pipe(run):
-    command = f'"{sys.executable}" -m fastrnn generate "{run}" --length 20000 | head -c 10'
-    done = subprocess.run(
-        command, shell=True, env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )
-    assert len(done.stdout) == 10
-    assert done.stderr == ""
+def started(*arguments, closed=(), **streams):
+    """A process of the command; `closed` are descriptors that it does not have."""
+
+    def close():
+        for descriptor in closed:
+            os.close(descriptor)
+
+    command = [sys.executable, "-m", "fastrnn", *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=ENVIRONMENT, preexec_fn=close, **streams  # noqa: PLW1509
+    )  # fmt: skip
 
 
-def test_a_full_disk_behind_stdout_is_one_line():
-    command = [sys.executable, "-m", "fastrnn", "info"]
+@pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1, 2]])
+def test_training_without_standard_streams(book, tmp_path, closed):
+    folder, output = tmp_path / "run", tmp_path / "output"
+    with open(output, "wb") as file:
+        process = started("train", "--data", book, "--out", folder, *TINY, closed=closed,
+                          stdin=subprocess.DEVNULL, stdout=file, stderr=file)  # fmt: skip
+        assert process.wait() == 0
+    assert load_checkpoint(folder / "last.npz").progress.epoch == 2
+    assert ("kept in" in output.read_text()) == (1 not in closed)
+    assert "Traceback" not in output.read_text()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "generate", "suggest", "info", "--help"])
+def test_commands_without_standard_streams(run, tmp_path, command):
+    arguments = {"evaluate": [run], "generate": [run], "suggest": [run, "The"]}.get(command, [])
+    assert started(command, *arguments, closed=[0, 1, 2]).wait() == 0
+
+
+def test_bad_input_without_standard_streams(tmp_path):
+    assert started("generate", tmp_path / "none", closed=[0, 1, 2]).wait() == 2
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "suggest", "info", "--help"])
+def test_the_reader_of_the_output_leaves(run, book, tmp_path, command):
+    arguments = {
+        "train": ["--data", book, "--out", tmp_path / "run", *TINY],
+        "generate": [run, "--length", "20000"],
+        "evaluate": [run],
+        "suggest": [run, "The"],
+    }
+    reader, writer = os.pipe()
+    process = started(command, *arguments.get(command, []), stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    if command == "generate":
+        assert os.read(reader, 10)
+    os.close(reader)
+    assert process.communicate()[1] == b""
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "suggest", "info", "--help"])
+def test_a_full_disk_behind_stdout_is_one_line(run, book, tmp_path, command):
+    arguments = {
+        "train": ["--data", book, "--out", tmp_path / "run", *TINY],
+        "evaluate": [run],
+        "generate": [run],
+        "suggest": [run, "The"],
+    }
     with open("/dev/full", "w") as full:
-        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
-    assert result.returncode == 2
-    assert result.stderr.decode().splitlines() == ["fastrnn: [Errno 28] No space left on device"]
+        process = started(command, *arguments.get(command, []), stdout=full, stderr=subprocess.PIPE)
+    error = process.communicate()[1].decode()
+    assert error.splitlines() == ["fastrnn: [Errno 28] No space left on device"]
+    assert process.returncode == 2
+
+
+@pytest.mark.parametrize("arguments", [["fly"], ["generate", "none"]])
+def test_a_full_disk_behind_stderr_keeps_the_exit_code(arguments):
+    with open("/dev/full", "w") as full:
+        assert started(*arguments, stderr=full).wait() == 2
 
 
 def test_a_negative_seed_is_an_error(capsys, run):

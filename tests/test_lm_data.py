@@ -130,6 +130,31 @@ def test_bad_file(tmp_path, content, message):
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("", "data: got ''"), (data.PIPE, "text came from a pipe, which is gone: --data can name")],
+)
+def test_no_name_of_a_text(name, message):
+    with pytest.raises(InputError, match=message):
+        data.load_text(name)
+
+
+def test_names_that_last(tmp_path, monkeypatch):
+    path, fifo = tmp_path / "book.txt", tmp_path / "fifo"
+    path.write_text("a text")
+    os.mkfifo(fifo)
+    monkeypatch.chdir(tmp_path)
+    assert data.lasting("nietzsche") == "nietzsche"
+    assert data.lasting("book.txt") == str(path)
+    assert data.lasting("fifo") == data.PIPE
+    with open(path) as file:
+        assert data.lasting(f"/dev/fd/{file.fileno()}") == str(path)
+    reader, writer = os.pipe()
+    assert data.lasting(f"/dev/fd/{reader}") == data.PIPE
+    os.close(reader)
+    os.close(writer)
+
+
 def test_folder_is_no_file(tmp_path):
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
         data.load_text(str(tmp_path))

@@ -46,8 +46,10 @@ def frequencies(**options):
         ({"top_k": 3, "top_p": 0.75}, np.array([4, 3, 0, 0, 0]) / 7),
         ({"temperature": 0}, [1, 0, 0, 0, 0]),
         ({"temperature": 1e-6}, [1, 0, 0, 0, 0]),
+        ({"temperature": 1e-320}, [1, 0, 0, 0, 0]),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_sampling_distribution(options, wanted):
     # Five standard deviations of the frequency of a token of probability one half.
     np.testing.assert_allclose(frequencies(**options), wanted, atol=5 * 0.5 / np.sqrt(8000))

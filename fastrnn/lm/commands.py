@@ -13,9 +13,9 @@ import numpy as np
 
 from fastrnn.lm.checkpoint import Checkpoint
 from fastrnn.lm.config import Settings, preset
-from fastrnn.lm.data import load_text
+from fastrnn.lm.data import is_gone, load_text, title
 from fastrnn.lm.devices import parse_devices
-from fastrnn.lm.display import EpochBar, epoch_line, figure, noun, unit, wrapped
+from fastrnn.lm.display import EpochBar, epoch_line, figure, noun, quoted, unit, wrapped
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.evaluation import evaluate, predicted
 from fastrnn.lm.generation import Writer
@@ -117,7 +117,7 @@ def _conclude(run: Run) -> None:
     print(f"\nkept in {run.folder}: {', '.join(kept)}")
     if not can_plot():
         print("no loss.png without matplotlib: pip install 'fastrnn[lm]'")
-    print(f"more of it: fastrnn generate {run.folder}")
+    print(f"for more: fastrnn generate {run.folder}")
 
 
 def _print_ngram(corpus: Corpus, numbers: np.ndarray, settings: Settings) -> None:
@@ -137,7 +137,7 @@ def evaluate_run(options: argparse.Namespace) -> None:
     settings = checkpoint.settings.updated({**changes, "ngram": options.ngram})
     corpus = _own_corpus(checkpoint) if options.data is None or options.ngram else None
     if options.data is not None:
-        name, numbers = options.data, checkpoint.vocabulary.encode(load_text(options.data))
+        name, numbers = title(options.data), checkpoint.vocabulary.encode(load_text(options.data))
     else:
         assert corpus is not None
         name = f"{options.split} part of {settings.data}"
@@ -164,12 +164,17 @@ def evaluate_run(options: argparse.Namespace) -> None:
 def _own_corpus(checkpoint: Checkpoint) -> Corpus:
     """The text a checkpoint was trained on, split as it was."""
     settings = checkpoint.settings
+    if is_gone(settings.data):
+        raise InputError(
+            "data: the run's text came from a pipe, which is gone: nothing is left to split or to "
+            "count in; --data measures another text, without --ngram"
+        )
     text = load_text(settings.data)
     if hashlib.sha256(text.encode("utf-8")).hexdigest() != checkpoint.text_sha256:
         raise InputError(
             f"data: {settings.data} is not the text that the checkpoint was trained on"
         )
-    return encode_text(text, settings)
+    return encode_text(text, settings, checkpoint.vocabulary)
 
 
 def generate(options: argparse.Namespace) -> None:
@@ -197,7 +202,7 @@ def suggest(options: argparse.Namespace) -> None:
     found = writer.suggest(options.prefix, options.k)
     print("next")
     for item in found.next:
-        print(f"  {item.probability:6.1%}  {item.text!r}")
+        print(f"  {item.probability:6.1%}  {quoted(item.text)}")
     if found.completions:
         print("word")
         for item in found.completions:

@@ -31,41 +31,54 @@ class Settings:
     for it.
     """
 
-    data: str = _setting("builtin", "a text file in UTF-8, or builtin, nietzsche, tinyshakespeare")
-    level: str = _setting("character", "what a token is", choices=LEVELS)
-    min_count: int = _setting(1, "a word seen less often in the training part is unknown", least=1)
+    data: str = _setting(
+        "builtin",
+        "a text file in UTF-8, - for standard input, or builtin, nietzsche or tinyshakespeare",
+    )
+    level: str = _setting(
+        "character", "a token is a character, a word, or what stands between spaces", choices=LEVELS
+    )
+    min_count: int = _setting(1, "words rarer than this in the training part are unknown", least=1)
     validation: float = _setting(0.05, "share of the text to validate on", below=1)
-    test: float = _setting(0.0, "share of the text, at its end, kept for `evaluate`", below=1)
+    test: float = _setting(
+        0.0, "share of the text, at its end, kept for `evaluate --split test`", below=1
+    )
 
     model: str = _setting(
-        "language", "recurrent, or unrolled, which ignores cell, layers, dropout", choices=MODELS
+        "language",
+        "language: recurrent; unrolled: feed-forward, without --cell, --layers and --dropout",
+        choices=MODELS,
     )
-    cell: str = _setting("lstm", "the recurrent cell", choices=CELLS)
+    cell: str = _setting("lstm", "recurrent cell", choices=CELLS)
     embed: int = _setting(64, "size of the embedding", least=1)
-    hidden: int = _setting(256, "hidden units of a layer", least=1)
-    layers: int = _setting(1, "recurrent layers", least=1)
+    hidden: int = _setting(256, "hidden units per layer", least=1)
+    layers: int = _setting(1, "number of recurrent layers", least=1)
     dropout: float = _setting(0.0, "dropout between layers and before the decoder", below=1)
-    tie_weights: bool = _setting(False, "the decoder uses the embedding's weights")
-    window: int = _setting(3, "tokens the unrolled model sees", least=1)
+    tie_weights: bool = _setting(False, "share the embedding's weights with the decoder")
+    window: int = _setting(3, "tokens in a window of the unrolled model", least=1)
     stride: int = _setting(3, "tokens from one window to the next (unrolled model)", least=1)
 
-    batch: int = _setting(32, "rows of a batch", least=1)
-    steps: int = _setting(100, "tokens of a row of a batch (truncated BPTT)", least=1)
+    batch: int = _setting(32, "rows per batch", least=1)
+    steps: int = _setting(100, "tokens per row of a batch (truncated BPTT)", least=1)
     epochs: int = _setting(10, "passes over the training part", least=1)
-    optimizer: str = _setting("adam", "the optimizer", choices=OPTIMIZERS)
+    optimizer: str = _setting("adam", "optimizer", choices=OPTIMIZERS)
     rate: float = _setting(0.001, "learning rate")
-    decay: float = _setting(1.0, "factor on the rate for each epoch after --decay-after")
-    decay_after: int = _setting(0, "epochs at the full rate")
-    clip: float = _setting(0.0, "largest global norm of the gradient, 0 for any")
-    init: float = _setting(0.0, "all weights begin uniform in -X to X; 0: Xavier, embedding 0.1")
-    patience: int = _setting(
-        0, "stop after N epochs without a better loss (validation's, if any); 0: never"
+    decay: float = _setting(1.0, "factor on the learning rate in each epoch after --decay-after")
+    decay_after: int = _setting(0, "epochs at the full learning rate")
+    clip: float = _setting(0.0, "largest global norm of the gradient; 0: no limit")
+    init: float = _setting(
+        0.0, "initial weights are uniform from -X to X; 0: Xavier, embedding 0.1"
     )
-    seed: int = _setting(1, "seed of all that is random")
+    patience: int = _setting(
+        0, "stop after N epochs without a better loss (on the validation part, if any); 0: never"
+    )
+    seed: int = _setting(1, "random seed")
 
-    metric: str = _setting("bits", "how losses are shown", choices=METRICS)
-    ngram: int = _setting(0, "in the end compare with a model of so many tokens of context; 0: no")
-    sample: int = _setting(200, "tokens to write in the end")
+    metric: str = _setting("bits", "unit of the losses shown", choices=METRICS)
+    ngram: int = _setting(
+        0, "at the end, compare with an n-gram model with N tokens of context; 0: do not"
+    )
+    sample: int = _setting(200, "tokens to generate at the end")
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(Settings).items():

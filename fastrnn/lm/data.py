@@ -13,12 +13,16 @@ import os
 import re
 import urllib.request
 from pathlib import Path
-from typing import Dict, NamedTuple, Optional
+from typing import Dict, NamedTuple, Optional, Union
 
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.files import describe, write_atomically
+from fastrnn.lm.segmentation import normalize
 
 BUILTIN = "builtin"
+# Standard input, for texts to read; and what a run keeps as the name of a text that had none.
+STDIN, PIPE = "-", "<pipe>"
+_DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/proc/")
 TIMEOUT_SECONDS = 60
 
 
@@ -47,8 +51,8 @@ def load_text(data: str) -> str:
     Parameters
     ----------
     data : str
-        ``builtin``, ``nietzsche``, ``tinyshakespeare`` or a path (``./nietzsche`` for a file of
-        that name). All line ends become line feeds.
+        ``builtin``, ``nietzsche``, ``tinyshakespeare``, ``-`` for standard input, or a path
+        (``./nietzsche`` for a file of that name). All line ends become line feeds.
 
     Raises
     ------
@@ -56,43 +60,65 @@ def load_text(data: str) -> str:
         If there is no such file, it cannot be read, it is empty or not UTF-8, a download fails,
         or the SHA-256 of a named text is wrong.
     """
+    if not data:
+        raise InputError("data: got '', wanted the name of a text or of a file")
+    if data == PIPE:  # a run that is resumed
+        raise InputError(
+            "data: the run's text came from a pipe, which is gone: --data can name a file with it"
+        )
     if data == BUILTIN:
         return builtin_text()
     if data in SOURCES:
         return _decode(fetch(data), data)
-    content = _read(Path(data))
+    content = _read(0 if data == STDIN else Path(data))
     if content is None:
         names = ", ".join([BUILTIN, *SOURCES])
         raise InputError(f"{data}: no such file, nor a text with a name ({names})")
-    return _decode(content, data)
+    return _decode(content, title(data))
 
 
-def absolute(data: str) -> str:
-    """`data` such that it names the same text in any working folder."""
-    return data if data == BUILTIN or data in SOURCES else os.path.abspath(data)
+def title(data: str) -> str:
+    """What `data` is called in messages."""
+    return "standard input" if data == STDIN else data
 
 
-def _read(path: Path) -> Optional[bytes]:
-    """The content of a file, None if there is none."""
+def lasting(data: str) -> str:
+    """`data` such that it names the same text later and in any working folder, or else `PIPE`."""
+    if data == BUILTIN or data in SOURCES:
+        return data
+    path = os.path.abspath("/dev/stdin" if data == STDIN else data)
+    if path.startswith(_DESCRIPTORS):
+        path = os.path.realpath(path)  # of an open file, which has another number next time
+    return path if os.path.isfile(path) else PIPE
+
+
+def is_gone(data: str) -> bool:
+    """Whether a run's text came from a pipe; older runs kept the descriptor's name."""
+    return data == PIPE or data.startswith(_DESCRIPTORS)
+
+
+def _read(path: Union[Path, int]) -> Optional[bytes]:
+    """The content of a file or descriptor, None if there is none."""
     try:
-        return path.read_bytes()
+        with open(path, "rb", closefd=path != 0) as file:
+            return file.read()
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {describe(error)}") from None
+        raise InputError(f"{path or title(STDIN)}: cannot be read: {describe(error)}") from None
 
 
 def _decode(content: bytes, name: str) -> str:
-    """Text from UTF-8, line ends as line feeds, without a byte order mark."""
+    """Normalized text from UTF-8."""
     try:
-        text = content.decode("utf-8-sig")
+        text = normalize(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(
             f"{name}: not UTF-8 text: byte 0x{content[error.start]:02x} at position {error.start}"
         ) from None
     if not text:
         raise InputError(f"{name}: the file is empty")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text
 
 
 def cache_folder() -> Path:

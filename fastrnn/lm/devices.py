@@ -27,7 +27,7 @@ def parse_devices(name: str) -> List[Any]:
     InputError
         For another name, a device named twice, or a GPU that MXNet does not see.
     """
-    found = re.fullmatch(r"(cpu|gpu|auto)(?::(\d+(?:,\d+)*))?", name)
+    found = re.fullmatch(r"(cpu|gpu|auto)(?::(\d{1,3}(?:,\d{1,3})*))?", name)
     if not found or (found[1] == "auto" and found[2]):
         raise InputError(f"device: got {name!r}, wanted cpu, gpu, gpu:0, gpu:0,1 or auto")
     kind = found[1]

@@ -35,8 +35,9 @@ def in_unit(nats: float, settings: Settings) -> float:
 
 def figure(nats: float, settings: Settings) -> str:
     """A loss as it is printed."""
-    value = in_unit(nats, settings)
-    return f"{value:.1f}" if settings.metric == "perplexity" else f"{value:.3f}"
+    digits = 1 if settings.metric == "perplexity" else 3
+    # Rounding errors can make a loss of zero negative; zero added to -0.0 is 0.0.
+    return f"{round(in_unit(nats, settings), digits) + 0.0:.{digits}f}"
 
 
 def speed(tokens_per_second: float, settings: Settings) -> str:
@@ -65,9 +66,15 @@ def duration(seconds: float) -> str:
 
 
 def wrapped(text: str, width: int = 80) -> str:
-    """`text` with its long lines wrapped at spaces."""
-    lines = (textwrap.fill(line, width) for line in text.split("\n"))
+    """`text` with its long lines wrapped at spaces, and never inside a word."""
+    lines = (textwrap.fill(line, width, break_long_words=False) for line in text.split("\n"))
     return "\n".join(lines)
+
+
+def quoted(text: str) -> str:
+    """A token in quotes, with escapes only if it would not show: joined emoji stay joined."""
+    visible = any(c.isprintable() and not c.isspace() for c in text)
+    return f"'{text}'" if visible and not text.isprintable() else repr(text)
 
 
 class EpochBar:

@@ -14,7 +14,8 @@ from fastrnn.lm.config import Settings
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.models import build_model, set_parameter_values
 from fastrnn.lm.runs import open_checkpoint
-from fastrnn.lm.vocabulary import END_OF_LINE, JOINERS, UNKNOWN, Vocabulary
+from fastrnn.lm.segmentation import END_OF_LINE, JOINERS, UNKNOWN, in_word
+from fastrnn.lm.vocabulary import Vocabulary
 
 mx = import_mxnet()
 
@@ -92,7 +93,7 @@ class Writer:
         ----------
         numbers : ndarray, shape (tokens,)
         state : optional
-            Of the text before, from an earlier call; none at the begin of a text.
+            Of the text before, from an earlier call; none at the start of a text.
 
         Returns
         -------
@@ -132,7 +133,8 @@ class Writer:
         Parameters
         ----------
         prompt : str
-            Any text of known characters. The empty one means the begin of a line.
+            Any text of known characters, normalized as texts are. The empty one means the start of
+            a line.
         length : int
             Tokens to write.
         temperature : float
@@ -159,6 +161,7 @@ class Writer:
             raise InputError(f"length: got {length}, wanted at least 0")
         if seed is not None and seed < 0:
             raise InputError(f"seed: got {seed}, wanted at least 0")
+        prompt = self.vocabulary.normalize(prompt)
         pieces = self._generate(self._prompt(prompt), length, temperature, top_k, top_p, seed)
         if self.vocabulary.level != "character" and prompt[-1:].isspace():
             return (piece if n else piece.lstrip(" ") for n, piece in enumerate(pieces))
@@ -213,6 +216,7 @@ class Writer:
         """
         if k < 1:
             raise InputError(f"k: got {k}, wanted at least 1")
+        prefix = self.vocabulary.normalize(prefix)
         log_probabilities, state = self.read(self._prompt(prefix))
         known = self._known(log_probabilities)
         tokens = [
@@ -247,9 +251,7 @@ class Writer:
         self, begun: str, log_probabilities: np.ndarray, state: Any, k: int, longest: int = 24
     ) -> List[Suggestion]:
         """Spell words to their end, keeping the `k` likeliest beginnings at each length."""
-        inside = np.array(
-            [t.isalnum() or t == "_" or t in JOINERS for t in self.vocabulary.tokens], bool
-        )
+        inside = np.array([in_word(t) or t in JOINERS for t in self.vocabulary.tokens], bool)
         width = min(k, _WIDEST_BEAM)
         beam = [(0.0, begun, log_probabilities, state)]
         words: Dict[str, float] = {}
@@ -308,7 +310,8 @@ def choose(
     ranked = np.argsort(-log_probabilities, kind="stable")
     if top_k:
         ranked = ranked[:top_k]
-    scores = (log_probabilities[ranked] - log_probabilities[ranked[0]]) / temperature
+    with np.errstate(over="ignore"):  # a score of minus infinity is a probability of zero
+        scores = (log_probabilities[ranked] - log_probabilities[ranked[0]]) / temperature
     probabilities = np.exp(scores)
     probabilities /= probabilities.sum()
     before = np.cumsum(probabilities) - probabilities

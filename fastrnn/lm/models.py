@@ -81,7 +81,7 @@ class LanguageModel(HybridBlock):
     tie_weights : bool
         The decoder uses the embedding's weights; `embed` and `hidden` must then be the same.
     embed_init : float
-        The embedding's weights begin uniform in -embed_init to embed_init.
+        The embedding's initial weights are uniform from -embed_init to embed_init.
 
     Inputs
     ------
@@ -124,7 +124,7 @@ class LanguageModel(HybridBlock):
             self.decoder = nn.Dense(vocab_size, flatten=False, in_units=hidden, params=shared)
 
     def begin_state(self, batch_size: int = 0, func: Any = None, **kwargs: Any) -> List[Any]:
-        """States to begin a text with, as the recurrent layer of Gluon gives them.
+        """States to start a text with, as the recurrent layer of Gluon gives them.
 
         Parameters
         ----------

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from fastrnn.lm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fastrnn.lm.config import Settings
-from fastrnn.lm.data import absolute, load_text
+from fastrnn.lm.data import lasting, load_text
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.files import describe, remove_partial, write_atomically
 from fastrnn.lm.training import Report, Training
@@ -63,10 +63,11 @@ class Run:
         if self._replaces and not overwrite:
             raise InputError(
                 f"out: {folder} already holds a run; use --resume to continue it, --overwrite to "
-                f"begin anew, or another --out"
+                f"replace it, or another --out"
             )
-        settings = settings.updated({"data": absolute(settings.data)})
-        self.training = Training(settings, load_text(settings.data), contexts, checkpoint)
+        text = load_text(settings.data)
+        settings = settings.updated({"data": lasting(settings.data)})
+        self.training = Training(settings, text, contexts, checkpoint)
         self.saved_epoch = self.training.progress.epoch
         _make_writable(folder)
 
@@ -172,7 +173,7 @@ def write_log(path: Path, rows: List[Dict[str, float]]) -> None:
 def _shown(name: str, value: float) -> str:
     if math.isnan(value):
         return ""
-    return f"{value:.1f}" if name in ("tokens_per_second", "seconds") else f"{value:.6g}"
+    return f"{value:.1f}" if name in ("tokens_per_second", "seconds") else f"{value + 0.0:.6g}"
 
 
 def can_plot() -> bool:

@@ -5,11 +5,12 @@ Nothing here needs MXNet. Token numbers are int32.
 
 from __future__ import annotations
 
-from typing import Iterator, NamedTuple, Tuple
+from typing import Iterator, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from fastrnn.lm.errors import InputError
+from fastrnn.lm.segmentation import normalize
 from fastrnn.lm.vocabulary import CharacterVocabulary, Vocabulary, vocabulary_class
 
 
@@ -49,6 +50,7 @@ def encode_corpus(
     validation: float = 0.05,
     test: float = 0.0,
     min_count: int = 1,
+    like: Optional[Vocabulary] = None,
 ) -> Corpus:
     """Number the tokens of `text` and split them by position: training, validation, test.
 
@@ -59,18 +61,23 @@ def encode_corpus(
     Parameters
     ----------
     text : str
+        It is normalized first, as :func:`fastrnn.lm.segmentation.normalize` does.
     level : 'character', 'word' or 'whitespace'
     validation, test : float
         Shares of the text, in tokens.
     min_count : int
         Words seen less often in the training part are unknown. Characters are all kept.
+    like : Vocabulary, optional
+        Cut the very text that this one was built from as it was cut then.
 
     Raises
     ------
     InputError
         For an empty text, or a level or share that makes no sense.
     """
-    cls = vocabulary_class(level)
+    cls = type(like) if like else vocabulary_class(level)
+    if not like:
+        text = normalize(text)
     tokens = cls.tokenize(text)
     if not len(tokens):
         raise InputError("the text is empty")
@@ -141,7 +148,7 @@ def sliding_windows(
     width : int
         Tokens in a window.
     stride : int
-        Tokens from the begin of one window to the begin of the next.
+        Tokens from the start of one window to the start of the next.
 
     Returns
     -------

@@ -22,7 +22,9 @@ from fastrnn.lm.models import (
     parameters_of,
     set_parameter_values,
 )
+from fastrnn.lm.segmentation import normalize
 from fastrnn.lm.text import Corpus, arrange, bptt_batches, encode_corpus, sliding_windows
+from fastrnn.lm.vocabulary import Vocabulary
 
 mx = import_mxnet()
 
@@ -68,16 +70,19 @@ class Training:
     ) -> None:
         self.settings = settings
         self.contexts = list(contexts)
-        self.text_sha256 = hashlib.sha256(text.encode("utf-8")).hexdigest()
+        known = checkpoint.vocabulary if checkpoint else None
+        if not checkpoint or checkpoint.text_sha256 != _sha256(text):
+            text = normalize(text)
+        self.text_sha256 = _sha256(text)
         if checkpoint and checkpoint.text_sha256 != self.text_sha256:
             raise InputError(
                 f"data: {settings.data} is not the text that the checkpoint was trained on"
             )
-        self.corpus = encode_text(text, settings)
-        if checkpoint and checkpoint.vocabulary != self.corpus.vocabulary:
+        self.corpus = encode_text(text, settings, known)
+        if known and known != self.corpus.vocabulary:
             raise InputError(
                 f"vocabulary: the text has {len(self.corpus.vocabulary)} tokens that differ from "
-                f"the checkpoint's {len(checkpoint.vocabulary)}"
+                f"the checkpoint's {len(known)}"
             )
         self._check_lengths()
         self.model = build_model(settings, len(self.corpus.vocabulary))
@@ -307,10 +312,10 @@ class Training:
                 updater.states_synced[index] = True
 
 
-def encode_text(text: str, settings: Settings) -> Corpus:
-    """The text as numbers, split as `settings` say."""
+def encode_text(text: str, settings: Settings, like: Optional[Vocabulary] = None) -> Corpus:
+    """The text as numbers, split as `settings` say, and cut as for `like`."""
     return encode_corpus(
-        text, settings.level, settings.validation, settings.test, settings.min_count
+        text, settings.level, settings.validation, settings.test, settings.min_count, like
     )
 
 
@@ -322,6 +327,10 @@ def seed_epoch(seed: int, epoch: int) -> np.random.Generator:
     sequence = np.random.SeedSequence([seed, epoch])
     mx.random.seed(int(sequence.generate_state(1)[0]) >> 1)
     return np.random.default_rng(sequence)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def _initializer(settings: Settings) -> Any:

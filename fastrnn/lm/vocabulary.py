@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import json
-import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from pathlib import Path
-from typing import Dict, Iterable, List, Sequence, Type, Union
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
 
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.files import describe, write_atomically
+from fastrnn.lm.segmentation import (
+    END_OF_LINE,
+    UNKNOWN,
+    CodePoints,
+    Graphemes,
+    begun_characters,
+    join_with_spaces,
+    last_piece,
+    normalize,
+)
 
-UNKNOWN = "<unk>"
-END_OF_LINE = "<eos>"
 LEVELS = ("character", "word", "whitespace")
-
-# A marker such as <unk>, a word with its apostrophes and hyphens, an ending such as 's on its
-# own, or one sign of punctuation.
-_WORD = re.compile(r"<\w+>|\w+(?:['’-]\w+)*|['’](?:s|t|re|ve|ll|d|m)\b|[^\w\s]")
-# A word or ending of these that is being typed, and what can stand inside it but not end it.
-_BEGUN = re.compile(r"['’](?:s|t|re|ve|ll|d|m)\Z|\w+(?:['’-]\w+)*['’-]?\Z")
-JOINERS = "'’-"
-_NO_SPACE_BEFORE = re.compile(r" (?=[.,;:!?)\]}%]|['’](?:s|t|re|ve|ll|d|m)\b)")
-_NO_SPACE_AFTER = re.compile(r"(?<=[(\[{]) ")
 
 
 class Vocabulary(ABC):
@@ -40,9 +38,16 @@ class Vocabulary(ABC):
     ------
     InputError
         If `tokens` is empty or holds a token twice.
+
+    Attributes
+    ----------
+    level : str
+    version : int
+        Of the rule that cuts texts; a model keeps the one it was trained with.
     """
 
     level = ""
+    version = 1
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self.tokens = tuple(tokens)
@@ -62,10 +67,10 @@ class Vocabulary(ABC):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Vocabulary):
             return NotImplemented
-        return self.level == other.level and self.tokens == other.tokens
+        return type(self) is type(other) and self.tokens == other.tokens
 
     def __hash__(self) -> int:
-        return hash((self.level, self.tokens))
+        return hash((type(self), self.tokens))
 
     def number(self, token: str) -> int:
         """The number of one token the vocabulary has."""
@@ -90,9 +95,16 @@ class Vocabulary(ABC):
     def join(cls, tokens: Iterable[str]) -> str:
         """The text that `tokens` make."""
 
+    def normalize(self, text: str) -> str:
+        """`text` as the model knows texts, with line feeds and without a byte order mark.
+
+        A vocabulary that has a carriage return or that mark is of a text that was not normalized.
+        """
+        return text if "\r" in self or "\ufeff" in self else normalize(text)
+
     def encode(self, text: str) -> np.ndarray:
-        """Numbers of the tokens of `text`, shape (tokens,), int32."""
-        return self.numbers(self.tokenize(text))
+        """Numbers of the tokens of `text`, normalized, shape (tokens,), int32."""
+        return self.numbers(self.tokenize(self.normalize(text)))
 
     def decode(self, numbers: Iterable[int]) -> str:
         """The text that `numbers` stand for."""
@@ -109,12 +121,12 @@ class Vocabulary(ABC):
     @classmethod
     def begun(cls, text: str) -> str:
         """The word being typed at the end of `text`; empty after a space or sign."""
-        found = _BEGUN.search(_last_piece(text))
-        return found[0] if found else ""
+        return begun_characters(text)
 
     def to_json(self) -> str:
-        """The vocabulary as JSON text: its level and its tokens in order."""
-        return json.dumps({"level": self.level, "tokens": self.tokens}, ensure_ascii=False)
+        """The vocabulary as JSON text: its level, its version and its tokens in order."""
+        fields = {"level": self.level, "version": self.version, "tokens": self.tokens}
+        return json.dumps(fields, ensure_ascii=False)
 
     @staticmethod
     def from_json(text: str) -> Vocabulary:
@@ -122,13 +134,16 @@ class Vocabulary(ABC):
         try:
             fields = json.loads(text)
             level, tokens = fields["level"], fields["tokens"]
+            version = fields.get("version", 1)  # none was written before there were two
+            if type(version) is not int:
+                raise TypeError
             if type(tokens) is not list or {type(text) for text in (level, *tokens)} != {str}:
                 raise TypeError
         except (ValueError, KeyError, TypeError, RecursionError):
             raise InputError(
                 'vocabulary: wanted JSON with "level" and "tokens", a list of strings'
             ) from None
-        return vocabulary_class(level)(tokens)
+        return vocabulary_class(level, version)(tokens)
 
     def save(self, path: Union[str, Path]) -> None:
         """Write :meth:`to_json` to `path`, whole or not at all."""
@@ -190,6 +205,7 @@ class WordVocabulary(Vocabulary):
     """Words and punctuation signs, the end of a line, and one token for every unknown word."""
 
     level = "word"
+    version = 2
 
     def __init__(self, tokens: Sequence[str]) -> None:
         super().__init__(tokens)
@@ -213,7 +229,7 @@ class WordVocabulary(Vocabulary):
     @classmethod
     def cut(cls, line: str) -> List[str]:
         """Cut one line into words and punctuation signs."""
-        return _WORD.findall(line)
+        return Graphemes.cut(line)
 
     @classmethod
     def tokenize(cls, text: str) -> List[str]:
@@ -232,14 +248,36 @@ class WordVocabulary(Vocabulary):
     @classmethod
     def join(cls, tokens: Iterable[str]) -> str:
         """Text from tokens, with spaces where English has them."""
-        text = WhitespaceVocabulary.join(tokens)
-        return _NO_SPACE_AFTER.sub("", _NO_SPACE_BEFORE.sub("", text))
+        return Graphemes.join(tokens)
+
+    @classmethod
+    def begun(cls, text: str) -> str:
+        return Graphemes.begun(text)
+
+
+class CodePointWordVocabulary(WordVocabulary):
+    """Words as models cut them that were trained before words followed Unicode."""
+
+    version = 1
+
+    @classmethod
+    def cut(cls, line: str) -> List[str]:
+        return CodePoints.cut(line)
+
+    @classmethod
+    def join(cls, tokens: Iterable[str]) -> str:
+        return CodePoints.join(tokens)
+
+    @classmethod
+    def begun(cls, text: str) -> str:
+        return CodePoints.begun(text)
 
 
 class WhitespaceVocabulary(WordVocabulary):
     """What stands between spaces, for corpora that come tokenized, such as the Penn Treebank."""
 
     level = "whitespace"
+    version = 1
 
     @classmethod
     def cut(cls, line: str) -> List[str]:
@@ -248,27 +286,25 @@ class WhitespaceVocabulary(WordVocabulary):
     @classmethod
     def begun(cls, text: str) -> str:
         """What stands after the last space."""
-        return _last_piece(text)
+        return last_piece(text)
 
     @classmethod
     def join(cls, tokens: Iterable[str]) -> str:
-        lines = " ".join(tokens).split(END_OF_LINE)
-        return "\n".join(line.strip() for line in lines)
+        return join_with_spaces(tokens)
 
 
-def vocabulary_class(level: str) -> Type[Vocabulary]:
-    """The class for a level; InputError for an unknown one."""
-    classes: Dict[str, Type[Vocabulary]] = {
-        c.level: c for c in (CharacterVocabulary, WordVocabulary, WhitespaceVocabulary)
+def vocabulary_class(level: str, version: Optional[int] = None) -> Type[Vocabulary]:
+    """The class for a level, the newest without a version; InputError for an unknown one."""
+    newest = (CharacterVocabulary, WordVocabulary, WhitespaceVocabulary)
+    classes: Dict[Tuple[str, Optional[int]], Type[Vocabulary]] = {
+        **{(c.level, None): c for c in newest},
+        **{(c.level, c.version): c for c in (*newest, CodePointWordVocabulary)},
     }
-    if level not in classes:
+    if (level, None) not in classes:
         raise InputError(f"level: got {level!r}, wanted one of {', '.join(LEVELS)}")
-    return classes[level]
-
-
-def _last_piece(text: str) -> str:
-    """What stands after the last space."""
-    return "" if not text or text[-1].isspace() else text.rsplit(None, 1)[-1]
+    if (level, version) not in classes:
+        raise InputError(f"vocabulary: version {version} of level {level!r} is of a newer fastrnn")
+    return classes[level, version]
 
 
 def _code_points(text: str) -> np.ndarray:
