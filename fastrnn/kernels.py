@@ -140,9 +140,9 @@ def forward(
         On a GPU, ``auto``, ``stepwise`` or ``persistent``, by default what the environment variable
         FASTRNN_ALGORITHM says, or ``auto``; see `plan`. A choice that cannot be is an error, and
         ``auto`` never. ``persistent:NAME=NUMBER,...`` (or ``auto:``) fixes `Plan`'s numbers of
-        these names, for tests and benchmarks: row_tiles, batch_tiles, groups, directions, cluster
-        (0 or 1), and shared_chunks, beyond which a warp streams its weights; backward alone:
-        backward_row_tiles, and split, if there are plans with that number.
+        these names, for tests and benchmarks: row_tiles, batch_tiles, groups, directions, and
+        shared_chunks, beyond which a warp streams its weights; backward alone: backward_row_tiles,
+        split, if there are plans with that number, and cluster (0 or 1).
     reserve : bool
         Keep what `backward` needs: at most G*H + H values a step, row and direction of each layer,
         and the outputs of all layers but the last.

@@ -67,7 +67,7 @@ class Plan:
     launches: int = 0  # for all rows of the batch
     directions: int = 0  # in a launch
     split: int = 0  # backward: blocks that share the sums of a product
-    cluster: int = 0  # blocks of a cluster, 1 where there are none
+    cluster: int = 0  # backward: blocks of a cluster, 1 where there are none
     # Of each warp, 64 bytes along K of all its rows, that come through L2 in every step as the chip
     # has no room for them.
     streamed_chunks: int = 0

@@ -43,8 +43,8 @@ def _defaults(monkeypatch):
         ("L4", "lstm", (100, 32, 1500), "float16", "SS"),  # 58 multiprocessors
         ("H100", "lstm", (1024, 16, 768), "float16", "PC"),
         ("H100", "lstm", (100, 32, 1000), "float16", "PC"),
-        ("H100", "lstm", (100, 32, 1000), "float32", "CP"),  # the tutorial's model
-        ("H100", "gru", (100, 32, 1000), "float32", "CC"),
+        ("H100", "lstm", (100, 32, 1000), "float32", "PP"),  # the tutorial's model
+        ("H100", "gru", (100, 32, 1000), "float32", "PC"),
         ("H100", "gru", (100, 32, 1000), "bfloat16", "PC"),
         ("H100", "gru", (100, 128, 512), "float16", "PC"),  # stepwise would wait for the host
         ("H100", "lstm", (100, 32, 2048), "float16", "PP"),
@@ -78,8 +78,9 @@ def test_what_the_kernels_are_compiled_for_counts():
     ):
         facts = dataclasses.replace(DEVICES["H100"], code_capability=code)
         chosen = plan("lstm", **sizes, dtype=dtype, device=facts)
+        assert (chosen.backward.algorithm, chosen.backward.cluster) == expected, str(chosen)
         for p in (chosen.forward, chosen.backward):
-            assert (p.algorithm, p.cluster) == expected, str(p)
+            assert p.algorithm == expected[0], str(p)
             assert p.algorithm == "persistent" or f"compiled for {code / 10}" in p.reason
 
 
@@ -91,47 +92,45 @@ def test_a_device_without_cooperative_launches():
 
 
 def test_the_clusters_are_for_hopper():
-    newer = dataclasses.replace(DEVICES["H100"], capability=100)  # the multicast is slow there
+    newer = dataclasses.replace(DEVICES["H100"], capability=100)  # of which nothing is known
     for device, clusters in (("A100", (1,)), ("H100", (1, 4)), (newer, (1,))):
         for hidden in (256, 768, 1000):
             chosen = plan("lstm", 100, 16, hidden, dtype="float16", device=device)
-            for p in (chosen.forward, chosen.backward):
-                assert p.cluster in clusters
-                assert p.blocks % p.cluster == 0
+            assert chosen.forward.cluster == 1
+            assert chosen.backward.cluster in clusters
+            assert chosen.backward.blocks % chosen.backward.cluster == 0
 
 
-# A cluster saves three quarters of what is read, and costs 0.3 us and a pass through shared memory:
-# forward it is chosen where a block reads much of h, which in 16 bits is half as much.
+# A cluster saves an exchange through L2. Others, without clusters, get by with one exchange.
 @pytest.mark.parametrize(
     ("sizes", "dtype", "expected"),
     [
-        ((1024, 16, 768), "float16", (1, 4)),
-        ((100, 32, 256), "float16", (1, 1)),
-        ((100, 32, 1000), "float16", (1, 4)),
-        ((1024, 16, 768), "float32", (4, 1)),  # backward others get by with one exchange
-        ((1024, 16, 896), "float32", (4, 4)),
+        ((1024, 16, 768), "float16", 4),
+        ((100, 32, 256), "float16", 1),
+        ((100, 32, 1000), "float16", 4),
+        ((1024, 16, 768), "float32", 1),
+        ((1024, 16, 896), "float32", 4),
     ],
 )
 def test_where_clusters_are_worth_it(sizes, dtype, expected):
     chosen = plan("lstm", *sizes, dtype=dtype, device="H100")
-    assert (chosen.forward.cluster, chosen.backward.cluster) == expected
+    assert chosen.backward.cluster == expected
 
 
 # A launch and the weights cost both the same, so that more steps gain more.
 @pytest.mark.parametrize(
     ("mode", "sizes", "dtype", "least", "most", "expected"),
     [
-        ("lstm", (100, 16, 768), "float32", 0.049, 0.05, 1),
-        ("lstm", (1024, 16, 768), "float32", 0.05, 0.053, 4),
-        ("gru", (1024, 32, 640), "float32", 0.049, 0.05, 1),
-        ("gru", (100, 16, 896), "float32", 0.05, 0.053, 4),
-        ("rnn_tanh", (1024, 16, 1536), "float32", 0.047, 0.05, 1),
-        ("rnn_tanh", (1024, 24, 1536), "float16", 0.05, 0.053, 4),
+        ("lstm", (1024, 16, 832), "float32", 0.046, 0.05, 1),
+        ("lstm", (100, 16, 1280), "float32", 0.05, 0.053, 4),
+        ("lstm", (100, 24, 576), "float16", 0.05, 0.053, 4),
+        ("gru", (1024, 16, 1472), "float32", 0.046, 0.05, 1),
+        ("gru", (100, 16, 448), "float32", 0.05, 0.053, 4),
     ],
 )
 def test_clusters_have_to_gain_a_twentieth(mode, sizes, dtype, least, most, expected):
     plain, clusters, chosen = (
-        plan(mode, *sizes, dtype=dtype, algorithm=algorithm, device="H100").forward
+        plan(mode, *sizes, dtype=dtype, algorithm=algorithm, device="H100").backward
         for algorithm in ("auto:cluster=0", "auto:cluster=1", None)
     )
     # What is asked for need not gain.
@@ -146,7 +145,7 @@ def test_clusters_have_to_gain_a_twentieth(mode, sizes, dtype, least, most, expe
 def test_clusters_that_the_device_has_no_room_for():
     for room, expected in ((128, 4), (124, 1), (0, 1)):
         facts = dataclasses.replace(DEVICES["H100"], cluster_multiprocessors=room)
-        chosen = plan("lstm", 100, 32, 1000, device=facts).forward
+        chosen = plan("lstm", 100, 32, 1000, dtype="float16", device=facts).backward
         assert chosen.cluster == expected
 
 
@@ -156,7 +155,7 @@ def test_both_directions_at_once_where_they_fit():
     full = plan(
         "lstm", 100, 32, 1000, directions=2, algorithm="persistent:row_tiles=2", device="H100"
     ).forward
-    assert (full.directions, full.blocks) == (1, 128)
+    assert (full.directions, full.blocks) == (1, 125)
 
 
 def test_directions_whose_chunks_of_time_come_in_opposite_orders():
@@ -244,7 +243,7 @@ def test_a_plan_fits(mode, steps, rows, hidden, directions, dtype, tf32, name, f
             assert p.row_tiles in (small, 2 * small)
             assert p.units == 16 * p.row_tiles // gates
             assert p.split == 1
-            assert p.cluster == 1 or (p.batch_tiles > 1 and not p.streamed_chunks)
+            assert p.cluster == 1
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,6 @@ namespace {
 constexpr double kExchangeUs = 0.9;
 // Stores into another block's shared memory and a barrier of the cluster: about 200 clocks each.
 constexpr double kClusterExchangeUs = 0.3;
-// From L2 into the shared memory of a cluster's blocks and to the barrier there, rather than
-// straight into registers: the latency of a bulk copy is above that of a load by about this
-// (published microbenchmarks of H100).
-constexpr double kMulticastUs = 0.3;
 // A stepwise step: two dependent kernels without work on the device, and what the host takes to
 // issue them, cuBLAS's product (about 3 µs) and the cells (about 2). Haste, which is stepwise,
 // needs 18 µs where a step reads 4.7 MB (FlashRNN's report, H = 768).
@@ -93,9 +89,6 @@ double RepeatedMemoryUs(const DeviceFacts& facts, double bytes) {
 
 // ---- persistent kernels -------------------------------------------------------------------------
 
-bool FetchesInCluster(const Problem& problem, const PersistentPlan& plan) {
-  return plan.cluster > 1 && problem.pass == Pass::kForward;
-}
 bool SplitsThroughL2(const PersistentPlan& plan) { return plan.split > 1 && plan.cluster == 1; }
 
 // What a block does in a step.
@@ -124,15 +117,11 @@ Work WorkOf(const Problem& problem, const PersistentPlan& plan) {
   const double k_bytes = static_cast<double>(shape.chunks) * kChunkBytesOfK;
   const double k = k_bytes / static_cast<double>(SizeOf(problem.desc.dtype));
   const double sums = static_cast<double>(shape.rows()) * shape.columns();
-  const bool fetched = FetchesInCluster(problem, plan);
   // A tile's sums are written once, and each block reads its part of all. Before that the warps'
   // have been, in shared memory.
   const double sum_bytes = 2.0 * sizeof(float) * sums;
-  const double needed_bytes = k_bytes * shape.columns();
-  return {k * sums,
-          needed_bytes / (fetched ? plan.cluster : 1) + (SplitsThroughL2(plan) ? sum_bytes : 0.0),
-          16.0 * static_cast<double>(shape.shared_words()) + (fetched ? needed_bytes : 0.0) +
-              sum_bytes * shape.active_warps()};
+  return {k * sums, k_bytes * shape.columns() + (SplitsThroughL2(plan) ? sum_bytes : 0.0),
+          16.0 * static_cast<double>(shape.shared_words()) + sum_bytes * shape.active_warps()};
 }
 
 }  // namespace
@@ -158,9 +147,7 @@ Cost CostOf(const Problem& problem, const PersistentPlan& plan) {
   cost.step_us += std::max(streamed_bytes * clocks_per_l2_byte / clocks_per_us,
                            RepeatedMemoryUs(problem.facts, streamed_bytes * resident));
   if (SplitsThroughL2(plan)) cost.step_us += ExchangeUs(problem.facts);
-  if (plan.cluster > 1) {
-    cost.step_us += FetchesInCluster(problem, plan) ? kMulticastUs : kClusterExchangeUs;
-  }
+  if (plan.cluster > 1) cost.step_us += kClusterExchangeUs;
   const double load_us = MemoryUs(problem.facts, cost.memory_bytes);
   const double launches = static_cast<double>(plan.launches) *
                           static_cast<double>(CeilDiv(desc.directions, plan.directions));

@@ -117,85 +117,6 @@ FASTRNN_DEVICE T* ClusterShared(T* own, [[maybe_unused]] unsigned rank) {
   return reinterpret_cast<T*>(address);
 }
 
-// ---- copies to all blocks of a cluster, sm_90 ---------------------------------------------------
-//
-// Such a copy is made by hardware beside the threads, for which their barriers and acquires are no
-// order (PTX calls it the async proxy). Its end is told to a CopyBarrier of each block it goes to.
-
-// In shared memory. A phase of it ends once one thread has arrived, and as many bytes as that one
-// expects have come; phases count from 0.
-struct CopyBarrier {
-  uint64_t state;
-};
-
-// To be called by one thread; a ClusterBarrier has to stand between this and all other use.
-FASTRNN_DEVICE void InitCopyBarrier([[maybe_unused]] CopyBarrier* barrier) {
-#if FASTRNN_ARCH >= 900
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(barrier));
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(address) : "memory");
-  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-#endif
-}
-
-// Arrives at the barrier, whose phase waits for so many bytes. They may have come before.
-FASTRNN_DEVICE void ArriveExpecting([[maybe_unused]] CopyBarrier* barrier,
-                                    [[maybe_unused]] unsigned bytes) {
-#if FASTRNN_ARCH >= 900
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(barrier));
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address), "r"(bytes)
-               : "memory");
-#endif
-}
-
-// What this thread has written or acquired of global memory comes before what the copies that it
-// starts from now on read there. (For all memory it would wait for the thread's own stores as
-// well.)
-FASTRNN_DEVICE void FenceForBulkCopies() {
-#if FASTRNN_ARCH >= 900
-  asm volatile("fence.proxy.async.global;" ::: "memory");
-#endif
-}
-
-// Starts a copy to `shared`, and to the same place in the other blocks of the cluster whose bit is
-// set in `ranks`, where each block's barrier gets the bytes. Addresses and bytes are multiples of
-// 16.
-FASTRNN_DEVICE void CopyToCluster([[maybe_unused]] void* shared,
-                                  [[maybe_unused]] const void* global,
-                                  [[maybe_unused]] unsigned bytes,
-                                  [[maybe_unused]] CopyBarrier* barrier,
-                                  [[maybe_unused]] unsigned ranks) {
-#if FASTRNN_ARCH >= 900
-  const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
-  const unsigned signal = static_cast<unsigned>(__cvta_generic_to_shared(barrier));
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
-      "[%0], [%1], %2, [%3], %4;" ::"r"(to),
-      "l"(global), "r"(bytes), "r"(signal), "h"(static_cast<uint16_t>(ranks))
-      : "memory");
-#endif
-}
-
-// Waits for the end of a phase, which may not be followed by that of the next before all have seen
-// it. What the copies have written is visible behind it.
-FASTRNN_DEVICE void WaitForBulkCopies([[maybe_unused]] CopyBarrier* barrier,
-                                      [[maybe_unused]] unsigned phase) {
-#if FASTRNN_ARCH >= 900
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(barrier));
-  unsigned ended = 0;
-  while (ended == 0) {
-    asm volatile(
-        "{\n"
-        ".reg .pred p;\n"
-        "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
-        "selp.u32 %0, 1, 0, p;\n"
-        "}"
-        : "=r"(ended)
-        : "r"(address), "r"(phase % 2)
-        : "memory");
-  }
-#endif
-}
-
 // ---- tensor cores -------------------------------------------------------------------------------
 //
 // D[16, 8] = A[16, K] * B[K, 8] + C in one warp, all 32 lanes taking part; d and c may be the same.
@@ -291,22 +212,6 @@ inline void ClusterBarrier(EMULATOR_SITE) {
 template <class T>
 T* ClusterShared(T* own, unsigned rank, EMULATOR_SITE) {
   return static_cast<T*>(::emulator::ClusterShared(own, rank, {"ClusterShared", file, line}));
-}
-
-using CopyBarrier = ::emulator::CopyBarrier;
-inline void InitCopyBarrier(CopyBarrier* barrier, EMULATOR_SITE) {
-  ::emulator::InitCopyBarrier(barrier, {"InitCopyBarrier", file, line});
-}
-inline void ArriveExpecting(CopyBarrier* barrier, unsigned bytes, EMULATOR_SITE) {
-  ::emulator::ArriveExpecting(barrier, bytes, {"ArriveExpecting", file, line});
-}
-inline void FenceForBulkCopies() { ::emulator::FenceForBulkCopies(); }
-inline void CopyToCluster(void* shared, const void* global, unsigned bytes, CopyBarrier* barrier,
-                          unsigned ranks, EMULATOR_SITE) {
-  ::emulator::StartBulkCopy(shared, global, bytes, barrier, ranks, {"CopyToCluster", file, line});
-}
-inline void WaitForBulkCopies(CopyBarrier* barrier, unsigned phase, EMULATOR_SITE) {
-  ::emulator::WaitForBulkCopies(barrier, phase, {"WaitForBulkCopies", file, line});
 }
 
 inline void MmaF16M16N8K8(float (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1],

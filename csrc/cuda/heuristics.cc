@@ -51,8 +51,7 @@ size_t SharedBytes(const Problem& problem, const PersistentPlan& plan) {
   const ProductShape shape = ShapeOf(problem, plan);
   ProductMemory(shape, &carver);
   if (problem.pass == Pass::kForward) TakeBiases(problem.gates(), plan.units, &carver);
-  if (plan.cluster > 1 && problem.pass == Pass::kForward) MulticastMemory(shape, &carver);
-  if (plan.cluster > 1 && problem.pass == Pass::kBackward) TakeClusterSums(shape, &carver);
+  if (plan.cluster > 1) TakeClusterSums(shape, &carver);
   return carver.bytes();
 }
 
@@ -69,7 +68,7 @@ std::vector<PersistentPlan> AllTiles(const Problem& problem) {
     plans.push_back(plan);
     plan.cluster = kCluster;
     if (problem.facts.capability == 90 && CapabilityOfKernels(problem.facts) == 90 &&
-        HasClusterForm(problem.pass, tiles, batch_tiles, streams)) {
+        HasClusterForm(tiles.split)) {
       plans.push_back(plan);
     }
   };
@@ -132,9 +131,7 @@ bool IsWanted(const Algorithm& wanted, Pass pass, const PersistentPlan& plan) {
   const auto agrees = [](int want, int have) { return want == 0 || want == have; };
   if (!agrees(wanted.batch_tiles, plan.batch_tiles)) return false;
   if (wanted.shared_chunks >= 0 && !plan.streams()) return false;
-  const Tiles tiles = {plan.row_tiles, plan.split, 0, 0};
-  const bool either =
-      wanted.cluster < 0 || !HasClusterForm(pass, tiles, plan.batch_tiles, plan.streams());
+  const bool either = wanted.cluster < 0 || !HasClusterForm(plan.split);
   if (!either && (wanted.cluster > 0) != (plan.cluster > 1)) return false;
   if (pass == Pass::kForward) return agrees(wanted.row_tiles, plan.row_tiles);
   return agrees(wanted.backward_row_tiles, plan.row_tiles) &&

@@ -5,8 +5,7 @@
 // exchanges h with the blocks of its group (exchange.cuh). In a step it
 //
 //   1. asks for the input's share of its pre-activations,
-//   2. waits for h: each warp for those blocks whose units it multiplies, or, where blocks are in
-//      clusters, for what one of the cluster has fetched for all (multicast.cuh),
+//   2. waits for h: each warp for those blocks whose units it multiplies,
 //   3. multiplies, and adds up what its warps have,
 //   4. computes its units, hands on the new h, and only then writes what is for others.
 //
@@ -15,7 +14,6 @@
 
 #include "../rnn.h"
 #include "exchange.cuh"
-#include "multicast.cuh"
 #include "product_float.cuh"
 #include "unit.cuh"
 
@@ -48,7 +46,7 @@ struct ForwardWeight {
   }
 };
 
-template <class Step, class Math, int kRowTiles, int kBatchTiles, int kClusterBlocks, bool kStreams>
+template <class Step, class Math, int kRowTiles, int kBatchTiles, bool kStreams>
 class ForwardBlock {
   using T = typename Math::Value;
   static constexpr int kGates = Step::kGates;
@@ -70,7 +68,6 @@ class ForwardBlock {
         carver_(shared),
         product_(chunks_, args.shared_chunks, args.streamed, &carver_),
         biases_(TakeBiases(kGates, kUnits, &carver_)),
-        multicast_(product_.shape(), &carver_),
         exchange_(args.flags + Group() * gridDim.x, static_cast<int>(blockIdx.x)) {
     buffers_ = args.exchanged + Group() * 2 * ExchangedValues(chunks_, kBatchTiles, kChunk);
     const T* weight = blockIdx.z == 0 ? args.h2h_weight[0] : args.h2h_weight[1];
@@ -84,7 +81,6 @@ class ForwardBlock {
   }
 
   FASTRNN_DEVICE void Run() {
-    if constexpr (kClusterBlocks > 1) multicast_.Begin();
     ForEachCell([this](int i, Place at) {
       state_[i] = PreviousState<Step>(step_, at);
       HandOn(at, state_[i].h, 0);
@@ -95,7 +91,6 @@ class ForwardBlock {
       RunStep(s);
     }
     ForEachCell([this](int i, Place at) { StoreState<Step>(step_, at, state_[i]); });
-    if constexpr (kClusterBlocks > 1) multicast_.End();
   }
 
  private:
@@ -156,24 +151,9 @@ class ForwardBlock {
 
   // With the h of the s-th step, once all that the warp needs of it is there.
   FASTRNN_DEVICE void Multiply(unsigned s) {
-    if constexpr (kClusterBlocks == 1) {
-      WaitForUnits(s + 1);
-      product_.Multiply(Buffer(s));
-    } else if (product_.first() < product_.end()) {
-      const size_t chunk = kRows * kChunkBytesOfK;
-      const size_t bytes = static_cast<size_t>(product_.end() - product_.first()) * chunk;
-      product_.template Multiply<true>(multicast_.Fetch(
-          Buffer(s), static_cast<size_t>(product_.first()) * chunk, static_cast<unsigned>(bytes), s,
-          exchange_, [&] { WaitForUnits(s + 1); }));
-    }
-  }
-
-  FASTRNN_DEVICE void WaitForUnits(unsigned round) const {
     const int first = product_.first() * kChunk, end = min(product_.end() * kChunk, step_.hidden);
-    // A cluster may have blocks without units, which are waited for with the last ones.
-    const int last =
-        end == step_.hidden ? static_cast<int>(gridDim.x) : (end + kUnits - 1) / kUnits;
-    exchange_.Wait(first / kUnits, last, round);
+    exchange_.Wait(first / kUnits, (end + kUnits - 1) / kUnits, s + 1);
+    product_.Multiply(Buffer(s));
   }
 
   // Only what Run and RunStep still look at.
@@ -196,18 +176,17 @@ class ForwardBlock {
   SharedCarver carver_;
   BlockProduct product_;
   float* const biases_;
-  Multicast<kClusterBlocks> multicast_;
   Exchange exchange_;
   T* buffers_;
   UnitState state_[kCells];
 };
 
-template <class Step, class Math, int kRowTiles, int kBatchTiles, int kClusterBlocks, bool kStreams>
+template <class Step, class Math, int kRowTiles, int kBatchTiles, bool kStreams>
 __global__ void __launch_bounds__(kProductThreads, 1)
     PersistentForwardKernel(const PersistentForwardArgs<typename Math::Value> args) {
-  if constexpr (kIsSupported<Math> && (kClusterBlocks == 1 || kHasClusters)) {
+  if constexpr (kIsSupported<Math>) {
     FASTRNN_DYNAMIC_SHARED(shared);
-    ForwardBlock<Step, Math, kRowTiles, kBatchTiles, kClusterBlocks, kStreams>(args, shared).Run();
+    ForwardBlock<Step, Math, kRowTiles, kBatchTiles, kStreams>(args, shared).Run();
   } else {
     Trap();  // heuristics.cc plans with what the kernels are compiled for.
   }

@@ -59,15 +59,9 @@ struct ForwardInstances {
   static constexpr TileTable kTable = TilesOf(Pass::kForward, Step::kGates == 1);
 
   template <size_t kIndex, int kBatchTiles, bool kStreams>
-  static Kernel Find(const PersistentPlan& plan) {
-    constexpr Tiles kTiles = kTable.tiles[kIndex];
-    if constexpr (HasClusterForm(Pass::kForward, kTiles, kBatchTiles, kStreams)) {
-      if (plan.cluster > 1) {
-        return PersistentForwardKernel<Step, Math, kTiles.row_tiles, kBatchTiles, kCluster,
-                                       kStreams>;
-      }
-    }
-    return PersistentForwardKernel<Step, Math, kTiles.row_tiles, kBatchTiles, 1, kStreams>;
+  static Kernel Find(const PersistentPlan&) {
+    return PersistentForwardKernel<Step, Math, kTable.tiles[kIndex].row_tiles, kBatchTiles,
+                                   kStreams>;
   }
 };
 
@@ -82,7 +76,7 @@ struct BackwardInstances {
     if constexpr (kTiles.split == kEveryBlock) {
       return PersistentScatterKernel<Step, Math, kBatchTiles>;
     } else {
-      if constexpr (HasClusterForm(Pass::kBackward, kTiles, kBatchTiles, kStreams)) {
+      if constexpr (HasClusterForm(kTiles.split)) {
         if (plan.cluster > 1) {
           return PersistentBackwardKernel<Step, Math, kTiles.row_tiles, kBatchTiles, kTiles.split,
                                           true, kStreams>;

@@ -28,13 +28,13 @@ constexpr int kEveryBlock = 0;
 struct PersistentPlan {
   int row_tiles = 1;
   int batch_tiles = 1;
-  int units = 1;       // hidden units of a block
-  int blocks = 1;      // of a group
-  int groups = 1;      // in one launch and direction
-  int launches = 1;    // for all rows of the batch
-  int directions = 1;  // in one launch
-  int split = 1;       // backward: blocks that share a product's K, or kEveryBlock
-  int cluster = 1;  // blocks of a cluster: forward they fetch h together, and backward they share K
+  int units = 1;                   // hidden units of a block
+  int blocks = 1;                  // of a group
+  int groups = 1;                  // in one launch and direction
+  int launches = 1;                // for all rows of the batch
+  int directions = 1;              // in one launch
+  int split = 1;                   // backward: blocks that share a product's K, or kEveryBlock
+  int cluster = 1;                 // backward: blocks of a cluster, which share K
   int shared_chunks = kAllChunks;  // the most chunks of a warp's weights in shared memory
   int streamed_chunks = 0;         // those of a warp that neither registers nor shared memory hold
   size_t streamed_words = 0;       // of a block, 16 bytes each
@@ -50,11 +50,10 @@ struct PersistentPlan {
 constexpr int kCluster = 4;
 
 // Kernels exist for 1, 2 and 4 batch tiles, up to `most_batch_tiles`: with more, there are not the
-// registers for all that is summed and seen. For clusters there are as well: forward those with
-// more than one batch tile, as one is soon fetched, and backward those that are split. Weights that
-// do not fit the chip are streamed from L2 in every step, by the kernels that exchange the least:
-// those with the most rows, up to `most_streamed`, forward without clusters. Backward K is shared,
-// but not for cells with one gate, whose gates' gradients are as many numbers as h.
+// registers for all that is summed and seen. Weights that do not fit the chip are streamed from L2
+// in every step, by the kernels that exchange the least: those with the most rows, up to
+// `most_streamed`. Backward K is shared, but not for cells with one gate, whose gates' gradients
+// are as many numbers as h.
 struct Tiles {
   int row_tiles, split, most_batch_tiles, most_streamed;
 };
@@ -77,10 +76,8 @@ constexpr TileTable TilesOf(Pass pass, bool rnn) {
              : TileTable{kBackwardTiles, std::size(kBackwardTiles)};
 }
 
-// Whether there is a kernel for clusters with these tiles.
-constexpr bool HasClusterForm(Pass pass, const Tiles& tiles, int batch_tiles, bool streams) {
-  return pass == Pass::kForward ? batch_tiles > 1 && !streams : tiles.split == kCluster;
-}
+// Whether there is a kernel for clusters, too, whose blocks share K.
+constexpr bool HasClusterForm(int split) { return split == kCluster; }
 
 // ---- the product of a step, product.cuh ---------------------------------------------------------
 
@@ -210,19 +207,6 @@ struct ScatterMemory {
     weights = carver->Take<WeightQuad>(shape.shared_words());
     gradients = carver->Take<uint32_t>(
         static_cast<size_t>(shape.chunks * (kChunkBytesOfK / 4) * shape.stride()));
-  }
-};
-
-// What a cluster fetches (multicast.cuh): all that a group exchanges in a round, in bytes, and a
-// barrier of 8 bytes for each warp.
-struct MulticastMemory {
-  unsigned char* stage;
-  uint64_t* barriers;
-
-  FASTRNN_HOST_DEVICE MulticastMemory(const ProductShape& shape, SharedCarver* carver) {
-    stage = carver->Take<unsigned char>(
-        static_cast<size_t>(shape.chunks * shape.columns() * kChunkBytesOfK));
-    barriers = carver->Take<uint64_t>(kProductWarps);
   }
 };
 

@@ -4,10 +4,10 @@
 //   D[16 * kRowTiles, 8 * kBatchTiles] = weights[rows, K] * exchanged[K, rows of the batch]
 //
 // K is cut into chunks of 64 bytes. The warps share the chunks: each multiplies all rows of the
-// tile by its own chunks, whose exchanged part it reads straight into registers, from L2 or from
-// where multicast.cuh has put it in shared memory, and the warps' sums are added up in shared
-// memory, in a fixed order. Which chunk belongs to which warp depends on K alone, and no row of the
-// batch takes part in another's sum: the same bits come out for every split of the batch.
+// tile by its own chunks, whose exchanged part it reads from L2 straight into registers, and the
+// warps' sums are added up in shared memory, in a fixed order. Which chunk belongs to which warp
+// depends on K alone, and no row of the batch takes part in another's sum: the same bits come out
+// for every split of the batch.
 //
 // An exchanged array is [chunks][8 * kBatchTiles][64 bytes], zero in what is no value and no row.
 // With g = lane / 4 and q = lane % 4, a lane reads 16 bytes of row g at q: four words, a word being
@@ -144,16 +144,6 @@ FASTRNN_DEVICE WeightWords LoadWeightWords(const Weight& weight, int tile, int c
   return {RowWords<Math>(weight, row, k), RowWords<Math>(weight, row + 8, k)};
 }
 
-// 16 bytes of what is multiplied: exchanged with other blocks, or fetched into shared memory.
-template <bool kFetched>
-FASTRNN_DEVICE uint4 LoadWords(const void* p) {
-  if constexpr (kFetched) {
-    return *static_cast<const uint4*>(p);
-  } else {
-    return LoadExchanged16(p);
-  }
-}
-
 // 16 bytes that this thread has written to global memory, and that no other thread looks at.
 FASTRNN_DEVICE uint4 LoadStreamed(const uint4* p) { return LoadExchanged16(p); }
 
@@ -258,21 +248,20 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kStream
 
   // This warp's share, into the warp's sums. Each lane reads back what it has written, and no
   // other: no barrier is needed for the weights.
-  template <bool kFetched = false>
   FASTRNN_DEVICE void Multiply(const Value* exchanged) {
     if (first() == end()) return;
     float sums[kRowTiles][kBatchTiles][4] = {};
     uint4 words[kAhead][kBatchTiles];
 #pragma unroll
     for (int kept = 0; kept < kKept; kept += kAhead) {
-      LoadChunks<kFetched>(exchanged, first() + kept, end(), words);
+      LoadChunks(exchanged, first() + kept, end(), words);
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
         if (first() + kept + i < end()) MultiplyChunk(kept_[kept + i], words[i], sums);
       }
     }
     for (int chunk = first() + kKept; chunk < SharedEnd(); chunk += kAhead) {
-      LoadChunks<kFetched>(exchanged, chunk, SharedEnd(), words);
+      LoadChunks(exchanged, chunk, SharedEnd(), words);
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
         if (chunk + i < SharedEnd()) MultiplyShared(chunk + i - first() - kKept, words[i], sums);
@@ -280,7 +269,7 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kStream
     }
     if constexpr (kStreams) {
       for (int chunk = SharedEnd(); chunk < end(); chunk += kAhead) {
-        LoadChunks<kFetched>(exchanged, chunk, end(), words);
+        LoadChunks(exchanged, chunk, end(), words);
 #pragma unroll
         for (int i = 0; i < kAhead; ++i) {
           if (chunk + i < end()) MultiplyStreamed(chunk + i, words[i], sums);
@@ -322,7 +311,6 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kStream
   }
 
   // kAhead chunks, but none from `last` on, all on their way before the first is needed.
-  template <bool kFetched>
   FASTRNN_DEVICE void LoadChunks(const Value* exchanged, int chunk, int last,
                                  uint4 (&words)[kAhead][kBatchTiles]) const {
 #pragma unroll
@@ -331,7 +319,7 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kStream
 #pragma unroll
       for (int tile = 0; tile < kBatchTiles; ++tile) {
         const int row = ((chunk + i) * kBatchTiles + tile) * kTileBatch + Lane() / 4;
-        words[i][tile] = LoadWords<kFetched>(exchanged + row * kChunk + Lane() % 4 * (kChunk / 4));
+        words[i][tile] = LoadExchanged16(exchanged + row * kChunk + Lane() % 4 * (kChunk / 4));
       }
     }
   }

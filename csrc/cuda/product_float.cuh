@@ -54,12 +54,11 @@ class StepProduct<FloatMath, kRowTiles, kBatchTiles, kAheadTiles, kStreams>
     }
   }
 
-  template <bool kFetched = false>
   FASTRNN_DEVICE void Multiply(const Value* exchanged) {
     if (first() == end()) return;
     float sums[kRowTiles][kBatchTiles][4] = {};
     for (int chunk = first(); chunk < end(); ++chunk) {
-      Stage<kFetched>(exchanged, chunk);
+      Stage(exchanged, chunk);
       const float* weights = Weights(chunk) + Lane() % 8 * 2;
       const float* staged = Staged() + Lane() / 8 * 2;
 #pragma unroll 4
@@ -87,14 +86,13 @@ class StepProduct<FloatMath, kRowTiles, kBatchTiles, kAheadTiles, kStreams>
     return memory_.stage + Warp() * kChunk * shape_.stage_stride();
   }
 
-  template <bool kFetched>
   FASTRNN_DEVICE void Stage(const Value* exchanged, int chunk) const {
     const int k = Lane() % 4 * 4;
 #pragma unroll
     for (int tile = 0; tile < kBatchTiles; ++tile) {
       const int column = tile * kTileBatch + Lane() / 4;
       const uint4 words =
-          LoadWords<kFetched>(exchanged + (chunk * shape_.columns() + column) * kChunk + k);
+          LoadExchanged16(exchanged + (chunk * shape_.columns() + column) * kChunk + k);
       float* to = Staged() + k * shape_.stage_stride() + column;
       to[0] = __uint_as_float(words.x);
       to[shape_.stage_stride()] = __uint_as_float(words.y);

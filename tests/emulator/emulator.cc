@@ -127,13 +127,9 @@ void WaitForWarp(unsigned mask, Site site) {
 
 void Poll(Site site) { Park(State::kPolling, site); }
 
-bool FlipCoin() {
-  Grid* grid = Worker::Get().grid;
-  return grid->order() == Order::kRandom && grid->random().Below(2) == 0;
-}
-
 void PerhapsYield(Site site) {
-  if (FlipCoin() && FlipCoin()) Poll(site);
+  Grid* grid = Worker::Get().grid;
+  if (grid->order() == Order::kRandom && grid->random().Below(4) == 0) Poll(site);
 }
 
 void NoteProgress() { Worker::Get().grid->NoteProgress(); }

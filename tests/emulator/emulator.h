@@ -126,8 +126,6 @@ void Poll(Site site);
 void PerhapsYield(Site site);
 // Counts as progress, which keeps threads that poll from being called stuck.
 void NoteProgress();
-// A random schedule's coin; false in the other schedules.
-bool FlipCoin();
 
 // Stops the launch with an error.
 void Fail(const char* what, Site site);
@@ -144,18 +142,5 @@ void GuardGap(const void* begin, size_t bytes);
 void Fence();
 // To be called before an atomic on `address`; tells whether a fence made it a release.
 bool BeforeAtomic(void* address, Site site);
-
-// In shared memory; a phase of it ends once a thread has arrived and the bytes have come.
-struct alignas(8) CopyBarrier {
-  int32_t missing_bytes;  // below zero where they come before the arrival
-  uint8_t phase, arrived;
-  uint16_t mark;  // tells that it was initialised
-};
-void InitCopyBarrier(CopyBarrier* barrier, Site site);
-void ArriveExpecting(CopyBarrier* barrier, unsigned bytes, Site site);
-void FenceForBulkCopies();
-void StartBulkCopy(void* shared, const void* global, unsigned bytes, CopyBarrier* barrier,
-                   unsigned ranks, Site site);
-void WaitForBulkCopies(CopyBarrier* barrier, unsigned phase, Site site);
 
 }  // namespace emulator

@@ -149,7 +149,6 @@ void Grid::Park(State state, Site site) {
   Thread* thread = worker_->current;
   thread->state = state;
   thread->site = site;
-  thread->fenced_for_bulk_copies = false;
   thread->fiber.Leave();
 }
 
@@ -271,9 +270,6 @@ void Grid::OnDone(Thread* thread) {
   ++progress_;
   Block* block = thread->block;
   if (--block->live > 0) return;
-  if (!block->bulk_copies.empty()) {
-    return GiveUp("a block ended with copies to it that nobody waited for");
-  }
   Block*& in_cluster = block->cluster->blocks[block->index.x % config_.cluster];
   in_cluster = nullptr;
   for (auto& ended : block->threads) worker_->idle.push_back(std::move(ended));

@@ -58,7 +58,6 @@ struct Thread {
 
   void* last_atomic = nullptr;
   bool fenced = false;
-  bool fenced_for_bulk_copies = false;  // since it last waited for anything
   // How often this thread has passed each barrier, modulo 2: threads of two successive rounds must
   // not meet at the same ThreadSanitizer address.
   bool barrier_round = false, grid_round = false, cluster_round = false;
@@ -88,16 +87,6 @@ struct SharedArray {
   std::unique_ptr<void, Free> memory;
 };
 
-// A copy to one block that nobody has waited for. For ThreadSanitizer it starts at its
-// destination's address.
-struct BulkCopy {
-  void* destination;
-  const void* source;
-  size_t bytes;
-  CopyBarrier* barrier;
-  bool landed;
-};
-
 struct Cluster {
   std::vector<Block*> blocks;  // null: has ended
   std::vector<Thread*> waiting;
@@ -114,7 +103,6 @@ struct Block {
   std::vector<Thread*> waiting;  // at the barrier
   std::unique_ptr<SharedArray> dynamic_shared;
   std::vector<std::pair<const void*, SharedArray>> static_shared;
-  std::vector<BulkCopy> bulk_copies;
   char rounds[2] = {}, allocated = 0;  // ThreadSanitizer's addresses
 };
 

@@ -196,44 +196,6 @@ cudaError_t Clusters() {
   return status;
 }
 
-// Each block of a cluster in turn brings an array to all of them, and then changes it.
-__global__ void MulticastKernel(float* array, float* out, unsigned rounds) {
-  FASTRNN_DYNAMIC_SHARED(shared);
-  auto* copy = reinterpret_cast<float*>(shared);
-  auto* barrier = reinterpret_cast<CopyBarrier*>(copy + 32);
-  const unsigned rank = blockIdx.x % 2, t = threadIdx.x;
-  if (t == 0) InitCopyBarrier(barrier);
-  ClusterBarrier();
-  float sum = 0.0f;
-  for (unsigned round = 0; round < rounds; ++round) {
-    if (t == 0) {
-      ArriveExpecting(barrier, 32 * sizeof(float));
-      if (round % 2 == rank) {
-        FenceForBulkCopies();
-        CopyToCluster(copy, array, 32 * sizeof(float), barrier, 3);
-      }
-    }
-    WaitForBulkCopies(barrier, round);
-    sum += copy[31 - t];
-    ClusterBarrier();
-    if (round % 2 != rank) array[t] += 1.0f;
-    ClusterBarrier();
-  }
-  out[blockIdx.x * 32 + t] = sum;
-}
-
-cudaError_t Multicasts() {
-  alignas(16) float array[32];
-  std::vector<float> out(2 * 32);
-  for (int i = 0; i < 32; ++i) array[i] = static_cast<float>(i);
-  const cudaError_t status = LaunchClusters(MulticastKernel, 2, 2, 32, 33 * sizeof(double), nullptr,
-                                            array, out.data(), 4u);
-  for (int i = 0; i < 64; ++i) {
-    Expect(out[i] == 4.0f * static_cast<float>(31 - i % 32) + 6.0f, "all blocks get every round");
-  }
-  return status;
-}
-
 __global__ void IndexKernel(unsigned* out) {
   const unsigned block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
   const unsigned thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
@@ -277,7 +239,6 @@ std::vector<Case> ClearCases() {
       {"ring_of_cooperative_groups", Outcome::kPass, "", Ring<true>},
       {"message", Outcome::kPass, "", Message},
       {"clusters", Outcome::kPass, "", Clusters},
-      {"multicasts", Outcome::kPass, "", Multicasts},
       {"indices", Outcome::kPass, "", Indices},
       {"limits", Outcome::kPass, "", Limits},
   };

@@ -122,27 +122,6 @@ __global__ void BlockThatMayNotHaveStarted() {
   ClusterShared(shared, 1);
 }
 
-// Copies 16 bytes to both blocks of a cluster, with one mistake.
-enum class Multicast { kNoFence, kNoInit, kNoWait, kMisaligned, kOverwritten };
-
-template <Multicast kMistake>
-__global__ void MistakenMulticast(float* array, float* out) {
-  FASTRNN_DYNAMIC_SHARED(shared);
-  auto* copy = reinterpret_cast<float*>(shared);
-  auto* barrier = reinterpret_cast<CopyBarrier*>(copy + 4);
-  if (kMistake != Multicast::kNoInit) InitCopyBarrier(barrier);
-  ClusterBarrier();
-  ArriveExpecting(barrier, 16);
-  if (blockIdx.x == 0) {
-    if (kMistake != Multicast::kNoFence) FenceForBulkCopies();
-    CopyToCluster(copy, array + (kMistake == Multicast::kMisaligned ? 1 : 0), 16, barrier, 3);
-    if (kMistake == Multicast::kOverwritten) array[0] = 1.0f;
-  }
-  if (kMistake == Multicast::kNoWait) return;
-  WaitForBulkCopies(barrier, 0);
-  out[blockIdx.x] = copy[0];
-}
-
 template <class Kernel, class... Arguments>
 cudaError_t InCluster(Kernel kernel, Arguments... arguments) {
   return LaunchClusters(kernel, 2, 2, 1, 8 * sizeof(float), nullptr, arguments...);
@@ -182,14 +161,6 @@ std::vector<Case> MistakeCases() {
        [] { return InCluster(NotInSharedMemory, floats); }},
       {"block_that_may_not_have_started", Outcome::kRefuse, "may not have started",
        [] { return InCluster(BlockThatMayNotHaveStarted); }},
-      {"multicast_without_fence", Outcome::kRefuse, "without a fence",
-       [] { return InCluster(MistakenMulticast<Multicast::kNoFence>, floats, floats + 64); }},
-      {"multicast_without_init", Outcome::kRefuse, "not initialised",
-       [] { return InCluster(MistakenMulticast<Multicast::kNoInit>, floats, floats + 64); }},
-      {"multicast_without_wait", Outcome::kRefuse, "nobody waited for",
-       [] { return InCluster(MistakenMulticast<Multicast::kNoWait>, floats, floats + 64); }},
-      {"misaligned_multicast", Outcome::kRefuse, "not aligned to 16 bytes",
-       [] { return InCluster(MistakenMulticast<Multicast::kMisaligned>, floats, floats + 64); }},
       {"static_overrun", Outcome::kAsan, "",
        [] { return Launch(StaticOverrun, 1, 1, 0, nullptr, floats, kPastFirst); }},
       {"carved_overrun", Outcome::kAsan, "",
@@ -214,8 +185,6 @@ std::vector<Case> MistakeCases() {
        [] { return Together(MissingGridBarrier, 4, 1, floats); }},
       {"missing_cluster_barrier", Outcome::kTsan, "",
        [] { return InCluster(MissingClusterBarrier, floats); }},
-      {"multicast_overwritten", Outcome::kTsan, "",
-       [] { return InCluster(MistakenMulticast<Multicast::kOverwritten>, floats, floats + 64); }},
       {"read_before_acquire", Outcome::kTsan, "",
        [] { return Together(ReadBeforeAcquire, 2, 1, floats, signals, floats + 8); }},
   };
