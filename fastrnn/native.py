@@ -217,6 +217,12 @@ def graph_layer(
     return outputs[0], [outputs[k + 1] for k in range(len(states))], outputs[len(states) + 1]
 
 
+def symbol_of_shape(shape: Tuple[int, ...]) -> Any:
+    """Return a symbol of zeros whose type MXNet infers. AMP's wrapper of that operator fails."""
+    zeros = _node("_zeros_without_dtype", "shape", shape=shape)
+    return mx.sym.load_json(json.dumps(_graph([zeros], [(0, 0)])))
+
+
 def _inferred(
     cell: Cell, directions: int, states: int, dtype: str, has_lengths: bool
 ) -> Dict[str, Any]:
