@@ -217,10 +217,15 @@ def graph_layer(
     return outputs[0], [outputs[k + 1] for k in range(len(states))], outputs[len(states) + 1]
 
 
-def symbol_of_shape(shape: Tuple[int, ...]) -> Any:
-    """Return a symbol of zeros whose type MXNet infers. AMP's wrapper of that operator fails."""
-    zeros = _node("_zeros_without_dtype", "shape", shape=shape)
-    return mx.sym.load_json(json.dumps(_graph([zeros], [(0, 0)])))
+def with_shape(symbol: Any, shape: Tuple[int, ...]) -> Any:
+    """Return a symbol as it is, of which MXNet knows the shape as far as it is given here.
+
+    Not made by calls of `mxnet.sym`, which AMP wraps to change types.
+    """
+    data, zeros = _node("null", "data"), _node("_zeros_without_dtype", "shape", shape=shape)
+    name = f"{symbol.name}_with_shape"
+    same = _node("_identity_with_attr_like_rhs", name, [(0, 0), (1, 0)])
+    return mx.sym.load_json(json.dumps(_graph([data, zeros, same], [(2, 0)])))(data=symbol)
 
 
 def _inferred(

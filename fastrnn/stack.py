@@ -154,8 +154,7 @@ class Stack:
         if F is mx.sym:  # split has to know how much there is to be split
             unknown = -1 if mx.util.is_np_shape() else 0
             shape = (self.layers * self.directions, unknown, unknown)
-            like = native.symbol_of_shape(shape)
-            state = F._internal._identity_with_attr_like_rhs(state, like)
+            state = native.with_shape(state, shape)
         return F.split(state, num_outputs=self.layers, axis=0)
 
     def _layer(
