@@ -222,9 +222,9 @@ def with_shape(symbol: Any, shape: Tuple[int, ...]) -> Any:
 
     Not made by calls of `mxnet.sym`, which AMP wraps to change types.
     """
-    data, zeros = _node("null", "data"), _node("_zeros_without_dtype", "shape", shape=shape)
-    name = f"{symbol.name}_with_shape"
-    same = _node("_identity_with_attr_like_rhs", name, [(0, 0), (1, 0)])
+    data, name = _node("null", "data"), symbol.name
+    zeros = _node("_zeros_without_dtype", f"{name}_shape", shape=shape)
+    same = _node("_identity_with_attr_like_rhs", f"{name}_with_shape", [(0, 0), (1, 0)])
     return mx.sym.load_json(json.dumps(_graph([data, zeros, same], [(2, 0)])))(data=symbol)
 
 
