@@ -236,6 +236,10 @@ def test_generate(capsys, run):
     assert "\n".join(out).startswith("The ")
     assert call(capsys, *options)[1] == out
     assert call(capsys, *options[:-1], "4")[1] != out
+    options[5] = "\ufeffThe "
+    assert call(capsys, *options)[1] == out
+    options[5] = "The\r\n"
+    assert call(capsys, *options)[1][0] == "The"
 
 
 def test_suggest(capsys, run):

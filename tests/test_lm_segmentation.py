@@ -298,9 +298,10 @@ def test_a_prompt_from_the_file_of_the_text(tmp_path):
     prompts = FILE[:9], CLEAN[:7]
     one, other = ("".join(writer.generate(prompt, length=9, seed=1)) for prompt in prompts)
     assert one == other
-    one, other = (writer.suggest(prompt) for prompt in prompts)
-    assert one == other
-    assert one.completions
+    for prefixes in (prompts, ("\ufeffon", "on")):
+        one, other = (writer.suggest(prefix) for prefix in prefixes)
+        assert one == other
+        assert one.completions
 
 
 def test_a_text_that_was_not_normalized_stays_as_it_is(monkeypatch, tmp_path):

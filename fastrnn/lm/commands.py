@@ -188,7 +188,7 @@ def generate(options: argparse.Namespace) -> None:
         options.top_p,
         options.seed,
     )
-    sys.stdout.write(options.prompt)
+    sys.stdout.write(writer.vocabulary.normalize(options.prompt))
     for piece in pieces:
         sys.stdout.write(piece)
         sys.stdout.flush()

@@ -161,7 +161,6 @@ class Writer:
             raise InputError(f"length: got {length}, wanted at least 0")
         if seed is not None and seed < 0:
             raise InputError(f"seed: got {seed}, wanted at least 0")
-        prompt = self.vocabulary.normalize(prompt)
         pieces = self._generate(self._prompt(prompt), length, temperature, top_k, top_p, seed)
         if self.vocabulary.level != "character" and prompt[-1:].isspace():
             return (piece if n else piece.lstrip(" ") for n, piece in enumerate(pieces))
