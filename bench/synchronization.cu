@@ -9,6 +9,32 @@ namespace {
 
 using namespace fastrnn::cuda;
 
+// 8 bytes that are seen whole or not at all, and say nothing of any other memory: for data that
+// carries its own sign of being there. Aligned to 8.
+#if defined(FASTRNN_EMULATE)
+inline uint2 LoadRelaxed8(const uint2* p, EMULATOR_SITE) {
+  ::emulator::Poll({"LoadRelaxed8", file, line});
+  const uint64_t value = __atomic_load_n(reinterpret_cast<const uint64_t*>(p), __ATOMIC_RELAXED);
+  return make_uint2(static_cast<unsigned>(value), static_cast<unsigned>(value >> 32));
+}
+inline void StoreRelaxed8(uint2* p, uint2 value, EMULATOR_SITE) {
+  ::emulator::PerhapsYield({"StoreRelaxed8", file, line});
+  ::emulator::NoteProgress();
+  __atomic_store_n(reinterpret_cast<uint64_t*>(p), static_cast<uint64_t>(value.y) << 32 | value.x,
+                   __ATOMIC_RELAXED);
+}
+#else
+FASTRNN_DEVICE uint2 LoadRelaxed8(const uint2* p) {
+  uint64_t value;
+  asm volatile("ld.relaxed.gpu.global.b64 %0, [%1];" : "=l"(value) : "l"(p) : "memory");
+  return make_uint2(static_cast<unsigned>(value), static_cast<unsigned>(value >> 32));
+}
+FASTRNN_DEVICE void StoreRelaxed8(uint2* p, uint2 value) {
+  const uint64_t whole = static_cast<uint64_t>(value.y) << 32 | value.x;
+  asm volatile("st.relaxed.gpu.global.b64 [%0], %1;" ::"l"(p), "l"(whole) : "memory");
+}
+#endif
+
 constexpr int kThreads = 256;
 // Flags a sector apart: pollers of one do not get in the way of another's.
 constexpr int kSector = 32 / sizeof(unsigned);
@@ -41,7 +67,8 @@ FASTRNN_DEVICE void Signal(const Arguments& a, unsigned step) {
   __syncthreads();
   if (threadIdx.x != 0) return;
   if (kVariant == kCounter) {
-    AddRelease(a.flags, 1);
+    __threadfence();  // with the addition behind it, a release
+    atomicAdd(a.flags, 1u);
   } else {
     StoreRelease(a.flags + blockIdx.x * (kVariant == kSpacedFlags ? kSector : 1), step);
   }
@@ -112,7 +139,7 @@ extern "C" __attribute__((visibility("default"))) int BenchSynchronization(
     unsigned steps, void* stream) {
   const Arguments arguments = {flags, parts, sums, words, steps};
   const auto launch = [&](auto kernel) {
-    return static_cast<int>(LaunchCooperative(kernel, dim3(static_cast<unsigned>(blocks)),
+    return static_cast<int>(LaunchCooperative(kernel, 1, dim3(static_cast<unsigned>(blocks)),
                                               dim3(kThreads), 0, static_cast<cudaStream_t>(stream),
                                               arguments));
   };

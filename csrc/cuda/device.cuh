@@ -1,6 +1,6 @@
-// The vocabulary of the kernels. Compiled by nvcc it is CUDA and PTX, and this is the only file
-// with PTX; compiled by a host compiler with FASTRNN_EMULATE it is the emulator of tests/emulator,
-// in which every CUDA thread is a fiber. Both halves offer the same names, described at the first.
+// The vocabulary of the kernels. Compiled by nvcc it is CUDA and PTX, which no other file of csrc
+// has; compiled by a host compiler with FASTRNN_EMULATE it is the emulator of tests/emulator, in
+// which every CUDA thread is a fiber. Both halves offer the same names, described at the first.
 //
 // What a kernel must keep to, so that both can run it:
 // - Only the names below, what cuda_names.h of the emulator has (threadIdx, __syncthreads, shuffles
@@ -9,8 +9,9 @@
 //   __shared__: the emulator gives every block its own, and fills it with NaN.
 // - Branch on FASTRNN_ARCH, never on __CUDA_ARCH__. nvcc's host pass sees 0 there.
 // - Arithmetic in float; half and bfloat16 are for storage and for the tensor cores.
-// - Poll a flag through LoadAcquire only: it gives way to the others. Announce through StoreRelease
-//   or AddRelease. No float atomics, since their order would change the result.
+// - Poll a flag through LoadAcquire only: it gives way to the others. Announce through
+// StoreRelease.
+//   No float atomics, since their order would change the result.
 // - No return before a barrier that others reach; every lane of a mask at the same warp function.
 // - No const __restrict__ on memory that other blocks write during the launch: the compiler could
 //   then read it through the cache that is not kept coherent.
@@ -60,21 +61,6 @@ FASTRNN_DEVICE unsigned LoadAcquire(const unsigned* p) {
 }
 FASTRNN_DEVICE void StoreRelease(unsigned* p, unsigned value) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(value) : "memory");
-}
-FASTRNN_DEVICE void AddRelease(unsigned* p, unsigned value) {
-  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(value) : "memory");
-}
-
-// 8 bytes that are seen whole or not at all, and say nothing of any other memory: for data that
-// carries its own sign of being there. Aligned to 8.
-FASTRNN_DEVICE uint2 LoadRelaxed8(const uint2* p) {
-  uint64_t value;
-  asm volatile("ld.relaxed.gpu.global.b64 %0, [%1];" : "=l"(value) : "l"(p) : "memory");
-  return make_uint2(static_cast<unsigned>(value), static_cast<unsigned>(value >> 32));
-}
-FASTRNN_DEVICE void StoreRelaxed8(uint2* p, uint2 value) {
-  const uint64_t whole = static_cast<uint64_t>(value.y) << 32 | value.x;
-  asm volatile("st.relaxed.gpu.global.b64 [%0], %1;" ::"l"(p), "l"(whole) : "memory");
 }
 
 // What another block has written during this launch and signalled: past the L1 cache, which would
@@ -178,23 +164,6 @@ inline void StoreRelease(unsigned* p, unsigned value, EMULATOR_SITE) {
   ::emulator::PerhapsYield({"StoreRelease", file, line});
   ::emulator::NoteProgress();
   __atomic_store_n(p, value, __ATOMIC_RELEASE);
-}
-inline void AddRelease(unsigned* p, unsigned value, EMULATOR_SITE) {
-  ::emulator::PerhapsYield({"AddRelease", file, line});
-  ::emulator::NoteProgress();
-  __atomic_fetch_add(p, value, __ATOMIC_RELEASE);
-}
-
-inline uint2 LoadRelaxed8(const uint2* p, EMULATOR_SITE) {
-  ::emulator::Poll({"LoadRelaxed8", file, line});
-  const uint64_t value = __atomic_load_n(reinterpret_cast<const uint64_t*>(p), __ATOMIC_RELAXED);
-  return make_uint2(static_cast<unsigned>(value), static_cast<unsigned>(value >> 32));
-}
-inline void StoreRelaxed8(uint2* p, uint2 value, EMULATOR_SITE) {
-  ::emulator::PerhapsYield({"StoreRelaxed8", file, line});
-  ::emulator::NoteProgress();
-  __atomic_store_n(reinterpret_cast<uint64_t*>(p), static_cast<uint64_t>(value.y) << 32 | value.x,
-                   __ATOMIC_RELAXED);
 }
 
 inline float LoadExchanged(const float* p) { return *p; }

@@ -145,18 +145,11 @@ cudaError_t Launch(Kernel kernel, dim3 grid, dim3 block, size_t shared_bytes, cu
                   std::forward<Arguments>(arguments)...);
 }
 
-// All blocks of the grid are on the device at once, so that they may wait for each other.
+// All blocks of the grid are on the device at once, so that they may wait for each other; in
+// clusters of so many neighbours along x, of which more than one need sm_90.
 template <class Kernel, class... Arguments>
-cudaError_t LaunchCooperative(Kernel kernel, dim3 grid, dim3 block, size_t shared_bytes,
-                              cudaStream_t stream, Arguments&&... arguments) {
-  return LaunchAs(1, kernel, grid, block, shared_bytes, stream,
-                  std::forward<Arguments>(arguments)...);
-}
-
-// As well, in clusters of so many neighbours along x; more than one needs sm_90.
-template <class Kernel, class... Arguments>
-cudaError_t LaunchClusters(Kernel kernel, unsigned cluster, dim3 grid, dim3 block,
-                           size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
+cudaError_t LaunchCooperative(Kernel kernel, unsigned cluster, dim3 grid, dim3 block,
+                              size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
   return LaunchAs(cluster, kernel, grid, block, shared_bytes, stream,
                   std::forward<Arguments>(arguments)...);
 }

@@ -103,8 +103,8 @@ int64_t LaunchForRows(int64_t rows, void (*kernel)(Args), const PersistentPlan& 
   for (int launch = 0; launch < plan.launches; ++launch) {
     args.first_row = launch * plan.groups * plan.batch_tiles * kTileBatch;
     FASTRNN_CUDA_TRY(cudaMemsetAsync(exchange.flags, 0, exchange.zero_bytes, stream));
-    const cudaError_t status = LaunchClusters(kernel, static_cast<unsigned>(plan.cluster), grid,
-                                              kProductThreads, plan.shared_bytes, stream, args);
+    const cudaError_t status = LaunchCooperative(kernel, static_cast<unsigned>(plan.cluster), grid,
+                                                 kProductThreads, plan.shared_bytes, stream, args);
     if (IsRefusal(status, plan)) {
       cudaGetLastError();  // It would otherwise be the next call's.
       return args.first_row;

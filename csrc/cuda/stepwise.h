@@ -8,7 +8,6 @@
 #pragma once
 
 #include <algorithm>
-#include <limits>
 
 #include "../error.h"
 #include "../layout.h"

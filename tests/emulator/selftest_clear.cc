@@ -115,33 +115,19 @@ cudaError_t SharedIsNan() {
 }
 
 // Every block adds one to what its neighbour wrote in the round before.
-template <bool kGroups>
-__global__ void RingKernel(int* values, unsigned* counter, int rounds) {
+__global__ void RingKernel(int* values, int rounds) {
   const unsigned blocks = gridDim.x;
   for (int round = 0; round < rounds; ++round) {
     const int* read = values + round % 2 * blocks;
     int* written = values + (round + 1) % 2 * blocks;
     if (threadIdx.x == 3) written[blockIdx.x] = read[(blockIdx.x + 1) % blocks] + 1;
-    if (kGroups) {
-      cooperative_groups::this_grid().sync();
-    } else {
-      __syncthreads();
-      if (threadIdx.x == 0) {
-        AddRelease(counter, 1);
-        while (LoadAcquire(counter) < (round + 1) * blocks) {
-        }
-      }
-      __syncthreads();
-    }
+    cooperative_groups::this_grid().sync();
   }
 }
 
-template <bool kGroups>
 cudaError_t Ring() {
   int values[2 * 6] = {};
-  unsigned counter = 0;
-  const cudaError_t status =
-      LaunchCooperative(RingKernel<kGroups>, 6, 64, 0, nullptr, values, &counter, 10);
+  const cudaError_t status = LaunchCooperative(RingKernel, 1, 6, 64, 0, nullptr, values, 10);
   for (int b = 0; b < 6; ++b) Expect(values[b] == 10, "no block is a round ahead or behind");
   return status;
 }
@@ -161,7 +147,8 @@ __global__ void MessageKernel(float* box, unsigned* flag, float* out) {
 cudaError_t Message() {
   float box = 0.0f, out = 0.0f;
   unsigned flag = 0;
-  const cudaError_t status = LaunchCooperative(MessageKernel, 2, 32, 0, nullptr, &box, &flag, &out);
+  const cudaError_t status =
+      LaunchCooperative(MessageKernel, 1, 2, 32, 0, nullptr, &box, &flag, &out);
   Expect(out == 42.0f, "what was written before the release is read after the acquire");
   return status;
 }
@@ -185,11 +172,11 @@ __global__ void ClusterKernel(int* out, unsigned cluster, int rounds) {
 cudaError_t Clusters() {
   std::vector<int> out(6 * 32);
   const cudaError_t status =
-      LaunchClusters(ClusterKernel, 3, 6, 32, 2 * 32 * sizeof(int), nullptr, out.data(), 3u, 3);
+      LaunchCooperative(ClusterKernel, 3, 6, 32, 2 * 32 * sizeof(int), nullptr, out.data(), 3u, 3);
   for (int b = 0; b < 6; ++b) {
     Expect(out[b * 32] == b + 3, "a block's number comes back after a round, and only to it");
   }
-  Expect(LaunchClusters(ClusterKernel, 4, 6, 32, 256, nullptr, out.data(), 4u, 1) ==
+  Expect(LaunchCooperative(ClusterKernel, 4, 6, 32, 256, nullptr, out.data(), 4u, 1) ==
              cudaErrorInvalidClusterSize,
          "a grid must be whole clusters");
   cudaGetLastError();
@@ -221,7 +208,7 @@ cudaError_t Limits() {
   int blocks = 0;
   Expect(MaxResidentBlocks(IndexKernel, 1024, 0, &blocks) == cudaSuccess && blocks == 80,
          "two blocks of 1024 threads fit on each of 40 multiprocessors");
-  Expect(LaunchCooperative(IndexKernel, 81, 1024, 0, nullptr, out) ==
+  Expect(LaunchCooperative(IndexKernel, 1, 81, 1024, 0, nullptr, out) ==
              cudaErrorCooperativeLaunchTooLarge,
          "a cooperative grid must fit");
   return cudaSuccess;
@@ -235,8 +222,7 @@ std::vector<Case> ClearCases() {
       {"shuffles", Outcome::kPass, "", Shuffles},
       {"sum", Outcome::kPass, "", Sum},
       {"shared_is_nan", Outcome::kPass, "", SharedIsNan},
-      {"ring_of_a_counter", Outcome::kPass, "", Ring<false>},
-      {"ring_of_cooperative_groups", Outcome::kPass, "", Ring<true>},
+      {"ring", Outcome::kPass, "", Ring},
       {"message", Outcome::kPass, "", Message},
       {"clusters", Outcome::kPass, "", Clusters},
       {"indices", Outcome::kPass, "", Indices},

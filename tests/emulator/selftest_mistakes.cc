@@ -124,12 +124,12 @@ __global__ void BlockThatMayNotHaveStarted() {
 
 template <class Kernel, class... Arguments>
 cudaError_t InCluster(Kernel kernel, Arguments... arguments) {
-  return LaunchClusters(kernel, 2, 2, 1, 8 * sizeof(float), nullptr, arguments...);
+  return LaunchCooperative(kernel, 2, 2, 1, 8 * sizeof(float), nullptr, arguments...);
 }
 
 template <class Kernel, class... Arguments>
 cudaError_t Together(Kernel kernel, int blocks, int threads, Arguments... arguments) {
-  return LaunchCooperative(kernel, blocks, threads, 0, nullptr, arguments...);
+  return LaunchCooperative(kernel, 1, blocks, threads, 0, nullptr, arguments...);
 }
 
 // Behind an array of 32, and before the next one.

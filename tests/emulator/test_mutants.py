@@ -49,7 +49,7 @@ def names(text, vocabulary=()):
 def test_everything_that_orders_memory_is_known():
     known = ordering.primitives(VOCABULARY)
     blocks = {"__syncthreads", "__syncthreads_or", "__syncwarp", "ClusterBarrier"}
-    grids = {"sync", "LoadAcquire", "StoreRelease", "AddRelease"}
+    grids = {"sync", "LoadAcquire", "StoreRelease"}
     assert blocks | grids | {"__threadfence"} <= set(known)
     assert not {"atomicAdd", "__shfl_sync", "__ballot_sync", "Launch"} & set(known)
 
