@@ -304,6 +304,13 @@ def test_a_prompt_from_the_file_of_the_text(tmp_path):
         assert one.completions
 
 
+def test_marks_within_a_text_keep_no_prompt_from_being_normalized():
+    """Such as between files that were put together."""
+    vocabulary = text.encode_corpus(FILE * 2).vocabulary
+    assert "\ufeff" in vocabulary
+    assert vocabulary.encode(FILE).tolist() == vocabulary.encode(CLEAN).tolist()
+
+
 def test_a_text_that_was_not_normalized_stays_as_it_is(monkeypatch, tmp_path):
     settings = preset("demo", embed=8, hidden=8, batch=4, steps=10, validation=0.2)
     with monkeypatch.context() as before:

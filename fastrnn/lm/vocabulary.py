@@ -98,9 +98,9 @@ class Vocabulary(ABC):
     def normalize(self, text: str) -> str:
         """`text` as the model knows texts, with line feeds and without a byte order mark.
 
-        A vocabulary that has a carriage return or that mark is of a text that was not normalized.
+        A vocabulary that has a carriage return is of a text that was not normalized.
         """
-        return text if "\r" in self or "\ufeff" in self else normalize(text)
+        return text if "\r" in self else normalize(text)
 
     def encode(self, text: str) -> np.ndarray:
         """Numbers of the tokens of `text`, normalized, shape (tokens,), int32."""
