@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import threading
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -47,8 +48,14 @@ class _ZeroStates(List[Any]):
     """States that the caller did not give and does not get back."""
 
 
-class _Recorders(Dict[Any, Recorder]):
-    """A layer's recorders. They belong to a process and a layer, so copies begin without any."""
+class _Recorders(threading.local):
+    """A layer's recorders in each thread, as MXNet's traced graphs serve one thread at a time.
+
+    They belong to a process and a layer, so copies begin without any.
+    """
+
+    def __init__(self) -> None:
+        self.of_thread: Dict[Any, Recorder] = {}
 
     def __deepcopy__(self, memo: Any) -> _Recorders:
         return _Recorders()
@@ -326,10 +333,15 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         if F is mx.sym or not mx.autograd.is_recording():
             return of_call.run(F, inputs, states, sequence_length, params)
         key = (of_call, mx.util.is_np_array(), mixed_precision())
-        recorder = self._recorders.get(key)
+        recorders = self._recorders.of_thread
+        recorder = recorders.get(key)
         if recorder is None:
             recorder = Recorder(of_call, len(states), sequence_length is not None)
-            self._recorders[key] = recorder
+            recorders[key] = recorder
+        for name, parameter in self._reg_params.items():
+            if parameter.grad_req == "null":
+                # Autograd would hang a node on the array, which threads may share.
+                params[name] = params[name].detach()
         return recorder(inputs, states, sequence_length, params)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -113,3 +114,26 @@ def test_a_copy_of_a_layer_that_was_trained_is_trained_on_its_own():
     for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         twin.collect_params().setattr("grad_req", "null")  # MXNet's copies have no gradients
         check_equal(train(case, twin), wanted)
+
+
+def test_threads_that_record_on_one_layer(backend):
+    case = Case("gru", layers=2)
+    layer = case.layer(backend)
+    layer.collect_params().setattr("grad_req", "null")
+
+    def work(_):
+        found = []
+        for k in range(40):
+            x = mx.nd.array(np.resize(case.x, (1 + k % 5, *case.x.shape[1:])))
+            x.attach_grad()
+            with mx.autograd.record():
+                loss = layer(x).sum()
+            loss.backward()
+            found.append(x.grad.asnumpy())
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(work, range(4)))
+    for found in results:
+        for array, other in zip(found, results[0]):
+            np.testing.assert_array_equal(array, other)
