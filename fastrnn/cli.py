@@ -5,8 +5,9 @@ The demo is ``fastrnn train --preset demo --out FOLDER`` (both are the defaults,
 validation loss in bits per character, that of an n-gram model with three characters of context on
 the same split, and 400 characters of generated text.
 
-Exit codes: 0 for success, 2 for bad input (one line on stderr), 130 after Ctrl-C, 141 when whoever
-read the output has left, such as ``head``. Standard streams may be closed: then nothing is shown.
+Exit codes: 0 for success, 2 for bad input (one line on stderr), 130 after Ctrl-C, 141 when the
+reader of the output, such as ``head``, has closed the pipe. Nothing is shown on a standard stream
+that is closed.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def _say(message: str) -> None:
     try:
         print(message, file=sys.stderr, flush=True)
     except OSError:
-        _silence(sys.stderr)  # nobody hears it, and the exit code still says it
+        _silence(sys.stderr)  # the message is lost, the exit code is not
 
 
 def _silence(stream: TextIO) -> None:

@@ -314,7 +314,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         return output if isinstance(states, _ZeroStates) else (output, states)
 
     def forward(self, inputs: Any, states: Any, *args: Any) -> Any:
-        """Run the layer on states that are there; those nobody gave are not returned."""
+        """Run the layer with all states; return them only if the caller gave them."""
         # Decided here, per call: a graph always has both, and threads may share the layer.
         outcome = super().forward(inputs, states, *args)
         return outcome[0] if isinstance(states, _ZeroStates) else outcome

@@ -53,8 +53,7 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
  public:
   explicit GraphLayer(const Attributes& attributes)
       : stack_(fastrnn::operators::ParseStack(attributes)),
-        has_lengths_(attributes.count("use_sequence_length") > 0 &&
-                     attributes.at("use_sequence_length") == "1") {
+        has_lengths_(fastrnn::operators::Positions(stack_, attributes).has_lengths) {
     FASTRNN_EXPECTS(stack_.layers == 1, "_fastrnn_rnn: expected one layer");
     stack_.first.reserve = true;
   }

@@ -28,7 +28,6 @@
 #include <string>
 #include <vector>
 
-#include "../cuda/memory.h"
 #include "../error.h"
 #include "../stack.h"
 #include "attributes.h"
@@ -136,13 +135,12 @@ const int32_t* Lengths(const Positions& positions, const MXTensor* inputs) {
   return positions.has_lengths ? static_cast<int32_t*>(Data(inputs[positions.lengths])) : nullptr;
 }
 
-// Of each layer and direction; begin: where the first input's place is among the tensors.
-template <class Pointers>
-std::vector<Pointers> WeightsFrom(const std::vector<MXTensor>& tensors, int begin,
-                                  const Positions& positions) {
-  std::vector<Pointers> weights;
+// Of each layer and direction.
+std::vector<fastrnn::Weights> Weights(const Positions& positions,
+                                      const std::vector<MXTensor>& inputs) {
+  std::vector<fastrnn::Weights> weights;
   for (int i = positions.first_weight; i < positions.lengths; i += kWeightsPerDirection) {
-    auto at = [&](int weight) { return Data(tensors.at(begin + i + weight)); };
+    auto at = [&](int weight) { return Data(inputs.at(i + weight)); };
     weights.push_back({at(0), at(1), at(2), at(3)});
   }
   return weights;
@@ -165,7 +163,7 @@ MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* input
       args.c0 = Data(inputs->at(2));
       args.cn = Data(outputs->at(2));
     }
-    args.weights = WeightsFrom<fastrnn::Weights>(*inputs, 0, positions);
+    args.weights = Weights(positions, *inputs);
     const Workspace workspace(desc, resource, fastrnn::ForwardWorkspaceBytes(stack));
     args.workspace = workspace.data();
     args.stream = Stream(desc, resource);

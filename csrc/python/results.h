@@ -53,7 +53,7 @@ class Results {
 
   // All work that writes them has been enqueued, or, where an error ended the call, all that ever
   // will be. It reads the inputs, of which some are None, and the weights. On a stream that is
-  // being captured nothing is told: when its work will be done nobody knows.
+  // being captured, nothing is told, since the work runs when the graph is launched.
   pybind11::list Publish(std::initializer_list<pybind11::object> inputs,
                          const pybind11::sequence& weights);
 

@@ -6,7 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Type, Union
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
 
@@ -206,6 +206,7 @@ class WordVocabulary(Vocabulary):
 
     level = "word"
     version = 2
+    _rules: Any = Graphemes  # where words begin and end, and where spaces go between them
 
     def __init__(self, tokens: Sequence[str]) -> None:
         super().__init__(tokens)
@@ -229,7 +230,7 @@ class WordVocabulary(Vocabulary):
     @classmethod
     def cut(cls, line: str) -> List[str]:
         """Cut one line into words and punctuation signs."""
-        return Graphemes.cut(line)
+        return cls._rules.cut(line)
 
     @classmethod
     def tokenize(cls, text: str) -> List[str]:
@@ -248,29 +249,18 @@ class WordVocabulary(Vocabulary):
     @classmethod
     def join(cls, tokens: Iterable[str]) -> str:
         """Text from tokens, with spaces where English has them."""
-        return Graphemes.join(tokens)
+        return cls._rules.join(tokens)
 
     @classmethod
     def begun(cls, text: str) -> str:
-        return Graphemes.begun(text)
+        return cls._rules.begun(text)
 
 
 class CodePointWordVocabulary(WordVocabulary):
     """Words as models cut them that were trained before words followed Unicode."""
 
     version = 1
-
-    @classmethod
-    def cut(cls, line: str) -> List[str]:
-        return CodePoints.cut(line)
-
-    @classmethod
-    def join(cls, tokens: Iterable[str]) -> str:
-        return CodePoints.join(tokens)
-
-    @classmethod
-    def begun(cls, text: str) -> str:
-        return CodePoints.begun(text)
+    _rules = CodePoints
 
 
 class WhitespaceVocabulary(WordVocabulary):
