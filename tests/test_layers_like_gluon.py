@@ -13,6 +13,7 @@ import reference as ref
 from cases import MODES, Case, Parent, layer_class, mx
 
 import fastrnn
+from fastrnn import native
 
 # A parameter's type that changes behind the layer.
 
@@ -30,7 +31,8 @@ def test_a_file_in_another_type(mode, dtype, hybrid, nested, tmp_path):
     nets[1].hybridize(hybrid)
     nets[1].load_parameters(path, cast_dtype=True, dtype_source="saved")
     case.check(target, nets[1])
-    assert ("float64" in target.backend.reason) == (dtype == "float64")
+    if native.STATUS.usable:
+        assert ("float64" in target.backend.reason) == (dtype == "float64")
 
 
 @pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "hybridized"])
