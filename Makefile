@@ -79,6 +79,8 @@ $(VENV)/.demo-$(VERSION): $(VENV)/.created-$(VERSION) $(SOURCES)
 
 # A newer compiler's new warning stops this build, never a user's.
 $(VENV)/.dev-$(VERSION): export CMAKE_ARGS := $(CMAKE_ARGS) -DFASTRNN_WERROR=ON
+# One architecture of GPUs is enough for tests: `make objects` compiles for the others.
+$(VENV)/.dev-$(VERSION): export FASTRNN_CUDA_ARCHITECTURES ?= 80
 $(VENV)/.dev-$(VERSION): $(VENV)/.created-$(VERSION) $(SOURCES)
 	$(BIN)/pip install -e '.[cpu,lm,onnx,test,bench,lint]'
 	touch $@ $(VENV)/.demo-$(VERSION)
