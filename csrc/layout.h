@@ -10,6 +10,9 @@
 
 namespace fastrnn {
 
+// Of a product's factor, as it is stored.
+enum class Transpose : char { kNo = 'N', kYes = 'T' };
+
 // Carves arrays from a workspace; on a null base it only counts.
 class Carver {
  public:
@@ -54,8 +57,22 @@ struct Stretch {
   int64_t chunk, begin, end;
 };
 
+// A layer's part of the reserve: what backward needs beyond inputs and outputs, in words of 4 bytes
+// for each step, row, direction and hidden unit. The activated gates are in the layer's type, c is
+// in float32, and the hidden state's share of the last gate in the layer's type. 0 for cells whose
+// backward sees only the output.
+inline int64_t UnitReserveWords(const LayerDesc& desc) {
+  const CellTraits& cell = desc.cell();
+  if (!cell.keeps_gates) return 0;
+  const int64_t values = cell.gates + (cell.split_shares ? 1 : 0);
+  return values * SizeOf(desc.dtype) / 4 + (cell.has_c ? 1 : 0);
+}
+inline int64_t LayerReserveWords(const LayerDesc& desc) {
+  return desc.directions * desc.hidden * UnitReserveWords(desc);
+}
+
 inline bool GatesInReserve(const LayerDesc& desc) {
-  return desc.reserve && ReserveWords(desc.mode, desc.dtype) > 0;
+  return desc.reserve && desc.cell().keeps_gates;
 }
 
 // The reserve of one direction: c [T, N, H] (LSTM), then activated gates [T, N, G*H] and hidden_n
@@ -71,15 +88,13 @@ struct Reserve {
   Reserve(const LayerDesc& desc, Like<void>* base, int64_t direction) {
     if (!GatesInReserve(desc)) return;
     const int64_t values = desc.rows() * desc.hidden;
-    auto* words =
-        static_cast<Like<float>*>(base) + direction * values * ReserveWords(desc.mode, desc.dtype);
-    if (desc.has_cell()) {
+    auto* words = static_cast<Like<float>*>(base) + direction * values * UnitReserveWords(desc);
+    if (desc.cell().has_c) {
       c = words;
-      gates = reinterpret_cast<T*>(words + values);
-    } else {
-      gates = reinterpret_cast<T*>(words);
-      hidden_n = gates + desc.rows() * desc.gate_rows();
+      words += values;
     }
+    gates = reinterpret_cast<T*>(words);
+    if (desc.cell().split_shares) hidden_n = gates + desc.rows() * desc.gate_rows();
   }
 };
 

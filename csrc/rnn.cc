@@ -1,13 +1,16 @@
-// Checks a layer's description and hands it to the backend of its device.
+// Checks descriptions, and what they are made of.
 #include "rnn.h"
 
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <limits>
 #include <sstream>
 #include <utility>
 
+#include "cells/traits.h"
 #include "error.h"
+#include "layout.h"
 
 namespace fastrnn {
 namespace {
@@ -30,26 +33,22 @@ int64_t CheckedProduct(const char* what, std::initializer_list<int64_t> factors)
 
 }  // namespace
 
+const CellTraits& TraitsOf(Mode mode) { return kCells[static_cast<size_t>(mode)]; }
+
 Mode ParseMode(const std::string& name) {
-  if (name == "lstm") return Mode::kLstm;
-  if (name == "gru") return Mode::kGru;
-  if (name == "rnn_tanh") return Mode::kRnnTanh;
-  if (name == "rnn_relu") return Mode::kRnnRelu;
+  for (size_t i = 0; i < std::size(kCells); ++i) {
+    if (name == kCells[i].name) return static_cast<Mode>(i);
+  }
   throw InvalidArgument("mode is '" + name + "', expected lstm, gru, rnn_tanh or rnn_relu",
                         __FILE__, __LINE__);
 }
 
 DType ParseDType(const std::string& name) {
-  for (DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBfloat16}) {
-    if (name == Name(dtype)) return dtype;
+  for (size_t i = 0; i < std::size(kDTypes); ++i) {
+    if (name == kDTypes[i].name) return static_cast<DType>(i);
   }
   throw InvalidArgument("dtype is '" + name + "', expected float32, float16 or bfloat16", __FILE__,
                         __LINE__);
-}
-
-const char* Name(DType dtype) {
-  if (dtype == DType::kFloat32) return "float32";
-  return dtype == DType::kFloat16 ? "float16" : "bfloat16";
 }
 
 bool DefaultTf32() {
@@ -111,7 +110,9 @@ Algorithm DefaultAlgorithm() {
   return text == nullptr ? Algorithm() : ParseAlgorithm("FASTRNN_ALGORITHM", text);
 }
 
-void Validate(const LayerDesc& desc) {
+namespace {
+
+void ValidateLayer(const LayerDesc& desc) {
   ExpectPositive("sequence length", desc.steps);
   ExpectPositive("batch size", desc.batch);
   ExpectPositive("input size", desc.input);
@@ -125,105 +126,30 @@ void Validate(const LayerDesc& desc) {
                  {4, desc.hidden, desc.hidden > desc.input ? desc.hidden : desc.input});
 }
 
-size_t ReserveBytes(const LayerDesc& desc) {
-  Validate(desc);
-  return desc.directions * desc.rows() * desc.hidden * ReserveWords(desc.mode, desc.dtype) * 4;
-}
-
-namespace {
-
-// Checks that arrays are there and lie where their type may lie.
-class ArrayChecks {
- public:
-  explicit ArrayChecks(const LayerDesc& desc) : desc_(desc) {}
-
-  void Expect(const std::string& name, const void* array) const {
-    Expect(name, array, SizeOf(desc_.dtype));
-  }
-  void Expect(const std::string& name, const void* array, size_t alignment) const {
-    FASTRNN_EXPECTS(array != nullptr, name + " is null, expected an array");
-    FASTRNN_EXPECTS(reinterpret_cast<uintptr_t>(array) % alignment == 0,
-                    name + " is not aligned, expected an address that is a multiple of " +
-                        std::to_string(alignment));
-  }
-
-  // What both passes take.
-  template <class Args>
-  void ExpectInputs(const Args& args) const {
-    Expect("x", args.x);
-    Expect("h_0", args.h0);
-    if (desc_.has_cell()) Expect("c_0", args.c0);
-    if (args.lengths != nullptr) Expect("lengths", args.lengths, sizeof(int32_t));
-    Expect("output", args.y);
-    if (desc_.reserve && ReserveBytes(desc_) > 0) Expect("reserve", args.reserve, sizeof(float));
-    Expect("workspace", args.workspace, kWorkspaceAlignment);
-    ExpectParameters("weights", args.weights, args.layer);
-  }
-
-  // Numbered as in a list of all layers' parameters.
-  template <class Parameters>
-  void ExpectParameters(const std::string& name, const Parameters* parameters,
-                        int64_t layer) const {
-    const int64_t first = 4 * desc_.directions * layer;
-    for (int64_t d = 0; d < desc_.directions; ++d) {
-      const void* const arrays[] = {parameters[d].i2h_weight, parameters[d].h2h_weight,
-                                    parameters[d].i2h_bias, parameters[d].h2h_bias};
-      for (int64_t i = 0; i < 4; ++i) {
-        Expect(name + "[" + std::to_string(first + 4 * d + i) + "]", arrays[i]);
-      }
-    }
-  }
-
- private:
-  const LayerDesc& desc_;
-};
-
-void Check(const LayerDesc& desc, const ForwardArgs& args) {
-  Validate(desc);
-  const ArrayChecks checks(desc);
-  checks.ExpectInputs(args);
-  checks.Expect("h_n", args.hn);
-  if (desc.has_cell()) checks.Expect("c_n", args.cn);
-}
-
-void Check(const LayerDesc& desc, const BackwardArgs& args) {
-  Validate(desc);
-  FASTRNN_EXPECTS(desc.reserve, "backward needs the reserve of a forward call that kept one");
-  const ArrayChecks checks(desc);
-  checks.ExpectInputs(args);
-  checks.Expect("d_output", args.dy);
-  checks.Expect("d_h_n", args.dhn);
-  checks.Expect("gradient of x", args.dx);
-  checks.Expect("gradient of h_0", args.dh0);
-  if (desc.has_cell()) {
-    checks.Expect("d_c_n", args.dcn);
-    checks.Expect("gradient of c_0", args.dc0);
-  }
-  checks.ExpectParameters("gradient of weights", args.gradients, args.layer);
-}
-
 }  // namespace
 
-size_t ForwardWorkspaceBytes(const LayerDesc& desc) {
-  Validate(desc);
-  return desc.device == Device::kCuda ? cuda::ForwardWorkspaceBytes(desc)
-                                      : cpu::ForwardWorkspaceBytes(desc);
+LayerDesc Layers::At(int64_t layer) const {
+  LayerDesc desc = *this;
+  if (layer > 0) desc.input = directions * hidden;
+  return desc;
 }
 
-size_t BackwardWorkspaceBytes(const LayerDesc& desc) {
-  Validate(desc);
-  return desc.device == Device::kCuda ? cuda::BackwardWorkspaceBytes(desc)
-                                      : cpu::BackwardWorkspaceBytes(desc);
+void Validate(const Layers& layers) {
+  FASTRNN_EXPECTS(layers.layers >= 1,
+                  "number of layers is " + std::to_string(layers.layers) + ", expected 1 or more");
+  ValidateLayer(layers);
+  if (layers.layers == 1) return;
+  ValidateLayer(layers.At(1));
+  const int64_t most = std::numeric_limits<int64_t>::max() / 64;
+  FASTRNN_EXPECTS(
+      layers.layers <= most / (layers.rows() * layers.directions * layers.hidden),
+      "the number of values of " + std::to_string(layers.layers) + " layers overflows 64 bits");
 }
 
-void Forward(const LayerDesc& desc, const ForwardArgs& args) {
-  Check(desc, args);
-  return desc.device == Device::kCuda ? cuda::Forward(desc, args) : cpu::Forward(desc, args);
-}
-
-void Backward(const LayerDesc& desc, const BackwardArgs& args) {
-  Check(desc, args);
-  return desc.device == Device::kCuda ? cuda::Backward(desc, args) : cpu::Backward(desc, args);
+int64_t ReserveWords(const Layers& layers) {
+  if (!layers.reserve) return 0;
+  const int64_t values = (layers.layers - 1) * layers.directions * layers.hidden;
+  return layers.layers * LayerReserveWords(layers) + (values * SizeOf(layers.dtype) + 3) / 4;
 }
 
 }  // namespace fastrnn

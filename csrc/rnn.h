@@ -1,8 +1,15 @@
-// One recurrent layer, forward and backward: the interface between the bindings (MXNet operators,
-// Python module) and the backends. No framework and no CUDA header is included here.
+// The one contract between the bindings (MXNet operators, Python module) and the kernels: describe
+// recurrent layers, get a plan, run it on arrays.
 //
-// T steps, N sequences in the batch, I inputs, H hidden units, D directions (1 or 2), G gates.
-// All arrays are dense, row-major, on one device, and of the layer's type, which void* stands for.
+//   std::shared_ptr<const Plan> plan = MakePlan(layers);
+//   plan->Forward(arrays, stream);
+//
+// No framework and no CUDA header is included here. What implements layers on a device is behind
+// backend.h.
+//
+// T steps, N sequences in the batch, I inputs, H hidden units, D directions (1 or 2), G gates,
+// L layers, of which each takes the output of the one below; above the first, I is D*H. All arrays
+// are dense, row-major, on one device, and of the layers' type, which void* stands for.
 // Gate order and arithmetic are MXNet's and cuDNN's:
 //
 //   LSTM            G = 4   i, f, g, o
@@ -20,7 +27,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
 namespace fastrnn {
 
@@ -35,21 +44,26 @@ Mode ParseMode(const std::string& name);
 
 // Accepts float32, float16 and bfloat16; throws InvalidArgument for others.
 DType ParseDType(const std::string& name);
-const char* Name(DType dtype);
 
-// Bytes of one value.
-constexpr int64_t SizeOf(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
+// In the order of DType.
+struct DTypeTraits {
+  const char* name;
+  int64_t size;  // bytes of one value
+};
+constexpr DTypeTraits kDTypes[] = {{"float32", 4}, {"float16", 2}, {"bfloat16", 2}};
 
-// G, the number of gates.
-constexpr int Gates(Mode mode) { return mode == Mode::kLstm ? 4 : mode == Mode::kGru ? 3 : 1; }
+constexpr const char* Name(DType dtype) { return kDTypes[static_cast<int>(dtype)].name; }
+constexpr int64_t SizeOf(DType dtype) { return kDTypes[static_cast<int>(dtype)].size; }
 
-// What backward needs beyond inputs and outputs, in multiples of 4 bytes per step, row, direction
-// and hidden unit: the activated gates in the layer's type, and c in float32 (LSTM) or the hidden
-// part of the new gate in the layer's type (GRU). An RNN needs only its output.
-constexpr int64_t ReserveWords(Mode mode, DType dtype) {
-  if (mode == Mode::kLstm) return SizeOf(dtype) + 1;
-  return mode == Mode::kGru ? SizeOf(dtype) : 0;
-}
+// What a mode's cell has; cells/cell.h describes it.
+struct CellTraits {
+  const char* name;
+  int gates;  // G
+  bool has_c;
+  bool split_shares;
+  bool keeps_gates;
+};
+const CellTraits& TraitsOf(Mode mode);
 
 // Whether float32 layers use TF32 where nobody says: FASTRNN_TF32 is 0 or 1, and 1 where it is not
 // set. Throws InvalidArgument if it is anything else.
@@ -81,6 +95,7 @@ Algorithm ParseAlgorithm(const std::string& what, const std::string& text);
 // What FASTRNN_ALGORITHM says, and auto where it is not set.
 Algorithm DefaultAlgorithm();
 
+// One layer.
 struct LayerDesc {
   Mode mode = Mode::kLstm;
   DType dtype = DType::kFloat32;
@@ -96,13 +111,30 @@ struct LayerDesc {
   // mantissa), and how steps are run.
   bool tf32 = false;
   Algorithm algorithm;
+  int threads = 0;  // of the host; MakePlan sets it
 
-  int64_t gate_rows() const { return Gates(mode) * hidden; }
+  const CellTraits& cell() const { return TraitsOf(mode); }
+  bool has_c() const { return cell().has_c; }
+  int64_t gate_rows() const { return cell().gates * hidden; }
   int64_t rows() const { return steps * batch; }
-  bool has_cell() const { return mode == Mode::kLstm; }
+};
+
+// The layers, of which all but `input` are alike: that is the lowest one's.
+struct Layers : LayerDesc {
+  int64_t layers = 1;  // L
+
+  LayerDesc At(int64_t layer) const;
 };
 
 constexpr int kMaxDirections = 2;
+
+// Throws InvalidArgument where a size is below 1, directions is not 1 or 2, or an array's size
+// overflows.
+void Validate(const Layers& layers);
+
+// Words of 4 bytes for each step and row: what backward needs beyond the inputs and the output of
+// forward, which is the layers' own reserves and the outputs of all layers but the last.
+int64_t ReserveWords(const Layers& layers);
 
 // One direction's parameters.
 struct Weights {
@@ -129,76 +161,86 @@ struct WeightGradients {
 // hn and cn are the row's states after its own last step: the initial ones where the length is 0.
 
 // No output may overlap an input or another output.
-struct ForwardArgs {
+struct ForwardArrays {
   const void* x = nullptr;           // [T, N, I]
   const int32_t* lengths = nullptr;  // [N] on the arrays' device; null: every row has T steps
-  const void* h0 = nullptr;          // [D, N, H]
-  const void* c0 = nullptr;          // [D, N, H], LSTM only
-  Weights weights[kMaxDirections] = {};
-  void* y = nullptr;          // [T, N, D*H], forward direction first
-  void* hn = nullptr;         // [D, N, H], the state after the last step of each direction
-  void* cn = nullptr;         // [D, N, H], LSTM only
-  void* reserve = nullptr;    // ReserveBytes(desc), aligned to 4, where desc.reserve is set
-  void* workspace = nullptr;  // ForwardWorkspaceBytes(desc), kWorkspaceAlignment
-  void* stream = nullptr;     // cudaStream_t on CUDA, unused on the CPU
-  int64_t layer = 0;          // which one of a stack this is, for messages
+  const void* h0 = nullptr;          // [L*D, N, H]
+  const void* c0 = nullptr;          // [L*D, N, H], LSTM only
+  std::vector<Weights> weights;      // of each layer and direction, the lowest layer first
+  void* y = nullptr;                 // [T, N, D*H], forward direction first
+  void* hn = nullptr;                // [L*D, N, H], after the last step of each direction
+  void* cn = nullptr;                // [L*D, N, H], LSTM only
+  void* reserve = nullptr;           // Plan::reserve_bytes(), aligned to 4
+  void* workspace = nullptr;         // Plan::workspace_bytes(), aligned to kWorkspaceAlignment
 };
 
-struct BackwardArgs {
+struct BackwardArrays {
   const void* x = nullptr;  // as given to forward, and so on
   const int32_t* lengths = nullptr;
   const void* h0 = nullptr;
   const void* c0 = nullptr;
-  Weights weights[kMaxDirections] = {};
+  std::vector<Weights> weights;
   const void* y = nullptr;        // as written by forward
   const void* reserve = nullptr;  // as written by forward
   const void* dy = nullptr;       // [T, N, D*H]
-  const void* dhn = nullptr;      // [D, N, H]
-  const void* dcn = nullptr;      // [D, N, H], LSTM only
+  const void* dhn = nullptr;      // [L*D, N, H]
+  const void* dcn = nullptr;      // [L*D, N, H], LSTM only
   void* dx = nullptr;             // [T, N, I]
-  void* dh0 = nullptr;            // [D, N, H]
-  void* dc0 = nullptr;            // [D, N, H], LSTM only
-  WeightGradients gradients[kMaxDirections] = {};
-  void* workspace = nullptr;  // BackwardWorkspaceBytes(desc), kWorkspaceAlignment
-  void* stream = nullptr;
-  int64_t layer = 0;
+  void* dh0 = nullptr;            // [L*D, N, H]
+  void* dc0 = nullptr;            // [L*D, N, H], LSTM only
+  std::vector<WeightGradients> gradients;
+  void* workspace = nullptr;
 };
 
 // What a workspace holds before a call does not matter.
 constexpr size_t kWorkspaceAlignment = 64;
 
-// Throws InvalidArgument where a size is below 1, directions is not 1 or 2, or an array's size
-// overflows.
-void Validate(const LayerDesc& desc);
+enum class Pass { kForward, kBackward };
 
-// A multiple of 4, and 0 where backward needs no reserve.
-size_t ReserveBytes(const LayerDesc& desc);
+class LayerPlan;
 
-// All of the following throw InvalidArgument where this build has no backend for desc.device, or
-// the backend or the device does not cover the layer (the CPU has float32 only; CUDA devices of
-// compute capability 7.0 and higher, bfloat16 from 8.0), or an array is null or not aligned to its
-// type; and LibraryError where a library underneath fails.
-size_t ForwardWorkspaceBytes(const LayerDesc& desc);
-size_t BackwardWorkspaceBytes(const LayerDesc& desc);
-void Forward(const LayerDesc& desc, const ForwardArgs& args);
-void Backward(const LayerDesc& desc, const BackwardArgs& args);
+// How layers are run. All has been decided, and all of a description has been checked: a call
+// checks that the arrays are there and aligned, and runs. A plan is not changed by its calls, which
+// may come from several threads at once.
+class Plan {
+ public:
+  // Plans the layers anew; MakePlan keeps plans.
+  explicit Plan(const Layers& layers);
+  ~Plan();
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
 
-// The backends. Each is a folder of its own and knows nothing of the other.
-namespace cpu {
-size_t ForwardWorkspaceBytes(const LayerDesc& desc);
-size_t BackwardWorkspaceBytes(const LayerDesc& desc);
-void Forward(const LayerDesc& desc, const ForwardArgs& args);
-void Backward(const LayerDesc& desc, const BackwardArgs& args);
-std::string OnednnVersion();
-}  // namespace cpu
+  const Layers& layers() const { return layers_; }
+  // A multiple of 4, and 0 where backward needs no reserve.
+  size_t reserve_bytes() const { return reserve_bytes_; }
+  size_t workspace_bytes(Pass pass) const;
+  // How the layers are run, and why: a line for each layer and pass.
+  std::string Reason() const;
 
-// Everything is enqueued on args.stream of the device desc.device_index, which is current only
-// during the call. Nothing waits for the device, and arrays are read and written by it alone.
-namespace cuda {
-size_t ForwardWorkspaceBytes(const LayerDesc& desc);
-size_t BackwardWorkspaceBytes(const LayerDesc& desc);
-void Forward(const LayerDesc& desc, const ForwardArgs& args);
-void Backward(const LayerDesc& desc, const BackwardArgs& args);
-}  // namespace cuda
+  // stream: a cudaStream_t on CUDA, on which everything is enqueued; unused on the CPU. Throws
+  // InvalidArgument where an array is null or not aligned to its type, and LibraryError where a
+  // library underneath fails.
+  void Forward(const ForwardArrays& arrays, void* stream) const;
+  // Of layers with `reserve`.
+  void Backward(const BackwardArrays& arrays, void* stream) const;
+
+ private:
+  const LayerPlan& At(int64_t layer) const { return layer == 0 ? *first_ : *upper_; }
+  size_t LayerBytes(Pass pass) const;
+
+  Layers layers_;
+  size_t reserve_bytes_ = 0;
+  std::unique_ptr<const LayerPlan> first_, upper_;  // upper_: of all layers above the first
+};
+
+// The plan for these layers: the one that was made before, where the description is the same. The
+// plans that were used last are kept. Throws InvalidArgument where a size is wrong (Validate), this
+// build has no backend for the device, or the backend or the device does not cover the layers (the
+// CPU has float32 only; CUDA devices of compute capability 7.0 and higher, bfloat16 from 8.0); and
+// LibraryError where a library underneath fails.
+std::shared_ptr<const Plan> MakePlan(const Layers& layers);
+
+// How many plans MakePlan has made.
+int64_t PlansMade();
 
 }  // namespace fastrnn

@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "../error.h"
-#include "../rnn.h"
 
 namespace fastrnn {
 namespace cpu {
@@ -38,11 +37,11 @@ auto Try(const char* what, int line, Call call) -> decltype(call()) {
 
 }  // namespace
 
-void Gemm(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, float beta, float* c,
-          int64_t c_stride) {
+void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
+          Result<float> c) {
   const dnnl_status_t status =
       dnnl_sgemm(static_cast<char>(a.transpose), static_cast<char>(b.transpose), m, n, k, 1.0f,
-                 a.data, a.stride, b.data, b.stride, beta, c, c_stride);
+                 a.data, a.stride, b.data, b.stride, beta, c.data, c.stride);
   if (status != dnnl_success) {
     throw LibraryError("oneDNN: dnnl_sgemm failed with status " + std::to_string(status), __FILE__,
                        __LINE__);
@@ -62,34 +61,37 @@ PackedProduct::PackedProduct(int64_t m, int64_t n, int64_t k, Transpose transpos
     const memory::desc any_order({k, n}, memory::data_type::f32, memory::format_tag::any);
     desc_ = dnnl::matmul::primitive_desc(Engine(), RowMajor(m, k), any_order, RowMajor(m, n),
                                          attributes);
-    weight_bytes_ = desc_.weights_desc().get_size();
-    scratch_bytes_ = desc_.scratchpad_desc().get_size();
+    product_ = dnnl::matmul(desc_);
+    pack_ = dnnl::reorder(dnnl::reorder::primitive_desc(Engine(), plain_weights_, Engine(),
+                                                        desc_.weights_desc()));
   });
 }
 
-void PackedProduct::Pack(const float* weights, void* packed, void* scratch) {
+PackedWeights::PackedWeights(const PackedProduct& product, const float* weights, void* packed,
+                             void* scratch)
+    : product_(product) {
   Try("reorder of weights", __LINE__, [&] {
-    product_ = dnnl::matmul(desc_);
-    weights_ = memory(desc_.weights_desc(), Engine(), packed);
-    scratch_ = memory(desc_.scratchpad_desc(), Engine(), scratch);
-    source_ = memory(desc_.src_desc(), Engine(), DNNL_MEMORY_NONE);
-    destination_ = memory(desc_.dst_desc(), Engine(), DNNL_MEMORY_NONE);
-    memory plain(plain_weights_, Engine(), const_cast<float*>(weights));
+    const dnnl::matmul::primitive_desc& desc = product.desc_;
+    weights_ = memory(desc.weights_desc(), Engine(), packed);
+    scratch_ = memory(desc.scratchpad_desc(), Engine(), scratch);
+    source_ = memory(desc.src_desc(), Engine(), DNNL_MEMORY_NONE);
+    destination_ = memory(desc.dst_desc(), Engine(), DNNL_MEMORY_NONE);
+    memory plain(product.plain_weights_, Engine(), const_cast<float*>(weights));
     dnnl::stream stream(Engine());
-    dnnl::reorder(plain, weights_).execute(stream, plain, weights_);
+    product.pack_.execute(stream, plain, weights_);
     stream.wait();
   });
 }
 
-void PackedProduct::Run(const float* source, float* destination) {
+void PackedWeights::Run(const float* source, float* destination) {
   Try("matmul", __LINE__, [&] {
     source_.set_data_handle(const_cast<float*>(source));
     destination_.set_data_handle(destination);
     dnnl::stream stream(Engine());
-    product_.execute(stream, {{DNNL_ARG_SRC, source_},
-                              {DNNL_ARG_WEIGHTS, weights_},
-                              {DNNL_ARG_DST, destination_},
-                              {DNNL_ARG_SCRATCHPAD, scratch_}});
+    product_.product_.execute(stream, {{DNNL_ARG_SRC, source_},
+                                       {DNNL_ARG_WEIGHTS, weights_},
+                                       {DNNL_ARG_DST, destination_},
+                                       {DNNL_ARG_SCRATCHPAD, scratch_}});
     stream.wait();
   });
 }

@@ -6,46 +6,49 @@
 #include <oneapi/dnnl/dnnl.hpp>
 #include <string>
 
+#include "../pass.h"
+
 namespace fastrnn {
 namespace cpu {
 
-enum class Transpose : char { kNo = 'N', kYes = 'T' };
-
-struct Matrix {
-  const float* data;
-  int64_t stride;  // values from one row to the next, as stored
-  Transpose transpose = Transpose::kNo;
-};
-
 // c[m, n] = a[m, k] * b[k, n] + beta * c; the sizes are those after transposition.
-void Gemm(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, float beta, float* c,
-          int64_t c_stride);
+void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
+          Result<float> c);
 
 // The product of many [m, k] sources with one [k, n] weight matrix, which is brought once into the
 // order that the kernel reads best. At m = 32 that reaches twice the rate of a product that packs
-// on every call.
+// on every call. Made once for the sizes, used by calls from any thread.
 class PackedProduct {
  public:
   // The weights are given as stored: [k, n] where transpose is no, [n, k] where it is yes.
   // accumulate: add to the destination instead of overwriting it.
   PackedProduct(int64_t m, int64_t n, int64_t k, Transpose transpose, bool accumulate);
 
-  size_t weight_bytes() const { return weight_bytes_; }
-  size_t scratch_bytes() const { return scratch_bytes_; }
+  size_t weight_bytes() const { return desc_.weights_desc().get_size(); }
+  size_t scratch_bytes() const { return desc_.scratchpad_desc().get_size(); }
 
-  // Both buffers stay in use until the last Run; they are aligned to kWorkspaceAlignment.
-  void Pack(const float* weights, void* packed, void* scratch);
+ private:
+  friend class PackedWeights;
+  dnnl::memory::desc plain_weights_;
+  dnnl::matmul::primitive_desc desc_;
+  dnnl::matmul product_;
+  dnnl::reorder pack_;
+};
+
+// The weights of one call.
+class PackedWeights {
+ public:
+  // Packs. Both buffers stay in use until the last Run; they are aligned to kWorkspaceAlignment.
+  PackedWeights(const PackedProduct& product, const float* weights, void* packed, void* scratch);
   // source [m, k] and destination [m, n], both dense.
   void Run(const float* source, float* destination);
 
  private:
-  dnnl::matmul::primitive_desc desc_;
-  dnnl::memory::desc plain_weights_;
-  size_t weight_bytes_ = 0;
-  size_t scratch_bytes_ = 0;
-  dnnl::matmul product_;
+  const PackedProduct& product_;
   dnnl::memory source_, weights_, destination_, scratch_;
 };
+
+std::string OnednnVersion();
 
 }  // namespace cpu
 }  // namespace fastrnn

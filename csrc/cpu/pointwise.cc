@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "../cell/gru.h"
-#include "../cell/lstm.h"
-#include "../cell/rnn.h"
+#include "../cells/gru.h"
+#include "../cells/lstm.h"
+#include "../cells/rnn.h"
 
 // One binary serves every x86-64 processor: the loader picks the clone. They are named by feature
 // and not by architecture, which would be matched against the maker's own model list. Elsewhere the
@@ -17,123 +17,96 @@
 
 namespace fastrnn {
 namespace cpu {
-
-FASTRNN_CLONES void LstmForward(const LstmForwardRow& row, Units units) {
-  const LstmForwardRow r = row;
-  const int64_t H = units.hidden;
-#pragma omp simd
-  for (int64_t j = units.begin; j < units.end; ++j) {
-    cell::LstmGates gates;
-    gates.i = r.gates[j] + r.h2h[j] + r.bias[j];
-    gates.f = r.gates[H + j] + r.h2h[H + j] + r.bias[H + j];
-    gates.g = r.gates[2 * H + j] + r.h2h[2 * H + j] + r.bias[2 * H + j];
-    gates.o = r.gates[3 * H + j] + r.h2h[3 * H + j] + r.bias[3 * H + j];
-    float c;
-    const float h = cell::LstmForward(&gates, r.c_prev[j], &c);
-    r.gates[j] = gates.i;
-    r.gates[H + j] = gates.f;
-    r.gates[2 * H + j] = gates.g;
-    r.gates[3 * H + j] = gates.o;
-    r.c[j] = c;
-    r.h[j] = h;
-    r.y[j] = h;
-  }
-}
-
-FASTRNN_CLONES void LstmBackward(const LstmBackwardRow& row, Units units) {
-  const LstmBackwardRow r = row;
-  const int64_t H = units.hidden;
-#pragma omp simd
-  for (int64_t j = units.begin; j < units.end; ++j) {
-    const cell::LstmGates gates = {r.gates[j], r.gates[H + j], r.gates[2 * H + j],
-                                   r.gates[3 * H + j]};
-    float dc = r.dc[j];
-    const cell::LstmGates d =
-        cell::LstmBackward(gates, r.c_prev[j], r.c[j], r.dy[j] + r.dh[j], &dc);
-    r.dc[j] = dc;
-    r.dh[j] = 0.0f;
-    r.dgates[j] = d.i;
-    r.dgates[H + j] = d.f;
-    r.dgates[2 * H + j] = d.g;
-    r.dgates[3 * H + j] = d.o;
-  }
-}
-
-FASTRNN_CLONES void GruForward(const GruForwardRow& row, Units units) {
-  const GruForwardRow r = row;
-  const int64_t H = units.hidden;
-#pragma omp simd
-  for (int64_t j = units.begin; j < units.end; ++j) {
-    cell::GruGates gates;
-    gates.r = r.gates[j] + r.h2h[j] + r.bias[j];
-    gates.z = r.gates[H + j] + r.h2h[H + j] + r.bias[H + j];
-    gates.n = r.gates[2 * H + j] + r.bias[2 * H + j];
-    const float hidden_n = r.h2h[2 * H + j] + r.bias_hidden[j];
-    const float h = cell::GruForward(&gates, hidden_n, r.h[j]);
-    r.gates[j] = gates.r;
-    r.gates[H + j] = gates.z;
-    r.gates[2 * H + j] = gates.n;
-    r.hidden_n[j] = hidden_n;
-    r.h[j] = h;
-    r.y[j] = h;
-  }
-}
-
-FASTRNN_CLONES void GruBackward(const GruBackwardRow& row, Units units) {
-  const GruBackwardRow r = row;
-  const int64_t H = units.hidden;
-#pragma omp simd
-  for (int64_t j = units.begin; j < units.end; ++j) {
-    const cell::GruGates gates = {r.gates[j], r.gates[H + j], r.gates[2 * H + j]};
-    float dh = r.dy[j] + r.dh[j];
-    float d_hidden_n;
-    const cell::GruGates d = cell::GruBackward(gates, r.hidden_n[j], r.h_prev[j], &dh, &d_hidden_n);
-    r.dh[j] = dh;
-    r.dgates_x[j] = r.dgates_h[j] = d.r;
-    r.dgates_x[H + j] = r.dgates_h[H + j] = d.z;
-    r.dgates_x[2 * H + j] = d.n;
-    r.dgates_h[2 * H + j] = d_hidden_n;
-  }
-}
-
 namespace {
 
-template <class Activation>
-FASTRNN_HOST_DEVICE void RnnForward(const RnnForwardRow& row, Units units) {
-  const RnnForwardRow r = row;
+template <class Cell, bool kRelu>
+FASTRNN_HOST_DEVICE void Forward(const ForwardRow& row, Units units) {
+  constexpr int G = Cell::kGates;
+  const ForwardRow r = row;
+  const int64_t H = units.hidden;
 #pragma omp simd
   for (int64_t j = units.begin; j < units.end; ++j) {
-    r.h[j] = r.y[j] = Activation::Forward(r.i2h[j] + r.h2h[j] + r.bias[j]);
+    Shares<G> shares;
+#pragma GCC unroll 4
+    for (int k = 0; k < G; ++k) {
+      shares.input[k] = r.gates[k * H + j] + r.bias[k * H + j];
+      shares.hidden[k] = r.h2h[k * H + j];
+    }
+    if (Cell::kSplitShares) shares.hidden[G - 1] += r.bias_hidden[j];
+    UnitState state = {0.0f, 0.0f};
+    if (Cell::kSplitShares) state.h = r.h_prev[j];
+    if (Cell::kHasC) state.c = r.c_prev[j];
+    Activated<G> activated;
+    Cell::Forward(kRelu, shares, &state, &activated);
+    if (Cell::kKeepsGates) {
+#pragma GCC unroll 4
+      for (int k = 0; k < G; ++k) r.gates[k * H + j] = activated.gates[k];
+    }
+    if (Cell::kSplitShares) r.hidden_n[j] = activated.hidden_n;
+    if (Cell::kHasC) r.c[j] = state.c;
+    r.h[j] = state.h;
+    r.y[j] = state.h;
   }
 }
 
-template <class Activation>
-FASTRNN_HOST_DEVICE void RnnBackward(const RnnBackwardRow& row, Units units) {
-  const RnnBackwardRow r = row;
+template <class Cell, bool kRelu>
+FASTRNN_HOST_DEVICE void Backward(const BackwardRow& row, Units units) {
+  constexpr int G = Cell::kGates;
+  const BackwardRow r = row;
+  const int64_t H = units.hidden;
 #pragma omp simd
   for (int64_t j = units.begin; j < units.end; ++j) {
-    r.dgates[j] = Activation::Backward(r.y[j], r.dy[j] + r.dh[j]);
-    r.dh[j] = 0.0f;
+    Seen<G> seen;
+    if (Cell::kKeepsGates) {
+#pragma GCC unroll 4
+      for (int k = 0; k < G; ++k) seen.activated.gates[k] = r.gates[k * H + j];
+    } else {
+      seen.h = r.y[j];
+    }
+    if (Cell::kSplitShares) {
+      seen.activated.hidden_n = r.hidden_n[j];
+      seen.h_prev = r.h_prev[j];
+    }
+    float dc = 0.0f;
+    if (Cell::kHasC) {
+      seen.c = r.c[j];
+      seen.c_prev = r.c_prev[j];
+      dc = r.dc[j];
+    }
+    GateGradients<G> d;
+    r.dh[j] = Cell::Backward(kRelu, seen, r.dy[j] + r.dh[j], &dc, &d);
+    if (Cell::kHasC) r.dc[j] = dc;
+#pragma GCC unroll 4
+    for (int k = 0; k < G; ++k) {
+      r.dgates_x[k * H + j] = d.x[k];
+      if (Cell::kSplitShares) r.dgates_h[k * H + j] = d.h[k];
+    }
   }
 }
+
+// target_clones is for functions, not for templates.
+#define FASTRNN_CELL(name, Cell, relu)                              \
+  FASTRNN_CLONES void name##Forward(const ForwardRow& row, Units units) { \
+    Forward<Cell, relu>(row, units);                                \
+  }                                                                 \
+  FASTRNN_CLONES void name##Backward(const BackwardRow& row, Units units) { \
+    Backward<Cell, relu>(row, units);                               \
+  }
+
+FASTRNN_CELL(Lstm, LstmCell, false)
+FASTRNN_CELL(Gru, GruCell, false)
+FASTRNN_CELL(RnnTanh, RnnCell, false)
+FASTRNN_CELL(RnnRelu, RnnCell, true)
+#undef FASTRNN_CELL
+
+// In the order of Mode.
+constexpr ForwardUnits kForward[] = {LstmForward, GruForward, RnnTanhForward, RnnReluForward};
+constexpr BackwardUnits kBackward[] = {LstmBackward, GruBackward, RnnTanhBackward, RnnReluBackward};
 
 }  // namespace
 
-FASTRNN_CLONES void RnnTanhForward(const RnnForwardRow& row, Units units) {
-  RnnForward<cell::TanhActivation>(row, units);
-}
-
-FASTRNN_CLONES void RnnReluForward(const RnnForwardRow& row, Units units) {
-  RnnForward<cell::ReluActivation>(row, units);
-}
-
-FASTRNN_CLONES void RnnTanhBackward(const RnnBackwardRow& row, Units units) {
-  RnnBackward<cell::TanhActivation>(row, units);
-}
-
-FASTRNN_CLONES void RnnReluBackward(const RnnBackwardRow& row, Units units) {
-  RnnBackward<cell::ReluActivation>(row, units);
-}
+ForwardUnits ForwardOf(Mode mode) { return kForward[static_cast<int>(mode)]; }
+BackwardUnits BackwardOf(Mode mode) { return kBackward[static_cast<int>(mode)]; }
 
 FASTRNN_CLONES void SumRows(const float* matrix, int64_t rows, int64_t stride, int64_t begin,
                             int64_t end, bool accumulate, float* sums) {

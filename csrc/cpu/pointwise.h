@@ -1,11 +1,11 @@
 // The cells applied to a stretch of one row's hidden units, vectorised for the processor at hand.
-// Every pointer is to the row's first hidden unit; gate k of unit j stands at [k * hidden + j].
-//
-// dh is the gradient of the hidden state, in: from the next step, out: that share of the previous
-// state's which does not pass the gates, 0 but for GRU.
+// Every pointer is to the row's first hidden unit; gate k of unit j stands at [k * hidden + j]. Null
+// is what a cell does not have (cells/cell.h).
 #pragma once
 
 #include <cstdint>
+
+#include "../rnn.h"
 
 namespace fastrnn {
 namespace cpu {
@@ -15,68 +15,40 @@ struct Units {
   int64_t hidden, begin, end;
 };
 
-struct LstmForwardRow {
-  float* gates;         // [4H] in: input's share of the pre-activations, out: activated gates
-  const float* h2h;     // [4H] hidden state's share
-  const float* bias;    // [4H]
-  const float* c_prev;  // [H], may be c
-  float* c;             // [H]
-  float* h;             // [H]
-  float* y;             // [H]
-};
-void LstmForward(const LstmForwardRow& row, Units units);
-
-struct LstmBackwardRow {
-  const float* gates;   // [4H] activated
-  const float* c_prev;  // [H]
-  const float* c;       // [H]
-  const float* dy;      // [H]
-  float* dh;            // [H]
-  float* dc;            // [H] in: from the next step, out: for the previous one
-  float* dgates;        // [4H]
-};
-void LstmBackward(const LstmBackwardRow& row, Units units);
-
-struct GruForwardRow {
-  float* gates;              // [3H] in: input's share of the pre-activations, out: activated gates
-  const float* h2h;          // [3H] hidden state's share
-  const float* bias;         // [3H] i2h bias, plus for r and z the h2h bias
-  const float* bias_hidden;  // [H] h2h bias of n
-  float* hidden_n;           // [H] out: hidden state's share of n, with its bias
-  float* h;                  // [H] in: previous state, out: next
+struct ForwardRow {
+  float* gates;              // [G*H] in: input's share of the pre-activations, out: activated gates
+  const float* h2h;          // [G*H] hidden state's share
+  const float* bias;         // [G*H] both biases, but the input's alone where the last is split
+  const float* bias_hidden;  // [H] the hidden state's bias of the last gate, where it is split
+  const float* c_prev;       // [H], may be c
+  float* c;                  // [H]
+  float* hidden_n;           // [H] out: hidden state's share of the last gate, with its bias
+  const float* h_prev;       // [H], may be h
+  float* h;                  // [H]
   float* y;                  // [H]
 };
-void GruForward(const GruForwardRow& row, Units units);
 
-struct GruBackwardRow {
-  const float* gates;     // [3H] activated
+struct BackwardRow {
+  const float* gates;     // [G*H] activated
   const float* hidden_n;  // [H]
   const float* h_prev;    // [H]
+  const float* c_prev;    // [H]
+  const float* c;         // [H]
+  const float* y;         // [H]
   const float* dy;        // [H]
-  float* dh;              // [H]
-  float* dgates_x;        // [3H] gradients of the input's share
-  float* dgates_h;        // [3H] gradients of the hidden state's share
+  // [H] the gradient of h: in from the next step, out the share of the previous state's gradient
+  // that does not pass the gates.
+  float* dh;
+  float* dc;        // [H] in: from the next step, out: for the previous one
+  float* dgates_x;  // [G*H] gradients of the input's share
+  float* dgates_h;  // [G*H] gradients of the hidden state's share, where they differ
 };
-void GruBackward(const GruBackwardRow& row, Units units);
 
-struct RnnForwardRow {
-  const float* i2h;   // [H] input's share of the pre-activation
-  const float* h2h;   // [H]
-  const float* bias;  // [H]
-  float* h;           // [H]
-  float* y;           // [H]
-};
-void RnnTanhForward(const RnnForwardRow& row, Units units);
-void RnnReluForward(const RnnForwardRow& row, Units units);
+using ForwardUnits = void (*)(const ForwardRow& row, Units units);
+using BackwardUnits = void (*)(const BackwardRow& row, Units units);
 
-struct RnnBackwardRow {
-  const float* y;   // [H]
-  const float* dy;  // [H]
-  float* dh;        // [H]
-  float* dgates;    // [H]
-};
-void RnnTanhBackward(const RnnBackwardRow& row, Units units);
-void RnnReluBackward(const RnnBackwardRow& row, Units units);
+ForwardUnits ForwardOf(Mode mode);
+BackwardUnits BackwardOf(Mode mode);
 
 // sums[j] = sum over rows of matrix[row * stride + j] for j in [begin, end), plus what sums holds
 // where accumulate is set. In a fixed order, so that the same inputs give the same bits.

@@ -51,20 +51,19 @@ int PhysicalCores(const cpu_set_t& allowed) {
   return static_cast<int>(cores.size());
 }
 
-// 0: leave the number as it is.
-int ChosenThreads() {
+}  // namespace
+
+int Threads() {
   if (forked) return 1;
-  static const int threads =
+  static const int cores =
       std::getenv("OMP_NUM_THREADS") != nullptr || std::getenv("MXNET_OMP_MAX_THREADS") != nullptr
           ? 0
           : PhysicalCores(AllowedProcessors());
-  return threads;
+  return cores > 0 ? cores : omp_get_max_threads();
 }
 
-}  // namespace
-
-ThreadScope::ThreadScope() : previous_(omp_get_max_threads()) {
-  if (ChosenThreads() > 0) omp_set_num_threads(ChosenThreads());
+ThreadScope::ThreadScope(int threads) : previous_(omp_get_max_threads()) {
+  omp_set_num_threads(threads);
 }
 
 ThreadScope::~ThreadScope() { omp_set_num_threads(previous_); }

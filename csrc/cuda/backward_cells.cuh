@@ -83,7 +83,7 @@ class BackwardCells {
     ForEach([this](int i, Place at) {
       dh_[i] = step_.dh_n != nullptr ? ToFloat(step_.dh_n[at.state()]) : step_.dh[at.state()];
       dc_[i] = 0.0f;
-      if (!Step::kHasCell) return;
+      if (!Step::kHasC) return;
       dc_[i] = step_.dc_n != nullptr ? ToFloat(step_.dc_n[at.state()]) : step_.dc[at.state()];
     });
     Prefetch(0);
@@ -96,10 +96,10 @@ class BackwardCells {
     ForEach([&](int i, Place at) {
       GateGradients<kGates>& gates = (*d)[i];
       if (present_[i].active)
-        dh_[i] = Step::Backward(step_, seen_[i], dy_[i] + dh_[i], &dc_[i], &gates);
+        dh_[i] = Step::Backward(step_.relu, seen_[i], dy_[i] + dh_[i], &dc_[i], &gates);
 #pragma unroll
       for (int k = 0; k < kGates; ++k) {
-        body(i, at, k, Step::kSharesDiffer ? gates.h[k] : gates.x[k]);
+        body(i, at, k, Step::kSplitShares ? gates.h[k] : gates.x[k]);
       }
     });
   }
@@ -119,7 +119,7 @@ class BackwardCells {
   FASTRNN_DEVICE void End() const {
     ForEach([this](int i, Place at) {
       step_.dh[at.state()] = dh_[i];
-      if (!Step::kHasCell) return;
+      if (!Step::kHasC) return;
       step_.dc[at.state()] = dc_[i];
       if (step_.dc_0 != nullptr) step_.dc_0[at.state()] = FromFloat<T>(dc_[i]);
     });
@@ -145,11 +145,11 @@ class BackwardCells {
     step_.y += to_ * outputs;
     step_.dy += to_ * outputs;
     step_.dgates_x += to_ * states * kGates;
-    if (Step::kSharesDiffer) step_.dgates_h += to_ * states * kGates;
-    if (kGates == 1) return;
+    if (Step::kSplitShares) step_.dgates_h += to_ * states * kGates;
+    if (!Step::kKeepsGates) return;
     step_.gates += to_ * states * kGates;
-    if (Step::kSharesDiffer) step_.hidden_n += to_ * states;
-    if (!Step::kHasCell) return;
+    if (Step::kSplitShares) step_.hidden_n += to_ * states;
+    if (!Step::kHasC) return;
     step_.c += to_ * states;
     step_.c_prev += to_ * states;
   }

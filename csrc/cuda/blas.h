@@ -6,12 +6,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../layout.h"
 #include "../rnn.h"
 
 namespace fastrnn {
 namespace cuda {
-
-enum class Transpose : char { kNo, kYes };
 
 struct Matrix {
   const void* data;

@@ -18,16 +18,13 @@ namespace cuda {
 #endif
 constexpr int64_t kChunkBytes = FASTRNN_CUDA_CHUNK_BYTES;
 
-// GRU's reset gate stands between the hidden state's share of the new gate and the sum.
-inline bool SharesDiffer(const LayerDesc& desc) { return desc.mode == Mode::kGru; }
-
 // The most rows that a chunk has; gate_bytes: what its arrays take for each gate of each row.
 inline int64_t MaxChunkRows(const LayerDesc& desc, int64_t gate_bytes) {
   return std::max<int64_t>(1, kChunkBytes / (gate_bytes * desc.gate_rows()));
 }
 inline int64_t ForwardChunkRows(const LayerDesc& desc) { return MaxChunkRows(desc, sizeof(float)); }
 inline int64_t BackwardChunkRows(const LayerDesc& desc) {
-  return MaxChunkRows(desc, SizeOf(desc.dtype) * (SharesDiffer(desc) ? 2 : 1));
+  return MaxChunkRows(desc, SizeOf(desc.dtype) * (desc.cell().split_shares ? 2 : 1));
 }
 
 // Backward, both directions can only run at once where this is so: their chunks come in opposite

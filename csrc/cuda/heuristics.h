@@ -36,10 +36,6 @@ struct DeviceFacts {
   double host_us = 0.0;          // to issue a stepwise step
 };
 
-// Of the device, which need not be current. Throws LibraryError where CUDA fails, InvalidArgument
-// in a build without CUDA.
-DeviceFacts FactsOf(int device);
-
 // What a step costs, and all steps, by the model of costs.cc. Figures are of one direction; µs
 // of both where they are launched at once.
 struct Cost {
@@ -64,10 +60,6 @@ bool AllowsTf32(bool wanted, const DeviceFacts& facts);
 // tf32: whether float32 products may be rounded, on this device. Throws InvalidArgument where
 // desc.algorithm asks for what cannot be.
 Choice Choose(Pass pass, const LayerDesc& desc, bool tf32, const DeviceFacts& facts);
-
-// What runs on the device that desc names, which need not be current: the choice there whose grid
-// the device holds at once. Throws as FactsOf and Choose.
-Choice ChooseOnDevice(Pass pass, const LayerDesc& desc);
 
 }  // namespace cuda
 }  // namespace fastrnn

@@ -12,7 +12,6 @@ namespace cuda {
 namespace {
 
 cudaStream_t AsStream(void* stream) { return static_cast<cudaStream_t>(stream); }
-cudaEvent_t AsEvent(void* event) { return static_cast<cudaEvent_t>(event); }
 
 // Null where the device has no pools, as a few old or virtual ones.
 cudaMemPool_t NewPool(int device) {
@@ -44,6 +43,38 @@ cudaMemPool_t PoolOf(int device) {
   return found != pools.end() ? found->second : pools[device] = NewPool(device);
 }
 
+class CudaEvent final : public Event {
+ public:
+  CudaEvent(int device, void* stream);
+  ~CudaEvent() override;
+  void Delay(void* stream) const override;
+  cudaEvent_t get() const { return event_; }
+
+ private:
+  int device_;
+  cudaEvent_t event_;
+};
+
+class CudaMemory final : public DeviceMemory {
+ public:
+  CudaMemory(int device, size_t bytes, void* stream);
+  ~CudaMemory() override;
+  int device() const override { return device_; }
+  void Publish(const std::shared_ptr<const Event>& ready) override;
+  void KeepUntil(std::shared_ptr<const Event> end) override;
+  void Delay(void* stream) const override;
+  void DelayForWriting(void* stream) const override;
+
+ private:
+  int device_;
+  void* stream_;
+  bool pooled_ = true;
+  std::shared_ptr<const Event> ready_;
+  std::map<void*, std::shared_ptr<const Event>> ends_;  // of each stream the last one
+};
+
+cudaEvent_t Get(const Event& event) { return static_cast<const CudaEvent&>(event).get(); }
+
 }  // namespace
 
 bool IsCapturing(int device, void* stream) {
@@ -54,27 +85,25 @@ bool IsCapturing(int device, void* stream) {
   return status != cudaStreamCaptureStatusNone;
 }
 
-Event::Event(int device, void* stream) : device_(device), stream_(stream) {
+CudaEvent::CudaEvent(int device, void* stream) : Event(stream), device_(device) {
   const DeviceScope scope(device_);
-  cudaEvent_t event;
-  FASTRNN_CUDA_TRY(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-  event_ = event;
-  const cudaError_t status = cudaEventRecord(event, AsStream(stream));
-  if (status != cudaSuccess) cudaEventDestroy(event);
+  FASTRNN_CUDA_TRY(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming));
+  const cudaError_t status = cudaEventRecord(event_, AsStream(stream));
+  if (status != cudaSuccess) cudaEventDestroy(event_);
   FASTRNN_CUDA_TRY(status);
 }
 
 // Destructors here cannot report a failure. There is none, but where the process ends and CUDA was
 // shut down before, by when everything has been given back; and where the legacy default stream may
 // not be used, as another one that waits for it is being captured (kernels.py says not to).
-Event::~Event() { cudaEventDestroy(AsEvent(event_)); }
+CudaEvent::~CudaEvent() { cudaEventDestroy(event_); }
 
-void Event::Delay(void* stream) const {
+void CudaEvent::Delay(void* stream) const {
   const DeviceScope scope(device_);
-  FASTRNN_CUDA_TRY(cudaStreamWaitEvent(AsStream(stream), AsEvent(event_), 0));
+  FASTRNN_CUDA_TRY(cudaStreamWaitEvent(AsStream(stream), event_, 0));
 }
 
-Memory::Memory(int device, size_t bytes, void* stream) : device_(device), stream_(stream) {
+CudaMemory::CudaMemory(int device, size_t bytes, void* stream) : device_(device), stream_(stream) {
   const DeviceScope scope(device_);
   const cudaMemPool_t pool = PoolOf(device);
   const size_t size = std::max<size_t>(bytes, 1);
@@ -86,12 +115,12 @@ Memory::Memory(int device, size_t bytes, void* stream) : device_(device), stream
   }
 }
 
-Memory::~Memory() {
+CudaMemory::~CudaMemory() {
   int previous = 0;
   if (cudaGetDevice(&previous) != cudaSuccess) return;
   cudaSetDevice(device_);
   for (const auto& [stream, end] : ends_) {
-    if (stream != stream_) cudaStreamWaitEvent(AsStream(stream_), AsEvent(end->event_), 0);
+    if (stream != stream_) cudaStreamWaitEvent(AsStream(stream_), Get(*end), 0);
   }
   if (pooled_) {
     cudaFreeAsync(data_, AsStream(stream_));
@@ -101,27 +130,35 @@ Memory::~Memory() {
   cudaSetDevice(previous);
 }
 
-void Memory::Publish(const std::shared_ptr<const Event>& ready) {
+void CudaMemory::Publish(const std::shared_ptr<const Event>& ready) {
   stream_ = nullptr;
   ready_ = ready;
   KeepUntil(ready);
 }
 
-void Memory::KeepUntil(std::shared_ptr<const Event> end) {
+void CudaMemory::KeepUntil(std::shared_ptr<const Event> end) {
   void* const stream = end->stream();
   ends_[stream] = std::move(end);
 }
 
-void Memory::Delay(void* stream) const {
+void CudaMemory::Delay(void* stream) const {
   if (ready_ != nullptr && !IsCapturing(device_, stream)) ready_->Delay(stream);
 }
 
-void Memory::DelayForWriting(void* stream) const {
+void CudaMemory::DelayForWriting(void* stream) const {
   Delay(stream);
   if (IsCapturing(device_, stream)) return;
   for (const auto& [other, end] : ends_) {
     if (other != stream) end->Delay(stream);
   }
+}
+
+std::unique_ptr<DeviceMemory> AllocateArray(int device, size_t bytes, void* stream) {
+  return std::make_unique<CudaMemory>(device, bytes, stream);
+}
+
+std::shared_ptr<const Event> Record(int device, void* stream) {
+  return std::make_shared<const CudaEvent>(device, stream);
 }
 
 PoolBytes PoolBytesOf(int device, bool set_back) {
@@ -149,12 +186,12 @@ void FillWithZeros(int device, void* data, size_t bytes, void* stream) {
   FASTRNN_CUDA_TRY(cudaMemsetAsync(data, 0, bytes, AsStream(stream)));
 }
 
-void CopyToDevice(const Memory& to, const void* from, size_t bytes) {
+void CopyToDevice(const DeviceMemory& to, const void* from, size_t bytes) {
   const DeviceScope scope(to.device());
   FASTRNN_CUDA_TRY(cudaMemcpy(to.data(), from, bytes, cudaMemcpyHostToDevice));
 }
 
-void CopyToHost(void* to, const Memory& from, size_t bytes) {
+void CopyToHost(void* to, const DeviceMemory& from, size_t bytes) {
   const DeviceScope scope(from.device());
   FASTRNN_CUDA_TRY(cudaMemcpy(to, from.data(), bytes, cudaMemcpyDeviceToHost));
 }

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "backward_direction.h"
+#include "backward_work.h"
 #include "persistent.h"
 #include "persistent_kernels.h"
 #include "persistent_launch.h"
@@ -32,10 +32,11 @@ class PersistentLayer {
         plan_(plan),
         kernel_(FindBackwardKernel<T>(desc.mode, plan, tf32)),
         stream_(static_cast<cudaStream_t>(args.stream)),
-        blas_(desc.device_index, args.stream, buffers_.directions[0].blas, tf32) {
+        blas_(desc.device_index, args.stream, buffers_.directions[0].blas, tf32),
+        work_(&blas_, stream_, buffers_.directions[0].partial) {
     for (int64_t d = 0; d < desc.directions; ++d) {
       const auto& buffers = buffers_.directions[static_cast<size_t>(d % plan_.directions)];
-      directions_.emplace_back(desc, args, buffers, &blas_, stream_, d);
+      directions_.emplace_back(desc, args, BackwardChunkRows(desc), buffers.arrays, &work_, d);
     }
   }
 
@@ -63,12 +64,12 @@ class PersistentLayer {
   void RunSteps(size_t direction, const Stretch& steps) {
     PersistentBackwardArgs<T> args = {};
     for (int i = 0; i < plan_.directions; ++i) {
-      const BackwardDirection<T>& of = directions_[direction + static_cast<size_t>(i)];
+      const CudaBackwardDirection<T>& of = directions_[direction + static_cast<size_t>(i)];
       args.last_step[i] = of.StepOf(steps.end - 1, steps.chunk);
       const BackwardStep<T> first_step = of.StepOf(steps.begin, steps.chunk);
       args.last_step[i].c_0 = first_step.c_0;
       args.last_step[i].dc_0 = first_step.dc_0;
-      args.h2h_weight[i] = of.h2h_weight();
+      args.h2h_weight[i] = of.weights().h2h_weight;
       args.back[i] = of.walk().reverse;
     }
     args.steps = static_cast<int>(steps.end - steps.begin);
@@ -91,7 +92,8 @@ class PersistentLayer {
   BackwardKernel<T> kernel_;
   cudaStream_t stream_;
   Blas blas_;
-  std::vector<BackwardDirection<T>> directions_;
+  BackwardWork<T> work_;
+  std::vector<CudaBackwardDirection<T>> directions_;
 };
 
 }  // namespace

@@ -43,7 +43,7 @@ class BackwardBlock {
   static constexpr int kRows = kTileBatch * kBatchTiles;
   using Cells = BackwardCells<Step, T, kUnits, kRows>;
   // What a cell has seen takes registers, too, and both gradients where they differ.
-  static constexpr int kAheadTiles = AheadTiles(kRowTiles, Step::kSharesDiffer ? 2 : Cells::kCells);
+  static constexpr int kAheadTiles = AheadTiles(kRowTiles, Step::kSplitShares ? 2 : Cells::kCells);
   using BlockProduct = StepProduct<Math, kRowTiles, kBatchTiles, kAheadTiles, kStreams>;
   static constexpr int kChunk = BlockProduct::kChunk;
 

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "forward_direction.h"
+#include "forward_work.h"
 #include "persistent.h"
 #include "persistent_kernels.h"
 #include "persistent_launch.h"
@@ -31,9 +31,11 @@ class PersistentLayer {
         kernel_(FindForwardKernel<T>(desc.mode, plan, tf32)),
         buffers_(desc, plan, &carver),
         stream_(static_cast<cudaStream_t>(args.stream)),
-        blas_(desc.device_index, args.stream, buffers_.forward.blas[0], tf32) {
+        blas_(desc.device_index, args.stream, buffers_.forward.blas[0], tf32),
+        work_(&blas_, stream_, buffers_.forward.hidden_sum[0]) {
     for (int64_t d = 0; d < desc.directions; ++d) {
-      directions_.emplace_back(desc, args, buffers_.forward, &blas_, stream_, d);
+      directions_.emplace_back(desc, args, ForwardChunkRows(desc), buffers_.forward.arrays[d],
+                               &work_, d);
     }
   }
 
@@ -60,10 +62,10 @@ class PersistentLayer {
   void RunSteps(int64_t direction, const Stretch& steps, const float* const* sums) {
     PersistentForwardArgs<T> args = {};
     for (int64_t i = 0; i < plan_.directions; ++i) {
-      const ForwardDirection<T>& of = directions_[direction + i];
+      const CudaForwardDirection<T>& of = directions_[direction + i];
       args.first_step[i] = of.StepOf(steps.begin, steps.chunk, sums[i]);
       args.first_step[i].c_n = of.StepOf(steps.end - 1, steps.chunk, sums[i]).c_n;
-      args.h2h_weight[i] = of.h2h_weight();
+      args.h2h_weight[i] = of.weights().h2h_weight;
       args.back[i] = of.walk().reverse;
     }
     args.steps = static_cast<int>(steps.end - steps.begin);
@@ -84,7 +86,8 @@ class PersistentLayer {
   PersistentBuffers<T> buffers_;
   cudaStream_t stream_;
   Blas blas_;
-  std::vector<ForwardDirection<T>> directions_;
+  ForwardWork<T> work_;
+  std::vector<CudaForwardDirection<T>> directions_;
 };
 
 }  // namespace

@@ -145,7 +145,7 @@ class ForwardBlock {
     ForEachCell([&](int i, Place at) {
       step_.y[at.strided(step_.y_stride)] = y[i];
       if (active[i]) StoreActivated<Step>(step_, at, activated[i]);
-      if (Step::kHasCell && step_.gates != nullptr) step_.c[at.state()] = state_[i].c;
+      if (Step::kHasC && step_.gates != nullptr) step_.c[at.state()] = state_[i].c;
     });
   }
 
@@ -165,8 +165,8 @@ class ForwardBlock {
     step_.y += to * step_.rows * step_.y_stride;
     if (step_.gates == nullptr) return;
     step_.gates += to * states * kGates;
-    if (Step::kSharesDiffer) step_.hidden_n += to * states;
-    if (Step::kHasCell) step_.c += to * states;
+    if (Step::kSplitShares) step_.hidden_n += to * states;
+    if (Step::kHasC) step_.c += to * states;
   }
 
   const int steps_;

@@ -3,7 +3,7 @@
 namespace fastrnn {
 namespace cuda {
 
-FASTRNN_PERSISTENT_KERNELS(GruStep)
+FASTRNN_PERSISTENT_KERNELS(GruCell)
 
 }  // namespace cuda
 }  // namespace fastrnn

@@ -26,12 +26,12 @@ template <class T>
 ForwardKernel<T> FindForwardKernel(Mode mode, const PersistentPlan& plan, bool tf32) {
   switch (mode) {
     case Mode::kLstm:
-      return FindForwardKernel<LstmStep, T>(plan, tf32);
+      return FindForwardKernel<LstmCell, T>(plan, tf32);
     case Mode::kGru:
-      return FindForwardKernel<GruStep, T>(plan, tf32);
+      return FindForwardKernel<GruCell, T>(plan, tf32);
     case Mode::kRnnTanh:
     case Mode::kRnnRelu:
-      return FindForwardKernel<RnnStep, T>(plan, tf32);
+      return FindForwardKernel<RnnCell, T>(plan, tf32);
   }
   return nullptr;
 }
@@ -39,12 +39,12 @@ template <class T>
 BackwardKernel<T> FindBackwardKernel(Mode mode, const PersistentPlan& plan, bool tf32) {
   switch (mode) {
     case Mode::kLstm:
-      return FindBackwardKernel<LstmStep, T>(plan, tf32);
+      return FindBackwardKernel<LstmCell, T>(plan, tf32);
     case Mode::kGru:
-      return FindBackwardKernel<GruStep, T>(plan, tf32);
+      return FindBackwardKernel<GruCell, T>(plan, tf32);
     case Mode::kRnnTanh:
     case Mode::kRnnRelu:
-      return FindBackwardKernel<RnnStep, T>(plan, tf32);
+      return FindBackwardKernel<RnnCell, T>(plan, tf32);
   }
   return nullptr;
 }

@@ -3,7 +3,7 @@
 namespace fastrnn {
 namespace cuda {
 
-FASTRNN_PERSISTENT_KERNELS(LstmStep)
+FASTRNN_PERSISTENT_KERNELS(LstmCell)
 
 }  // namespace cuda
 }  // namespace fastrnn

@@ -3,7 +3,7 @@
 namespace fastrnn {
 namespace cuda {
 
-FASTRNN_PERSISTENT_KERNELS(RnnStep)
+FASTRNN_PERSISTENT_KERNELS(RnnCell)
 
 }  // namespace cuda
 }  // namespace fastrnn

@@ -7,13 +7,12 @@
 #include <iterator>
 #include <limits>
 
-#include "../cell/math.h"
+#include "../cells/math.h"
+#include "../rnn.h"
 #include "shared_carver.h"
 
 namespace fastrnn {
 namespace cuda {
-
-enum class Pass { kForward, kBackward };
 
 constexpr int kAllChunks = std::numeric_limits<int>::max();
 

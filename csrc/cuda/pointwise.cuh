@@ -36,16 +36,16 @@ FASTRNN_DEVICE void Unit(const BackwardStep<T>& p, Place at) {
   const Presence present = PresenceOf(p, at);
   const float dh_next = p.dh_n != nullptr ? ToFloat(p.dh_n[at.state()]) : p.dh[at.state()];
   float dc = 0.0f;
-  if (Step::kHasCell) dc = p.dc_n != nullptr ? ToFloat(p.dc_n[at.state()]) : p.dc[at.state()];
+  if (Step::kHasC) dc = p.dc_n != nullptr ? ToFloat(p.dc_n[at.state()]) : p.dc[at.state()];
   float dh_prev = dh_next;
   GateGradients<Step::kGates> d = {};
   if (present.active) {
     Seen<Step::kGates> seen;
     LoadSeen<Step>(p, at, present.first, &seen);
-    dh_prev = Step::Backward(p, seen, ToFloat(p.dy[at.strided(p.y_stride)]) + dh_next, &dc, &d);
+    dh_prev = Step::Backward(p.relu, seen, ToFloat(p.dy[at.strided(p.y_stride)]) + dh_next, &dc, &d);
   }
   if (p.dh_wanted) p.dh[at.state()] = dh_prev;
-  if (Step::kHasCell) {
+  if (Step::kHasC) {
     p.dc[at.state()] = dc;
     if (p.dc_0 != nullptr) p.dc_0[at.state()] = FromFloat<T>(dc);
   }

@@ -22,7 +22,7 @@ struct Problem {
         facts(of_facts),
         tensor_cores(of_desc.dtype != DType::kFloat32 || tf32) {}
 
-  int gates() const { return Gates(desc.mode); }
+  int gates() const { return desc.cell().gates; }
   // How many of the directions can run at once.
   int64_t directions_at_once() const {
     return pass == Pass::kForward || BackwardIsOneChunk(desc) ? desc.directions : 1;

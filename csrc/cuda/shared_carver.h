@@ -3,7 +3,7 @@
 
 #include <cstddef>
 
-#include "../cell/math.h"
+#include "../cells/math.h"
 
 #if defined(FASTRNN_EMULATE)
 namespace emulator {

@@ -1,16 +1,15 @@
 // The stepwise algorithm: per step one product with the recurrent weights and one kernel for
 // everything else. It covers every size, and what it covers is checked before (layer.cu).
 //
-// A direction is worked through in chunks of time. Per chunk, one product projects the inputs of
-// all its steps; backward mirrors this, and adds one product per chunk for dx and each weight
-// gradient. Both directions are worked through at once, step by step in turn and on two streams,
-// where the workspace that takes is not too much: a small product leaves a GPU room for another.
+// Both directions are walked (pass.h) at once, step by step in turn and on two streams, where the
+// workspace that takes is not too much: a small product leaves a GPU room for another.
 #pragma once
 
 #include <algorithm>
 
 #include "../error.h"
 #include "../layout.h"
+#include "../pass.h"
 #include "../rnn.h"
 #include "blas.h"
 #include "chunks.h"
@@ -49,16 +48,8 @@ template <>
 inline constexpr DType kDType<Bfloat16> = DType::kBfloat16;
 
 template <class T>
-Matrix Factor(const T* data, int64_t stride) {
-  return {data, kDType<T>, stride, Transpose::kNo};
-}
-template <class T>
-Matrix Transposed(const T* data, int64_t stride) {
-  return {data, kDType<T>, stride, Transpose::kYes};
-}
-template <class T>
-Product Into(T* data, int64_t stride) {
-  return {data, kDType<T>, stride};
+Matrix MatrixOf(Factor<T> factor) {
+  return {factor.data, kDType<T>, factor.stride, factor.transpose};
 }
 
 template <class Step, class Arguments>
@@ -71,12 +62,12 @@ template <class Arguments>
 void LaunchStep(Mode mode, const Arguments& step, cudaStream_t stream) {
   switch (mode) {
     case Mode::kLstm:
-      return LaunchStep<LstmStep>(step, stream);
+      return LaunchStep<LstmCell>(step, stream);
     case Mode::kGru:
-      return LaunchStep<GruStep>(step, stream);
+      return LaunchStep<GruCell>(step, stream);
     case Mode::kRnnTanh:
     case Mode::kRnnRelu:
-      return LaunchStep<RnnStep>(step, stream);
+      return LaunchStep<RnnCell>(step, stream);
   }
 }
 

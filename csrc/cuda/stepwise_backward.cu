@@ -1,6 +1,6 @@
 #include <vector>
 
-#include "backward_direction.h"
+#include "backward_work.h"
 #include "side_stream.h"
 
 namespace fastrnn {
@@ -30,20 +30,8 @@ int64_t StreamsOf(const LayerDesc& desc) {
 }
 
 template <class T>
-void RunAlone(BackwardDirection<T> direction) {
-  const Walk& walk = direction.walk();
-  direction.Begin();
-  for (int64_t first = walk.LastChunk(); first >= 0; first -= walk.chunk_steps) {
-    for (int64_t index = walk.End(first) - 1; index >= first; --index) {
-      direction.RunStep(index, first);
-    }
-    direction.SumChunk(first);
-  }
-  direction.End();
-}
-
-template <class T>
-void RunAtOnce(BackwardDirection<T> direction, BackwardDirection<T> on_side, SideStream* side) {
+void RunAtOnce(CudaBackwardDirection<T> direction, CudaBackwardDirection<T> on_side,
+               SideStream* side) {
   direction.Begin();
   on_side.Begin();
   for (int64_t index = direction.walk().steps - 1; index >= 0; --index) {
@@ -72,16 +60,19 @@ void StepwiseBackward(const LayerDesc& desc, const BackwardArgs& args, bool tf32
   const std::vector<BackwardBuffers<T>> buffers = BuffersOf<T>(desc, streams, &carver);
   const auto stream = static_cast<cudaStream_t>(args.stream);
   Blas blas(desc.device_index, stream, buffers[0].blas, tf32);
+  const int64_t rows = BackwardChunkRows(desc);
+  BackwardWork<T> work(&blas, stream, buffers[0].partial);
   if (streams == 1) {
     for (int64_t d = 0; d < desc.directions; ++d) {
-      RunAlone(BackwardDirection<T>(desc, args, buffers[0], &blas, stream, d));
+      RunSteps(CudaBackwardDirection<T>(desc, args, rows, buffers[0].arrays, &work, d));
     }
     return;
   }
   SideStream side(desc.device_index, stream);
   Blas side_blas(desc.device_index, side.get(), buffers[1].blas, tf32, 1);
-  RunAtOnce(BackwardDirection<T>(desc, args, buffers[0], &blas, stream, 0),
-            BackwardDirection<T>(desc, args, buffers[1], &side_blas, side.get(), 1), &side);
+  BackwardWork<T> side_work(&side_blas, side.get(), buffers[1].partial);
+  RunAtOnce(CudaBackwardDirection<T>(desc, args, rows, buffers[0].arrays, &work, 0),
+            CudaBackwardDirection<T>(desc, args, rows, buffers[1].arrays, &side_work, 1), &side);
 }
 
 #define FASTRNN_INSTANTIATE(T)                                     \

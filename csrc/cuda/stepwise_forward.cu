@@ -1,6 +1,4 @@
-#include <vector>
-
-#include "forward_direction.h"
+#include "forward_work.h"
 #include "side_stream.h"
 
 namespace fastrnn {
@@ -24,19 +22,6 @@ int64_t StreamsOf(const LayerDesc& desc) {
   return MayRunAtOnce(desc) && BytesOf<T>(desc, 2) <= kMostBytesAtOnce ? 2 : 1;
 }
 
-// Directions that are on streams of their own, or one.
-template <class T>
-void RunAtOnce(const std::vector<ForwardDirection<T>>& directions) {
-  const Walk& walk = directions[0].walk();
-  for (int64_t first = 0; first < walk.steps; first = walk.End(first)) {
-    const float* sums[kMaxDirections];
-    for (size_t d = 0; d < directions.size(); ++d) sums[d] = directions[d].Project(first);
-    for (int64_t index = first; index < walk.End(first); ++index) {
-      for (size_t d = 0; d < directions.size(); ++d) directions[d].RunStep(index, first, sums[d]);
-    }
-  }
-}
-
 }  // namespace
 
 template <class T>
@@ -51,16 +36,19 @@ void StepwiseForward(const LayerDesc& desc, const ForwardArgs& args, bool tf32) 
   const ForwardBuffers buffers = BuffersOf<T>(desc, streams, &carver);
   const auto stream = static_cast<cudaStream_t>(args.stream);
   Blas blas(desc.device_index, stream, buffers.blas[0], tf32);
+  const int64_t rows = ForwardChunkRows(desc);
+  ForwardWork<T> work(&blas, stream, buffers.hidden_sum[0]);
   if (streams == 1) {
     for (int64_t d = 0; d < desc.directions; ++d) {
-      RunAtOnce<T>({ForwardDirection<T>(desc, args, buffers, &blas, stream, d)});
+      RunSteps<T, ForwardWork<T>>({{desc, args, rows, buffers.arrays[d], &work, d}});
     }
     return;
   }
   SideStream side(desc.device_index, stream);
   Blas side_blas(desc.device_index, side.get(), buffers.blas[1], tf32, 1);
-  RunAtOnce<T>({ForwardDirection<T>(desc, args, buffers, &blas, stream, 0),
-                ForwardDirection<T>(desc, args, buffers, &side_blas, side.get(), 1)});
+  ForwardWork<T> side_work(&side_blas, side.get(), buffers.hidden_sum[1]);
+  RunSteps<T, ForwardWork<T>>({{desc, args, rows, buffers.arrays[0], &work, 0},
+                               {desc, args, rows, buffers.arrays[1], &side_work, 1}});
   side.Join();
 }
 

@@ -35,9 +35,8 @@ bool Flag(const Attributes& attributes, const std::string& name) {
 
 }  // namespace
 
-Stack ParseStack(const Attributes& attributes) {
-  Stack stack;
-  LayerDesc& desc = stack.first;
+Layers ParseLayers(const Attributes& attributes) {
+  Layers desc;
   desc.mode = ParseMode(Attribute(attributes, "mode"));
   desc.hidden = IntegerAttribute(attributes, "hidden_size", 1, std::numeric_limits<int>::max() / 4);
   desc.directions = IntegerAttribute(attributes, "num_directions", 1, kMaxDirections);
@@ -49,28 +48,27 @@ Stack ParseStack(const Attributes& attributes) {
   desc.tf32 = WithoutOverruledTf32(desc.tf32);
   desc.algorithm = DefaultAlgorithm();
   if (attributes.count("num_layers") > 0) {
-    stack.layers = IntegerAttribute(attributes, "num_layers", 1, kMostLayers);
+    desc.layers = IntegerAttribute(attributes, "num_layers", 1, kMostLayers);
   }
-  return stack;
+  return desc;
 }
 
-Positions::Positions(const Stack& stack, const Attributes& attributes)
+Positions::Positions(const Layers& layers, const Attributes& attributes)
     : has_lengths(Flag(attributes, "use_sequence_length")) {
-  const LayerDesc& desc = stack.first;
-  first_weight = desc.has_cell() ? 3 : 2;
-  lengths = first_weight + kWeightsPerDirection * static_cast<int>(stack.layers * desc.directions);
+  first_weight = layers.has_c() ? 3 : 2;
+  lengths = first_weight + kWeightsPerDirection * static_cast<int>(layers.layers * layers.directions);
   inputs = lengths + (has_lengths ? 1 : 0);
   outputs = first_weight;
 }
 
-std::string InputName(const Stack& stack, const Positions& positions, int index) {
+std::string InputName(const Layers& layers, const Positions& positions, int index) {
   static const char* const kWeights[] = {"i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"};
   if (index == positions.lengths) return "sequence_length";
   const int weight = index - positions.first_weight;
   if (weight >= 0) {
     const int64_t direction = weight / kWeightsPerDirection;
-    return (direction % stack.first.directions == 0 ? "l" : "r") +
-           std::to_string(direction / stack.first.directions) + "_" +
+    return (direction % layers.directions == 0 ? "l" : "r") +
+           std::to_string(direction / layers.directions) + "_" +
            kWeights[weight % kWeightsPerDirection];
   }
   return index == 0 ? "data" : index == 1 ? "state" : "state_cell";

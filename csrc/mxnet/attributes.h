@@ -4,7 +4,7 @@
 #include <string>
 #include <unordered_map>
 
-#include "../stack.h"
+#include "../rnn.h"
 
 namespace fastrnn {
 namespace operators {
@@ -14,17 +14,17 @@ using Attributes = std::unordered_map<std::string, std::string>;
 constexpr int kWeightsPerDirection = 4;
 
 // Throws InvalidArgument, naming the attribute. Sizes that only the arrays tell are left out.
-Stack ParseStack(const Attributes& attributes);
+Layers ParseLayers(const Attributes& attributes);
 
 // Positions of the operator's inputs and outputs.
 struct Positions {
   int inputs, outputs, first_weight, lengths;
   bool has_lengths;
 
-  Positions(const Stack& stack, const Attributes& attributes);
+  Positions(const Layers& layers, const Attributes& attributes);
 };
 
-std::string InputName(const Stack& stack, const Positions& positions, int index);
+std::string InputName(const Layers& layers, const Positions& positions, int index);
 
 }  // namespace operators
 }  // namespace fastrnn

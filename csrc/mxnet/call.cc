@@ -45,22 +45,14 @@ void* Stream(const LayerDesc& desc, const OpResource& resource) {
 Workspace::Workspace(const LayerDesc& desc, const OpResource& resource, size_t bytes) {
   size_t space = bytes + kWorkspaceAlignment;
   if (space > kMostOfMxnet) {
-    data_ = Allocate(desc, resource, space);
+    memory_ = BackendOf(desc.device).Allocate(desc.device_index, space, Stream(desc, resource));
+    data_ = memory_->data();
   } else {
     const int size = static_cast<int>(space);
     data_ = OnGpu(desc) ? resource.alloc_gpu(size) : resource.alloc_cpu(size);
     FASTRNN_EXPECTS(data_ != nullptr, "MXNet granted no workspace");
   }
   std::align(kWorkspaceAlignment, bytes, data_, space);
-}
-
-void* Workspace::Allocate(const LayerDesc& desc, const OpResource& resource, size_t bytes) {
-  if (desc.device == Device::kCuda) {
-    on_device_ = std::make_unique<cuda::Memory>(desc.device_index, bytes, Stream(desc, resource));
-    return on_device_->data();
-  }
-  on_host_.reset(new char[bytes]);
-  return on_host_.get();
 }
 
 }  // namespace operators

@@ -8,8 +8,7 @@
 #include <exception>
 #include <memory>
 
-#include "../cuda/memory.h"
-#include "../rnn.h"
+#include "../backend.h"
 
 namespace fastrnn {
 namespace operators {
@@ -40,11 +39,8 @@ class Workspace {
   void* data() const { return data_; }
 
  private:
-  void* Allocate(const LayerDesc& desc, const mxnet::ext::OpResource& resource, size_t bytes);
-
   void* data_;
-  std::unique_ptr<char[]> on_host_;
-  std::unique_ptr<cuda::Memory> on_device_;  // freed in the stream's order
+  std::unique_ptr<Memory> memory_;  // freed in the stream's order
 };
 
 }  // namespace operators

@@ -27,18 +27,19 @@
 // gradient may be accumulated needs an operator of MXNet's between it and this one.
 #include <mxnet/lib_api.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "../error.h"
-#include "../stack.h"
+#include "../rnn.h"
 #include "attributes.h"
 #include "call.h"
 
 namespace {
 
-using fastrnn::LayerDesc;
-using fastrnn::Stack;
+using fastrnn::Layers;
+using fastrnn::Pass;
 using fastrnn::operators::Attributes;
 using fastrnn::operators::Guard;
 using fastrnn::operators::SetSizes;
@@ -52,34 +53,33 @@ using Tensors = std::vector<MXTensor>;
 class GraphLayer : public mxnet::ext::CustomStatefulOp {
  public:
   explicit GraphLayer(const Attributes& attributes)
-      : stack_(fastrnn::operators::ParseStack(attributes)),
-        has_lengths_(fastrnn::operators::Positions(stack_, attributes).has_lengths) {
-    FASTRNN_EXPECTS(stack_.layers == 1, "_fastrnn_rnn: expected one layer");
-    stack_.first.reserve = true;
+      : layers_(fastrnn::operators::ParseLayers(attributes)),
+        has_lengths_(fastrnn::operators::Positions(layers_, attributes).has_lengths) {
+    FASTRNN_EXPECTS(layers_.layers == 1, "_fastrnn_rnn: expected one layer");
+    layers_.reserve = true;
   }
 
   MXReturnValue Forward(Tensors* inputs, Tensors* outputs, const OpResource& resource) override {
     return Guard([&] {
       const MXTensor* in = inputs->data();
-      const Stack stack = Sized(in);
-      fastrnn::StackForwardArgs args;
+      const std::shared_ptr<const fastrnn::Plan> plan = PlanFor(in);
+      fastrnn::ForwardArrays args;
       args.x = in[0].data_ptr;
       args.h0 = in[state()].data_ptr;
       args.weights = Directions<fastrnn::Weights>(in);
       args.lengths = Lengths(in);
       args.y = outputs->at(0).data_ptr;
       args.hn = outputs->at(1).data_ptr;
-      if (stack.first.has_cell()) {
+      if (layers_.has_c()) {
         args.c0 = in[cell()].data_ptr;
         args.cn = outputs->at(2).data_ptr;
       }
       args.reserve = outputs->back().data_ptr;
-      FASTRNN_EXPECTS(stack.reserve_words() <= outputs->back().shape.back(),
+      FASTRNN_EXPECTS(ReserveWords(plan->layers()) <= outputs->back().shape.back(),
                       "_fastrnn_rnn: the reserve is smaller than this library's");
-      const Workspace workspace(stack.first, resource, fastrnn::ForwardWorkspaceBytes(stack));
+      const Workspace workspace(plan->layers(), resource, plan->workspace_bytes(Pass::kForward));
       args.workspace = workspace.data();
-      args.stream = Stream(stack.first, resource);
-      fastrnn::Forward(stack, args);
+      plan->Forward(args, Stream(plan->layers(), resource));
     });
   }
 
@@ -87,12 +87,12 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
   MXReturnValue Backward(Tensors* tensors, Tensors* gradients,
                          const OpResource& resource) override {
     return Guard([&] {
-      const int num_outputs = stack_.first.has_cell() ? 4 : 3;
+      const int num_outputs = layers_.has_c() ? 4 : 3;
       const MXTensor* d_out = tensors->data();
       const MXTensor* in = d_out + num_outputs;
       const MXTensor* out = in + gradients->size();
-      const Stack stack = Sized(in);
-      fastrnn::StackBackwardArgs args;
+      const std::shared_ptr<const fastrnn::Plan> plan = PlanFor(in);
+      fastrnn::BackwardArrays args;
       args.dy = d_out[0].data_ptr;
       args.dhn = d_out[1].data_ptr;
       args.x = in[0].data_ptr;
@@ -104,15 +104,14 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
       args.dx = gradients->at(0).data_ptr;
       args.dh0 = gradients->at(state()).data_ptr;
       args.gradients = Directions<fastrnn::WeightGradients>(gradients->data());
-      if (stack.first.has_cell()) {
+      if (layers_.has_c()) {
         args.dcn = d_out[2].data_ptr;
         args.c0 = in[cell()].data_ptr;
         args.dc0 = gradients->at(cell()).data_ptr;
       }
-      const Workspace workspace(stack.first, resource, fastrnn::BackwardWorkspaceBytes(stack));
+      const Workspace workspace(plan->layers(), resource, plan->workspace_bytes(Pass::kBackward));
       args.workspace = workspace.data();
-      args.stream = Stream(stack.first, resource);
-      fastrnn::Backward(stack, args);
+      plan->Backward(args, Stream(plan->layers(), resource));
     });
   }
 
@@ -122,28 +121,28 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
   // Where the inputs are.
   int state() const { return 1 + directions(); }
   int cell() const { return state() + 1; }
-  int lengths() const { return state() + (stack_.first.has_cell() ? 2 : 1); }
+  int lengths() const { return state() + (layers_.has_c() ? 2 : 1); }
   int first_extra() const { return lengths() + (has_lengths_ ? 1 : 0); }
   int num_inputs() const { return first_extra() + kExtraPerDirection * directions(); }
-  int directions() const { return static_cast<int>(stack_.first.directions); }
+  int directions() const { return static_cast<int>(layers_.directions); }
 
-  // The layer with the sizes of a call's inputs, whose types are checked: a graph that was traced
-  // in one type may be given arrays of another.
-  Stack Sized(const MXTensor* inputs) const {
-    Stack stack = stack_;
-    SetSizes(&stack.first, inputs[0]);
+  // The plan for a call's inputs, whose types are checked: a graph that was traced in one type may
+  // be given arrays of another.
+  std::shared_ptr<const fastrnn::Plan> PlanFor(const MXTensor* inputs) const {
+    Layers layers = layers_;
+    SetSizes(&layers, inputs[0]);
     const mxnet::ext::MXDType type =
-        stack.first.dtype == fastrnn::DType::kFloat16 ? mxnet::ext::kFloat16 : mxnet::ext::kFloat32;
+        layers.dtype == fastrnn::DType::kFloat16 ? mxnet::ext::kFloat16 : mxnet::ext::kFloat32;
     for (int i = 0; i < num_inputs(); ++i) {
       const bool is_lengths = has_lengths_ && i == lengths();
       FASTRNN_EXPECTS(inputs[i].dtype == (is_lengths ? mxnet::ext::kInt32 : type),
                       "_fastrnn_rnn: this graph was traced in " +
-                          std::string(fastrnn::Name(stack.first.dtype)) + ", and input " +
+                          std::string(fastrnn::Name(layers.dtype)) + ", and input " +
                           std::to_string(i) + " has MXNet's type number " +
                           std::to_string(inputs[i].dtype) +
                           ": call hybridize() again after changing the parameters' type");
     }
-    return stack;
+    return fastrnn::MakePlan(layers);
   }
 
   // The arrays of each direction, among the inputs or their gradients.
@@ -162,7 +161,7 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
     return has_lengths_ ? static_cast<int32_t*>(inputs[lengths()].data_ptr) : nullptr;
   }
 
-  Stack stack_;  // without what the arrays tell
+  Layers layers_;  // without what the arrays tell
   const bool has_lengths_;
 };
 

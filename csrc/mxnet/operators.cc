@@ -25,23 +25,23 @@
 #include <mxnet/lib_api.h>
 
 #include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "../error.h"
-#include "../stack.h"
+#include "../rnn.h"
 #include "attributes.h"
 #include "call.h"
 
 namespace {
 
-using fastrnn::LayerDesc;
-using fastrnn::Stack;
+using fastrnn::Layers;
 using fastrnn::operators::Attributes;
 using fastrnn::operators::Guard;
 using fastrnn::operators::InputName;
 using fastrnn::operators::kWeightsPerDirection;
-using fastrnn::operators::ParseStack;
+using fastrnn::operators::ParseLayers;
 using fastrnn::operators::Positions;
 using fastrnn::operators::SetSizes;
 using fastrnn::operators::Stream;
@@ -66,7 +66,7 @@ std::string ToString(const Shape& shape) {
 
 MXReturnValue ParseAttributes(const Attributes& attributes, int* num_inputs, int* num_outputs) {
   return Guard([&] {
-    const Positions positions(ParseStack(attributes), attributes);
+    const Positions positions(ParseLayers(attributes), attributes);
     *num_inputs = positions.inputs;
     *num_outputs = positions.outputs;
   });
@@ -75,19 +75,18 @@ MXReturnValue ParseAttributes(const Attributes& attributes, int* num_inputs, int
 MXReturnValue InferType(const Attributes& attributes, std::vector<int>* inputs,
                         std::vector<int>* outputs) {
   return Guard([&] {
-    const Stack stack = ParseStack(attributes);
-    const LayerDesc& desc = stack.first;
-    const Positions positions(stack, attributes);
+    const Layers layers = ParseLayers(attributes);
+    const Positions positions(layers, attributes);
     const int layer_type =
-        desc.dtype == fastrnn::DType::kFloat16 ? mxnet::ext::kFloat16 : mxnet::ext::kFloat32;
+        layers.dtype == fastrnn::DType::kFloat16 ? mxnet::ext::kFloat16 : mxnet::ext::kFloat32;
     for (int i = 0; i < positions.inputs; ++i) {
       int& type = inputs->at(i);
       const bool lengths = positions.has_lengths && i == positions.lengths;
       const int expected = lengths ? mxnet::ext::kInt32 : layer_type;
       FASTRNN_EXPECTS(type == expected || type == kUnknownType,
-                      "_fastrnn_layer: " + InputName(stack, positions, i) +
+                      "_fastrnn_layer: " + InputName(layers, positions, i) +
                           " has MXNet's type number " + std::to_string(type) + ", expected " +
-                          (lengths ? "int32" : fastrnn::Name(desc.dtype)) + " (" +
+                          (lengths ? "int32" : fastrnn::Name(layers.dtype)) + " (" +
                           std::to_string(expected) + ")");
       type = expected;
     }
@@ -103,18 +102,17 @@ void ExpectShape(const std::string& name, const Shape& shape, const Shape& expec
 // Of arrays, whose shapes are all known.
 MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* outputs) {
   return Guard([&] {
-    const Stack stack = ParseStack(attributes);
-    const LayerDesc& desc = stack.first;
-    const Positions positions(stack, attributes);
-    const auto H = static_cast<unsigned int>(desc.hidden);
-    const auto D = static_cast<unsigned int>(desc.directions);
-    const auto GH = static_cast<unsigned int>(desc.gate_rows());
+    const Layers layers = ParseLayers(attributes);
+    const Positions positions(layers, attributes);
+    const auto H = static_cast<unsigned int>(layers.hidden);
+    const auto D = static_cast<unsigned int>(layers.directions);
+    const auto GH = static_cast<unsigned int>(layers.gate_rows());
     const Shape& data = inputs->at(0);
     FASTRNN_EXPECTS(data.size() == 3, "_fastrnn_layer: data has shape " + ToString(data) +
                                           ", expected three dimensions");
-    const Shape state = {static_cast<unsigned int>(stack.layers) * D, data[1], H};
+    const Shape state = {static_cast<unsigned int>(layers.layers) * D, data[1], H};
     const auto expect = [&](int i, const Shape& expected) {
-      ExpectShape(InputName(stack, positions, i), inputs->at(i), expected);
+      ExpectShape(InputName(layers, positions, i), inputs->at(i), expected);
     };
     for (int i = 1; i < positions.first_weight; ++i) expect(i, state);
     for (int i = positions.first_weight; i < positions.lengths; ++i) {
@@ -149,25 +147,24 @@ std::vector<fastrnn::Weights> Weights(const Positions& positions,
 MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* inputs,
                       std::vector<MXTensor>* outputs, const OpResource& resource) {
   return Guard([&] {
-    Stack stack = ParseStack(attributes);
-    LayerDesc& desc = stack.first;
-    const Positions positions(stack, attributes);
-    SetSizes(&desc, inputs->at(0));
-    fastrnn::StackForwardArgs args;
+    Layers layers = ParseLayers(attributes);
+    const Positions positions(layers, attributes);
+    SetSizes(&layers, inputs->at(0));
+    const std::shared_ptr<const fastrnn::Plan> plan = fastrnn::MakePlan(layers);
+    fastrnn::ForwardArrays args;
     args.x = Data(inputs->at(0));
     args.lengths = Lengths(positions, inputs->data());
     args.h0 = Data(inputs->at(1));
     args.y = Data(outputs->at(0));
     args.hn = Data(outputs->at(1));
-    if (desc.has_cell()) {
+    if (layers.has_c()) {
       args.c0 = Data(inputs->at(2));
       args.cn = Data(outputs->at(2));
     }
     args.weights = Weights(positions, *inputs);
-    const Workspace workspace(desc, resource, fastrnn::ForwardWorkspaceBytes(stack));
+    const Workspace workspace(layers, resource, plan->workspace_bytes(fastrnn::Pass::kForward));
     args.workspace = workspace.data();
-    args.stream = Stream(desc, resource);
-    fastrnn::Forward(stack, args);
+    plan->Forward(args, Stream(layers, resource));
   });
 }
 

@@ -4,7 +4,7 @@
 
 #include <utility>
 
-#include "../cuda/memory.h"
+#include "../cuda/devices.h"
 #include "../error.h"
 #include "dlpack.h"
 #include "tensor.h"
@@ -40,7 +40,7 @@ const Type& Find(const std::string& name) {
 // What a consumer of the array holds.
 struct Exported {
   DlManagedTensor managed;
-  std::shared_ptr<cuda::Memory> memory;
+  std::shared_ptr<cuda::DeviceMemory> memory;
   std::vector<int64_t> shape;
 };
 
@@ -63,7 +63,7 @@ intptr_t StreamNumber(const py::object& stream) {
 
 DeviceArray::DeviceArray(int device, std::vector<int64_t> shape, std::string type, void* stream)
     : shape_(std::move(shape)), type_(std::move(type)) {
-  memory_ = std::make_shared<cuda::Memory>(device, bytes(), stream);
+  memory_ = cuda::Cuda().AllocateArray(device, bytes(), stream);
 }
 
 size_t DeviceArray::bytes() const {
@@ -93,8 +93,8 @@ DeviceArray DeviceArray::FromHost(const py::array& array, const std::string& typ
   const void* from = dense.data();
   // A function that a stream calls on the host may be one of Python's.
   const py::gil_scoped_release release;
-  cuda::CopyToDevice(*copy.memory_, from, copy.bytes());
-  copy.Publish(std::make_shared<const cuda::Event>(device, nullptr));
+  cuda::Cuda().CopyToDevice(*copy.memory_, from, copy.bytes());
+  copy.Publish(cuda::Cuda().Record(device, nullptr));
   return copy;
 }
 
@@ -105,7 +105,7 @@ py::array DeviceArray::ToHost() const {
   memory_->Delay(nullptr);
   {
     const py::gil_scoped_release release;  // as in FromHost
-    cuda::CopyToHost(to, *memory_, bytes());
+    cuda::Cuda().CopyToHost(to, *memory_, bytes());
   }
   return copy;
 }

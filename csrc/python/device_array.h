@@ -13,7 +13,7 @@
 namespace fastrnn {
 namespace cuda {
 class Event;
-class Memory;
+class DeviceMemory;
 }  // namespace cuda
 
 namespace python {
@@ -42,7 +42,7 @@ class DeviceArray {
   pybind11::capsule ToDlpack(const pybind11::object& stream) const;
   size_t bytes() const;
 
-  std::shared_ptr<cuda::Memory> memory_;
+  std::shared_ptr<cuda::DeviceMemory> memory_;
   std::vector<int64_t> shape_;
   std::string type_;  // float32, float16, bfloat16 or int32
 };

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "../error.h"
-#include "../stack.h"
+#include "../rnn.h"
 #include "results.h"
 #include "tensor.h"
 
@@ -22,9 +22,8 @@ namespace {
 
 constexpr int64_t kWeightsPerDirection = 4;
 
-Shape StateShape(const Stack& stack) {
-  const LayerDesc& desc = stack.first;
-  return {stack.layers * desc.directions, desc.batch, desc.hidden};
+Shape StateShape(const Layers& desc) {
+  return {desc.layers * desc.directions, desc.batch, desc.hidden};
 }
 
 Shape OutputShape(const LayerDesc& desc) {
@@ -36,11 +35,10 @@ Shape OutputShape(const LayerDesc& desc) {
 // A state or the gradient of one: given, or zeros. No pointer, if the cell has no such state.
 class State {
  public:
-  static State Read(const Stack& stack, const Tensor& x, const std::string& name,
+  static State Read(const Layers& desc, const Tensor& x, const char* name,
                     const py::object& object, void* stream) {
-    const LayerDesc& desc = stack.first;
-    State state;
-    const Shape shape = StateShape(stack);
+      State state;
+    const Shape shape = StateShape(desc);
     if (object.is_none()) {
       state.zeros_ = Zeros(x.place(), stream, shape, desc.dtype);
       state.data_ = state.zeros_->data();
@@ -48,16 +46,16 @@ class State {
     }
     state.given_.emplace(name, object, stream);
     state.given_->ExpectPlaceOf(x);
-    state.given_->ExpectType(Name(desc.dtype));
+    state.given_->ExpectType(desc.dtype);
     state.given_->ExpectShape(shape);
     state.data_ = state.given_->data();
     return state;
   }
   // For what only an LSTM has.
-  static State ReadCell(const Stack& stack, const Tensor& x, const std::string& name,
+  static State ReadCell(const Layers& desc, const Tensor& x, const char* name,
                         const py::object& object, void* stream) {
-    if (stack.first.has_cell()) return Read(stack, x, name, object, stream);
-    FASTRNN_EXPECTS(object.is_none(), name + " was given, but only an lstm has a cell state");
+    if (desc.has_c()) return Read(desc, x, name, object, stream);
+    FASTRNN_EXPECTS(object.is_none(), std::string(name) + " was given, but only an lstm has a cell state");
     return {};
   }
   const void* data() const { return data_; }
@@ -74,12 +72,12 @@ class State {
 
 // What forward and backward both take, checked.
 struct Inputs {
-  Stack stack;
-  LayerDesc& desc = stack.first;
+  Layers desc;
   void* stream;
   Tensor x;
   // i2h_weight, h2h_weight, i2h_bias, h2h_bias for each layer and direction.
   std::vector<Tensor> weights;
+  std::shared_ptr<const Plan> plan;
   State h0, c0;
   std::optional<Tensor> lengths;
 
@@ -102,10 +100,11 @@ struct Inputs {
     desc.steps = x.size(0);
     desc.batch = x.size(1);
     desc.input = x.size(2);
-    stack.layers = layers;
+    desc.layers = layers;
     ReadWeights(weight_objects);
-    h0 = State::Read(stack, x, "h_0", h0_object, stream);
-    c0 = State::ReadCell(stack, x, "c_0", c0_object, stream);
+    plan = MakePlan(desc);
+    h0 = State::Read(desc, x, "h_0", h0_object, stream);
+    c0 = State::ReadCell(desc, x, "c_0", c0_object, stream);
     if (!lengths_object.is_none()) ReadLengths(lengths_object);
   }
 
@@ -135,25 +134,26 @@ struct Inputs {
  private:
   // Their number tells D for L layers, and the first h2h_weight H.
   void ReadWeights(const py::object& object) {
-    static const char* const kNames[] = {"i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"};
+    static const char* const kNotes[] = {" (i2h_weight)", " (h2h_weight)", " (i2h_bias)",
+                                         " (h2h_bias)"};
     if (!py::isinstance<py::sequence>(object)) {
       ThrowTypeError("weights", object, "a sequence of arrays");
     }
     const auto objects = py::reinterpret_borrow<py::sequence>(object);
     ExpectWeightCount(static_cast<int64_t>(objects.size()));
     for (size_t i = 0; i < objects.size(); ++i) {
-      weights.emplace_back("weights[" + std::to_string(i) + "] (" + kNames[i % 4] + ")",
+      weights.emplace_back(ArgumentName("weights", static_cast<int64_t>(i), kNotes[i % 4]),
                            py::object(objects[i]), stream);
       weights.back().ExpectPlaceOf(x);
-      weights.back().ExpectType(Name(desc.dtype));
+      weights.back().ExpectType(desc.dtype);
     }
     weights[1].ExpectRank(2);
-    desc.directions = static_cast<int64_t>(objects.size()) / kWeightsPerDirection / stack.layers;
+    desc.directions = static_cast<int64_t>(objects.size()) / kWeightsPerDirection / desc.layers;
     desc.hidden = weights[1].size(1);
-    Validate(stack);
+    Validate(desc);
     for (size_t i = 0; i < weights.size(); i += kWeightsPerDirection) {
       const auto direction = static_cast<int64_t>(i) / kWeightsPerDirection;
-      weights[i].ExpectShape({desc.gate_rows(), stack.At(direction / desc.directions).input});
+      weights[i].ExpectShape({desc.gate_rows(), desc.At(direction / desc.directions).input});
       weights[i + 1].ExpectShape({desc.gate_rows(), desc.hidden});
       weights[i + 2].ExpectShape({desc.gate_rows()});
       weights[i + 3].ExpectShape({desc.gate_rows()});
@@ -161,52 +161,51 @@ struct Inputs {
   }
 
   void ExpectWeightCount(int64_t count) const {
-    const int64_t wanted = stack.layers * kWeightsPerDirection;
+    const int64_t wanted = desc.layers * kWeightsPerDirection;
     FASTRNN_EXPECTS(count == wanted || count == 2 * wanted,
                     "weights has " + std::to_string(count) + " arrays, expected " +
                         std::to_string(wanted) + " or " + std::to_string(2 * wanted) +
-                        ": four for each of " + std::to_string(stack.layers) +
+                        ": four for each of " + std::to_string(desc.layers) +
                         " layer(s) and each direction");
   }
 
   void ReadLengths(const py::object& object) {
     lengths.emplace("lengths", object, stream);
     lengths->ExpectPlaceOf(x);
-    lengths->ExpectType("int32");
+    lengths->ExpectInt32();
     lengths->ExpectShape({desc.batch});
   }
 };
 
 // The reserve is given out as words of 4 bytes.
-int64_t ReserveWordsOf(const Stack& stack) { return static_cast<int64_t>(ReserveBytes(stack) / 4); }
+int64_t ReserveValues(const Plan& plan) { return static_cast<int64_t>(plan.reserve_bytes() / 4); }
 
 // ---- the calls ----------------------------------------------------------------------------------
 
-py::list ForwardArrays(const py::object& mode, const py::object& x, const py::object& h0,
+py::list RunForward(const py::object& mode, const py::object& x, const py::object& h0,
                        const py::object& c0, const py::object& weights, int64_t layers,
                        const py::object& lengths, std::optional<bool> tf32,
                        const std::optional<std::string>& algorithm, bool reserve,
                        const py::object& out, intptr_t stream) {
   const Inputs in(mode, x, h0, c0, weights, layers, lengths, tf32, algorithm, reserve, stream);
-  const Stack& stack = in.stack;
-  const LayerDesc& desc = stack.first;
+  const Layers& desc = in.desc;
+  const auto& plan = in.plan;
   Results results(in.x.place(), in.stream, out);
-  StackForwardArgs args;
-  args.stream = in.stream;
+  ForwardArrays args;
   args.x = in.x.data();
   args.lengths = in.lengths_data();
   args.h0 = in.h0.data();
   args.c0 = in.c0.data();
   args.weights = in.weight_pointers();
   args.y = results.Add("output", OutputShape(desc), desc.dtype);
-  args.hn = results.Add("h_n", StateShape(stack), desc.dtype);
-  if (desc.has_cell()) {
-    args.cn = results.Add("c_n", StateShape(stack), desc.dtype);
+  args.hn = results.Add("h_n", StateShape(desc), desc.dtype);
+  if (desc.has_c()) {
+    args.cn = results.Add("c_n", StateShape(desc), desc.dtype);
   } else {
     results.AddNone();
   }
   if (reserve) {
-    args.reserve = results.Add("reserve.values", {ReserveWordsOf(stack)}, DType::kFloat32);
+    args.reserve = results.Add("reserve.values", {ReserveValues(*plan)}, DType::kFloat32);
   } else {
     results.AddNone();
   }
@@ -214,9 +213,9 @@ py::list ForwardArrays(const py::object& mode, const py::object& x, const py::ob
   const auto publish = [&] { return results.Publish({x, h0, c0, lengths}, weights); };
   try {
     py::gil_scoped_release release;
-    const Workspace workspace(in.x.place(), ForwardWorkspaceBytes(stack), in.stream);
+    const Workspace workspace(in.x.place(), plan->workspace_bytes(Pass::kForward), in.stream);
     args.workspace = workspace.data();
-    Forward(stack, args);
+    plan->Forward(args, in.stream);
   } catch (...) {
     publish();  // A part of the work may be on its way.
     throw;
@@ -235,17 +234,17 @@ struct OutputGradients {
       : y("output", y_object, in.stream),
         reserve("reserve", reserve_object, in.stream),
         dy("d_output", dy_object, in.stream),
-        dhn(State::Read(in.stack, in.x, "d_h_n", dhn_object, in.stream)),
-        dcn(State::ReadCell(in.stack, in.x, "d_c_n", dcn_object, in.stream)) {
+        dhn(State::Read(in.desc, in.x, "d_h_n", dhn_object, in.stream)),
+        dcn(State::ReadCell(in.desc, in.x, "d_c_n", dcn_object, in.stream)) {
     const LayerDesc& desc = in.desc;
     for (const Tensor* tensor : {&y, &dy}) {
       tensor->ExpectPlaceOf(in.x);
-      tensor->ExpectType(Name(desc.dtype));
+      tensor->ExpectType(desc.dtype);
       tensor->ExpectShape({desc.steps, desc.batch, desc.directions * desc.hidden});
     }
     reserve.ExpectPlaceOf(in.x);
-    reserve.ExpectType("float32");
-    reserve.ExpectShape({ReserveWordsOf(in.stack)});
+    reserve.ExpectType(DType::kFloat32);
+    reserve.ExpectShape({ReserveValues(*in.plan)});
   }
 
   void AddTo(std::vector<const Tensor*>* tensors) const {
@@ -255,19 +254,17 @@ struct OutputGradients {
   }
 };
 
-py::list BackwardArrays(const py::object& mode, const py::object& x, const py::object& h0,
+py::list RunBackward(const py::object& mode, const py::object& x, const py::object& h0,
                         const py::object& c0, const py::object& weights, int64_t layers,
                         const py::object& lengths, std::optional<bool> tf32,
                         const std::optional<std::string>& algorithm, const py::object& y,
                         const py::object& reserve, const py::object& dy, const py::object& dhn,
                         const py::object& dcn, const py::object& written, intptr_t stream) {
   const Inputs in(mode, x, h0, c0, weights, layers, lengths, tf32, algorithm, true, stream);
-  const Stack& stack = in.stack;
-  const LayerDesc& desc = stack.first;
+  const Layers& desc = in.desc;
   const OutputGradients out(in, y, reserve, dy, dhn, dcn);
   Results results(in.x.place(), in.stream, written);
-  StackBackwardArgs args;
-  args.stream = in.stream;
+  BackwardArrays args;
   args.x = in.x.data();
   args.lengths = in.lengths_data();
   args.h0 = in.h0.data();
@@ -278,18 +275,18 @@ py::list BackwardArrays(const py::object& mode, const py::object& x, const py::o
   args.dhn = out.dhn.data();
   args.dcn = out.dcn.data();
   args.dx = results.Add("x", {desc.steps, desc.batch, desc.input}, desc.dtype);
-  args.dh0 = results.Add("h_0", StateShape(stack), desc.dtype);
-  if (desc.has_cell()) {
-    args.dc0 = results.Add("c_0", StateShape(stack), desc.dtype);
+  args.dh0 = results.Add("h_0", StateShape(desc), desc.dtype);
+  if (desc.has_c()) {
+    args.dc0 = results.Add("c_0", StateShape(desc), desc.dtype);
   } else {
     results.AddNone();
   }
   args.weights = in.weight_pointers();
-  for (int64_t d = 0; d < stack.layers * desc.directions; ++d) {
+  for (int64_t d = 0; d < desc.layers * desc.directions; ++d) {
     const auto add = [&](int64_t index, const Shape& shape) {
-      return results.Add("weights[" + std::to_string(4 * d + index) + "]", shape, desc.dtype);
+      return results.Add({"weights", 4 * d + index}, shape, desc.dtype);
     };
-    void* const i2h_weight = add(0, {desc.gate_rows(), stack.At(d / desc.directions).input});
+    void* const i2h_weight = add(0, {desc.gate_rows(), desc.At(d / desc.directions).input});
     void* const h2h_weight = add(1, {desc.gate_rows(), desc.hidden});
     void* const i2h_bias = add(2, {desc.gate_rows()});
     args.gradients.push_back({i2h_weight, h2h_weight, i2h_bias, add(3, {desc.gate_rows()})});
@@ -302,9 +299,9 @@ py::list BackwardArrays(const py::object& mode, const py::object& x, const py::o
   };
   try {
     py::gil_scoped_release release;
-    const Workspace workspace(in.x.place(), BackwardWorkspaceBytes(stack), in.stream);
+    const Workspace workspace(in.x.place(), in.plan->workspace_bytes(Pass::kBackward), in.stream);
     args.workspace = workspace.data();
-    Backward(stack, args);
+    in.plan->Backward(args, in.stream);
   } catch (...) {
     publish();  // As in forward.
     throw;
@@ -315,10 +312,10 @@ py::list BackwardArrays(const py::object& mode, const py::object& x, const py::o
 }  // namespace
 
 void DefineKernels(py::module_* m) {
-  m->def("forward", &ForwardArrays, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
+  m->def("forward", &RunForward, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
          py::arg("weights"), py::arg("layers"), py::arg("lengths"), py::arg("tf32"),
          py::arg("algorithm"), py::arg("reserve"), py::arg("out"), py::arg("stream"));
-  m->def("backward", &BackwardArrays, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
+  m->def("backward", &RunBackward, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
          py::arg("weights"), py::arg("layers"), py::arg("lengths"), py::arg("tf32"),
          py::arg("algorithm"), py::arg("output"), py::arg("reserve"), py::arg("d_output"),
          py::arg("d_h_n"), py::arg("d_c_n"), py::arg("out"), py::arg("stream"));

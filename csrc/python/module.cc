@@ -1,8 +1,7 @@
 // The Python module: the kernels, and what this build can do.
 #include <pybind11/pybind11.h>
 
-#include "../cuda/device_info.h"
-#include "../cuda/memory.h"
+#include "../cuda/devices.h"
 #include "../error.h"
 #include "../rnn.h"
 #include "device_array.h"
@@ -11,6 +10,12 @@
 namespace py = pybind11;
 
 namespace fastrnn {
+#ifdef FASTRNN_WITH_ONEDNN
+namespace cpu {
+std::string OnednnVersion();
+}  // namespace cpu
+#endif
+
 namespace python {
 namespace {
 
@@ -66,7 +71,9 @@ py::dict CudaDevices() {
   py::list devices;
   result["driver"] = py::none();
   result["error"] = py::none();
-  const cuda::Devices found = cuda::QueryDevices();
+  const bool built = FindBackend(Device::kCuda) != nullptr;
+  const cuda::Machine found =
+      built ? cuda::Cuda().Query() : cuda::Machine{0, 0, {}, "built without CUDA"};
   if (found.driver_version > 0) result["driver"] = CudaVersion(found.driver_version);
   if (!found.error.empty()) result["error"] = found.error;
   for (const cuda::DeviceInfo& device : found.devices) {
@@ -99,10 +106,11 @@ PYBIND11_MODULE(_C, m) {
   });
   m.def("build_info", &BuildInfo);
   m.def("cuda_devices", &CudaDevices);
+  m.def("plans_made", &fastrnn::PlansMade);
   m.def(
       "pool_bytes",
       [](int device, bool set_back) {
-        const fastrnn::cuda::PoolBytes bytes = fastrnn::cuda::PoolBytesOf(device, set_back);
+        const fastrnn::cuda::PoolBytes bytes = fastrnn::cuda::Cuda().PoolBytesOf(device, set_back);
         return py::make_tuple(bytes.now, bytes.most);
       },
       py::arg("device"), py::arg("set_back"));

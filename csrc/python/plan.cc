@@ -1,4 +1,4 @@
-// What csrc/cuda/heuristics.h would choose, for Python.
+// What the CUDA backend would choose, for Python.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -6,7 +6,7 @@
 #include <string>
 #include <variant>
 
-#include "../cuda/heuristics.h"
+#include "../cuda/devices.h"
 #include "../error.h"
 #include "../rnn.h"
 #include "kernels.h"
@@ -18,7 +18,7 @@ namespace {
 namespace py = pybind11;
 
 py::dict DeviceFactsOf(int device) {
-  const cuda::DeviceFacts facts = cuda::FactsOf(device);
+  const cuda::DeviceFacts facts = cuda::Cuda().Facts(device);
   py::dict result;
   result["capability"] = facts.capability;
   result["multiprocessors"] = facts.multiprocessors;
@@ -67,10 +67,10 @@ py::dict CostOf(const cuda::Cost& cost) {
 }
 
 // device: one of this machine's, or the facts about another.
-cuda::Choice ChoiceOn(const std::variant<int, py::dict>& device, cuda::Pass pass, LayerDesc desc) {
+cuda::Choice ChoiceOn(const std::variant<int, py::dict>& device, Pass pass, LayerDesc desc) {
   if (const int* index = std::get_if<int>(&device)) {
     desc.device_index = *index;
-    return cuda::ChooseOnDevice(pass, desc);
+    return cuda::Cuda().ChooseOnDevice(pass, desc);
   }
   const cuda::DeviceFacts facts = FactsFrom(std::get<py::dict>(device));
   return cuda::Choose(pass, desc, cuda::AllowsTf32(desc.tf32, facts), facts);
@@ -80,7 +80,7 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
               int64_t batch, int64_t hidden, int64_t directions, std::optional<bool> tf32,
               const std::optional<std::string>& algorithm,
               const std::variant<int, py::dict>& device) {
-  LayerDesc desc;
+  Layers desc;
   desc.mode = ParseMode(mode);
   desc.dtype = ParseDType(dtype);
   desc.steps = steps;
@@ -92,7 +92,7 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
   desc.tf32 = WithoutOverruledTf32(tf32.value_or(DefaultTf32()));
   Validate(desc);
   const cuda::Choice choice =
-      ChoiceOn(device, backward ? cuda::Pass::kBackward : cuda::Pass::kForward, desc);
+      ChoiceOn(device, backward ? Pass::kBackward : Pass::kForward, desc);
   py::dict result = CostOf(choice.cost);
   result["algorithm"] = choice.persistent ? "persistent" : "stepwise";
   result["reason"] = choice.reason;

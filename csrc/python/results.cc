@@ -2,10 +2,9 @@
 
 #include <pybind11/numpy.h>
 
-#include <cstring>
 #include <utility>
 
-#include "../cuda/memory.h"
+#include "../cuda/devices.h"
 #include "../error.h"
 #include "device_array.h"
 
@@ -26,28 +25,17 @@ void KeepUntil(const py::object& object, const std::shared_ptr<const cuda::Event
 
 Workspace::Workspace(const Place& place, size_t bytes, void* stream) {
   size_t space = bytes + kWorkspaceAlignment;
-  if (place.device == Device::kCuda) {
-    on_device_ = std::make_unique<cuda::Memory>(place.index, space, stream);
-    data_ = on_device_->data();
-  } else {
-    on_host_.reset(new char[space]);
-    data_ = on_host_.get();
-  }
+  memory_ = BackendOf(place.device).Allocate(place.index, space, stream);
+  data_ = memory_->data();
   std::align(kWorkspaceAlignment, bytes, data_, space);
 }
-
-Workspace::~Workspace() = default;
 
 std::unique_ptr<Workspace> Zeros(const Place& place, void* stream, const Shape& shape,
                                  DType dtype) {
   size_t bytes = static_cast<size_t>(SizeOf(dtype));
   for (int64_t size : shape) bytes *= static_cast<size_t>(size);
   auto zeros = std::make_unique<Workspace>(place, bytes, stream);
-  if (place.device == Device::kCuda) {
-    cuda::FillWithZeros(place.index, zeros->data(), bytes, stream);
-  } else {
-    std::memset(zeros->data(), 0, bytes);
-  }
+  BackendOf(place.device).FillWithZeros(place.index, zeros->data(), bytes, stream);
   return zeros;
 }
 
@@ -56,7 +44,7 @@ std::unique_ptr<Workspace> Zeros(const Place& place, void* stream, const Shape& 
 Results::Results(const Place& place, void* stream, const py::object& out)
     : place_(place),
       stream_(stream),
-      capturing_(place.device == Device::kCuda && cuda::IsCapturing(place.index, stream)),
+      capturing_(BackendOf(place.device).IsCapturing(place.index, stream)),
       out_(out) {
   FASTRNN_EXPECTS(!capturing_ || !out.is_none(),
                   "stream is being captured into a CUDA graph, which would own new arrays: pass "
@@ -76,11 +64,11 @@ void* Results::New(const Shape& shape, DType dtype) {
   return data;
 }
 
-void* Results::Given(const std::string& name, const py::object& array, const Shape& shape,
+void* Results::Given(const ArgumentName& name, const py::object& array, const Shape& shape,
                      DType dtype) {
   Tensor tensor(name, array, stream_, true);
-  tensor.ExpectPlace(place_, "the call's arrays are");
-  tensor.ExpectType(Name(dtype));
+  tensor.ExpectPlace(place_, "the call's x");
+  tensor.ExpectType(dtype);
   tensor.ExpectShape(shape);
   // Ours may still be read on other streams.
   if (py::isinstance<DeviceArray>(array)) array.cast<DeviceArray&>().DelayForWriting(stream_);
@@ -89,9 +77,11 @@ void* Results::Given(const std::string& name, const py::object& array, const Sha
   return const_cast<void*>(tensor.data());
 }
 
-void* Results::Add(const std::string& name, const Shape& shape, DType dtype) {
+void* Results::Add(const ArgumentName& name, const Shape& shape, DType dtype) {
   if (out_.is_none()) return New(shape, dtype);
-  return Given("out." + name, py::object(py::sequence(out_)[next_++]), shape, dtype);
+  ArgumentName given = name;
+  given.where = "out.";
+  return Given(given, py::object(py::sequence(out_)[next_++]), shape, dtype);
 }
 
 void Results::AddNone() {
@@ -110,7 +100,7 @@ void Results::ExpectApartFrom(const std::vector<const Tensor*>& read) const {
 
 py::list Results::Publish(std::initializer_list<py::object> inputs, const py::sequence& weights) {
   if (place_.device == Device::kCuda && !capturing_) {
-    const auto ready = std::make_shared<const cuda::Event>(place_.index, stream_);
+    const auto ready = cuda::Cuda().Record(place_.index, stream_);
     for (const py::object& object : objects_) {
       if (py::isinstance<DeviceArray>(object)) object.cast<DeviceArray&>().Publish(ready);
     }

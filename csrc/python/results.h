@@ -8,29 +8,22 @@
 #include <string>
 #include <vector>
 
-#include "../rnn.h"
+#include "../backend.h"
 #include "tensor.h"
 
 namespace fastrnn {
-namespace cuda {
-class Event;
-class Memory;
-}  // namespace cuda
-
 namespace python {
 
 using Shape = std::vector<int64_t>;
 
-// The workspace, on the device of the arrays.
+// A workspace, on the device of the arrays.
 class Workspace {
  public:
   Workspace(const Place& place, size_t bytes, void* stream);
-  ~Workspace();
   void* data() const { return data_; }
 
  private:
-  std::unique_ptr<char[]> on_host_;
-  std::unique_ptr<cuda::Memory> on_device_;
+  std::unique_ptr<Memory> memory_;
   void* data_;
 };
 
@@ -44,7 +37,7 @@ class Results {
 
   // Adds an array to the results, and returns its memory. Throws TypeError or ValueError, naming
   // the array, where the caller brought one that does not fit.
-  void* Add(const std::string& name, const Shape& shape, DType dtype);
+  void* Add(const ArgumentName& name, const Shape& shape, DType dtype);
   void AddNone();
 
   // Throws ValueError where an array of the caller's is also one of these, which the call reads, or
@@ -59,7 +52,7 @@ class Results {
 
  private:
   void* New(const Shape& shape, DType dtype);
-  void* Given(const std::string& name, const pybind11::object& array, const Shape& shape,
+  void* Given(const ArgumentName& name, const pybind11::object& array, const Shape& shape,
               DType dtype);
 
   Place place_;

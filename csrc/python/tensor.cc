@@ -1,5 +1,7 @@
 #include "tensor.h"
 
+#include <iterator>
+
 #include "dlpack.h"
 
 namespace py = pybind11;
@@ -36,36 +38,41 @@ bool IsOnCuda(const py::object& object) {
 }
 
 // Calls a method of the array that returns a DLPack capsule.
-py::capsule ExportDlpack(const std::string& name, const py::object& object, const char* method,
+py::capsule ExportDlpack(const ArgumentName& argument, const py::object& object, const char* method,
                          const py::dict& arguments) {
+  const auto text = [&] { return argument.str() + "." + method + "()"; };
   py::object capsule;
   try {
     capsule = object.attr(method)(**arguments);
   } catch (py::error_already_set& error) {
     if (!error.matches(PyExc_Exception)) throw;
     const std::string message =
-        name + "." + method + "() failed: " + std::string(py::str(error.value()));
+        text() + " failed: " + std::string(py::str(error.value()));
     py::raise_from(error, PyExc_ValueError, message.c_str());
     throw py::error_already_set();
   }
   if (!PyCapsule_CheckExact(capsule.ptr())) {
-    ThrowTypeError(name + "." + method + "()", capsule, "a capsule");
+    ThrowTypeError(text(), capsule, "a capsule");
   }
   if (!PyCapsule_IsValid(capsule.ptr(), kDlCapsule)) {
-    throw py::value_error(name + "." + method +
-                          "() is a DLPack capsule that somebody has consumed, expected a new one");
+    throw py::value_error(text() +
+                          " is a DLPack capsule that somebody has consumed, expected a new one");
   }
   return capsule;
 }
 
 }  // namespace
 
+std::string ArgumentName::str() const {
+  return std::string(where) + text + (index < 0 ? "" : "[" + std::to_string(index) + "]") + note;
+}
+
 void ThrowTypeError(const std::string& name, const py::object& object, const std::string& wanted) {
   const std::string type = py::str(py::type::of(object).attr("__name__"));
   throw py::type_error(name + " is of type " + type + ", expected " + wanted);
 }
 
-Tensor::Tensor(const std::string& name, const py::object& object, void* stream, bool to_write)
+Tensor::Tensor(const ArgumentName& name, const py::object& object, void* stream, bool to_write)
     : name_(name) {
   if (py::isinstance<py::array>(object)) {
     FromNumpy(object.cast<py::array>(), to_write);
@@ -81,18 +88,22 @@ Tensor::Tensor(const std::string& name, const py::object& object, void* stream, 
     const char* const method = to_write ? "to_dlpack_for_write" : "to_dlpack_for_read";
     FromDlpack(ExportDlpack(name, object, method, {}));
   } else {
-    ThrowTypeError(name, object, "a NumPy array or an array with __dlpack__");
+    ThrowTypeError(name.str(), object, "a NumPy array or an array with __dlpack__");
   }
 }
 
 void Tensor::Fail(const std::string& got, const std::string& wanted) const {
-  throw py::value_error(name_ + " is " + got + ", expected " + wanted);
+  throw py::value_error(name_.str() + " is " + got + ", expected " + wanted);
 }
 
 void Tensor::FromNumpy(const py::array& array, bool to_write) {
   if (to_write && !array.writeable()) Fail("read-only", "an array to write to");
-  type_ = py::str(array.dtype());
-  if (array.itemsize() == 0) Fail("of dtype " + type_, "a type of numbers");
+  owner_ = array;
+  const py::dtype dtype = array.dtype();
+  // In the other byte order, it is none of the types.
+  const bool native = dtype.byteorder() == '=' || dtype.byteorder() == '|';
+  type_ = {native ? dtype.kind() : '\0', static_cast<int>(8 * array.itemsize())};
+  if (array.itemsize() == 0) Fail("of dtype " + TypeText(), "a type of numbers");
   shape_.assign(array.shape(), array.shape() + array.ndim());
   std::vector<int64_t> strides(array.strides(), array.strides() + array.ndim());
   for (int64_t& stride : strides) {
@@ -106,7 +117,6 @@ void Tensor::FromNumpy(const py::array& array, bool to_write) {
   if (reinterpret_cast<uintptr_t>(data_) % array.itemsize() != 0) {
     Fail("not aligned", "alignment to its values' size");
   }
-  owner_ = array;
 }
 
 void Tensor::FromDlpack(const py::capsule& capsule) {
@@ -119,7 +129,10 @@ void Tensor::FromDlpack(const py::capsule& capsule) {
     Fail("on a device of DLPack's type " + std::to_string(tensor.device_type),
          "the CPU (1) or an NVIDIA GPU (2)");
   }
-  type_ = TypeName(tensor);
+  owner_ = capsule;
+  static const char kKinds[] = {'i', 'u', 'f', '\0', 'B'};
+  const bool known = tensor.type_code < sizeof kKinds && tensor.type_lanes == 1;
+  type_ = {known ? kKinds[tensor.type_code] : '\0', tensor.type_bits};
   shape_.assign(tensor.shape, tensor.shape + tensor.rank);
   if (tensor.strides != nullptr) {
     CheckStrides(std::vector<int64_t>(tensor.strides, tensor.strides + tensor.rank));
@@ -130,7 +143,6 @@ void Tensor::FromDlpack(const py::capsule& capsule) {
   if (reinterpret_cast<uintptr_t>(data_) * 8 % std::max<int>(tensor.type_bits, 8) != 0) {
     Fail("not aligned", "alignment to its values' size");
   }
-  owner_ = capsule;
 }
 
 void Tensor::CheckStrides(const std::vector<int64_t>& strides) const {
@@ -154,17 +166,28 @@ void Tensor::ExpectShape(const std::vector<int64_t>& expected) const {
   if (shape_ != expected) Fail("of shape " + ToString(shape_), "shape " + ToString(expected));
 }
 
-void Tensor::ExpectType(const std::string& type) const {
-  if (type_ != type) Fail("of dtype " + type_, type);
+std::string Tensor::TypeText() const {
+  if (py::isinstance<py::array>(owner_)) return py::str(owner_.attr("dtype"));
+  return TypeName(*static_cast<const DlTensor*>(PyCapsule_GetPointer(owner_.ptr(), kDlCapsule)));
 }
 
-void Tensor::ExpectPlaceOf(const Tensor& other) const {
-  ExpectPlace(other.place_, other.name_ + " is");
+Tensor::Type Tensor::TypeOf(DType dtype) {
+  return {dtype == DType::kBfloat16 ? 'B' : 'f', static_cast<int>(8 * SizeOf(dtype))};
 }
 
-void Tensor::ExpectPlace(const Place& place, const std::string& why) const {
+void Tensor::ExpectType(DType dtype) const {
+  if (!(type_ == TypeOf(dtype))) Fail("of dtype " + TypeText(), Name(dtype));
+}
+
+void Tensor::ExpectInt32() const {
+  if (!(type_ == Type{'i', 32})) Fail("of dtype " + TypeText(), "int32");
+}
+
+void Tensor::ExpectPlaceOf(const Tensor& other) const { ExpectPlace(other.place_, other.name_); }
+
+void Tensor::ExpectPlace(const Place& place, const ArgumentName& where) const {
   if (!(place_ == place)) {
-    Fail("on " + ToString(place_), ToString(place) + ", where " + why);
+    Fail("on " + ToString(place_), ToString(place) + ", where " + where.str() + " is");
   }
 }
 
@@ -172,16 +195,17 @@ void Tensor::ExpectApartFrom(const Tensor& other) const {
   const auto* begin = static_cast<const char*>(data_);
   const auto* others = static_cast<const char*>(other.data_);
   if (place_ == other.place_ && begin < others + other.bytes_ && others < begin + bytes_) {
-    Fail("in the same memory as " + other.name_, "an array of its own");
+    Fail("in the same memory as " + other.name_.str(), "an array of its own");
   }
 }
 
 DType Tensor::LayerType() const {
-  if (place_.device == Device::kCpu) ExpectType(Name(DType::kFloat32));
-  for (DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBfloat16}) {
-    if (type_ == Name(dtype)) return dtype;
+  if (place_.device == Device::kCpu) ExpectType(DType::kFloat32);
+  for (size_t i = 0; i < std::size(kDTypes); ++i) {
+    const auto dtype = static_cast<DType>(i);
+    if (type_ == TypeOf(dtype)) return dtype;
   }
-  Fail("of dtype " + type_, "float32, float16 or bfloat16");
+  Fail("of dtype " + TypeText(), "float32, float16 or bfloat16");
 }
 
 }  // namespace python

@@ -14,6 +14,19 @@
 namespace fastrnn {
 namespace python {
 
+// An argument's name, which is put together for messages alone: where, text, [index], note.
+struct ArgumentName {
+  const char* text;
+  int64_t index = -1;
+  const char* note = "";
+  const char* where = "";
+
+  ArgumentName(const char* name) : text(name) {}  // NOLINT: most are just that
+  ArgumentName(const char* name, int64_t number, const char* what = "")
+      : text(name), index(number), note(what) {}
+  std::string str() const;
+};
+
 // "name is of type ..., expected wanted".
 [[noreturn]] void ThrowTypeError(const std::string& name, const pybind11::object& object,
                                  const std::string& wanted);
@@ -35,16 +48,17 @@ class Tensor {
   // TypeError or ValueError, naming the argument, unless it is a dense, aligned array on a CPU or
   // an NVIDIA GPU. to_write: MXNet then waits for whoever still reads it as well, and a NumPy array
   // must not be read-only.
-  Tensor(const std::string& name, const pybind11::object& object, void* stream,
+  Tensor(const ArgumentName& name, const pybind11::object& object, void* stream,
          bool to_write = false);
 
   // These throw ValueError unless it is so.
   void ExpectShape(const std::vector<int64_t>& expected) const;
   void ExpectRank(size_t rank) const;
-  void ExpectType(const std::string& type) const;
+  void ExpectType(DType dtype) const;
+  void ExpectInt32() const;
   void ExpectPlaceOf(const Tensor& other) const;
-  // why: what is there, for the message.
-  void ExpectPlace(const Place& place, const std::string& why) const;
+  // where: what is there, for the message.
+  void ExpectPlace(const Place& place, const ArgumentName& where) const;
   // Whether they have no memory in common.
   void ExpectApartFrom(const Tensor& other) const;
 
@@ -61,8 +75,17 @@ class Tensor {
   void CheckStrides(const std::vector<int64_t>& strides) const;
   [[noreturn]] void Fail(const std::string& got, const std::string& wanted) const;
 
-  std::string name_;
-  std::string type_;  // as NumPy names it
+  // What NumPy calls kind ('f', 'i', 'u', ...; 'B' stands for bfloat), and the size.
+  struct Type {
+    char kind = 0;
+    int bits = 0;
+    bool operator==(const Type& other) const { return kind == other.kind && bits == other.bits; }
+  };
+  static Type TypeOf(DType dtype);
+  std::string TypeText() const;  // as NumPy names it
+
+  ArgumentName name_;
+  Type type_;
   std::vector<int64_t> shape_;
   Place place_;
   const void* data_ = nullptr;

@@ -1,12 +1,12 @@
-// The CUDA backend: checks what it is asked for, and hands it to an algorithm.
+// The CUDA backend: chooses an algorithm for each pass of a layer.
 #include <limits>
 #include <map>
 #include <mutex>
 
 #include "../error.h"
-#include "../rnn.h"
 #include "device_scope.h"
-#include "heuristics.h"
+#include "devices.h"
+#include "memory.h"
 #include "persistent.h"
 #include "runtime.h"
 #include "stepwise.h"
@@ -83,24 +83,6 @@ Choice ChooseWhatFits(Pass pass, const LayerDesc& desc, bool tf32, DeviceFacts f
   }
 }
 
-// What a call works with, on the layer's device.
-struct Setting {
-  DeviceScope device;
-  DeviceFacts facts;
-  bool tf32;
-
-  explicit Setting(const LayerDesc& desc) : device(desc.device_index) {
-    ExpectKernelSizes(desc);
-    facts = FactsOf(desc.device_index);
-    ExpectCapability(desc, facts.capability);
-    tf32 = AllowsTf32(desc.tf32, facts);
-  }
-
-  Choice ChoiceOf(Pass pass, const LayerDesc& desc) const {
-    return ChooseWhatFits(pass, desc, tf32, facts);
-  }
-};
-
 // What takes the driver a while to say, and does not change.
 struct LastingFacts {
   int code_capability = 0;
@@ -131,8 +113,6 @@ LastingFacts LastingFactsOf(int device, int capability, size_t shared_bytes) {
   return known[device] = AskLastingFacts(device, capability, shared_bytes);
 }
 
-}  // namespace
-
 DeviceFacts FactsOf(int device) {
   const auto attribute = [device](cudaDeviceAttr name) {
     int value = 0;
@@ -152,51 +132,125 @@ DeviceFacts FactsOf(int device) {
   return facts;
 }
 
-Choice ChooseOnDevice(Pass pass, const LayerDesc& desc) {
-  const DeviceScope scope(desc.device_index);
-  const DeviceFacts facts = FactsOf(desc.device_index);
-  return ChooseWhatFits(pass, desc, AllowsTf32(desc.tf32, facts), facts);
+Machine QueryMachine() {
+  Machine result;
+  try {
+    FASTRNN_CUDA_TRY(cudaRuntimeGetVersion(&result.runtime_version));
+    FASTRNN_CUDA_TRY(cudaDriverGetVersion(&result.driver_version));
+    int count = 0;
+    FASTRNN_CUDA_TRY(cudaGetDeviceCount(&count));
+    for (int i = 0; i < count; ++i) {
+      cudaDeviceProp properties;
+      FASTRNN_CUDA_TRY(cudaGetDeviceProperties(&properties, i));
+      result.devices.push_back({properties.name, properties.major, properties.minor,
+                                static_cast<int64_t>(properties.totalGlobalMem),
+                                properties.multiProcessorCount});
+    }
+  } catch (const LibraryError& e) {
+    result.devices.clear();
+    result.error = e.what();
+  }
+  return result;
 }
 
-size_t ForwardWorkspaceBytes(const LayerDesc& desc) {
-  const Setting setting(desc);
-  const Choice choice = setting.ChoiceOf(Pass::kForward, desc);
-  return ForType(desc.dtype, [&](auto type) {
-    using T = decltype(type);
-    return choice.persistent ? PersistentForwardBytes<T>(desc, choice.plan)
-                             : StepwiseForwardBytes<T>(desc);
-  });
-}
+// ---- layers -------------------------------------------------------------------------------------
 
-size_t BackwardWorkspaceBytes(const LayerDesc& desc) {
-  const Setting setting(desc);
-  const Choice choice = setting.ChoiceOf(Pass::kBackward, desc);
-  return ForType(desc.dtype, [&](auto type) {
-    using T = decltype(type);
-    return choice.persistent ? PersistentBackwardBytes<T>(desc, choice.plan)
-                             : StepwiseBackwardBytes<T>(desc);
-  });
-}
+template <class T>
+class CudaLayer final : public LayerPlan {
+ public:
+  CudaLayer(const LayerDesc& desc, bool tf32, const DeviceFacts& facts)
+      : desc_(desc), tf32_(tf32), forward_(ChooseWhatFits(Pass::kForward, desc, tf32, facts)) {
+    forward_bytes_ = forward_.persistent ? PersistentForwardBytes<T>(desc, forward_.plan)
+                                         : StepwiseForwardBytes<T>(desc);
+    if (!desc.reserve) return;
+    backward_ = ChooseWhatFits(Pass::kBackward, desc, tf32, facts);
+    backward_bytes_ = backward_.persistent ? PersistentBackwardBytes<T>(desc, backward_.plan)
+                                           : StepwiseBackwardBytes<T>(desc);
+  }
 
-void Forward(const LayerDesc& desc, const ForwardArgs& args) {
-  const Setting setting(desc);
-  const Choice choice = setting.ChoiceOf(Pass::kForward, desc);
-  ForType(desc.dtype, [&](auto type) {
-    using T = decltype(type);
-    if (choice.persistent) return PersistentForward<T>(desc, args, setting.tf32, choice.plan);
-    StepwiseForward<T>(desc, args, setting.tf32);
-  });
-}
+  size_t WorkspaceBytes(Pass pass) const override {
+    return pass == Pass::kForward ? forward_bytes_ : backward_bytes_;
+  }
 
-void Backward(const LayerDesc& desc, const BackwardArgs& args) {
-  const Setting setting(desc);
-  const Choice choice = setting.ChoiceOf(Pass::kBackward, desc);
-  ForType(desc.dtype, [&](auto type) {
-    using T = decltype(type);
-    if (choice.persistent) return PersistentBackward<T>(desc, args, setting.tf32, choice.plan);
-    StepwiseBackward<T>(desc, args, setting.tf32);
-  });
-}
+  std::string Reason(Pass pass) const override {
+    const Choice& choice = pass == Pass::kForward ? forward_ : backward_;
+    return std::string(choice.persistent ? "persistent: " : "stepwise: ") + choice.reason;
+  }
 
+  void Forward(const ForwardArgs& args) const override {
+    const DeviceScope device(desc_.device_index);
+    if (forward_.persistent) return PersistentForward<T>(desc_, args, tf32_, forward_.plan);
+    StepwiseForward<T>(desc_, args, tf32_);
+  }
+
+  void Backward(const BackwardArgs& args) const override {
+    const DeviceScope device(desc_.device_index);
+    if (backward_.persistent) return PersistentBackward<T>(desc_, args, tf32_, backward_.plan);
+    StepwiseBackward<T>(desc_, args, tf32_);
+  }
+
+ private:
+  const LayerDesc desc_;
+  const bool tf32_;
+  Choice forward_, backward_;
+  size_t forward_bytes_ = 0, backward_bytes_ = 0;
+};
+
+// ---- the backend --------------------------------------------------------------------------------
+
+class TheBackend final : public CudaBackend {
+ public:
+  int Threads() const override { return 0; }
+
+  std::unique_ptr<const LayerPlan> MakePlan(const LayerDesc& desc) const override {
+    const DeviceScope device(desc.device_index);
+    ExpectKernelSizes(desc);
+    const DeviceFacts facts = FactsOf(desc.device_index);
+    ExpectCapability(desc, facts.capability);
+    const bool tf32 = AllowsTf32(desc.tf32, facts);
+    return ForType(desc.dtype, [&](auto type) -> std::unique_ptr<const LayerPlan> {
+      return std::make_unique<const CudaLayer<decltype(type)>>(desc, tf32, facts);
+    });
+  }
+
+  Machine Query() const override { return QueryMachine(); }
+  DeviceFacts Facts(int device) const override { return FactsOf(device); }
+  Choice ChooseOnDevice(Pass pass, const LayerDesc& desc) const override {
+    const DeviceScope scope(desc.device_index);
+    const DeviceFacts facts = FactsOf(desc.device_index);
+    return ChooseWhatFits(pass, desc, AllowsTf32(desc.tf32, facts), facts);
+  }
+
+  std::unique_ptr<Memory> Allocate(int device, size_t bytes, void* stream) const override {
+    return AllocateArray(device, bytes, stream);
+  }
+  std::unique_ptr<DeviceMemory> AllocateArray(int device, size_t bytes,
+                                              void* stream) const override {
+    return cuda::AllocateArray(device, bytes, stream);
+  }
+  void FillWithZeros(int device, void* data, size_t bytes, void* stream) const override {
+    cuda::FillWithZeros(device, data, bytes, stream);
+  }
+  bool IsCapturing(int device, void* stream) const override {
+    return cuda::IsCapturing(device, stream);
+  }
+  std::shared_ptr<const Event> Record(int device, void* stream) const override {
+    return cuda::Record(device, stream);
+  }
+  void CopyToDevice(const DeviceMemory& to, const void* from, size_t bytes) const override {
+    cuda::CopyToDevice(to, from, bytes);
+  }
+  void CopyToHost(void* to, const DeviceMemory& from, size_t bytes) const override {
+    cuda::CopyToHost(to, from, bytes);
+  }
+  PoolBytes PoolBytesOf(int device, bool set_back) const override {
+    return cuda::PoolBytesOf(device, set_back);
+  }
+};
+
+const TheBackend backend;
+const Registration registration(Device::kCuda, &backend);
+
+}  // namespace
 }  // namespace cuda
 }  // namespace fastrnn

@@ -1,0 +1,41 @@
+// The GRU cell (Cho et al. 2014) in cuDNN's and MXNet's variant, which is linear before the reset
+// gate; gate order r, z, n:
+//   n = tanh(x_n + r * hidden_n)      h = (1 - z) * n + z * h_prev
+// where x_n and hidden_n are the input's and the hidden state's share of the new gate, biases
+// included.
+#pragma once
+
+#include "cell.h"
+
+namespace fastrnn {
+
+struct GruCell {
+  static constexpr int kGates = 3;
+  static constexpr bool kHasC = false;
+  static constexpr bool kSplitShares = true;
+  static constexpr bool kKeepsGates = true;
+
+  static FASTRNN_HOST_DEVICE void Forward(bool, const Shares<kGates>& shares, UnitState* state,
+                                          Activated<kGates>* activated) {
+    const float hidden_n = shares.hidden[2];
+    const float r = cell::Sigmoid(shares.Sum(0));
+    const float z = cell::Sigmoid(shares.Sum(1));
+    const float n = cell::Tanh(shares.input[2] + r * hidden_n);
+    state->h = n + z * (state->h - n);
+    *activated = {{r, z, n}, hidden_n};
+  }
+
+  static FASTRNN_HOST_DEVICE float Backward(bool, const Seen<kGates>& seen, float dh, float*,
+                                            GateGradients<kGates>* d) {
+    const float r = seen.activated.gates[0], z = seen.activated.gates[1];
+    const float n = seen.activated.gates[2];
+    const float dn = dh * (1.0f - z) * (1.0f - n * n);
+    d->x[0] = d->h[0] = dn * seen.activated.hidden_n * r * (1.0f - r);
+    d->x[1] = d->h[1] = dh * (seen.h_prev - n) * z * (1.0f - z);
+    d->x[2] = dn;
+    d->h[2] = dn * r;
+    return dh * z;
+  }
+};
+
+}  // namespace fastrnn

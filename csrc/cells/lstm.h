@@ -1,0 +1,42 @@
+// The LSTM cell (Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000), in
+// MXNet's and cuDNN's gate order i, f, g, o:
+//   c = f * c_prev + i * g      h = o * tanh(c)
+#pragma once
+
+#include "cell.h"
+
+namespace fastrnn {
+
+struct LstmCell {
+  static constexpr int kGates = 4;
+  static constexpr bool kHasC = true;
+  static constexpr bool kSplitShares = false;
+  static constexpr bool kKeepsGates = true;
+
+  static FASTRNN_HOST_DEVICE void Forward(bool, const Shares<kGates>& shares, UnitState* state,
+                                          Activated<kGates>* activated) {
+    const float i = cell::Sigmoid(shares.Sum(0));
+    const float f = cell::Sigmoid(shares.Sum(1));
+    const float g = cell::Tanh(shares.Sum(2));
+    const float o = cell::Sigmoid(shares.Sum(3));
+    state->c = f * state->c + i * g;
+    state->h = o * cell::Tanh(state->c);
+    *activated = {{i, f, g, o}, 0.0f};
+  }
+
+  static FASTRNN_HOST_DEVICE float Backward(bool, const Seen<kGates>& seen, float dh, float* dc,
+                                            GateGradients<kGates>* d) {
+    const float i = seen.activated.gates[0], f = seen.activated.gates[1];
+    const float g = seen.activated.gates[2], o = seen.activated.gates[3];
+    const float tanh_c = cell::Tanh(seen.c);
+    const float dc_total = *dc + dh * o * (1.0f - tanh_c * tanh_c);
+    d->x[0] = dc_total * g * i * (1.0f - i);
+    d->x[1] = dc_total * seen.c_prev * f * (1.0f - f);
+    d->x[2] = dc_total * i * (1.0f - g * g);
+    d->x[3] = dh * tanh_c * o * (1.0f - o);
+    *dc = dc_total * f;
+    return 0.0f;
+  }
+};
+
+}  // namespace fastrnn

@@ -1,0 +1,28 @@
+// The vanilla cell (Elman 1990): h = tanh(a) or relu(a). Both derivatives follow from h alone.
+#pragma once
+
+#include "cell.h"
+
+namespace fastrnn {
+
+struct RnnCell {
+  static constexpr int kGates = 1;
+  static constexpr bool kHasC = false;
+  static constexpr bool kSplitShares = false;
+  static constexpr bool kKeepsGates = false;
+
+  static FASTRNN_HOST_DEVICE void Forward(bool relu, const Shares<kGates>& shares, UnitState* state,
+                                          Activated<kGates>*) {
+    const float a = shares.Sum(0);
+    state->h = relu ? cell::Relu(a) : cell::Tanh(a);
+  }
+
+  static FASTRNN_HOST_DEVICE float Backward(bool relu, const Seen<kGates>& seen, float dh, float*,
+                                            GateGradients<kGates>* d) {
+    const float tanh_gradient = dh * (1.0f - seen.h * seen.h);
+    d->x[0] = relu ? (seen.h > 0.0f ? dh : 0.0f) : tanh_gradient;
+    return 0.0f;
+  }
+};
+
+}  // namespace fastrnn

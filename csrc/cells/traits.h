@@ -1,0 +1,21 @@
+// What a description's mode says: the table of the cells.
+#pragma once
+
+#include "../rnn.h"
+#include "gru.h"
+#include "lstm.h"
+#include "rnn.h"
+
+namespace fastrnn {
+
+template <class Cell>
+constexpr CellTraits TraitsOf(const char* name) {
+  return {name, Cell::kGates, Cell::kHasC, Cell::kSplitShares, Cell::kKeepsGates};
+}
+
+// In the order of Mode.
+inline constexpr CellTraits kCells[] = {TraitsOf<LstmCell>("lstm"), TraitsOf<GruCell>("gru"),
+                                        TraitsOf<RnnCell>("rnn_tanh"),
+                                        TraitsOf<RnnCell>("rnn_relu")};
+
+}  // namespace fastrnn

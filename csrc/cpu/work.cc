@@ -1,0 +1,199 @@
+#include "work.h"
+
+#include <algorithm>
+
+namespace fastrnn {
+namespace cpu {
+namespace {
+
+// Rows of a chunk: enough that the products run at full rate and re-reading the weight gradients
+// once a chunk does not show, few enough that a long sequence does not need a workspace as long.
+constexpr int64_t kChunkRows = 2048;
+
+// Packing costs about as much as two steps; below this many steps the weights are read as they are.
+constexpr int64_t kMinPackedSteps = 4;
+
+// Hidden units that one thread works on at a time, and the least total that more than one thread is
+// woken for.
+constexpr int64_t kUnitsPerTask = 512;
+constexpr int64_t kMinParallelUnits = 4096;
+
+// Rows of a copy of inputs, in which those past their length are zeros.
+constexpr int64_t kInputCopyRows = 256;
+
+// Calls body(row, Units) over all rows and hidden units; `work` is what a unit costs, in values.
+// body must not throw.
+template <class Body>
+void ForUnits(int64_t rows, int64_t hidden, Body body, int64_t work = 1) {
+  const int64_t blocks = (hidden + kUnitsPerTask - 1) / kUnitsPerTask;
+  const bool parallel = rows * hidden * work >= kMinParallelUnits;
+#pragma omp parallel for schedule(static) if (parallel)
+  for (int64_t task = 0; task < rows * blocks; ++task) {
+    const int64_t begin = task % blocks * kUnitsPerTask;
+    body(task / blocks, Units{hidden, begin, std::min(begin + kUnitsPerTask, hidden)});
+  }
+}
+
+// Copies the units of one state.
+void Copy(const float* from, Units units, float* to) {
+  if (from != to) std::copy(from + units.begin, from + units.end, to + units.begin);
+}
+
+// Calls body(k * H) for each gate.
+template <class Body>
+void ForGates(const LayerDesc& desc, Body body) {
+  for (int64_t k = 0; k < desc.gate_rows(); k += desc.hidden) body(k);
+}
+
+}  // namespace
+
+int64_t ChunkRows() { return kChunkRows; }
+
+// ---- the step's product -------------------------------------------------------------------------
+
+StepProduct::StepProduct(const LayerDesc& desc, int64_t n, int64_t k, Transpose transpose,
+                         bool accumulate)
+    : m_(desc.batch), n_(n), k_(k), transpose_(transpose), accumulate_(accumulate) {
+  if (desc.steps >= kMinPackedSteps) packed_.emplace(m_, n, k, transpose, accumulate);
+}
+
+StepProduct::Buffers StepProduct::Take(Carver* carver) const {
+  if (!packed_) return {};
+  char* const weights = carver->Take<char>(packed_->weight_bytes());
+  return {weights, carver->Take<char>(packed_->scratch_bytes())};
+}
+
+LoadedProduct::LoadedProduct(const StepProduct& product, const float* weights,
+                             StepProduct::Buffers buffers)
+    : product_(product), weights_(weights) {
+  if (product.packed_) {
+    packed_.emplace(*product.packed_, weights, buffers.weights, buffers.scratch);
+  }
+}
+
+void LoadedProduct::Run(const float* source, float* destination) {
+  if (packed_) return packed_->Run(source, destination);
+  const StepProduct& p = product_;
+  const int64_t stride = p.transpose_ == Transpose::kYes ? p.k_ : p.n_;
+  Gemm(p.m_, p.n_, p.k_, {source, p.k_}, {weights_, stride, p.transpose_},
+       p.accumulate_ ? 1.0f : 0.0f, {destination, p.n_});
+}
+
+// ---- forward ------------------------------------------------------------------------------------
+
+ForwardBuffers::ForwardBuffers(const LayerDesc& desc, const StepProduct& h2h, Carver* carver)
+    : product(h2h.Take(carver)) {
+  share = carver->Take<float>(desc.batch * desc.gate_rows());
+  bias = carver->Take<float>(desc.gate_rows());
+  const int64_t chunk_rows = Walk(desc, 0, kChunkRows).chunk_steps * desc.batch;
+  gates = GatesInReserve(desc) ? nullptr : carver->Take<float>(chunk_rows * desc.gate_rows());
+}
+
+ForwardWork::ForwardWork(const LayerDesc& desc, const StepProduct& h2h,
+                         const Parameters<const float>& weights, const ForwardBuffers& buffers)
+    : h2h_(h2h, weights.h2h_weight, buffers.product),
+      units_(ForwardOf(desc.mode)),
+      share_(buffers.share),
+      bias_(buffers.bias) {
+  // Where the last gate's shares are split, its h2h bias is no part of the sum.
+  const int64_t both = desc.gate_rows() - (desc.cell().split_shares ? desc.hidden : 0);
+  for (int64_t j = 0; j < desc.gate_rows(); ++j) {
+    buffers.bias[j] = weights.i2h_bias[j] + (j < both ? weights.h2h_bias[j] : 0.0f);
+  }
+}
+
+void ForwardWork::Step(const LayerDesc& desc, const ForwardStep<float>& step, const float*) {
+  const int64_t H = desc.hidden, GH = desc.gate_rows();
+  h2h_.Run(step.h_prev, share_);
+  float* const gates = step.gates != nullptr ? step.gates : const_cast<float*>(step.input_sum);
+  const float* const c_prev = step.c_0 != nullptr ? step.c_0 : step.c_prev;
+  ForUnits(step.rows, H, [&](int64_t n, Units units) {
+    float* const y = step.y + n * step.y_stride;
+    const float* const row_c_prev = At(c_prev, n * H);
+    float* const c = At(step.c, n * H);
+    if (step.lengths != nullptr && step.time >= step.lengths[n]) {
+      std::fill(y + units.begin, y + units.end, 0.0f);
+      Copy(step.h_prev + n * H, units, step.h + n * H);
+      if (desc.cell().has_c) Copy(row_c_prev, units, c);
+    } else {
+      float* const share = share_ + n * GH;
+      float* const hidden_n = step.hidden_n != nullptr ? step.hidden_n + n * H : share + GH - H;
+      units_({gates + n * GH, share, bias_, step.h2h_bias + GH - H, row_c_prev, c, hidden_n,
+              step.h_prev + n * H, step.h + n * H, y},
+             units);
+    }
+    if (desc.cell().has_c && step.c_n != nullptr) Copy(c, units, step.c_n + n * H);
+  });
+}
+
+// ---- backward -----------------------------------------------------------------------------------
+
+BackwardBuffers::BackwardBuffers(const LayerDesc& desc, const StepProduct& h2h, Carver* carver)
+    : product(h2h.Take(carver)) {
+  const int64_t GH = desc.gate_rows();
+  const int64_t rows = Walk(desc, 0, kChunkRows).chunk_steps * desc.batch;
+  arrays.dgates_x = carver->Take<float>(rows * GH);
+  arrays.dgates_h = desc.cell().split_shares ? carver->Take<float>(rows * GH) : arrays.dgates_x;
+  arrays.dgates_first = carver->Take<float>(desc.batch * GH);
+  arrays.copy_rows = std::min(rows, kInputCopyRows);
+  arrays.input_copy = carver->Take<float>(arrays.copy_rows * desc.input);
+}
+
+BackwardWork::BackwardWork(const LayerDesc& desc, const StepProduct& h2h, const float* h2h_weight,
+                           const BackwardBuffers& buffers)
+    : h2h_(h2h, h2h_weight, buffers.product), units_(BackwardOf(desc.mode)) {}
+
+void BackwardWork::Step(const LayerDesc& desc, const BackwardStep<float>& step, const float*) {
+  const int64_t H = desc.hidden, GH = desc.gate_rows();
+  const float* const c_prev = step.c_0 != nullptr ? step.c_0 : step.c_prev;
+  ForUnits(step.rows, H, [&](int64_t n, Units units) {
+    const int64_t length = step.lengths == nullptr ? step.steps : step.lengths[n];
+    const int64_t last_time = std::min(length, step.steps) - 1;
+    float* const dgates_x = step.dgates_x + n * GH;
+    float* const dgates_h = step.dgates_h + n * GH;
+    if (step.time > last_time) {  // The gradients of the row's states stay as they are.
+      ForGates(desc, [&](int64_t k) {
+        std::fill(dgates_x + k + units.begin, dgates_x + k + units.end, 0.0f);
+        std::fill(dgates_h + k + units.begin, dgates_h + k + units.end, 0.0f);
+      });
+      return;
+    }
+    const bool first = step.time == (step.reverse ? last_time : 0);
+    const float* const h_prev = first ? step.h_0 + n * H : step.h_prev + n * step.y_stride;
+    units_({At(step.gates, n * GH), At(step.hidden_n, n * H), h_prev, At(c_prev, n * H),
+            At(step.c, n * H), step.y + n * step.y_stride, step.dy + n * step.y_stride,
+            step.dh + n * H, At(step.dc, n * H), dgates_x, dgates_h},
+           units);
+    if (!first) return;
+    float* const dgates_first = step.dgates_first + n * GH;
+    ForGates(desc, [&](int64_t k) { Copy(dgates_h + k, units, dgates_first + k); });
+  });
+  h2h_.Run(step.dgates_h, step.dh);
+}
+
+void BackwardWork::CopyRows(const float* x, int64_t first_row, int64_t rows, int64_t columns,
+                            const int32_t* lengths, int64_t batch, float* to) const {
+  for (int64_t row = first_row; row < first_row + rows; ++row, to += columns) {
+    if (row / batch < lengths[row % batch]) {
+      std::copy_n(x + row * columns, columns, to);
+    } else {
+      std::fill_n(to, columns, 0.0f);
+    }
+  }
+}
+
+void BackwardWork::SumRows(const float* dgates, int64_t rows, int64_t columns, bool accumulate,
+                           float* sums, float* copy) const {
+  const auto sum = [&](int64_t, Units units) {
+    cpu::SumRows(dgates, rows, columns, units.begin, units.end, accumulate, sums);
+  };
+  ForUnits(1, columns, sum, rows);
+  if (copy != nullptr) std::copy_n(sums, columns, copy);
+}
+
+void BackwardWork::Round(const float* from, int64_t values, float* to) const {
+  if (from != to) std::copy_n(from, values, to);
+}
+
+}  // namespace cpu
+}  // namespace fastrnn

@@ -1,0 +1,108 @@
+// What the CPU gives to the walk through time (pass.h): products on oneDNN, cells vectorised in
+// pointwise.cc.
+//
+// The running states live in the output arrays (hn and cn, dh0 and dc0), so a step reads and writes
+// dense [N, H] arrays. A row that is past its length goes through the products with the others and
+// is left out of the cells.
+#pragma once
+
+#include <optional>
+
+#include "../layout.h"
+#include "../pass.h"
+#include "gemm.h"
+#include "pointwise.h"
+
+namespace fastrnn {
+namespace cpu {
+
+// The product of a state or gate gradient [N, k] with the recurrent weights, packed or as they are;
+// made once for a layer.
+class StepProduct {
+ public:
+  // accumulate: add to the destination.
+  StepProduct(const LayerDesc& desc, int64_t n, int64_t k, Transpose transpose, bool accumulate);
+
+  // The buffers of a call.
+  struct Buffers {
+    char* weights = nullptr;
+    char* scratch = nullptr;
+  };
+  Buffers Take(Carver* carver) const;
+
+ private:
+  friend class LoadedProduct;
+  int64_t m_, n_, k_;
+  Transpose transpose_;
+  bool accumulate_;
+  std::optional<PackedProduct> packed_;
+};
+
+// With the weights of a call.
+class LoadedProduct {
+ public:
+  LoadedProduct(const StepProduct& product, const float* weights, StepProduct::Buffers buffers);
+  void Run(const float* source, float* destination);
+
+ private:
+  const StepProduct& product_;
+  const float* weights_;
+  std::optional<PackedWeights> packed_;
+};
+
+struct ForwardBuffers {
+  StepProduct::Buffers product;
+  float* share;  // [N, G*H] hidden state's share of the pre-activations
+  float* bias;   // [G*H]
+  float* gates;  // [chunk rows, G*H], unless the reserve takes them
+  ForwardBuffers(const LayerDesc& desc, const StepProduct& h2h, Carver* carver);
+};
+
+class ForwardWork {
+ public:
+  ForwardWork(const LayerDesc& desc, const StepProduct& h2h, const Parameters<const float>& weights,
+              const ForwardBuffers& buffers);
+  void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
+            Result<float> c) const {
+    cpu::Gemm(m, n, k, a, b, beta, c);
+  }
+  void Step(const LayerDesc& desc, const ForwardStep<float>& step, const float* h2h_weight);
+
+ private:
+  LoadedProduct h2h_;
+  ForwardUnits units_;
+  float* share_;
+  const float* bias_;
+};
+
+struct BackwardBuffers {
+  StepProduct::Buffers product;
+  BackwardArraysOfDirection<float> arrays = {};  // but for dh and dc
+  BackwardBuffers(const LayerDesc& desc, const StepProduct& h2h, Carver* carver);
+};
+
+class BackwardWork {
+ public:
+  BackwardWork(const LayerDesc& desc, const StepProduct& h2h, const float* h2h_weight,
+               const BackwardBuffers& buffers);
+  void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
+            Result<float> c) const {
+    cpu::Gemm(m, n, k, a, b, beta, c);
+  }
+  void Step(const LayerDesc& desc, const BackwardStep<float>& step, const float* h2h_weight);
+  void CopyRows(const float* x, int64_t first_row, int64_t rows, int64_t columns,
+                const int32_t* lengths, int64_t batch, float* to) const;
+  void SumRows(const float* dgates, int64_t rows, int64_t columns, bool accumulate, float* sums,
+               float* copy) const;
+  void Round(const float* from, int64_t values, float* to) const;
+  void SetZero(float* array, int64_t values) const { std::fill_n(array, values, 0.0f); }
+
+ private:
+  LoadedProduct h2h_;
+  BackwardUnits units_;
+};
+
+int64_t ChunkRows();
+
+}  // namespace cpu
+}  // namespace fastrnn

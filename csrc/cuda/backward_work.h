@@ -1,0 +1,99 @@
+// What CUDA gives to the walk through time (pass.h) of a backward pass. The algorithms differ in how
+// they run a chunk's steps.
+#pragma once
+
+#include "arrays.cuh"
+#include "stepwise.h"
+
+namespace fastrnn {
+namespace cuda {
+// Bytes of a copy of inputs, in which the rows past their length are zeros.
+constexpr int64_t kInputCopyBytes = FASTRNN_CUDA_CHUNK_BYTES / 16;
+
+template <class T>
+struct BackwardBuffers {
+  BackwardArraysOfDirection<T> arrays;
+  float* partial;  // [parts, G*H]
+  char* blas;
+
+  BackwardBuffers(const LayerDesc& desc, Carver* carver) {
+    const int64_t GH = desc.gate_rows(), states = desc.batch * desc.hidden;
+    const int64_t rows = Walk(desc, 0, BackwardChunkRows(desc)).chunk_steps * desc.batch;
+    arrays.dgates_x = carver->Take<T>(rows * GH);
+    arrays.dgates_h = desc.cell().split_shares ? carver->Take<T>(rows * GH) : arrays.dgates_x;
+    arrays.dgates_first = carver->Take<T>(desc.batch * GH);
+    const int64_t most = kInputCopyBytes / (desc.input * static_cast<int64_t>(sizeof(T)));
+    arrays.copy_rows = std::min(rows, std::max<int64_t>(1, most));
+    arrays.input_copy = carver->Take<T>(arrays.copy_rows * desc.input);
+    arrays.dh = carver->Take<float>(states);
+    arrays.dc = desc.has_c() ? carver->Take<float>(states) : nullptr;
+    partial = carver->Take<float>(SumParts(rows) * GH);
+    if (!std::is_same<T, float>::value) {
+      arrays.sums.i2h_weight = carver->Take<float>(GH * desc.input);
+      arrays.sums.h2h_weight = carver->Take<float>(GH * desc.hidden);
+      arrays.sums.i2h_bias = carver->Take<float>(GH);
+      arrays.sums.h2h_bias = carver->Take<float>(GH);
+    }
+    blas = carver->Take<char>(Blas::WorkspaceBytes());
+  }
+};
+
+// What the walk through time runs on: products and kernels on one stream.
+template <class T>
+class BackwardWork {
+ public:
+  // blas is on the stream. partial: [parts, G*H]
+  BackwardWork(Blas* blas, cudaStream_t stream, float* partial)
+      : blas_(*blas), stream_(stream), partial_(partial) {}
+
+  template <class Out>
+  void Gemm(int64_t m, int64_t n, int64_t k, Factor<T> a, Factor<T> b, float beta,
+            Result<Out> c) const {
+    blas_.Gemm(m, n, k, MatrixOf(a), MatrixOf(b), beta, {c.data, kDType<Out>, c.stride});
+  }
+
+  void Step(const LayerDesc& desc, const BackwardStep<T>& step, const T* h2h_weight) const {
+    const int64_t H = desc.hidden, GH = desc.gate_rows();
+    LaunchStep(desc.mode, step, stream_);
+    Gemm(step.rows, H, GH, {step.dgates_h, GH}, {h2h_weight, H}, step.dh_wanted ? 1.0f : 0.0f,
+         Result<float>{step.dh, H});
+  }
+
+  void CopyRows(const T* x, int64_t first_row, int64_t rows, int64_t columns,
+                const int32_t* lengths, int64_t batch, T* to) const {
+    FASTRNN_CUDA_TRY(Launch(CopyRowsKernel<T>, ArrayBlocks(rows * columns), kArrayThreads, 0,
+                            stream_, x, first_row, rows, columns, lengths, batch, to));
+  }
+
+  void SumRows(const T* dgates, int64_t rows, int64_t columns, bool accumulate, float* sums,
+               float* copy) const {
+    const int64_t parts = SumParts(rows), rows_per_part = (rows + parts - 1) / parts;
+    const dim3 grid(static_cast<unsigned>((columns + kWarp - 1) / kWarp),
+                    static_cast<unsigned>(parts));
+    FASTRNN_CUDA_TRY(Launch(SumRowsKernel<T>, grid, dim3(kWarp, kSumThreads), 0, stream_, dgates,
+                            rows, columns, rows_per_part, partial_));
+    FASTRNN_CUDA_TRY(Launch(SumPartsKernel, ArrayBlocks(columns), kArrayThreads, 0, stream_,
+                            partial_, static_cast<int>(parts), columns, accumulate, sums, copy));
+  }
+
+  void Round(const float* from, int64_t values, T* to) const {
+    FASTRNN_CUDA_TRY(
+        Launch(RoundKernel<T>, ArrayBlocks(values), kArrayThreads, 0, stream_, from, values, to));
+  }
+
+  void SetZero(T* array, int64_t values) const {
+    const size_t bytes = static_cast<size_t>(values) * sizeof(T);
+    FASTRNN_CUDA_TRY(cudaMemsetAsync(array, 0, bytes, stream_));
+  }
+
+ private:
+  Blas& blas_;
+  cudaStream_t stream_;
+  float* partial_;
+};
+
+template <class T>
+using CudaBackwardDirection = BackwardDirection<T, BackwardWork<T>>;
+
+}  // namespace cuda
+}  // namespace fastrnn

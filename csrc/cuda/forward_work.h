@@ -1,0 +1,75 @@
+// What CUDA gives to the walk through time (pass.h) of a forward pass. The algorithms differ in how
+// they run a chunk's steps.
+#pragma once
+
+#include "stepwise.h"
+
+namespace fastrnn {
+namespace cuda {
+
+// In float32 the products of a chunk go where its activated gates will stand.
+template <class T>
+bool SumsInReserve(const LayerDesc& desc) {
+  return kDType<T> == DType::kFloat32 && GatesInReserve(desc);
+}
+
+// The workspace of directions that are computed at once, or one after the other.
+struct ForwardBuffers {
+  ForwardArraysOfDirection arrays[kMaxDirections] = {};
+  // Of the streams that directions are computed on.
+  float* hidden_sum[kMaxDirections] = {};  // [N, G*H]
+  char* blas[kMaxDirections] = {};
+
+  ForwardBuffers(const LayerDesc& desc, Carver* carver, bool sums_in_reserve,
+                 int64_t directions_at_once, int64_t streams) {
+    const int64_t rows = Walk(desc, 0, ForwardChunkRows(desc)).chunk_steps * desc.batch;
+    for (int64_t d = 0; d < desc.directions; ++d) {
+      if (d >= directions_at_once) {
+        arrays[d] = arrays[0];
+      } else {
+        if (!sums_in_reserve) arrays[d].input_sum = carver->Take<float>(rows * desc.gate_rows());
+        if (desc.has_c() && !desc.reserve) {
+          arrays[d].c = carver->Take<float>(desc.batch * desc.hidden);
+        }
+      }
+      hidden_sum[d] = hidden_sum[0];
+      blas[d] = blas[0];
+      if (d >= streams) continue;
+      hidden_sum[d] = carver->Take<float>(desc.batch * desc.gate_rows());
+      blas[d] = carver->Take<char>(Blas::WorkspaceBytes());
+    }
+  }
+};
+
+// What the walk through time runs on: products and steps on one stream.
+template <class T>
+class ForwardWork {
+ public:
+  // blas is on the stream. hidden_sum: [N, G*H]
+  ForwardWork(Blas* blas, cudaStream_t stream, float* hidden_sum)
+      : blas_(*blas), stream_(stream), hidden_sum_(hidden_sum) {}
+
+  void Gemm(int64_t m, int64_t n, int64_t k, Factor<T> a, Factor<T> b, float beta,
+            Result<float> c) const {
+    blas_.Gemm(m, n, k, MatrixOf(a), MatrixOf(b), beta, {c.data, DType::kFloat32, c.stride});
+  }
+
+  void Step(const LayerDesc& desc, ForwardStep<T> step, const T* h2h_weight) const {
+    const int64_t H = desc.hidden, GH = desc.gate_rows();
+    Gemm(step.rows, GH, H, {step.h_prev, H}, {h2h_weight, H, Transpose::kYes}, 0.0f,
+         {hidden_sum_, GH});
+    step.hidden_sum = hidden_sum_;
+    LaunchStep(desc.mode, step, stream_);
+  }
+
+ private:
+  Blas& blas_;
+  cudaStream_t stream_;
+  float* hidden_sum_;
+};
+
+template <class T>
+using CudaForwardDirection = ForwardDirection<T, ForwardWork<T>>;
+
+}  // namespace cuda
+}  // namespace fastrnn

@@ -1,0 +1,408 @@
+// The walk through time of one direction, forward and backward, for every backend.
+//
+// A direction is worked through in chunks of time. Per chunk, one product projects the inputs of all
+// its steps; backward mirrors this, and adds one product per chunk for dx and each weight gradient.
+// A backend gives the products and the steps, as a `Work` class:
+//
+//   Gemm(m, n, k, a, b, beta, c)      c[m, n] = a[m, k] * b[k, n] + beta * c; a and b are Factor<T>
+//   Step(desc, step, h2h_weight)      one step; in backward with the product that makes dh of it
+// and for backward
+//   CopyRows(x, first_row, rows, columns, lengths, batch, to)   zeros past a row's length
+//   SumRows(dgates, rows, columns, accumulate, sums, copy)      copy: the same again, or null
+//   Round(from, values, to)           floats as numbers of the layer's type
+//   SetZero(array, values)
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include "backend.h"
+#include "layout.h"
+#include "step.h"
+
+namespace fastrnn {
+
+// A factor of a product, as stored: row-major, with rows `stride` values apart.
+template <class T>
+struct Factor {
+  const T* data;
+  int64_t stride;
+  Transpose transpose = Transpose::kNo;
+};
+
+// A product's result.
+template <class T>
+struct Result {
+  T* data;
+  int64_t stride;
+};
+
+// ---- forward ------------------------------------------------------------------------------------
+
+// The arrays of one direction that are not the caller's.
+struct ForwardArraysOfDirection {
+  float* input_sum;  // [chunk rows, G*H], unless the gates in the reserve take it, in float32
+  float* c;          // [N, H], unless the reserve takes it
+};
+
+template <class T, class Work>
+class ForwardDirection {
+ public:
+  ForwardDirection(const LayerDesc& desc, const ForwardArgs& args, int64_t chunk_rows,
+                   ForwardArraysOfDirection arrays, Work* work, int64_t direction)
+      : desc_(desc),
+        arrays_(arrays),
+        work_(*work),
+        lengths_(args.lengths),
+        weights_(args.weights[direction]),
+        walk_(desc, direction, chunk_rows),
+        reserve_(desc, args.reserve, direction),
+        x_(static_cast<const T*>(args.x)),
+        h0_(StateOf<const T>(desc, args.h0, direction)),
+        c0_(StateOf<const T>(desc, args.c0, direction)),
+        y_(static_cast<T*>(args.y) + direction * desc.hidden),
+        hn_(StateOf<T>(desc, args.hn, direction)),
+        cn_(StateOf<T>(desc, args.cn, direction)) {}
+
+  const Walk& walk() const { return walk_; }
+  const Parameters<const T>& weights() const { return weights_; }
+
+  // The input's share of the chunk that begins with this step: [chunk rows, G*H], from the earliest
+  // time on.
+  const float* Project(int64_t first) const {
+    const int64_t N = desc_.batch, I = desc_.input, GH = desc_.gate_rows();
+    const int64_t end = walk_.End(first), begin_time = walk_.Begin(first, end);
+    float* sums = arrays_.input_sum;
+    if constexpr (std::is_same<T, float>::value) {
+      if (reserve_.gates != nullptr) sums = reserve_.gates + begin_time * N * GH;
+    }
+    work_.Gemm((end - first) * N, GH, I, Factor<T>{x_ + begin_time * N * I, I},
+               Factor<T>{weights_.i2h_weight, I, Transpose::kYes}, 0.0f, Result<float>{sums, GH});
+    return sums;
+  }
+
+  // A step of a chunk that has been projected, after those before it, for the rows of the batch
+  // from first_row on.
+  void RunStep(int64_t index, int64_t first, const float* input_sums, int64_t first_row = 0) const {
+    work_.Step(desc_, FromRow(first_row, StepOf(index, first, input_sums)), weights_.h2h_weight);
+  }
+
+  // A step of the chunk that begins with `first`, but for its hidden_sum.
+  ForwardStep<T> StepOf(int64_t index, int64_t first, const float* input_sums) const {
+    const int64_t N = desc_.batch, H = desc_.hidden, GH = desc_.gate_rows();
+    const int64_t time = walk_.Time(index);
+    ForwardStep<T> step = {};
+    step.rows = static_cast<int>(N);
+    step.hidden = static_cast<int>(H);
+    step.relu = desc_.mode == Mode::kRnnRelu;
+    step.time = time;
+    step.lengths = lengths_;
+    step.i2h_bias = weights_.i2h_bias;
+    step.h2h_bias = weights_.h2h_bias;
+    step.input_sum = input_sums + (time - walk_.Begin(first, walk_.End(first))) * N * GH;
+    step.h_prev = index == 0 ? h0_ : hn_;
+    step.c_0 = index == 0 ? c0_ : nullptr;
+    step.c_prev = index == 0 ? nullptr : C(walk_.Time(index - 1));
+    step.gates = At(reserve_.gates, time * N * GH);
+    step.hidden_n = At(reserve_.hidden_n, time * N * H);
+    step.h = hn_;  // running
+    step.c = C(time);
+    step.c_n = index == walk_.steps - 1 ? cn_ : nullptr;
+    step.y_stride = desc_.directions * H;
+    step.y = y_ + time * N * step.y_stride;
+    return step;
+  }
+
+ private:
+  // The step without the rows before this one.
+  ForwardStep<T> FromRow(int64_t row, ForwardStep<T> step) const {
+    const int64_t states = row * desc_.hidden, gates = row * desc_.gate_rows();
+    step.rows -= static_cast<int>(row);
+    step.lengths = At(step.lengths, row);
+    step.input_sum += gates;
+    step.h_prev = At(step.h_prev, states);
+    step.c_0 = At(step.c_0, states);
+    step.c_prev = At(step.c_prev, states);
+    step.gates = At(step.gates, gates);
+    step.hidden_n = At(step.hidden_n, states);
+    step.h += states;
+    step.c = At(step.c, states);
+    step.c_n = At(step.c_n, states);
+    step.y += row * step.y_stride;
+    return step;
+  }
+
+  float* C(int64_t time) const {
+    return reserve_.c != nullptr ? reserve_.c + time * desc_.batch * desc_.hidden : arrays_.c;
+  }
+
+  const LayerDesc& desc_;
+  ForwardArraysOfDirection arrays_;
+  Work& work_;
+  const int32_t* lengths_;
+  Parameters<const T> weights_;
+  Walk walk_;
+  Reserve<T> reserve_;
+  const T* x_;
+  const T* h0_;
+  const T* c0_;
+  T* y_;  // the direction's first column
+  T* hn_;
+  T* cn_;
+};
+
+// Runs directions step by step in turn: each on a stream of its own, or one.
+template <class T, class Work>
+void RunSteps(const std::vector<ForwardDirection<T, Work>>& directions) {
+  const Walk& walk = directions[0].walk();
+  for (int64_t first = 0; first < walk.steps; first = walk.End(first)) {
+    const float* sums[kMaxDirections];
+    for (size_t d = 0; d < directions.size(); ++d) sums[d] = directions[d].Project(first);
+    for (int64_t index = first; index < walk.End(first); ++index) {
+      for (size_t d = 0; d < directions.size(); ++d) directions[d].RunStep(index, first, sums[d]);
+    }
+  }
+}
+
+// ---- backward -----------------------------------------------------------------------------------
+
+// Takes the arrays of one direction that are not the caller's.
+template <class T>
+struct BackwardArraysOfDirection {
+  int64_t copy_rows;
+  T* dgates_x;      // [chunk rows, G*H]
+  T* dgates_h;      // [chunk rows, G*H]; the same array where the shares do not differ
+  T* dgates_first;  // [N, G*H]
+  T* input_copy;    // [copy_rows, I]: inputs, with zeros past a row's length
+  float* dh;        // [N, H], running
+  float* dc;        // [N, H], running
+  // Where the gradients are summed up; in float32 in place.
+  Parameters<float> sums = Parameters<float>(WeightGradients{});
+};
+
+template <class T, class Work>
+class BackwardDirection {
+ public:
+  // The second direction adds to the dx that the first has written.
+  BackwardDirection(const LayerDesc& desc, const BackwardArgs& args, int64_t chunk_rows,
+                    const BackwardArraysOfDirection<T>& arrays, Work* work, int64_t direction)
+      : desc_(desc),
+        arrays_(arrays),
+        work_(*work),
+        lengths_(args.lengths),
+        weights_(args.weights[direction]),
+        gradients_(args.gradients[direction]),
+        sums_(arrays.sums),
+        walk_(desc, direction, chunk_rows),
+        reserve_(desc, args.reserve, direction),
+        add_to_dx_(direction > 0),
+        y_stride_(desc.directions * desc.hidden),
+        x_(static_cast<const T*>(args.x)),
+        dx_(static_cast<T*>(args.dx)),
+        y_(static_cast<const T*>(args.y) + direction * desc.hidden),
+        dy_(static_cast<const T*>(args.dy) + direction * desc.hidden),
+        h0_(StateOf<const T>(desc, args.h0, direction)),
+        c0_(StateOf<const T>(desc, args.c0, direction)),
+        dhn_(StateOf<const T>(desc, args.dhn, direction)),
+        dcn_(StateOf<const T>(desc, args.dcn, direction)),
+        dh0_(StateOf<T>(desc, args.dh0, direction)),
+        dc0_(StateOf<T>(desc, args.dc0, direction)) {
+    if constexpr (std::is_same<T, float>::value) sums_ = gradients_;
+  }
+
+  const Walk& walk() const { return walk_; }
+  const Parameters<const T>& weights() const { return weights_; }
+
+  // Before the first chunk, which is the one with the last steps; it may be the shorter one, as in
+  // forward.
+  void Begin() const {
+    // Rows of length 0 have no first step.
+    if (lengths_ != nullptr) work_.SetZero(arrays_.dgates_first, desc_.batch * desc_.gate_rows());
+  }
+
+  // A step of a chunk, after those behind it, for the rows of the batch from first_row on.
+  void RunStep(int64_t index, int64_t first, int64_t first_row = 0) const {
+    work_.Step(desc_, FromRow(first_row, StepOf(index, first)), weights_.h2h_weight);
+  }
+
+  // What follows from a chunk's steps.
+  void SumChunk(int64_t first) {
+    const int64_t GH = desc_.gate_rows(), I = desc_.input, N = desc_.batch;
+    const int64_t end = walk_.End(first), begin_time = walk_.Begin(first, end);
+    work_.Gemm((end - first) * N, I, GH, Factor<T>{arrays_.dgates_x, GH},
+               Factor<T>{weights_.i2h_weight, I}, add_to_dx_ ? 1.0f : 0.0f,
+               Result<T>{dx_ + begin_time * N * I, I});
+    InputWeightGradient(begin_time, end - first);
+    RecurrentGradients(first, end);
+    BiasGradients((end - first) * N, end == walk_.steps);
+  }
+
+  // After the chunk with the first steps.
+  void End() {
+    const int64_t N = desc_.batch, H = desc_.hidden;
+    AddWeights(&h2h_started_, N, H, arrays_.dgates_first, {h0_, H}, sums_.h2h_weight);
+    work_.Round(arrays_.dh, N * H, dh0_);
+    RoundGradients();
+  }
+
+  // A step of the chunk that begins with `first`.
+  BackwardStep<T> StepOf(int64_t index, int64_t first) const {
+    const int64_t N = desc_.batch, H = desc_.hidden, GH = desc_.gate_rows();
+    const int64_t time = walk_.Time(index);
+    const int64_t offset = (time - walk_.Begin(first, walk_.End(first))) * N * GH;
+    const bool initial = index == 0, last = index == walk_.steps - 1;
+    const int64_t previous = initial ? time : walk_.Time(index - 1);
+    BackwardStep<T> step = {};
+    step.rows = static_cast<int>(N);
+    step.hidden = static_cast<int>(H);
+    step.relu = desc_.mode == Mode::kRnnRelu;
+    step.time = time;
+    step.steps = walk_.steps;
+    step.reverse = walk_.reverse;
+    step.lengths = lengths_;
+    step.gates = At(reserve_.gates, time * N * GH);
+    step.hidden_n = At(reserve_.hidden_n, time * N * H);
+    step.h_0 = h0_;
+    step.h_prev = Y(previous);
+    step.c_0 = initial ? c0_ : nullptr;
+    step.c_prev = At(reserve_.c, previous * N * H);
+    step.c = At(reserve_.c, time * N * H);
+    step.y = Y(time);
+    step.dy = dy_ + time * N * y_stride_;
+    step.y_stride = y_stride_;
+    step.dh_n = last ? dhn_ : nullptr;
+    step.dc_n = last ? dcn_ : nullptr;
+    step.dh = arrays_.dh;
+    step.dh_wanted = desc_.cell().split_shares || lengths_ != nullptr;
+    step.dc = arrays_.dc;
+    step.dc_0 = initial ? dc0_ : nullptr;
+    step.dgates_x = arrays_.dgates_x + offset;
+    step.dgates_h = arrays_.dgates_h + offset;
+    step.dgates_first = arrays_.dgates_first;
+    return step;
+  }
+
+ private:
+  // The step without the rows before this one.
+  BackwardStep<T> FromRow(int64_t row, BackwardStep<T> step) const {
+    const int64_t states = row * desc_.hidden, gates = row * desc_.gate_rows();
+    const int64_t outputs = row * step.y_stride;
+    step.rows -= static_cast<int>(row);
+    step.lengths = At(step.lengths, row);
+    step.gates = At(step.gates, gates);
+    step.hidden_n = At(step.hidden_n, states);
+    step.h_0 = At(step.h_0, states);
+    step.h_prev += outputs;
+    step.c_0 = At(step.c_0, states);
+    step.c_prev = At(step.c_prev, states);
+    step.c = At(step.c, states);
+    step.y += outputs;
+    step.dy += outputs;
+    step.dh_n = At(step.dh_n, states);
+    step.dc_n = At(step.dc_n, states);
+    step.dh += states;
+    step.dc = At(step.dc, states);
+    step.dc_0 = At(step.dc_0, states);
+    step.dgates_x += gates;
+    step.dgates_h += gates;
+    step.dgates_first += gates;
+    return step;
+  }
+
+  const T* Y(int64_t time) const { return y_ + time * desc_.batch * y_stride_; }
+
+  void InputWeightGradient(int64_t begin_time, int64_t steps) {
+    const int64_t GH = desc_.gate_rows(), I = desc_.input, N = desc_.batch, rows = steps * N;
+    if (lengths_ == nullptr) {
+      return AddWeights(&i2h_started_, rows, I, arrays_.dgates_x, {x_ + begin_time * N * I, I},
+                        sums_.i2h_weight);
+    }
+    // A gradient of zero would not do past a row's length: the inputs there may be NaN.
+    for (int64_t row = 0; row < rows; row += arrays_.copy_rows) {
+      const int64_t count = std::min(arrays_.copy_rows, rows - row);
+      work_.CopyRows(x_, begin_time * N + row, count, I, lengths_, N, arrays_.input_copy);
+      AddWeights(&i2h_started_, count, I, arrays_.dgates_x + row * GH, {arrays_.input_copy, I},
+                 sums_.i2h_weight);
+    }
+  }
+
+  // The recurrent weights saw the previous step's output, and in a row's first step its initial
+  // state: that part comes at the end. In between, y is zero before the first step of a row that
+  // is walked in reverse.
+  void RecurrentGradients(int64_t first, int64_t end) {
+    const int64_t GH = desc_.gate_rows(), N = desc_.batch;
+    const int64_t later = std::max<int64_t>(first, 1);
+    if (later == end) return;
+    const int64_t skipped = walk_.Begin(later, end) - walk_.Begin(first, end);
+    AddWeights(&h2h_started_, (end - later) * N, desc_.hidden, arrays_.dgates_h + skipped * N * GH,
+               {Y(walk_.Begin(later - 1, end - 1)), y_stride_}, sums_.h2h_weight);
+  }
+
+  // sum[G*H, columns] += dgates[rows, G*H]' * seen[rows, columns], or = where it has not started.
+  void AddWeights(bool* started, int64_t rows, int64_t columns, const T* dgates, Factor<T> seen,
+                  float* sum) {
+    const int64_t GH = desc_.gate_rows();
+    work_.Gemm(GH, columns, rows, Factor<T>{dgates, GH, Transpose::kYes}, seen,
+               *started ? 1.0f : 0.0f, Result<float>{sum, columns});
+    *started = true;
+  }
+
+  void BiasGradients(int64_t rows, bool initial) {
+    const int64_t GH = desc_.gate_rows();
+    if (desc_.cell().split_shares) {
+      work_.SumRows(arrays_.dgates_x, rows, GH, !initial, sums_.i2h_bias, nullptr);
+      work_.SumRows(arrays_.dgates_h, rows, GH, !initial, sums_.h2h_bias, nullptr);
+    } else {
+      work_.SumRows(arrays_.dgates_x, rows, GH, !initial, sums_.i2h_bias, sums_.h2h_bias);
+    }
+  }
+
+  void RoundGradients() {
+    if (std::is_same<T, float>::value) return;
+    const int64_t GH = desc_.gate_rows();
+    work_.Round(sums_.i2h_weight, GH * desc_.input, gradients_.i2h_weight);
+    work_.Round(sums_.h2h_weight, GH * desc_.hidden, gradients_.h2h_weight);
+    work_.Round(sums_.i2h_bias, GH, gradients_.i2h_bias);
+    work_.Round(sums_.h2h_bias, GH, gradients_.h2h_bias);
+  }
+
+  const LayerDesc& desc_;
+  const BackwardArraysOfDirection<T>& arrays_;
+  Work& work_;
+  const int32_t* lengths_;
+  Parameters<const T> weights_;
+  Parameters<T> gradients_;
+  Parameters<float> sums_;
+  bool i2h_started_ = false, h2h_started_ = false;  // whether the sums hold something
+  Walk walk_;
+  Reserve<const T> reserve_;
+  bool add_to_dx_;  // the other direction has written it
+  int64_t y_stride_;
+  const T* x_;
+  T* dx_;
+  const T* y_;  // the direction's first column, as of dy_
+  const T* dy_;
+  const T* h0_;
+  const T* c0_;
+  const T* dhn_;
+  const T* dcn_;
+  T* dh0_;
+  T* dc0_;
+};
+
+template <class T, class Work>
+void RunSteps(BackwardDirection<T, Work> direction) {
+  const Walk& walk = direction.walk();
+  direction.Begin();
+  for (int64_t first = walk.LastChunk(); first >= 0; first -= walk.chunk_steps) {
+    for (int64_t index = walk.End(first) - 1; index >= first; --index) {
+      direction.RunStep(index, first);
+    }
+    direction.SumChunk(first);
+  }
+  direction.End();
+}
+
+}  // namespace fastrnn

@@ -1,0 +1,332 @@
+// Plans of layers: each layer's from the backend of its device, and how the layers share the reserve
+// and the workspace.
+#include <algorithm>
+#include <list>
+#include <map>
+#include <mutex>
+#include <string>
+#include <tuple>
+
+#include "backend.h"
+#include "error.h"
+#include "layout.h"
+#include "rnn.h"
+
+namespace fastrnn {
+namespace {
+
+// ---- backends -----------------------------------------------------------------------------------
+
+const Backend*& Registered(Device device) {
+  static const Backend* cpu = nullptr;
+  static const Backend* cuda = nullptr;
+  return device == Device::kCpu ? cpu : cuda;
+}
+
+}  // namespace
+
+Registration::Registration(Device device, const Backend* backend) { Registered(device) = backend; }
+
+const Backend* FindBackend(Device device) { return Registered(device); }
+
+const Backend& BackendOf(Device device) {
+  const Backend* const backend = FindBackend(device);
+  const bool cpu = device == Device::kCpu;
+  FASTRNN_EXPECTS(backend != nullptr,
+                  std::string("this build of fastrnn has no ") + (cpu ? "CPU" : "CUDA") +
+                      " kernels: it was built without " + (cpu ? "oneDNN" : "the CUDA toolkit"));
+  return *backend;
+}
+
+// ---- memory of layers ---------------------------------------------------------------------------
+
+namespace {
+
+int64_t OutputBytes(const LayerDesc& desc) {
+  return desc.rows() * desc.directions * desc.hidden * SizeOf(desc.dtype);
+}
+
+// The workspace: what the layers hand each other, in arrays that take turns, as a layer reads one
+// and writes another, and what each of them works with.
+struct Workspace {
+  static constexpr int64_t kArrays = 2;
+
+  char* between[kArrays] = {};
+  char* of_layer;
+  size_t bytes;
+
+  // layer_bytes: the most that a layer needs. Forward with a reserve, outputs stand in that.
+  Workspace(const Layers& layers, Pass pass, size_t layer_bytes, void* base) {
+    Carver carver(base);
+    const bool in_reserve = pass == Pass::kForward && layers.reserve;
+    const int64_t handed = in_reserve ? 0 : std::min(layers.layers - 1, kArrays);
+    for (int64_t i = 0; i < handed; ++i) {
+      between[i] = carver.Take<char>(static_cast<size_t>(OutputBytes(layers)));
+    }
+    of_layer = carver.Take<char>(layer_bytes);
+    bytes = carver.used();
+  }
+};
+
+// The part of states [L*D, N, H], or of their gradients, that is a layer's; null stays null.
+template <class Pointer>
+Pointer StatesAt(const LayerDesc& desc, Pointer states, int64_t layer) {
+  if (states == nullptr) return nullptr;
+  using Byte =
+      std::conditional_t<std::is_const<std::remove_pointer_t<Pointer>>::value, const char, char>;
+  const int64_t bytes = desc.directions * desc.batch * desc.hidden * SizeOf(desc.dtype);
+  return static_cast<Byte*>(states) + layer * bytes;
+}
+
+// Where the reserve has a layer's own, and the outputs of all but the last: first all reserves.
+template <class Byte>
+Byte* ReserveAt(const Layers& layers, Byte* reserve, int64_t layer) {
+  return At(reserve, layer * layers.rows() * LayerReserveWords(layers) * 4);
+}
+template <class Byte>
+Byte* OutputInReserve(const Layers& layers, Byte* reserve, int64_t layer) {
+  return ReserveAt(layers, reserve, layers.layers) + layer * OutputBytes(layers);
+}
+
+// What a layer's forward and backward both take, but for x.
+template <class Args, class Arrays>
+Args ArgsOf(const Layers& layers, const Arrays& arrays, const Workspace& workspace, void* stream,
+            int64_t layer) {
+  Args args;
+  args.lengths = arrays.lengths;
+  args.h0 = StatesAt(layers, arrays.h0, layer);
+  args.c0 = StatesAt(layers, arrays.c0, layer);
+  std::copy_n(arrays.weights.begin() + layer * layers.directions, layers.directions, args.weights);
+  args.workspace = workspace.of_layer;
+  args.stream = stream;
+  return args;
+}
+
+void* ForwardOutput(const Layers& layers, const ForwardArrays& arrays, const Workspace& workspace,
+                    int64_t layer) {
+  if (layer == layers.layers - 1) return arrays.y;
+  if (!layers.reserve) return workspace.between[layer % Workspace::kArrays];
+  return OutputInReserve(layers, static_cast<char*>(arrays.reserve), layer);
+}
+
+ForwardArgs LayerArgs(const Layers& layers, const ForwardArrays& arrays, const Workspace& workspace,
+                      void* stream, int64_t layer) {
+  auto args = ArgsOf<ForwardArgs>(layers, arrays, workspace, stream, layer);
+  args.x = layer == 0 ? arrays.x : ForwardOutput(layers, arrays, workspace, layer - 1);
+  args.y = ForwardOutput(layers, arrays, workspace, layer);
+  args.hn = StatesAt(layers, arrays.hn, layer);
+  args.cn = StatesAt(layers, arrays.cn, layer);
+  if (layers.reserve) args.reserve = ReserveAt(layers, static_cast<char*>(arrays.reserve), layer);
+  return args;
+}
+
+BackwardArgs LayerArgs(const Layers& layers, const BackwardArrays& arrays,
+                       const Workspace& workspace, void* stream, int64_t layer) {
+  const int64_t top = layers.layers - 1;
+  const auto* reserve = static_cast<const char*>(arrays.reserve);
+  // Of the input of a layer that is not the first.
+  const auto gradient = [&](int64_t upper) {
+    return workspace.between[(upper - 1) % Workspace::kArrays];
+  };
+  auto args = ArgsOf<BackwardArgs>(layers, arrays, workspace, stream, layer);
+  args.x = layer == 0 ? arrays.x : OutputInReserve(layers, reserve, layer - 1);
+  args.y = layer == top ? arrays.y : OutputInReserve(layers, reserve, layer);
+  args.reserve = ReserveAt(layers, reserve, layer);
+  args.dy = layer == top ? arrays.dy : gradient(layer + 1);
+  args.dhn = StatesAt(layers, arrays.dhn, layer);
+  args.dcn = StatesAt(layers, arrays.dcn, layer);
+  args.dx = layer == 0 ? arrays.dx : gradient(layer);
+  args.dh0 = StatesAt(layers, arrays.dh0, layer);
+  args.dc0 = StatesAt(layers, arrays.dc0, layer);
+  std::copy_n(arrays.gradients.begin() + layer * layers.directions, layers.directions,
+              args.gradients);
+  return args;
+}
+
+// ---- checks of arrays ---------------------------------------------------------------------------
+
+void Expect(const char* name, const void* array, int64_t alignment, int64_t index = -1) {
+  const auto text = [&] {
+    return name + (index < 0 ? std::string() : "[" + std::to_string(index) + "]");
+  };
+  FASTRNN_EXPECTS(array != nullptr, text() + " is null, expected an array");
+  FASTRNN_EXPECTS(
+      reinterpret_cast<uintptr_t>(array) % static_cast<uintptr_t>(alignment) == 0,
+      text() + " is not aligned, expected an address that is a multiple of " +
+          std::to_string(alignment));
+}
+
+// Four for each layer and direction.
+template <class Parameters>
+void ExpectParameters(const Layers& layers, const char* name,
+                      const std::vector<Parameters>& parameters) {
+  const auto wanted = static_cast<size_t>(layers.layers * layers.directions);
+  FASTRNN_EXPECTS(parameters.size() == wanted,
+                  std::string(name) + " are of " + std::to_string(parameters.size()) +
+                      " layers and directions, expected " + std::to_string(wanted));
+  int64_t index = 0;
+  for (const Parameters& p : parameters) {
+    for (const void* array : {static_cast<const void*>(p.i2h_weight),
+                              static_cast<const void*>(p.h2h_weight),
+                              static_cast<const void*>(p.i2h_bias),
+                              static_cast<const void*>(p.h2h_bias)}) {
+      Expect(name, array, SizeOf(layers.dtype), index++);
+    }
+  }
+}
+
+// What both passes take.
+template <class Arrays>
+void CheckInputs(const Layers& layers, const Arrays& arrays) {
+  const int64_t size = SizeOf(layers.dtype);
+  Expect("x", arrays.x, size);
+  Expect("h_0", arrays.h0, size);
+  if (layers.has_c()) Expect("c_0", arrays.c0, size);
+  if (arrays.lengths != nullptr) Expect("lengths", arrays.lengths, sizeof(int32_t));
+  Expect("output", arrays.y, size);
+  if (ReserveWords(layers) > 0) Expect("reserve", arrays.reserve, sizeof(float));
+  Expect("workspace", arrays.workspace, kWorkspaceAlignment);
+  ExpectParameters(layers, "weights", arrays.weights);
+}
+
+void Check(const Layers& layers, const ForwardArrays& arrays) {
+  CheckInputs(layers, arrays);
+  Expect("h_n", arrays.hn, SizeOf(layers.dtype));
+  if (layers.has_c()) Expect("c_n", arrays.cn, SizeOf(layers.dtype));
+}
+
+void Check(const Layers& layers, const BackwardArrays& arrays) {
+  FASTRNN_EXPECTS(layers.reserve, "backward needs the reserve of a forward call that kept one");
+  const int64_t size = SizeOf(layers.dtype);
+  CheckInputs(layers, arrays);
+  Expect("d_output", arrays.dy, size);
+  Expect("d_h_n", arrays.dhn, size);
+  Expect("gradient of x", arrays.dx, size);
+  Expect("gradient of h_0", arrays.dh0, size);
+  if (layers.has_c()) {
+    Expect("d_c_n", arrays.dcn, size);
+    Expect("gradient of c_0", arrays.dc0, size);
+  }
+  ExpectParameters(layers, "gradient of weights", arrays.gradients);
+}
+
+}  // namespace
+
+// ---- plans --------------------------------------------------------------------------------------
+
+Plan::Plan(const Layers& layers) : layers_(layers) {
+  Validate(layers);
+  const Backend& backend = BackendOf(layers.device);
+  reserve_bytes_ = static_cast<size_t>(layers.rows() * ReserveWords(layers) * 4);
+  first_ = backend.MakePlan(layers);
+  if (layers.layers > 1) upper_ = backend.MakePlan(layers.At(1));
+}
+
+Plan::~Plan() = default;
+
+size_t Plan::workspace_bytes(Pass pass) const {
+  return Workspace(layers_, pass, LayerBytes(pass), nullptr).bytes;
+}
+
+size_t Plan::LayerBytes(Pass pass) const {
+  const size_t first = first_->WorkspaceBytes(pass);
+  return upper_ == nullptr ? first : std::max(first, upper_->WorkspaceBytes(pass));
+}
+
+std::string Plan::Reason() const {
+  std::string text;
+  const auto add = [&](const char* layer, const LayerPlan& plan) {
+    text += std::string(layer) + "forward: " + plan.Reason(Pass::kForward) + "\n";
+    if (layers_.reserve) text += std::string(layer) + "backward: " + plan.Reason(Pass::kBackward) + "\n";
+  };
+  add(upper_ == nullptr ? "" : "first layer, ", *first_);
+  if (upper_ != nullptr) add("layers above, ", *upper_);
+  return text;
+}
+
+void Plan::Forward(const ForwardArrays& arrays, void* stream) const {
+  Check(layers_, arrays);
+  const Workspace workspace(layers_, Pass::kForward, LayerBytes(Pass::kForward), arrays.workspace);
+  for (int64_t layer = 0; layer < layers_.layers; ++layer) {
+    At(layer).Forward(LayerArgs(layers_, arrays, workspace, stream, layer));
+  }
+}
+
+void Plan::Backward(const BackwardArrays& arrays, void* stream) const {
+  Check(layers_, arrays);
+  const Workspace workspace(layers_, Pass::kBackward, LayerBytes(Pass::kBackward),
+                            arrays.workspace);
+  for (int64_t layer = layers_.layers - 1; layer >= 0; --layer) {
+    At(layer).Backward(LayerArgs(layers_, arrays, workspace, stream, layer));
+  }
+}
+
+// ---- plans that are kept ------------------------------------------------------------------------
+
+namespace {
+
+// All that tells one description from another.
+auto Tied(const Layers& l) {
+  const Algorithm& a = l.algorithm;
+  return std::tie(l.mode, l.dtype, l.device, l.device_index, l.steps, l.batch, l.input, l.hidden,
+                  l.directions, l.layers, l.reserve, l.tf32, l.threads, a.kind, a.row_tiles,
+                  a.backward_row_tiles, a.batch_tiles, a.groups, a.directions, a.split, a.cluster,
+                  a.shared_chunks);
+}
+
+struct Less {
+  bool operator()(const Layers& a, const Layers& b) const { return Tied(a) < Tied(b); }
+};
+
+// The plans that were used last, the latest first.
+class PlanCache {
+ public:
+  std::shared_ptr<const Plan> Get(const Layers& layers) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = known_.find(layers);
+    if (found != known_.end()) {
+      plans_.splice(plans_.begin(), plans_, found->second);
+      return plans_.front();
+    }
+    plans_.push_front(std::make_shared<const Plan>(layers));
+    known_[layers] = plans_.begin();
+    ++made_;
+    if (plans_.size() > kMostPlans) {
+      known_.erase(plans_.back()->layers());
+      plans_.pop_back();
+    }
+    return plans_.front();
+  }
+
+  int64_t made() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return made_;
+  }
+
+ private:
+  // Of a plan there are some hundred bytes, and on the CPU oneDNN's products.
+  static constexpr size_t kMostPlans = 256;
+
+  std::mutex mutex_;
+  std::list<std::shared_ptr<const Plan>> plans_;
+  std::map<Layers, std::list<std::shared_ptr<const Plan>>::iterator, Less> known_;
+  int64_t made_ = 0;
+};
+
+// Never destroyed: what plans hold of libraries may be gone before, when the process ends.
+PlanCache& Cache() {
+  static auto* const cache = new PlanCache;
+  return *cache;
+}
+
+}  // namespace
+
+std::shared_ptr<const Plan> MakePlan(const Layers& layers) {
+  Layers complete = layers;
+  complete.threads = BackendOf(layers.device).Threads();
+  return Cache().Get(complete);
+}
+
+int64_t PlansMade() { return Cache().made(); }
+
+}  // namespace fastrnn
