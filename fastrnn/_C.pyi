@@ -13,6 +13,7 @@ class BuildInfo(TypedDict):
     cuda_toolkit: Optional[str]
     cuda_architectures: List[str]
     operator_types: Dict[str, Tuple[str, ...]]
+    gates: Dict[str, int]
 
 class CudaDevice(TypedDict):
     name: str
@@ -27,6 +28,7 @@ class CudaDevices(TypedDict):
 
 def build_info() -> BuildInfo: ...
 def cuda_devices() -> CudaDevices: ...
+def plans_made() -> int: ...
 def pool_bytes(device: int, set_back: bool) -> Tuple[int, int]: ...
 def forward(
     mode: str,

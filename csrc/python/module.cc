@@ -1,6 +1,7 @@
 // The Python module: the kernels, and what this build can do.
 #include <pybind11/pybind11.h>
 
+#include "../cells/traits.h"
 #include "../cuda/devices.h"
 #include "../error.h"
 #include "../rnn.h"
@@ -48,6 +49,9 @@ py::dict BuildInfo() {
   info["cuda_toolkit"] = py::none();
   info["cuda_architectures"] = py::list();
   info["operator_types"] = OperatorTypes();
+  py::dict gates;
+  for (const CellTraits& cell : kCells) gates[cell.name] = cell.gates;
+  info["gates"] = gates;
 #ifdef FASTRNN_WITH_ONEDNN
   info["onednn"] = cpu::OnednnVersion();
 #endif

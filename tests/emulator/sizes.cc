@@ -9,7 +9,7 @@ int emulator_workspace_bytes(const char* mode, const char* dtype, int64_t steps,
                              int64_t input, int64_t hidden, int64_t* bytes, char* message,
                              size_t size) {
   try {
-    fastrnn::LayerDesc desc;
+    fastrnn::Layers desc;
     desc.mode = fastrnn::ParseMode(mode);
     desc.dtype = fastrnn::ParseDType(dtype);
     desc.device = fastrnn::Device::kCuda;
@@ -17,9 +17,11 @@ int emulator_workspace_bytes(const char* mode, const char* dtype, int64_t steps,
     desc.batch = batch;
     desc.input = input;
     desc.hidden = hidden;
+    desc.reserve = true;
     desc.algorithm = fastrnn::DefaultAlgorithm();
-    bytes[0] = static_cast<int64_t>(fastrnn::ForwardWorkspaceBytes(desc));
-    bytes[1] = static_cast<int64_t>(fastrnn::BackwardWorkspaceBytes(desc));
+    const auto plan = fastrnn::MakePlan(desc);
+    bytes[0] = static_cast<int64_t>(plan->workspace_bytes(fastrnn::Pass::kForward));
+    bytes[1] = static_cast<int64_t>(plan->workspace_bytes(fastrnn::Pass::kBackward));
     return 0;
   } catch (const fastrnn::InvalidArgument& e) {
     std::snprintf(message, size, "%s", e.what());

@@ -1,0 +1,107 @@
+"""Plans are made once for each description of layers, and kept while they are used."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastrnn._C", reason="installed without the native library")
+
+from kernel_cases import Case, devices, get
+
+from fastrnn import cell, kernels
+
+if not devices():
+    pytest.skip("no kernels", allow_module_level=True)
+
+DEVICE = devices()[-1]  # a GPU before the CPU
+KEPT = 256
+
+
+def made(call):
+    """Return how many plans are made by a call."""
+    before = kernels._native().plans_made()
+    call()
+    return kernels._native().plans_made() - before
+
+
+def case(hidden=3, inputs=101, layers=2, mode="lstm", **options):
+    """Return a case in sizes that no other test has."""
+    return Case(mode, 2, 1, inputs, hidden, layers=layers, device=DEVICE, **options)
+
+
+def run(the_case, reserve=True):
+    result = kernels.forward(**the_case.arguments(), reserve=reserve)
+    if reserve:
+        kernels.backward(result.reserve, result.output)
+    return result
+
+
+def test_one_plan_for_each_description_and_none_after():
+    first = case(inputs=102)
+    assert made(lambda: run(first)) == 1
+    assert made(lambda: [run(first) for _ in range(3)]) == 0
+    assert made(lambda: run(case(inputs=102, seed=1))) == 0
+    assert made(lambda: run(first, reserve=False)) == 1
+    assert made(lambda: run(first, reserve=False)) == 0
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"mode": "gru"}, {"hidden": 4}, {"inputs": 104}, {"layers": 1}, {"directions": 2}],
+    ids=str,
+)
+def test_another_description_is_another_plan(other):
+    run(case(inputs=103))
+    changed = case(**{"inputs": 103, **other})
+    assert made(lambda: run(changed)) == 1
+
+
+def test_a_description_that_is_refused_is_refused_again():
+    wrong = {**case(inputs=105).arguments(), "algorithm": "persistent:row_tiles=1000"}
+    if DEVICE == "cpu":
+        wrong = {**wrong, "algorithm": "neither"}
+
+    def call():
+        with pytest.raises(ValueError, match="algorithm|row_tiles"):
+            kernels.forward(**wrong)
+
+    assert made(lambda: [call(), call()]) == 0
+
+
+def test_threads_share_a_plan():
+    the_case = case(inputs=106)
+    results = [None] * 8
+    together = threading.Barrier(len(results))
+
+    def work(i):
+        together.wait()
+        results[i] = run(the_case, reserve=False)
+
+    def call():
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(len(results))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert made(call) == 1
+    for result in results:
+        np.testing.assert_array_equal(get(result.output), get(results[0].output))
+
+
+def test_the_plans_used_last_are_kept():
+    used, unused = case(inputs=107), case(inputs=108)
+    run(used)
+    run(unused)
+    for inputs in range(200, 200 + KEPT - 1):
+        run(case(inputs=inputs, layers=1), reserve=False)
+        run(used)
+    assert made(lambda: run(used)) == 0
+    assert made(lambda: run(unused)) == 1
+
+
+def test_both_languages_count_the_same_gates():
+    assert kernels._native().build_info()["gates"] == cell.GATES
