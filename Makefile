@@ -66,6 +66,8 @@ lint: $(VENV)/.dev-$(VERSION)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/stubtest fastrnn._C --mypy-config-file pyproject.toml \
+		--allowlist tests/stubtest_allowlist.txt
 	$(BIN)/clang-format --dry-run -Werror $(CXX_SOURCES)
 
 clean:

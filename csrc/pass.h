@@ -1,8 +1,8 @@
 // The walk through time of one direction, forward and backward, for every backend.
 //
-// A direction is worked through in chunks of time. Per chunk, one product projects the inputs of all
-// its steps; backward mirrors this, and adds one product per chunk for dx and each weight gradient.
-// A backend gives the products and the steps, as a `Work` class:
+// A direction is worked through in chunks of time. Per chunk, one product projects the inputs of
+// all its steps; backward mirrors this, and adds one product per chunk for dx and each weight
+// gradient. A backend gives the products and the steps, as a `Work` class:
 //
 //   Gemm(m, n, k, a, b, beta, c)      c[m, n] = a[m, k] * b[k, n] + beta * c; a and b are Factor<T>
 //   Step(desc, step, h2h_weight)      one step; in backward with the product that makes dh of it

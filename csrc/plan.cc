@@ -1,5 +1,5 @@
-// Plans of layers: each layer's from the backend of its device, and how the layers share the reserve
-// and the workspace.
+// Plans of layers: each layer's from the backend of its device, and how the layers share the
+// reserve and the workspace.
 #include <algorithm>
 #include <list>
 #include <map>
@@ -150,10 +150,9 @@ void Expect(const char* name, const void* array, int64_t alignment, int64_t inde
     return name + (index < 0 ? std::string() : "[" + std::to_string(index) + "]");
   };
   FASTRNN_EXPECTS(array != nullptr, text() + " is null, expected an array");
-  FASTRNN_EXPECTS(
-      reinterpret_cast<uintptr_t>(array) % static_cast<uintptr_t>(alignment) == 0,
-      text() + " is not aligned, expected an address that is a multiple of " +
-          std::to_string(alignment));
+  FASTRNN_EXPECTS(reinterpret_cast<uintptr_t>(array) % static_cast<uintptr_t>(alignment) == 0,
+                  text() + " is not aligned, expected an address that is a multiple of " +
+                      std::to_string(alignment));
 }
 
 // Four for each layer and direction.
@@ -166,10 +165,9 @@ void ExpectParameters(const Layers& layers, const char* name,
                       " layers and directions, expected " + std::to_string(wanted));
   int64_t index = 0;
   for (const Parameters& p : parameters) {
-    for (const void* array : {static_cast<const void*>(p.i2h_weight),
-                              static_cast<const void*>(p.h2h_weight),
-                              static_cast<const void*>(p.i2h_bias),
-                              static_cast<const void*>(p.h2h_bias)}) {
+    for (const void* array :
+         {static_cast<const void*>(p.i2h_weight), static_cast<const void*>(p.h2h_weight),
+          static_cast<const void*>(p.i2h_bias), static_cast<const void*>(p.h2h_bias)}) {
       Expect(name, array, SizeOf(layers.dtype), index++);
     }
   }
@@ -237,7 +235,8 @@ std::string Plan::Reason() const {
   std::string text;
   const auto add = [&](const char* layer, const LayerPlan& plan) {
     text += std::string(layer) + "forward: " + plan.Reason(Pass::kForward) + "\n";
-    if (layers_.reserve) text += std::string(layer) + "backward: " + plan.Reason(Pass::kBackward) + "\n";
+    if (layers_.reserve)
+      text += std::string(layer) + "backward: " + plan.Reason(Pass::kBackward) + "\n";
   };
   add(upper_ == nullptr ? "" : "first layer, ", *first_);
   if (upper_ != nullptr) add("layers above, ", *upper_);

@@ -1,5 +1,6 @@
 // One step of one direction, for N rows of H units and G gates: what a backend's kernels are given.
-// Gate k of unit j stands at [k * H + j] of a row. Only what a cell has is looked at (cells/cell.h).
+// Gate k of unit j stands at [k * H + j] of a row. Only what a cell has is looked at
+// (cells/cell.h).
 #pragma once
 
 #include <cstdint>

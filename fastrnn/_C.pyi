@@ -1,9 +1,20 @@
 """The native library. `fastrnn.kernels` is its public face."""
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple, TypedDict, Union
+from typing import (
+    Any,
+    Dict,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    TypedDict,
+    Union,
+    type_check_only,
+)
 
 from numpy.typing import NDArray
 
+@type_check_only
 class BuildInfo(TypedDict):
     version: str
     compiler: str
@@ -15,12 +26,14 @@ class BuildInfo(TypedDict):
     operator_types: Dict[str, Tuple[str, ...]]
     gates: Dict[str, int]
 
+@type_check_only
 class CudaDevice(TypedDict):
     name: str
     compute_capability: str
     memory_bytes: int
     multiprocessors: int
 
+@type_check_only
 class CudaDevices(TypedDict):
     driver: Optional[str]
     error: Optional[str]
@@ -79,10 +92,12 @@ def plan(
 class DeviceArray:
     """An array on a GPU."""
 
-    shape: Tuple[int, ...]
-    dtype: str  # float32, float16, bfloat16 or int32
-    device: int
-
+    @property
+    def shape(self) -> Tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...  # float32, float16, bfloat16 or int32
+    @property
+    def device(self) -> int: ...
     @staticmethod
     def from_host(array: NDArray[Any], dtype: str, device: int) -> DeviceArray: ...
     def to_host(self) -> NDArray[Any]: ...

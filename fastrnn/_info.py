@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
 import json
 import platform
 from pathlib import Path
@@ -13,11 +12,10 @@ from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
-from fastrnn import _mxnet
+from fastrnn import _mxnet, _native
 from fastrnn._version import __version__
 
 _REPORT = Path(__file__).with_name("_build.json")
-_NOT_BUILT = "the native library is not built here: run `pip install -e .`"
 _NO_MXNET = "there is no MXNet"
 
 _LABELS = {
@@ -125,7 +123,7 @@ def _library_facts(off: Dict[str, str]) -> Dict[str, Any]:
         "devices": [],
     }
     left_out = json.loads(_REPORT.read_text())["off"] if _REPORT.is_file() else {}
-    library, reason = _load()
+    library, reason = _native.find()
     if library is None:
         off.update(dict.fromkeys(facts, "there is no native library"))
         off["native_library"] = left_out.get("native", reason)
@@ -145,15 +143,6 @@ def _library_facts(off: Dict[str, str]) -> Dict[str, Any]:
             off[key] = "built without CUDA"
         off["cuda_toolkit"] = left_out.get("cuda", "left out of the build")
     return facts
-
-
-def _load() -> Tuple[Optional[ModuleType], str]:
-    if importlib.util.find_spec("fastrnn._C") is None:
-        return None, _NOT_BUILT
-    try:
-        return importlib.import_module("fastrnn._C"), ""
-    except ImportError as error:
-        return None, f"the native library does not load: {error}"
 
 
 def _why_no_operators(built: bool, left_out: Dict[str, str], mxnet: bool) -> Optional[str]:

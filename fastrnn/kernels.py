@@ -25,12 +25,12 @@ thread makes no call that is not captured.
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import Any, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from . import _native
 from .plans import plan
 
 _MOST_LAYERS = 2**16  # far from an overflow of what counts weights
@@ -71,11 +71,6 @@ class Gradients(NamedTuple):
     h_0: Any
     c_0: Optional[Any]
     weights: List[Any]
-
-
-def _native() -> Any:
-    # Imported late: a pure-Python install has this module too, and says here what is missing.
-    return importlib.import_module("fastrnn._C")
 
 
 def _stream_number(stream: Any) -> int:
@@ -180,7 +175,7 @@ def forward(
         raise ValueError(f"layers is {layers}, expected 1 to {_MOST_LAYERS}")
     arrays = None if out is None else _arrays_of_result(out, reserve)
     number = _stream_number(stream)
-    output, h_n, c_n, values = _native().forward(
+    output, h_n, c_n, values = _native.library().forward(
         mode, x, h_0, c_0, weights, layers, lengths, tf32, algorithm, reserve, arrays, number
     )
     if not reserve:
@@ -240,7 +235,7 @@ def backward(
         )
     *inputs, output, values = reserve
     arrays = None if out is None else _arrays_of_gradients(out, len(reserve.weights))
-    x, h_0, c_0, *weights = _native().backward(
+    x, h_0, c_0, *weights = _native.library().backward(
         *inputs, output, values, d_output, d_h_n, d_c_n, arrays, _stream_number(stream)
     )
     return Gradients(x, h_0, c_0, weights)
@@ -290,12 +285,12 @@ def to_device(array: np.ndarray, dtype: Optional[str] = None, device: int = 0) -
         array = np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
     elif wanted in _HOST_TYPES:
         array = np.asarray(array, wanted, order="C")
-    return _native().DeviceArray.from_host(array, wanted, device)
+    return _native.library().DeviceArray.from_host(array, wanted, device)
 
 
 def to_host(array: Any) -> np.ndarray:
     """Copy a `DeviceArray` to the host, once its content is there; bfloat16 becomes float32."""
-    if not isinstance(array, _native().DeviceArray):
+    if not isinstance(array, _native.library().DeviceArray):
         raise TypeError(f"array is of type {type(array).__name__}, expected a DeviceArray")
     copy = array.to_host()
     if array.dtype != "bfloat16":

@@ -7,12 +7,12 @@ MXNet wraps and regenerates its operator functions when a library is loaded, so 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from fastrnn import _native
 from fastrnn._mxnet import import_mxnet, mixed_precision
 from fastrnn.cell import GATES, Cell
 
@@ -47,12 +47,9 @@ GPUS = _visible_gpus()
 
 def _load() -> Status:
     """Load the library, where there is one, and decide once for the process."""
-    if importlib.util.find_spec("fastrnn._C") is None:
-        return Status(False, "this is a pure-Python installation, without the native library")
-    try:
-        library = importlib.import_module("fastrnn._C")
-    except ImportError as error:
-        return Status(False, f"the native library does not load: {error}")
+    library, reason = _native.find()
+    if library is None:
+        return Status(False, reason)
     info = library.build_info()
     # A graph, once traced, serves all contexts: the operator has to be there for each of them.
     kind = "gpu" if GPUS else "cpu"

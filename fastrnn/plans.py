@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, Mapping, Optional, Union
+
+from . import _native
 
 __all__ = ["DEVICES", "DeviceFacts", "LayerPlan", "Plan", "plan"]
 
@@ -145,7 +146,7 @@ def plan(
     ModuleNotFoundError
         fastrnn was installed without its native library.
     """
-    native: Any = importlib.import_module("fastrnn._C")
+    native = _native.library()
     found = _device(device)
 
     def of_pass(backward: bool) -> Plan:

@@ -9,12 +9,12 @@ from typing import Any, Optional, Sequence
 import numpy as np
 import reference as ref
 
-from fastrnn import kernels
+from fastrnn import _native, kernels
 
 
 def devices():
     """Return the devices that the native library has kernels for and that are here."""
-    library = kernels._native()
+    library = _native.library()
     found = [] if library.build_info()["onednn"] is None else ["cpu"]
     return found + ["cuda"] * bool(library.cuda_devices()["devices"])
 

@@ -10,7 +10,7 @@ pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
 from kernel_cases import Case, devices, put, rounded
 
-from fastrnn import kernels
+from fastrnn import _native, kernels
 
 if "cuda" not in devices():
     pytest.skip("no CUDA kernels, or no GPU", allow_module_level=True)
@@ -29,7 +29,7 @@ def test_arrays_go_to_the_device_and_back(dtype):
 
 
 def test_the_pool_tells_what_arrays_have():
-    library = kernels._native()
+    library = _native.library()
     before, _ = library.pool_bytes(0, True)
     array = kernels.to_device(np.zeros(1 << 18, np.float32))
     other = kernels.to_device(np.zeros(1 << 18, np.float32))

@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from fastrnn import _info, _mxnet
+from fastrnn import _info, _mxnet, _native
 
 BUILD = {
     "version": "0.1.0",
@@ -42,7 +42,7 @@ def installation(monkeypatch, tmp_path):
         library.build_info = lambda: {**BUILD, **(build or {})}
         cuda = {"driver": driver, "devices": list(devices), "error": error}
         library.cuda_devices = lambda: cuda
-        monkeypatch.setattr(_info, "_load", lambda: (library, ""))
+        monkeypatch.setattr(_native, "find", lambda: (library, ""))
         native = ModuleType("fastrnn.native")
         native.STATUS = SimpleNamespace(usable=usable, reason="MXNet sees 1 GPU")
         monkeypatch.setitem(sys.modules, "fastrnn.native", native)

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 import fastrnn
-from fastrnn import native
+from fastrnn import _native, native
 
 REPORT = "import fastrnn; print(fastrnn.LSTM(4).backend)"
 
@@ -46,17 +46,13 @@ def _with(monkeypatch):
     """Return a function that makes `native` find this library, and load it again."""
 
     def load(found):
-        real = importlib.import_module
-
-        def import_module(name):
-            if name != "fastrnn._C":
-                return real(name)
+        def import_library():
             if isinstance(found, Exception):
                 raise found
             return found
 
-        monkeypatch.setattr(native.importlib, "import_module", import_module)
-        monkeypatch.setattr(native.importlib.util, "find_spec", lambda name: found)
+        monkeypatch.setattr(_native, "library", import_library)
+        monkeypatch.setattr(_native.importlib.util, "find_spec", lambda name: found)
         return native._load()
 
     return load

@@ -10,7 +10,7 @@ pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
 from kernel_cases import Case, assert_agrees, devices
 
-from fastrnn import kernels
+from fastrnn import _native
 
 pytestmark = pytest.mark.skipif(
     "cuda" not in devices(), reason="no CUDA device, nor an emulated one"
@@ -28,7 +28,7 @@ MATHS = {
 
 def capability():
     """Return the device's compute capability, as 10 * major + minor."""
-    return int(kernels._native().device_facts(0)["capability"])
+    return int(_native.library().device_facts(0)["capability"])
 
 
 if "cuda" in devices() and capability() < 80:
@@ -256,7 +256,7 @@ def test_where_weights_are_kept_does_not_change_a_bit(mode):
 
 
 def test_stepwise_goes_on_where_there_is_no_room():
-    facts = kernels._native().device_facts(0)
+    facts = _native.library().device_facts(0)
     hidden = 16 * facts["multiprocessors"] * 2
     with pytest.raises(ValueError, match="algorithm is persistent, but no persistent kernel fits"):
         Case("lstm", 2, 1, 1, hidden, device="cuda", algorithm="persistent").forward()

@@ -11,7 +11,7 @@ pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
 from kernel_cases import Case, devices, get
 
-from fastrnn import cell, kernels
+from fastrnn import _native, cell, kernels
 
 if not devices():
     pytest.skip("no kernels", allow_module_level=True)
@@ -22,9 +22,9 @@ KEPT = 256
 
 def made(call):
     """Return how many plans are made by a call."""
-    before = kernels._native().plans_made()
+    before = _native.library().plans_made()
     call()
-    return kernels._native().plans_made() - before
+    return _native.library().plans_made() - before
 
 
 def case(hidden=3, inputs=101, layers=2, mode="lstm", **options):
@@ -104,4 +104,4 @@ def test_the_plans_used_last_are_kept():
 
 
 def test_both_languages_count_the_same_gates():
-    assert kernels._native().build_info()["gates"] == cell.GATES
+    assert _native.library().build_info()["gates"] == cell.GATES

@@ -45,8 +45,7 @@ class CpuLayer final : public LayerPlan {
       const Parameters<const float> weights(args.weights[d]);
       ForwardWork work(desc_, *forward_, weights, buffers);
       float* const c = StateOf<float>(desc_, args.cn, d);
-      RunSteps<float, ForwardWork>(
-          {{desc_, args, ChunkRows(), {buffers.gates, c}, &work, d}});
+      RunSteps<float, ForwardWork>({{desc_, args, ChunkRows(), {buffers.gates, c}, &work, d}});
     }
   }
 

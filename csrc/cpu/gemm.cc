@@ -62,8 +62,8 @@ PackedProduct::PackedProduct(int64_t m, int64_t n, int64_t k, Transpose transpos
     desc_ = dnnl::matmul::primitive_desc(Engine(), RowMajor(m, k), any_order, RowMajor(m, n),
                                          attributes);
     product_ = dnnl::matmul(desc_);
-    pack_ = dnnl::reorder(dnnl::reorder::primitive_desc(Engine(), plain_weights_, Engine(),
-                                                        desc_.weights_desc()));
+    pack_ = dnnl::reorder(
+        dnnl::reorder::primitive_desc(Engine(), plain_weights_, Engine(), desc_.weights_desc()));
   });
 }
 

@@ -85,12 +85,12 @@ FASTRNN_HOST_DEVICE void Backward(const BackwardRow& row, Units units) {
 }
 
 // target_clones is for functions, not for templates.
-#define FASTRNN_CELL(name, Cell, relu)                              \
-  FASTRNN_CLONES void name##Forward(const ForwardRow& row, Units units) { \
-    Forward<Cell, relu>(row, units);                                \
-  }                                                                 \
+#define FASTRNN_CELL(name, Cell, relu)                                      \
+  FASTRNN_CLONES void name##Forward(const ForwardRow& row, Units units) {   \
+    Forward<Cell, relu>(row, units);                                        \
+  }                                                                         \
   FASTRNN_CLONES void name##Backward(const BackwardRow& row, Units units) { \
-    Backward<Cell, relu>(row, units);                               \
+    Backward<Cell, relu>(row, units);                                       \
   }
 
 FASTRNN_CELL(Lstm, LstmCell, false)

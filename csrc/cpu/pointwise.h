@@ -1,6 +1,6 @@
 // The cells applied to a stretch of one row's hidden units, vectorised for the processor at hand.
-// Every pointer is to the row's first hidden unit; gate k of unit j stands at [k * hidden + j]. Null
-// is what a cell does not have (cells/cell.h).
+// Every pointer is to the row's first hidden unit; gate k of unit j stands at [k * hidden + j].
+// Null is what a cell does not have (cells/cell.h).
 #pragma once
 
 #include <cstdint>

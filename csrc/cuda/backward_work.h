@@ -1,5 +1,5 @@
-// What CUDA gives to the walk through time (pass.h) of a backward pass. The algorithms differ in how
-// they run a chunk's steps.
+// What CUDA gives to the walk through time (pass.h) of a backward pass. The algorithms differ in
+// how they run a chunk's steps.
 #pragma once
 
 #include "arrays.cuh"

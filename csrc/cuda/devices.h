@@ -98,8 +98,8 @@ class CudaBackend : public Backend {
   // Waits for the copy. The legacy default stream has to wait for the content already.
   virtual void CopyToHost(void* to, const DeviceMemory& from, size_t bytes) const = 0;
 
-  // set_back: sets `most` back to what arrays have now, before it is read. Throws LibraryError where
-  // there is no pool, or CUDA is too old (before 11.3) to tell.
+  // set_back: sets `most` back to what arrays have now, before it is read. Throws LibraryError
+  // where there is no pool, or CUDA is too old (before 11.3) to tell.
   virtual PoolBytes PoolBytesOf(int device, bool set_back) const = 0;
 };
 

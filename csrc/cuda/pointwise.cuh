@@ -42,7 +42,8 @@ FASTRNN_DEVICE void Unit(const BackwardStep<T>& p, Place at) {
   if (present.active) {
     Seen<Step::kGates> seen;
     LoadSeen<Step>(p, at, present.first, &seen);
-    dh_prev = Step::Backward(p.relu, seen, ToFloat(p.dy[at.strided(p.y_stride)]) + dh_next, &dc, &d);
+    dh_prev =
+        Step::Backward(p.relu, seen, ToFloat(p.dy[at.strided(p.y_stride)]) + dh_next, &dc, &d);
   }
   if (p.dh_wanted) p.dh[at.state()] = dh_prev;
   if (Step::kHasC) {

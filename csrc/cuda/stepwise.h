@@ -60,15 +60,7 @@ void LaunchStep(const Arguments& step, cudaStream_t stream) {
 
 template <class Arguments>
 void LaunchStep(Mode mode, const Arguments& step, cudaStream_t stream) {
-  switch (mode) {
-    case Mode::kLstm:
-      return LaunchStep<LstmCell>(step, stream);
-    case Mode::kGru:
-      return LaunchStep<GruCell>(step, stream);
-    case Mode::kRnnTanh:
-    case Mode::kRnnRelu:
-      return LaunchStep<RnnCell>(step, stream);
-  }
+  ForCell(mode, [&](auto cell) { LaunchStep<decltype(cell)>(step, stream); });
 }
 
 }  // namespace cuda

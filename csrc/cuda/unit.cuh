@@ -9,11 +9,28 @@
 #include "../cells/gru.h"
 #include "../cells/lstm.h"
 #include "../cells/rnn.h"
+#include "../error.h"
+#include "../rnn.h"
 #include "../step.h"
 #include "device.cuh"
 
 namespace fastrnn {
 namespace cuda {
+
+// Calls body with the mode's cell: the table of the cells that the kernels are instantiated for.
+template <class Body>
+auto ForCell(Mode mode, Body body) {
+  switch (mode) {
+    case Mode::kLstm:
+      return body(LstmCell());
+    case Mode::kGru:
+      return body(GruCell());
+    case Mode::kRnnTanh:
+    case Mode::kRnnRelu:
+      return body(RnnCell());
+  }
+  throw InvalidArgument("the CUDA backend has no such cell", __FILE__, __LINE__);
+}
 
 // The unit that a thread works on.
 struct Place {
@@ -98,9 +115,13 @@ FASTRNN_DEVICE Presence PresenceOf(const BackwardStep<T>& p, Place at) {
 template <class Step, class T>
 FASTRNN_DEVICE void LoadSeen(const BackwardStep<T>& p, Place at, bool first,
                              Seen<Step::kGates>* seen) {
-  if constexpr (!Step::kKeepsGates) {
+  if constexpr (Step::kKeepsGates) {
+#pragma unroll
+    for (int k = 0; k < Step::kGates; ++k) {
+      seen->activated.gates[k] = ToFloat(p.gates[at.gate<Step::kGates>(k)]);
+    }
+  } else {
     seen->h = ToFloat(p.y[at.strided(p.y_stride)]);
-    return;
   }
   if constexpr (Step::kHasC) {
     seen->c = p.c[at.state()];
@@ -109,12 +130,6 @@ FASTRNN_DEVICE void LoadSeen(const BackwardStep<T>& p, Place at, bool first,
   if constexpr (Step::kSplitShares) {
     seen->activated.hidden_n = ToFloat(p.hidden_n[at.state()]);
     seen->h_prev = ToFloat(first ? p.h_0[at.state()] : p.h_prev[at.strided(p.y_stride)]);
-  }
-  if constexpr (Step::kKeepsGates) {
-#pragma unroll
-    for (int k = 0; k < Step::kGates; ++k) {
-      seen->activated.gates[k] = ToFloat(p.gates[at.gate<Step::kGates>(k)]);
-    }
   }
 }
 

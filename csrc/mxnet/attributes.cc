@@ -56,7 +56,8 @@ Layers ParseLayers(const Attributes& attributes) {
 Positions::Positions(const Layers& layers, const Attributes& attributes)
     : has_lengths(Flag(attributes, "use_sequence_length")) {
   first_weight = layers.has_c() ? 3 : 2;
-  lengths = first_weight + kWeightsPerDirection * static_cast<int>(layers.layers * layers.directions);
+  lengths =
+      first_weight + kWeightsPerDirection * static_cast<int>(layers.layers * layers.directions);
   inputs = lengths + (has_lengths ? 1 : 0);
   outputs = first_weight;
 }

@@ -35,9 +35,9 @@ Shape OutputShape(const LayerDesc& desc) {
 // A state or the gradient of one: given, or zeros. No pointer, if the cell has no such state.
 class State {
  public:
-  static State Read(const Layers& desc, const Tensor& x, const char* name,
-                    const py::object& object, void* stream) {
-      State state;
+  static State Read(const Layers& desc, const Tensor& x, const char* name, const py::object& object,
+                    void* stream) {
+    State state;
     const Shape shape = StateShape(desc);
     if (object.is_none()) {
       state.zeros_ = Zeros(x.place(), stream, shape, desc.dtype);
@@ -55,7 +55,8 @@ class State {
   static State ReadCell(const Layers& desc, const Tensor& x, const char* name,
                         const py::object& object, void* stream) {
     if (desc.has_c()) return Read(desc, x, name, object, stream);
-    FASTRNN_EXPECTS(object.is_none(), std::string(name) + " was given, but only an lstm has a cell state");
+    FASTRNN_EXPECTS(object.is_none(),
+                    std::string(name) + " was given, but only an lstm has a cell state");
     return {};
   }
   const void* data() const { return data_; }
@@ -183,10 +184,10 @@ int64_t ReserveValues(const Plan& plan) { return static_cast<int64_t>(plan.reser
 // ---- the calls ----------------------------------------------------------------------------------
 
 py::list RunForward(const py::object& mode, const py::object& x, const py::object& h0,
-                       const py::object& c0, const py::object& weights, int64_t layers,
-                       const py::object& lengths, std::optional<bool> tf32,
-                       const std::optional<std::string>& algorithm, bool reserve,
-                       const py::object& out, intptr_t stream) {
+                    const py::object& c0, const py::object& weights, int64_t layers,
+                    const py::object& lengths, std::optional<bool> tf32,
+                    const std::optional<std::string>& algorithm, bool reserve,
+                    const py::object& out, intptr_t stream) {
   const Inputs in(mode, x, h0, c0, weights, layers, lengths, tf32, algorithm, reserve, stream);
   const Layers& desc = in.desc;
   const auto& plan = in.plan;
@@ -255,11 +256,11 @@ struct OutputGradients {
 };
 
 py::list RunBackward(const py::object& mode, const py::object& x, const py::object& h0,
-                        const py::object& c0, const py::object& weights, int64_t layers,
-                        const py::object& lengths, std::optional<bool> tf32,
-                        const std::optional<std::string>& algorithm, const py::object& y,
-                        const py::object& reserve, const py::object& dy, const py::object& dhn,
-                        const py::object& dcn, const py::object& written, intptr_t stream) {
+                     const py::object& c0, const py::object& weights, int64_t layers,
+                     const py::object& lengths, std::optional<bool> tf32,
+                     const std::optional<std::string>& algorithm, const py::object& y,
+                     const py::object& reserve, const py::object& dy, const py::object& dhn,
+                     const py::object& dcn, const py::object& written, intptr_t stream) {
   const Inputs in(mode, x, h0, c0, weights, layers, lengths, tf32, algorithm, true, stream);
   const Layers& desc = in.desc;
   const OutputGradients out(in, y, reserve, dy, dhn, dcn);

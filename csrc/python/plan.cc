@@ -91,8 +91,7 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
   desc.algorithm = algorithm ? ParseAlgorithm("algorithm", *algorithm) : DefaultAlgorithm();
   desc.tf32 = WithoutOverruledTf32(tf32.value_or(DefaultTf32()));
   Validate(desc);
-  const cuda::Choice choice =
-      ChoiceOn(device, backward ? Pass::kBackward : Pass::kForward, desc);
+  const cuda::Choice choice = ChoiceOn(device, backward ? Pass::kBackward : Pass::kForward, desc);
   py::dict result = CostOf(choice.cost);
   result["algorithm"] = choice.persistent ? "persistent" : "stepwise";
   result["reason"] = choice.reason;

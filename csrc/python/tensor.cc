@@ -46,8 +46,7 @@ py::capsule ExportDlpack(const ArgumentName& argument, const py::object& object,
     capsule = object.attr(method)(**arguments);
   } catch (py::error_already_set& error) {
     if (!error.matches(PyExc_Exception)) throw;
-    const std::string message =
-        text() + " failed: " + std::string(py::str(error.value()));
+    const std::string message = text() + " failed: " + std::string(py::str(error.value()));
     py::raise_from(error, PyExc_ValueError, message.c_str());
     throw py::error_already_set();
   }

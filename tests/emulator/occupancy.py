@@ -14,7 +14,7 @@ import pytest
 from kernel_cases import Case, compare
 from test_persistent import persistent
 
-from fastrnn import kernels
+from fastrnn import _native, kernels
 
 STEPWISE = "stepwise"
 
@@ -25,7 +25,7 @@ def in_new_process(check, *arguments):
 
 
 def limit(blocks, in_clusters):
-    kernels._native().device_facts(0)  # It is only the kernels that find less room.
+    _native.library().device_facts(0)  # It is only the kernels that find less room.
     emulated.limit_resident_blocks(blocks, in_clusters)
 
 
