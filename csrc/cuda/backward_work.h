@@ -49,7 +49,8 @@ class BackwardWork {
   template <class Out>
   void Gemm(int64_t m, int64_t n, int64_t k, Factor<T> a, Factor<T> b, float beta,
             Result<Out> c) const {
-    blas_.Gemm(m, n, k, MatrixOf(a), MatrixOf(b), beta, {c.data, kDType<Out>, c.stride});
+    const Product into = {c.data, kDType<Out>, c.stride};
+    blas_.Gemm(m, n, k, MatrixOf(a), MatrixOf(b), beta, into);
   }
 
   void Step(const LayerDesc& desc, const BackwardStep<T>& step, const T* h2h_weight) const {

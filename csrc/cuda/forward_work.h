@@ -51,7 +51,8 @@ class ForwardWork {
 
   void Gemm(int64_t m, int64_t n, int64_t k, Factor<T> a, Factor<T> b, float beta,
             Result<float> c) const {
-    blas_.Gemm(m, n, k, MatrixOf(a), MatrixOf(b), beta, {c.data, DType::kFloat32, c.stride});
+    const Product into = {c.data, DType::kFloat32, c.stride};
+    blas_.Gemm(m, n, k, MatrixOf(a), MatrixOf(b), beta, into);
   }
 
   void Step(const LayerDesc& desc, ForwardStep<T> step, const T* h2h_weight) const {
