@@ -112,7 +112,7 @@ def test_a_toolkit_is_compared_with_its_driver_as_numbers(installation):
 
 def test_without_a_native_library_the_build_says_why(installation, monkeypatch):
     installation(off={"native": "no C++ compiler was found"})
-    monkeypatch.setattr(_info, "_load", lambda: (None, "not built"))
+    monkeypatch.setattr(_native, "find", lambda: (None, "not built"))
     found = _info.features()
     assert found["native_library"] is None
     assert found["off"]["native_library"] == "no C++ compiler was found"
