@@ -1,5 +1,7 @@
 // Plans of layers: each layer's from the backend of its device, and how the layers share the
 // reserve and the workspace.
+#include <pthread.h>
+
 #include <algorithm>
 #include <list>
 #include <map>
@@ -302,6 +304,8 @@ class PlanCache {
     return made_;
   }
 
+  std::mutex& mutex() { return mutex_; }
+
  private:
   // Of a plan there are some hundred bytes, and on the CPU oneDNN's products.
   static constexpr size_t kMostPlans = 256;
@@ -315,6 +319,10 @@ class PlanCache {
 // Never destroyed: what plans hold of libraries may be gone before, when the process ends.
 PlanCache& Cache() {
   static auto* const cache = new PlanCache;
+  // Else a forked child could find the lock held by a thread that it does not have.
+  [[maybe_unused]] static const int registered = pthread_atfork(
+      [] { Cache().mutex().lock(); }, [] { Cache().mutex().unlock(); },
+      [] { Cache().mutex().unlock(); });
   return *cache;
 }
 

@@ -29,7 +29,7 @@ def made(call):
 
 def case(hidden=3, inputs=101, layers=2, mode="lstm", **options):
     """Return a case in sizes that no other test has."""
-    return Case(mode, 2, 1, inputs, hidden, layers=layers, device=DEVICE, **options)
+    return Case(mode, 6, 2, inputs, hidden, layers=layers, device=DEVICE, **options)
 
 
 def run(the_case, reserve=True):
@@ -72,24 +72,26 @@ def test_a_description_that_is_refused_is_refused_again():
 
 
 def test_threads_share_a_plan():
-    the_case = case(inputs=106)
-    results = [None] * 8
-    together = threading.Barrier(len(results))
+    cases = [case(inputs=106, seed=seed) for seed in range(8)]
+    results = [None] * len(cases)
+    together = threading.Barrier(len(cases))
 
     def work(i):
         together.wait()
-        results[i] = run(the_case, reserve=False)
+        results[i] = [run(cases[i]) for _ in range(5)]
 
     def call():
-        threads = [threading.Thread(target=work, args=(i,)) for i in range(len(results))]
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(len(cases))]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
     assert made(call) == 1
-    for result in results:
-        np.testing.assert_array_equal(get(result.output), get(results[0].output))
+    for the_case, found in zip(cases, results):
+        wanted = get(run(the_case).output)
+        for result in found:
+            np.testing.assert_array_equal(get(result.output), wanted)
 
 
 def test_the_plans_used_last_are_kept():

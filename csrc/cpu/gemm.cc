@@ -51,8 +51,11 @@ void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, flo
 PackedProduct::PackedProduct(int64_t m, int64_t n, int64_t k, Transpose transpose, bool accumulate)
     : plain_weights_(Stored(k, n, transpose)) {
   Try("matmul", __LINE__, [&] {
-    dnnl::primitive_attr attributes;
+    // oneDNN's own scratchpad is the creating thread's; a primitive that has it must not be executed
+    // by another.
+    dnnl::primitive_attr attributes, of_pack;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    of_pack.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     if (accumulate) {
       dnnl::post_ops sum;
       sum.append_sum(1.0f);
@@ -78,7 +81,11 @@ PackedWeights::PackedWeights(const PackedProduct& product, const float* weights,
     destination_ = memory(desc.dst_desc(), Engine(), DNNL_MEMORY_NONE);
     memory plain(product.plain_weights_, Engine(), const_cast<float*>(weights));
     dnnl::stream stream(Engine());
-    product.pack_.execute(stream, plain, weights_);
+    product.pack_.execute(
+        stream, {{DNNL_ARG_FROM, plain},
+                 {DNNL_ARG_TO, weights_},
+                 {DNNL_ARG_SCRATCHPAD, memory(product.pack_desc_.scratchpad_desc(), Engine(),
+                                              scratch)}});
     stream.wait();
   });
 }
