@@ -1,6 +1,7 @@
 #include "gemm.h"
 
-#include <utility>
+#include <algorithm>
+#include <unordered_map>
 
 #include "../error.h"
 
@@ -70,6 +71,12 @@ PackedProduct::PackedProduct(int64_t m, int64_t n, int64_t k, Transpose transpos
   });
 }
 
+size_t PackedProduct::scratch_bytes() const {
+  // A reorder that needs none has no description of it.
+  const memory::desc of_pack = pack_desc_.scratchpad_desc();
+  return std::max(desc_.scratchpad_desc().get_size(), of_pack ? of_pack.get_size() : 0);
+}
+
 PackedWeights::PackedWeights(const PackedProduct& product, const float* weights, void* packed,
                              void* scratch)
     : product_(product) {
@@ -81,11 +88,10 @@ PackedWeights::PackedWeights(const PackedProduct& product, const float* weights,
     destination_ = memory(desc.dst_desc(), Engine(), DNNL_MEMORY_NONE);
     memory plain(product.plain_weights_, Engine(), const_cast<float*>(weights));
     dnnl::stream stream(Engine());
-    product.pack_.execute(
-        stream, {{DNNL_ARG_FROM, plain},
-                 {DNNL_ARG_TO, weights_},
-                 {DNNL_ARG_SCRATCHPAD, memory(product.pack_desc_.scratchpad_desc(), Engine(),
-                                              scratch)}});
+    std::unordered_map<int, memory> arguments = {{DNNL_ARG_FROM, plain}, {DNNL_ARG_TO, weights_}};
+    const memory::desc of_pack = product.pack_desc_.scratchpad_desc();
+    if (of_pack) arguments[DNNL_ARG_SCRATCHPAD] = memory(of_pack, Engine(), scratch);
+    product.pack_.execute(stream, arguments);
     stream.wait();
   });
 }

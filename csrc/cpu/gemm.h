@@ -1,7 +1,6 @@
 // Matrix products on oneDNN, row-major float32. Errors are thrown as LibraryError.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <oneapi/dnnl/dnnl.hpp>
@@ -26,9 +25,7 @@ class PackedProduct {
   PackedProduct(int64_t m, int64_t n, int64_t k, Transpose transpose, bool accumulate);
 
   size_t weight_bytes() const { return desc_.weights_desc().get_size(); }
-  size_t scratch_bytes() const {
-    return std::max(desc_.scratchpad_desc().get_size(), pack_desc_.scratchpad_desc().get_size());
-  }
+  size_t scratch_bytes() const;
 
  private:
   friend class PackedWeights;
