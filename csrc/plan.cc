@@ -320,9 +320,9 @@ class PlanCache {
 PlanCache& Cache() {
   static auto* const cache = new PlanCache;
   // Else a forked child could find the lock held by a thread that it does not have.
-  [[maybe_unused]] static const int registered = pthread_atfork(
-      [] { Cache().mutex().lock(); }, [] { Cache().mutex().unlock(); },
-      [] { Cache().mutex().unlock(); });
+  [[maybe_unused]] static const int registered =
+      pthread_atfork([] { Cache().mutex().lock(); }, [] { Cache().mutex().unlock(); },
+                     [] { Cache().mutex().unlock(); });
   return *cache;
 }
 

@@ -1,7 +1,6 @@
 #include "gemm.h"
 
 #include <algorithm>
-#include <unordered_map>
 
 #include "../error.h"
 
@@ -52,8 +51,7 @@ void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, flo
 PackedProduct::PackedProduct(int64_t m, int64_t n, int64_t k, Transpose transpose, bool accumulate)
     : plain_weights_(Stored(k, n, transpose)) {
   Try("matmul", __LINE__, [&] {
-    // oneDNN's own scratchpad is the creating thread's; a primitive that has it must not be executed
-    // by another.
+    // oneDNN's own scratchpad is the creating thread's: no other may execute what has it.
     dnnl::primitive_attr attributes, of_pack;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     of_pack.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -66,15 +64,14 @@ PackedProduct::PackedProduct(int64_t m, int64_t n, int64_t k, Transpose transpos
     desc_ = dnnl::matmul::primitive_desc(Engine(), RowMajor(m, k), any_order, RowMajor(m, n),
                                          attributes);
     product_ = dnnl::matmul(desc_);
-    pack_ = dnnl::reorder(
-        dnnl::reorder::primitive_desc(Engine(), plain_weights_, Engine(), desc_.weights_desc()));
+    pack_desc_ = dnnl::reorder::primitive_desc(Engine(), plain_weights_, Engine(),
+                                               desc_.weights_desc(), of_pack);
+    pack_ = dnnl::reorder(pack_desc_);
   });
 }
 
 size_t PackedProduct::scratch_bytes() const {
-  // A reorder that needs none has no description of it.
-  const memory::desc of_pack = pack_desc_.scratchpad_desc();
-  return std::max(desc_.scratchpad_desc().get_size(), of_pack ? of_pack.get_size() : 0);
+  return std::max(desc_.scratchpad_desc().get_size(), pack_desc_.scratchpad_desc().get_size());
 }
 
 PackedWeights::PackedWeights(const PackedProduct& product, const float* weights, void* packed,
@@ -88,10 +85,10 @@ PackedWeights::PackedWeights(const PackedProduct& product, const float* weights,
     destination_ = memory(desc.dst_desc(), Engine(), DNNL_MEMORY_NONE);
     memory plain(product.plain_weights_, Engine(), const_cast<float*>(weights));
     dnnl::stream stream(Engine());
-    std::unordered_map<int, memory> arguments = {{DNNL_ARG_FROM, plain}, {DNNL_ARG_TO, weights_}};
-    const memory::desc of_pack = product.pack_desc_.scratchpad_desc();
-    if (of_pack) arguments[DNNL_ARG_SCRATCHPAD] = memory(of_pack, Engine(), scratch);
-    product.pack_.execute(stream, arguments);
+    memory pack_scratch(product.pack_desc_.scratchpad_desc(), Engine(), scratch);
+    product.pack_.execute(
+        stream,
+        {{DNNL_ARG_FROM, plain}, {DNNL_ARG_TO, weights_}, {DNNL_ARG_SCRATCHPAD, pack_scratch}});
     stream.wait();
   });
 }
