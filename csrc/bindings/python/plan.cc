@@ -6,9 +6,9 @@
 #include <string>
 #include <variant>
 
-#include "../cuda/devices.h"
-#include "../error.h"
-#include "../rnn.h"
+#include "../../cuda/devices.h"
+#include "../../error.h"
+#include "../../rnn.h"
 #include "kernels.h"
 
 namespace fastrnn {

@@ -8,7 +8,7 @@
 #include <exception>
 #include <memory>
 
-#include "../backend.h"
+#include "../../backend.h"
 
 namespace fastrnn {
 namespace operators {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "../backend.h"
+#include "../../backend.h"
 #include "tensor.h"
 
 namespace fastrnn {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "../rnn.h"
+#include "../../rnn.h"
 
 namespace fastrnn {
 namespace python {

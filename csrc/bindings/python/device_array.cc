@@ -4,8 +4,8 @@
 
 #include <utility>
 
-#include "../cuda/devices.h"
-#include "../error.h"
+#include "../../cuda/devices.h"
+#include "../../error.h"
 #include "dlpack.h"
 #include "tensor.h"
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <unordered_map>
 
-#include "../rnn.h"
+#include "../../rnn.h"
 
 namespace fastrnn {
 namespace operators {

@@ -29,8 +29,8 @@
 #include <string>
 #include <vector>
 
-#include "../error.h"
-#include "../rnn.h"
+#include "../../error.h"
+#include "../../rnn.h"
 #include "attributes.h"
 #include "call.h"
 

@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "../error.h"
-#include "../rnn.h"
+#include "../../error.h"
+#include "../../rnn.h"
 #include "results.h"
 #include "tensor.h"
 

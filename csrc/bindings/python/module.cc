@@ -1,10 +1,10 @@
 // The Python module: the kernels, and what this build can do.
 #include <pybind11/pybind11.h>
 
-#include "../cells/traits.h"
-#include "../cuda/devices.h"
-#include "../error.h"
-#include "../rnn.h"
+#include "../../cells/traits.h"
+#include "../../cuda/devices.h"
+#include "../../error.h"
+#include "../../rnn.h"
 #include "device_array.h"
 #include "kernels.h"
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "../rnn.h"
+#include "../../rnn.h"
 
 namespace fastrnn {
 namespace cuda {

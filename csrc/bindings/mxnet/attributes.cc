@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <limits>
 
-#include "../error.h"
+#include "../../error.h"
 
 namespace fastrnn {
 namespace operators {

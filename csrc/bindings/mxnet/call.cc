@@ -2,7 +2,7 @@
 
 #include <limits>
 
-#include "../error.h"
+#include "../../error.h"
 
 namespace fastrnn {
 namespace operators {

@@ -4,8 +4,8 @@
 
 #include <utility>
 
-#include "../cuda/devices.h"
-#include "../error.h"
+#include "../../cuda/devices.h"
+#include "../../error.h"
 #include "device_array.h"
 
 namespace py = pybind11;
