@@ -26,6 +26,10 @@ SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find build_backend csr
 	-not -name '*.pyc') fastrnn/_version.py
 CXX_SOURCES := $(shell find csrc tests bench -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name '*.cuh')
 
+# Compute capabilities of the GPUs that are there.
+GPUS = $(shell cd build_backend && $(PYTHON) -c \
+	'from fastrnn_build.detect import find_gpus; print(*find_gpus())')
+
 .PHONY: demo test emulated mutants objects gpu-check gpu-bench lint bench clean
 .DELETE_ON_ERROR:
 
@@ -75,14 +79,17 @@ clean:
 	rm -f fastrnn/_C*.so fastrnn/libdnnl.so.3 fastrnn/_build.json
 
 # The package is installed editable: a change of its Python files needs no new installation.
+# MXNet's wheel for the CPU uses no GPU: without one the demo does without the CUDA part.
+$(VENV)/.demo-$(VERSION): export FASTRNN_CUDA ?= $(if $(GPUS),auto,0)
 $(VENV)/.demo-$(VERSION): $(VENV)/.created-$(VERSION) $(SOURCES)
 	$(BIN)/pip install -e '.[cpu,lm]'
 	touch $@
 
 # A newer compiler's new warning stops this build, never a user's.
 $(VENV)/.dev-$(VERSION): export CMAKE_ARGS := $(CMAKE_ARGS) -DFASTRNN_WERROR=ON
-# One architecture of GPUs is enough for tests: `make objects` compiles for the others.
-$(VENV)/.dev-$(VERSION): export FASTRNN_CUDA_ARCHITECTURES ?= 80
+# One architecture of GPUs is enough for tests, that of the GPU where there is one: `make objects`
+# compiles for the others.
+$(VENV)/.dev-$(VERSION): export FASTRNN_CUDA_ARCHITECTURES ?= $(if $(GPUS),,80)
 $(VENV)/.dev-$(VERSION): $(VENV)/.created-$(VERSION) $(SOURCES)
 	$(BIN)/pip install -e '.[cpu,lm,onnx,test,bench,lint]'
 	touch $@ $(VENV)/.demo-$(VERSION)

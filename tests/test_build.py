@@ -123,7 +123,10 @@ def test_everything_found_is_built():
     assert decided.off == {}
     assert decided.native.mxnet == COMPLETE.mxnet
     assert decided.native.cuda_architectures == ("70", "75", "80", "86", "90")
-    assert "cuda: on" in decided.describe()
+    assert decided.describe(2) == (
+        "fastrnn is built with native, onednn, mxnet_operators, cuda "
+        "for compute capability 70, 75, 80, 86, 90 and newer, in about 4 min on 2 processors"
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,7 +144,7 @@ def test_python_only_with_the_reason(settings, found, reason):
     decided = plan.make_plan(settings, machine(**found))
     assert decided.native is None
     assert all(reason in decided.off[part] for part in plan.PARTS)
-    assert reason in decided.describe()
+    assert reason in decided.describe(2)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +168,8 @@ def test_a_missing_part_is_left_out_alone(settings, found, part, reason):
     assert decided.native is not None
     assert list(decided.off) == [part]
     assert reason in decided.off[part]
+    assert f"without {part}: " in decided.describe(2)
+    assert "\n" not in decided.describe(2)
 
 
 @pytest.mark.parametrize("decide", [plan.requirements, plan.make_plan])
@@ -209,8 +214,8 @@ def test_missing_tools_stop_a_build_that_was_asked_for():
         ((11, 2), "70;75;80;86"),
         ((11, 8), "70;75;80;86"),
         ((12, 0), "70;75;80;86;90"),
-        ((12, 9), "70;75;80;86;90"),
-        ((13, 0), "75;80;86;90"),
+        ((12, 8), "70;75;80;86;90;100;120"),
+        ((13, 0), "75;80;86;90;100;120"),
     ],
 )
 def test_default_architectures_are_those_of_the_toolkit(version, expected):
@@ -218,11 +223,80 @@ def test_default_architectures_are_those_of_the_toolkit(version, expected):
     assert ";".join(plan.cuda_architectures(Settings(), nvcc)) == expected
 
 
+@pytest.mark.parametrize(
+    ("gpus", "version", "expected"),
+    [
+        (("80",), (13, 0), ("80",)),
+        (("75", "86", "90"), (13, 0), ("75", "86", "90")),
+        (("89",), (13, 0), ("86",)),  # whose machine code runs there
+        (("90",), (11, 8), ("86",)),  # whose PTX does
+        (("121",), (13, 0), ("120",)),
+        (("61", "70"), (12, 4), ("70",)),
+        (("61",), (12, 4), ("70", "75", "80", "86", "90")),  # too old for the kernels
+    ],
+)
+def test_the_gpus_that_are_there_decide_the_architectures(gpus, version, expected):
+    nvcc = Nvcc(Path("nvcc"), version)
+    assert plan.cuda_architectures(Settings(), nvcc, gpus) == expected
+    asked = Settings(cuda_architectures=("80",))
+    assert plan.cuda_architectures(asked, nvcc, gpus) == ("80",)
+    decided = plan.make_plan(Settings(), machine(nvcc=nvcc, gpus=gpus))
+    assert decided.native.cuda_architectures == expected
+
+
+def test_more_architectures_take_longer():
+    seconds = [
+        plan.make_plan(Settings(cuda_architectures=chosen), COMPLETE).native.seconds()
+        for chosen in (("80",), ("80", "90"), ("75", "80", "90"))
+    ]
+    without = plan.make_plan(Settings(cuda="0"), COMPLETE).native.seconds()
+    assert 0 < without < seconds[0] < seconds[1] < seconds[2]
+
+
+class FakeDriver:
+    """libcuda, for a machine with these GPUs."""
+
+    def __init__(self, capabilities, status=0):
+        self.capabilities = capabilities
+        self.status = status
+
+    def cuInit(self, flags):  # noqa: N802  # the driver's names
+        return self.status
+
+    def cuDeviceGetCount(self, count):  # noqa: N802
+        count._obj.value = len(self.capabilities)
+        return 0
+
+    def cuDeviceGet(self, device, index):  # noqa: N802
+        device._obj.value = 10 + index
+        return 0
+
+    def cuDeviceGetAttribute(self, value, attribute, device):  # noqa: N802
+        value._obj.value = self.capabilities[device.value - 10][{75: 0, 76: 1}[attribute]]
+        return 0
+
+
+def test_gpus_are_those_that_the_driver_shows(monkeypatch):
+    def find(driver):
+        monkeypatch.setattr(detect.ctypes, "CDLL", lambda name: driver)
+        return detect.find_gpus()
+
+    assert find(FakeDriver([(9, 0), (8, 6), (9, 0), (12, 0)])) == ("86", "90", "120")
+    assert find(FakeDriver([])) == ()
+    assert find(FakeDriver([(9, 0)], status=100)) == ()  # as where there is a driver and no GPU
+
+    def absent(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(detect.ctypes, "CDLL", absent)
+    assert detect.find_gpus() == ()
+
+
 def test_chosen_architectures():
     nvcc = Nvcc(Path("nvcc"), (13, 0))
     chosen = ("80", "100")
     assert plan.cuda_architectures(Settings(cuda_architectures=chosen), nvcc) == chosen
-    with pytest.raises(BuildError, match=r"asks for 70, which CUDA 13\.0 .* 75;80;86;90"):
+    with pytest.raises(BuildError, match=r"asks for 70, which CUDA 13\.0 .* 75;80;86;90;100;120"):
         plan.cuda_architectures(Settings(cuda_architectures=("70",)), nvcc)
 
 

@@ -31,9 +31,10 @@ def capability():
     return int(_native.library().device_facts(0)["capability"])
 
 
-if "cuda" in devices() and capability() < 80:
-    for name in ("bfloat16", "tf32"):
-        del MATHS[name]
+if "cuda" in devices():
+    for name, needed in (("float16", 75), ("bfloat16", 80), ("tf32", 80)):
+        if capability() < needed:
+            del MATHS[name]
 
 
 def persistent(**numbers):
@@ -41,33 +42,48 @@ def persistent(**numbers):
     return "persistent:" + ",".join(f"{name}={value}" for name, value in numbers.items())
 
 
-def streams(mode):
-    """Yield the cuts of kernels that stream, of all but the widest ones."""
-    for batch in (1, 2):
-        for cluster in (0, 1) if GATES[mode] > 1 and capability() >= 90 else (0,):
-            yield {"batch_tiles": batch, "shared_chunks": 0, "cluster": cluster}
+# The kernels that there are (csrc/cuda/plan.h): rows of weights and of the batch in a block, in
+# tiles, for all maths.
+FORWARD_GATED = [(2, 1), (4, 1), (4, 2), (4, 4)]
+FORWARD_UNGATED = [(1, 1), (2, 1), (2, 2), (2, 4)]
+# Backward, whether in clusters, too. Those with one tile of rows have a part of K in every block.
+SCATTER = [(1, 1, 0), (1, 2, 0), (1, 4, 0)]
+SHARED_K = {
+    "float16": [(4, 2, 0), (4, 1, 1), (4, 2, 1)],
+    "bfloat16": [(4, 2, 0), (4, 1, 1), (4, 2, 1)],
+    "tf32": [(4, 1, 0), (4, 2, 0), (4, 2, 1)],
+    "float32": [(2, 1, 0), (4, 1, 0)],
+}
 
 
-def tiles(mode):
-    """Yield the tiles that there are kernels for; those of the passes go by pairs.
+def backward_tiles(mode, math):
+    """Return the rows of weights and of the batch, and whether in clusters, of the kernels."""
+    if GATES[mode] == 1:
+        return [(*tiles, 0) for tiles in FORWARD_UNGATED]
+    return [t for t in (*SCATTER, *SHARED_K[math]) if not t[2] or capability() >= 90]
 
-    A split of 0 is any that there is: with one tile of rows, every block has a part of K.
-    """
-    small = 1 if GATES[mode] == 1 else 2
-    backward = [(1, 0, 0), (2, 4, 0), (4, 4, 0)] if small == 2 else [(1, 1, 0), (2, 1, 0)]
-    if capability() >= 90 and small == 2:
-        backward += [(2, 4, 1), (4, 4, 1)]
-    for i, (rows, split, cluster) in enumerate(backward):
-        for batch in (1, 2, 4):
-            if batch == 4 and rows == 2 * small:
-                continue
-            yield {
-                "row_tiles": small * (1 + i % 2 * (batch < 4)),
-                "batch_tiles": batch,
-                "backward_row_tiles": rows,
-                "split": split,
-                "cluster": cluster,
-            }
+
+def tiles(mode, math):
+    """Yield the tiles that there are kernels for, each of a pass with each of the other's."""
+    for rows, batch in FORWARD_UNGATED if GATES[mode] == 1 else FORWARD_GATED:
+        for backward, of_backward, cluster in backward_tiles(mode, math):
+            if batch == of_backward:
+                yield {
+                    "row_tiles": rows,
+                    "batch_tiles": batch,
+                    "backward_row_tiles": backward,
+                    "cluster": cluster,
+                }
+
+
+def streams(mode, math):
+    """Yield the tiles of the batch of kernels that stream, and whether backward has them, too."""
+    tensor16 = math in ("float16", "bfloat16")
+    if GATES[mode] == 1:
+        return [(4, True)] if tensor16 else [(1, True), (2, True), (4, True)]
+    if tensor16:
+        return [(2, False), (4, False)]
+    return [(1, True), (2, math == "tf32"), (4, False)]
 
 
 def close(case, precision=None):
@@ -86,7 +102,7 @@ def test_every_instance(mode, math):
     # 3 steps of 35 rows by 45 units: no size is a whole number of tiles, and K no whole number of
     # chunks.
     dtype, tf32 = MATHS[math]
-    for numbers in tiles(mode):
+    for numbers in tiles(mode, math):
         case = Case(
             mode,
             3,
@@ -114,30 +130,33 @@ def test_odd_sizes(mode, hidden, math):
 # L2: each warp has up to 6 of them.
 LONG = [
     ("lstm", "float16", 20, 600, {"row_tiles": 4, "backward_row_tiles": 4, "batch_tiles": 2}),
-    ("lstm", "tf32", 20, 310, {"row_tiles": 2, "backward_row_tiles": 2, "batch_tiles": 4}),
+    ("lstm", "tf32", 20, 310, {"row_tiles": 4, "backward_row_tiles": 4, "batch_tiles": 2}),
     ("gru", "float16", 3, 310, {"row_tiles": 4, "backward_row_tiles": 1, "batch_tiles": 1}),
     ("gru", "tf32", 12, 500, {"row_tiles": 4, "backward_row_tiles": 4, "batch_tiles": 2}),
     ("lstm", "float16", 3, 600, {"row_tiles": 4, "backward_row_tiles": 1, "batch_tiles": 1}),
-    ("lstm", "tf32", 20, 310, {"row_tiles": 2, "backward_row_tiles": 1, "batch_tiles": 4}),
+    ("lstm", "tf32", 20, 310, {"row_tiles": 4, "backward_row_tiles": 1, "batch_tiles": 4}),
     ("gru", "tf32", 12, 290, {"row_tiles": 4, "backward_row_tiles": 1, "batch_tiles": 2}),
-    ("gru", "bfloat16", 3, 600, {"row_tiles": 4, "backward_row_tiles": 4, "shared_chunks": 0}),
+    ("gru", "float32", 9, 300, {"row_tiles": 2, "backward_row_tiles": 2, "batch_tiles": 1}),
+    ("gru", "tf32", 3, 600, {"row_tiles": 4, "backward_row_tiles": 4, "shared_chunks": 0}),
     ("lstm", "tf32", 20, 600, {"row_tiles": 4, "backward_row_tiles": 4, "shared_chunks": 1}),
     ("gru", "float32", 9, 600, {"row_tiles": 4, "backward_row_tiles": 4, "shared_chunks": 1}),
     ("rnn_tanh", "tf32", 20, 600, {"row_tiles": 2, "backward_row_tiles": 2, "batch_tiles": 2}),
     ("rnn_tanh", "float32", 20, 600, {"row_tiles": 2, "backward_row_tiles": 2, "shared_chunks": 2}),
     ("rnn_relu", "float16", 20, 600, {"row_tiles": 2, "backward_row_tiles": 2, "shared_chunks": 0}),
+    # In clusters.
+    ("lstm", "float16", 20, 600, {"backward_row_tiles": 4, "batch_tiles": 2, "cluster": 1}),
+    ("gru", "bfloat16", 3, 600, {"backward_row_tiles": 4, "batch_tiles": 1, "cluster": 1}),
+    ("lstm", "tf32", 20, 310, {"backward_row_tiles": 4, "batch_tiles": 2, "cluster": 1}),
+    ("gru", "tf32", 12, 500, {"backward_row_tiles": 4, "batch_tiles": 2, "cluster": 1}),
 ]
 
 
 @pytest.mark.parametrize(("mode", "math", "rows", "hidden", "numbers"), LONG)
-@pytest.mark.parametrize("cluster", [0, 1])
-def test_weights_beyond_the_registers(mode, math, rows, hidden, numbers, cluster):
-    if math not in MATHS or (cluster and capability() < 90):
+def test_weights_beyond_the_registers(mode, math, rows, hidden, numbers):
+    if math not in MATHS or ("cluster" in numbers and capability() < 90):
         pytest.skip("not with this device")
-    if cluster and (GATES[mode] == 1 or numbers["backward_row_tiles"] == 1):
-        pytest.skip("has no clusters")
     dtype, tf32 = MATHS[math]
-    algorithm = persistent(cluster=cluster, **numbers)
+    algorithm = persistent(**{"cluster": 0, **numbers})
     case = Case(
         mode,
         2,
@@ -154,32 +173,23 @@ def test_weights_beyond_the_registers(mode, math, rows, hidden, numbers, cluster
 
 
 @pytest.mark.parametrize("math", MATHS)
-@pytest.mark.parametrize("mode", ["lstm", "gru", "rnn_tanh"])
+@pytest.mark.parametrize("mode", ref.MODES)
 def test_every_stream(mode, math):
-    # Every warp has a chunk more than its registers hold.
+    # Every warp has a chunk more than its registers hold, and fewer rows than its tiles.
     dtype, tf32 = MATHS[math]
     hidden = 300 if GATES[mode] > 1 else 520
-    for numbers in streams(mode):
-        algorithm = persistent(**numbers)
+    for batch_tiles, both in streams(mode, math):
+        algorithm = persistent(batch_tiles=batch_tiles, shared_chunks=0)
+        rows = 3 if batch_tiles < 4 else 27
         case = Case(
-            mode, 2, 3, 2, hidden, device="cuda", dtype=dtype, tf32=tf32, algorithm=algorithm
+            mode, 2, rows, 2, hidden, device="cuda", dtype=dtype, tf32=tf32, algorithm=algorithm
         )
-        close(case, math)
-
-
-@pytest.mark.parametrize("math", MATHS)
-@pytest.mark.parametrize("mode", ref.MODES)
-def test_the_widest_streams(mode, math):
-    # Backward there are such only for cells with one gate.
-    dtype, tf32 = MATHS[math]
-    algorithm = persistent(batch_tiles=4, shared_chunks=0)
-    case = Case(mode, 2, 27, 2, 300, device="cuda", dtype=dtype, tf32=tf32, algorithm=algorithm)
-    if GATES[mode] == 1:
-        close(case, math)
-        return
-    result, (expected, _) = case.forward(), case.reference()
-    ref.assert_close(result.output, expected.output, "output", math)
-    ref.assert_close(result.h_n, expected.h, "h_n", math)
+        if both:
+            close(case, math)
+            continue
+        result, (expected, _) = case.forward(), case.reference()
+        ref.assert_close(result.output, expected.output, "output", math)
+        ref.assert_close(result.h_n, expected.h, "h_n", math)
 
 
 @pytest.mark.parametrize("mode", ref.MODES)
@@ -209,33 +219,33 @@ def test_chunks_of_time(mode):
     close(case)
 
 
-# Cuts of 21 rows of a batch. What decides the order of a sum, K and its split, is the same in each.
-SPLITS = [
-    {"rows": 1, "cuts": [(1, 1, 0), (1, 3, 0), (2, 1, 0), (4, 1, 0)]},
-    {"rows": 2, "cuts": [(1, 1, 0), (1, 3, 0), (2, 1, 0), (1, 1, 1), (2, 1, 1)]},
-]
+def cuts(mode, math, rows):
+    """Return tiles of the batch, groups and clusters, for 21 rows of the batch."""
+    found = [(1, 1, 0), (1, 3, 0)]
+    for backward, batch, cluster in backward_tiles(mode, math):
+        if backward == rows:
+            found += [(batch, 1, cluster)]
+    return [c for c in found if (rows, c[0], c[2]) in backward_tiles(mode, math)]
 
 
-@pytest.mark.parametrize("splits", SPLITS, ids=lambda s: f"rows {s['rows']}")
+@pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("math", MATHS)
 @pytest.mark.parametrize("mode", ref.MODES)
-def test_the_batch_split_does_not_change_a_bit(mode, math, splits):
+def test_the_batch_split_does_not_change_a_bit(mode, math, wide):
+    # What decides the order of a sum, K and its split, is the same in each of the cuts.
     dtype, tf32 = MATHS[math]
+    rows = 1 if not wide and GATES[mode] > 1 else 2 if GATES[mode] == 1 else 4
     results = []
-    for batch_tiles, groups, cluster in splits["cuts"]:
-        if cluster and capability() < 90:
-            continue
+    for batch_tiles, groups, cluster in cuts(mode, math, rows):
         algorithm = persistent(
-            batch_tiles=batch_tiles,
-            groups=groups,
-            cluster=cluster,
-            backward_row_tiles=splits["rows"],
+            batch_tiles=batch_tiles, groups=groups, cluster=cluster, backward_row_tiles=rows
         )
         case = Case(mode, 4, 21, 3, 33, device="cuda", dtype=dtype, tf32=tf32, algorithm=algorithm)
         result = case.forward(reserve=True)
         gradients = case.backward(result.reserve)
         arrays = [result.output, result.h_n, gradients.x, gradients.h_0, *gradients.weights]
         results.append(arrays)
+    assert len(results) > 1 or capability() < 90
     for other in results[1:]:
         for a, b in zip(results[0], other):
             assert np.array_equal(a, b)

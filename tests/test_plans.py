@@ -29,7 +29,11 @@ def _defaults(monkeypatch):
     ("device", "mode", "sizes", "dtype", "expected"),
     [
         ("V100", "lstm", (100, 32, 256), "float16", "SS"),  # no kernel for its tensor cores
-        ("V100", "lstm", (100, 32, 256), "float32", "SS"),
+        ("V100", "lstm", (100, 32, 256), "float32", "PP"),  # without them
+        ("V100", "gru", (1024, 1, 256), "float32", "PP"),
+        ("V100", "rnn_tanh", (100, 32, 512), "float32", "PP"),
+        ("V100", "lstm", (100, 8, 768), "float32", "WW"),
+        ("V100", "lstm", (100, 64, 1500), "float32", "SS"),  # 34 MiB of weights
         ("T4", "lstm", (100, 32, 256), "float16", "PP"),
         ("T4", "lstm", (100, 32, 256), "bfloat16", "SS"),
         ("T4", "lstm", (100, 32, 1000), "float16", "SS"),  # 40 multiprocessors
@@ -38,7 +42,7 @@ def _defaults(monkeypatch):
         ("A100", "lstm", (100, 32, 1500), "float32", "WW"),  # 34 MiB of weights
         ("A100", "gru", (100, 32, 256), "bfloat16", "PP"),
         ("RTX 3090", "lstm", (1024, 16, 768), "float16", "PP"),
-        ("RTX 3090", "rnn_tanh", (100, 32, 1000), "float32", "PP"),
+        ("RTX 3090", "rnn_tanh", (100, 32, 1000), "float32", "WW"),
         ("L4", "lstm", (100, 32, 256), "float16", "PP"),
         ("L4", "lstm", (100, 32, 1500), "float16", "SS"),  # 58 multiprocessors
         ("H100", "lstm", (1024, 16, 768), "float16", "PC"),
@@ -69,8 +73,8 @@ def test_what_the_kernels_are_compiled_for_counts():
     # Compiled for an older GPU, kernels for a newer one are empty.
     sizes = {"steps": 1024, "rows": 16, "hidden": 896}
     for code, dtype, expected in (
-        (90, "float32", ("persistent", 4)),
-        (80, "float32", ("persistent", 1)),
+        (90, "float16", ("persistent", 4)),
+        (80, "float16", ("persistent", 1)),
         (75, "float16", ("persistent", 1)),
         (75, "bfloat16", ("stepwise", 0)),
         (75, "float32", ("stepwise", 0)),
@@ -109,7 +113,7 @@ def test_the_clusters_are_for_hopper():
         ((100, 32, 256), "float16", 1),
         ((100, 32, 1000), "float16", 4),
         ((1024, 16, 768), "float32", 1),
-        ((1024, 16, 896), "float32", 4),
+        ((1024, 32, 896), "float32", 4),
     ],
 )
 def test_where_clusters_are_worth_it(sizes, dtype, expected):
@@ -121,11 +125,11 @@ def test_where_clusters_are_worth_it(sizes, dtype, expected):
 @pytest.mark.parametrize(
     ("mode", "sizes", "dtype", "least", "most", "expected"),
     [
-        ("lstm", (1024, 16, 832), "float32", 0.046, 0.05, 1),
-        ("lstm", (100, 16, 1280), "float32", 0.05, 0.053, 4),
+        ("lstm", (1024, 16, 672), "float16", 0.05, 0.053, 4),
+        ("lstm", (100, 16, 672), "float16", 0.046, 0.05, 1),
         ("lstm", (100, 24, 576), "float16", 0.05, 0.053, 4),
-        ("gru", (1024, 16, 1472), "float32", 0.046, 0.05, 1),
-        ("gru", (100, 16, 448), "float32", 0.05, 0.053, 4),
+        ("gru", (1024, 16, 560), "float16", 0.05, 0.053, 4),
+        ("gru", (100, 16, 560), "float16", 0.046, 0.05, 1),
     ],
 )
 def test_clusters_have_to_gain_a_twentieth(mode, sizes, dtype, least, most, expected):
@@ -217,7 +221,7 @@ def test_a_plan_fits(mode, steps, rows, hidden, directions, dtype, tf32, name, f
     for backward, p in enumerate((chosen.forward, chosen.backward)):
         if p.algorithm == "stepwise":
             continue
-        assert facts.capability >= 75
+        assert facts.capability >= (75 if dtype == "float16" else 80 if dtype == "bfloat16" else 70)
         assert p.blocks * p.groups * p.directions <= facts.multiprocessors
         assert 0 < p.shared_bytes <= facts.shared_bytes
         assert p.cluster == 1 or (p.cluster == 4 and facts.capability == 90)
@@ -228,20 +232,17 @@ def test_a_plan_fits(mode, steps, rows, hidden, directions, dtype, tf32, name, f
         assert p.groups * p.launches * 8 * p.batch_tiles >= rows
         assert p.directions <= directions
         gates = GATES[mode]
-        small = 1 if gates == 1 else 2
-        if p.streamed_chunks:
-            assert p.row_tiles == 2 * small
-        else:
-            assert p.row_tiles * p.batch_tiles <= 4 * small
-        if backward:
+        wide = 2 if gates == 1 else 4
+        assert p.row_tiles in (1, 2, 4)
+        assert p.row_tiles <= wide
+        assert p.row_tiles == wide or not p.streamed_chunks
+        if backward and gates > 1:
             # With one tile of rows, K is cut where the units are.
-            small_split = 1 if gates == 1 else p.blocks
-            assert p.split == (small_split if p.row_tiles == 1 else 1 if gates == 1 else 4)
-            assert p.units == 16 * p.row_tiles // (p.split if p.row_tiles > 1 else 1)
+            assert p.split == (p.blocks if p.row_tiles == 1 else 4)
+            assert p.units == 16 * p.row_tiles // (4 if p.row_tiles > 1 else 1)
             assert p.cluster == 1 or p.split == 4
         else:
-            assert p.row_tiles in (small, 2 * small)
-            assert p.units == 16 * p.row_tiles // gates
+            assert p.units == 16 * p.row_tiles // (1 if backward else gates)
             assert p.split == 1
             assert p.cluster == 1
 
@@ -360,3 +361,11 @@ def test_a_plan_can_be_read():
     assert "bytes of shared memory, K split in 4, clusters of 4 blocks" in text
     assert "synchronization(s), at least " in text
     assert "8e+06 bytes of weights from memory" in text
+
+
+def test_float32_without_tensor_cores_needs_no_newer_device():
+    for device, tf32 in (("V100", None), ("T4", None), ("A100", False)):
+        chosen = plan("lstm", 100, 16, 256, tf32=tf32, device=device)
+        assert chosen.forward.algorithm == chosen.backward.algorithm == "persistent", str(chosen)
+    older = plan("lstm", 100, 16, 256, dtype="float16", device="V100")
+    assert "need compute capability 7.5 for float16" in older.forward.reason

@@ -39,7 +39,7 @@ def plan_for(arguments: Sequence[str], environ: Mapping[str, str]) -> Plan:
         if settings.cuda != "0" and not isinstance(machine.nvcc, Missing):
             machine = dataclasses.replace(machine, nvcc=probe_nvcc(machine.nvcc))
     plan = make_plan(settings, machine)
-    print(plan.describe(), flush=True)
+    print(plan.describe(os.cpu_count() or 1), flush=True)
     return plan
 
 

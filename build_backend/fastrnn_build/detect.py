@@ -5,6 +5,7 @@ Nothing here decides anything or raises: that is `plan`, whose input is the `Mac
 
 from __future__ import annotations
 
+import ctypes
 import importlib.machinery
 import importlib.metadata
 import importlib.util
@@ -85,6 +86,7 @@ class Machine:
     onednn: Union[OneDnn, Missing]
     mxnet: Union[MxNet, Missing]
     tools: Union[Tools, Missing]
+    gpus: Tuple[str, ...] = ()  # their compute capabilities, such as "80"
 
     @classmethod
     def here(cls, environ: Mapping[str, str]) -> Machine:
@@ -97,6 +99,7 @@ class Machine:
             onednn=find_onednn(environ),
             mxnet=find_mxnet([target_site_packages(), sys.path]),
             tools=find_tools(),
+            gpus=find_gpus(),
         )
 
 
@@ -174,6 +177,27 @@ def _compile_error(command: Sequence[str], name: str, program: str) -> Optional[
         return None
     lines = [line for line in result.stdout.splitlines() if "error" in line.lower()]
     return (lines or [f"exit status {result.returncode}"])[0]
+
+
+def find_gpus() -> Tuple[str, ...]:
+    """Return the compute capabilities of the GPUs that the driver shows."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return ()
+    count, device, value = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return ()
+    major, minor = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_...
+    found = []
+    for index in range(count.value):
+        driver.cuDeviceGet(ctypes.byref(device), index)
+        numbers = []
+        for attribute in (major, minor):
+            driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+            numbers.append(str(value.value))
+        found.append("".join(numbers))
+    return tuple(sorted(set(found), key=int))
 
 
 def find_onednn(environ: Mapping[str, str]) -> Union[OneDnn, Missing]:

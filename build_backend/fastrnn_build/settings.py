@@ -25,7 +25,8 @@ class Settings:
     native, cuda
         "0" (leave it out), "1" (stop the build when it is missing) or "auto" (take it if found).
     cuda_architectures
-        Compute capabilities without the dot, such as ("80", "90"). Empty: the toolkit decides.
+        Compute capabilities without the dot, such as ("80", "90"). Empty: the GPUs that are there
+        decide, or else the toolkit.
     dnnl_root
         Folder of the oneDNN to use. Empty: one is looked for, or fetched.
     """

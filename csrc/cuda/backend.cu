@@ -8,6 +8,7 @@
 #include "devices.h"
 #include "memory.h"
 #include "persistent.h"
+#include "plan.h"
 #include "runtime.h"
 #include "stepwise.h"
 
@@ -79,7 +80,7 @@ Choice ChooseWhatFits(Pass pass, const LayerDesc& desc, bool tf32, DeviceFacts f
     if (!choice.persistent) return choice;
     const int resident = ResidentBlocks(pass, desc, tf32, choice.plan);
     if (choice.plan.grid_blocks() <= resident) return choice;
-    (choice.plan.cluster > 1 ? facts.cluster_multiprocessors : facts.resident_blocks) = resident;
+    (choice.plan.cluster() > 1 ? facts.cluster_multiprocessors : facts.resident_blocks) = resident;
   }
 }
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "../backend.h"
-#include "heuristics.h"
+#include "plan.h"
 
 namespace fastrnn {
 namespace cuda {

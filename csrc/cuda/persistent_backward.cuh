@@ -5,9 +5,9 @@
 // As in persistent_forward.cuh, blocks own hidden units and rows of the batch, and the blocks of a
 // group exchange among themselves. The product is the other way round: dh of a unit is a sum over
 // the gates' gradients of all units, K = G * H numbers, and to have every block read all of them
-// would cost G times forward's traffic. So kSplit blocks share a tile of 16 * kRowTiles units of
+// would cost G times forward's traffic. So kParts blocks share a tile of 16 * kRowTiles units of
 // dh: each multiplies its part of K, hands its sums to the others, and adds up those for its own
-// units, the tile's kSplit-th part, in the order of the parts. (kSplit is 1 for cells with one
+// units, the tile's kParts-th part, in the order of the parts. (kParts is 1 for cells with one
 // gate, where the gradients are as many numbers as h.) In a step a block
 //
 //   1. computes its units' gate gradients, hands them on, and then writes them out,
@@ -16,30 +16,33 @@
 //   4. waits for theirs, and has dh.
 //
 // Steps 3 and 4 are a second exchange, or, on sm_90, stores into the shared memory of a cluster and
-// its barrier (kInCluster). There are two exchanges, each with flags of its own: of gate gradients
-// among the blocks of the group, and of sums among the blocks of a tile. Both alternate between two
-// buffers. That sums of step s are read before those of s + 2 are written, exchange.cuh's argument
-// says: all blocks of the tile wait for each other. That gate gradients of step s are: a block that
-// writes those of s + 2 has the sums of step s + 1 of all parts, which are made of gate gradients
-// that every block of the group published after it had read those of step s.
+// its barrier (Reduction::kInCluster). There are two exchanges, each with flags of its own: of gate
+// gradients among the blocks of the group, and of sums among the blocks of a tile. Both alternate
+// between two buffers. That sums of step s are read before those of s + 2 are written,
+// exchange.cuh's argument says: all blocks of the tile wait for each other. That gate gradients of
+// step s are: a block that writes those of s + 2 has the sums of step s + 1 of all parts, which are
+// made of gate gradients that every block of the group published after it had read those of step s.
 //
 // The grid is blocks of a group x groups x directions.
 #pragma once
 
 #include "backward_cells.cuh"
 #include "exchange.cuh"
+#include "plan.h"
 #include "product_float.cuh"
 
 namespace fastrnn {
 namespace cuda {
 
-template <class Step, class Math, int kRowTiles, int kBatchTiles, int kSplit, bool kInCluster,
+template <class Step, class Math, int kRowTiles, int kBatchTiles, Reduction kReduction,
           bool kStreams>
 class BackwardBlock {
   using T = typename Math::Value;
   static constexpr int kGates = Step::kGates;
   static constexpr int kTileUnits = kTileRows * kRowTiles;
-  static constexpr int kUnits = kTileUnits / kSplit;
+  static constexpr bool kInCluster = kReduction == Reduction::kInCluster;
+  static constexpr int kParts = PartsOfTile(kReduction);
+  static constexpr int kUnits = kTileUnits / kParts;
   static constexpr int kRows = kTileBatch * kBatchTiles;
   using Cells = BackwardCells<Step, T, kUnits, kRows>;
   // What a cell has seen takes registers, too, and both gradients where they differ.
@@ -77,15 +80,15 @@ class BackwardBlock {
 
  private:
   static FASTRNN_DEVICE size_t Group() { return blockIdx.z * gridDim.y + blockIdx.y; }
-  static FASTRNN_DEVICE int Tile() { return static_cast<int>(blockIdx.x) / kSplit; }
-  static FASTRNN_DEVICE int Part() { return static_cast<int>(blockIdx.x) % kSplit; }
+  static FASTRNN_DEVICE int Tile() { return static_cast<int>(blockIdx.x) / kParts; }
+  static FASTRNN_DEVICE int Part() { return static_cast<int>(blockIdx.x) % kParts; }
 
   static FASTRNN_DEVICE int ChunksOfPart(int hidden) {
     const int chunks = (kGates * hidden + kChunk - 1) / kChunk;
-    return (chunks + kSplit - 1) / kSplit;
+    return (chunks + kParts - 1) / kParts;
   }
   FASTRNN_DEVICE size_t BufferValues() const {
-    return ExchangedValues(kSplit * chunks_, kBatchTiles, kChunk);
+    return ExchangedValues(kParts * chunks_, kBatchTiles, kChunk);
   }
   FASTRNN_DEVICE size_t SumsOfGroup() const {
     return static_cast<size_t>(gridDim.x) * kRows * kTileUnits;
@@ -114,7 +117,7 @@ class BackwardBlock {
                    (min((end + kGates - 1) / kGates, units) + kUnits - 1) / kUnits, round);
     product_.Multiply(Buffer(s) + Part() * ExchangedValues(chunks_, kBatchTiles, kChunk));
     __syncthreads();
-    if constexpr (kSplit == 1) {
+    if constexpr (kParts == 1) {
       cells_.ForEach([this](int i, Place at) {
         cells_.Add(i, product_.Sum(cells_.UnitOf(at), cells_.RowOf(at)));
       });
@@ -128,16 +131,16 @@ class BackwardBlock {
   FASTRNN_DEVICE void AddParts(unsigned round) {
     constexpr int kSums = kRows * kTileUnits;
     float* tile =
-        sums_ + (round % 2 == 0 ? 0 : SumsOfGroup()) + static_cast<size_t>(Tile()) * kSplit * kSums;
+        sums_ + (round % 2 == 0 ? 0 : SumsOfGroup()) + static_cast<size_t>(Tile()) * kParts * kSums;
     for (int i = static_cast<int>(threadIdx.x); i < kSums; i += kProductThreads) {
       tile[Part() * kSums + i] = product_.Sum(i % kTileUnits, i / kTileUnits);
     }
     sums_exchange_.Publish(round);
-    sums_exchange_.Wait(Tile() * kSplit, Tile() * kSplit + kSplit, round);
+    sums_exchange_.Wait(Tile() * kParts, Tile() * kParts + kParts, round);
     cells_.ForEach([&](int i, Place at) {
       const float* own = tile + cells_.RowOf(at) * kTileUnits + at.unit - Tile() * kTileUnits;
 #pragma unroll
-      for (int part = 0; part < kSplit; ++part) cells_.Add(i, LoadExchanged(own + part * kSums));
+      for (int part = 0; part < kParts; ++part) cells_.Add(i, LoadExchanged(own + part * kSums));
     });
   }
 
@@ -146,8 +149,8 @@ class BackwardBlock {
   // stands between. After the last one no block looks at another's memory, so that each may end.
   FASTRNN_DEVICE void AddPartsInCluster(int s) {
     constexpr int kPart = kRows * kUnits;
-    float* parts = parts_ + s % 2 * kSplit * kPart;
-    for (int i = static_cast<int>(threadIdx.x); i < kPart * kSplit; i += kProductThreads) {
+    float* parts = parts_ + s % 2 * kParts * kPart;
+    for (int i = static_cast<int>(threadIdx.x); i < kPart * kParts; i += kProductThreads) {
       const int unit = i % kTileUnits, row = i / kTileUnits;
       float* theirs = ClusterShared(parts + Part() * kPart + row * kUnits + unit % kUnits,
                                     static_cast<unsigned>(unit / kUnits));
@@ -157,7 +160,7 @@ class BackwardBlock {
     cells_.ForEach([&](int i, Place at) {
       const float* own = parts + cells_.RowOf(at) * kUnits + cells_.UnitOf(at);
 #pragma unroll
-      for (int part = 0; part < kSplit; ++part) cells_.Add(i, own[part * kPart]);
+      for (int part = 0; part < kParts; ++part) cells_.Add(i, own[part * kPart]);
     });
   }
 
@@ -166,22 +169,21 @@ class BackwardBlock {
   const int chunks_;
   SharedCarver carver_;
   BlockProduct product_;
-  float* parts_;  // [2][kSplit][kRows][kUnits] of the cluster's sums, those for this block's units
+  float* parts_;  // [2][kParts][kRows][kUnits] of the cluster's sums, those for this block's units
   Exchange exchange_, sums_exchange_;
   T* buffers_;
   float* sums_;
 };
 
-template <class Step, class Math, int kRowTiles, int kBatchTiles, int kSplit, bool kInCluster,
+template <class Step, class Math, int kRowTiles, int kBatchTiles, Reduction kReduction,
           bool kStreams>
 __global__ void __launch_bounds__(kProductThreads, 1)
     PersistentBackwardKernel(const PersistentBackwardArgs<typename Math::Value> args) {
-  if constexpr (kIsSupported<Math> && (!kInCluster || kHasClusters)) {
+  if constexpr (kIsSupported<Math> && (kReduction != Reduction::kInCluster || kHasClusters)) {
     FASTRNN_DYNAMIC_SHARED(shared);
-    BackwardBlock<Step, Math, kRowTiles, kBatchTiles, kSplit, kInCluster, kStreams>(args, shared)
-        .Run();
+    BackwardBlock<Step, Math, kRowTiles, kBatchTiles, kReduction, kStreams>(args, shared).Run();
   } else {
-    Trap();  // heuristics.cc plans with what the kernels are compiled for.
+    Trap();  // plan.cc plans with what the kernels are compiled for.
   }
 }
 

@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(kProductThreads, 1)
     FASTRNN_DYNAMIC_SHARED(shared);
     ForwardBlock<Step, Math, kRowTiles, kBatchTiles, kStreams>(args, shared).Run();
   } else {
-    Trap();  // heuristics.cc plans with what the kernels are compiled for.
+    Trap();  // plan.cc plans with what the kernels are compiled for.
   }
 }
 

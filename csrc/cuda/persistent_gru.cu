@@ -1,9 +1,11 @@
-#include "persistent_kernels.h"
+#include "persistent_instances.cuh"
 
 namespace fastrnn {
 namespace cuda {
 
-FASTRNN_PERSISTENT_KERNELS(GruCell)
+template struct Kernels<GruCell, float>;
+template struct Kernels<GruCell, Half>;
+template struct Kernels<GruCell, Bfloat16>;
 
 }  // namespace cuda
 }  // namespace fastrnn

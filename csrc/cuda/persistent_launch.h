@@ -28,24 +28,27 @@ struct ExchangeBuffers {
 
   // `numbers` are exchanged for each row of the batch. This has to be the first that is carved.
   ExchangeBuffers(const PersistentPlan& plan, int64_t numbers, Carver* carver) {
+    const Instance& kernel = plan.kernel();
     constexpr int64_t kValues = kChunkBytesOfK / static_cast<int64_t>(sizeof(T));
     const size_t groups = static_cast<size_t>(plan.groups) * static_cast<size_t>(plan.directions);
     const size_t blocks = groups * static_cast<size_t>(plan.blocks);
     flags = carver->Take<unsigned>(blocks);
     sums_flags = carver->Take<unsigned>(blocks);
     if (!plan.scatters()) {
-      const int64_t part = ((numbers + kValues - 1) / kValues + plan.split - 1) / plan.split;
-      const int chunks = static_cast<int>(part) * plan.split;
-      exchanged = carver->Take<T>(groups * 2 * ExchangedValues(chunks, plan.batch_tiles, kValues));
+      const int64_t part =
+          ((numbers + kValues - 1) / kValues + plan.tile_parts() - 1) / plan.tile_parts();
+      const int chunks = static_cast<int>(part) * plan.tile_parts();
+      exchanged =
+          carver->Take<T>(groups * 2 * ExchangedValues(chunks, kernel.batch_tiles, kValues));
     }
     zero_bytes = carver->used();
-    if (plan.split != 1) {
+    if (kernel.reduction != Reduction::kNone) {
       // Of each tile, as many sums as K has parts; where it has as many as the group has blocks,
       // there are also as many tiles.
       const size_t parts = plan.scatters() ? static_cast<size_t>(plan.blocks) : 1;
       sums = carver->Take<float>(2 * blocks * parts *
-                                 static_cast<size_t>(plan.batch_tiles * kTileBatch) *
-                                 static_cast<size_t>(plan.row_tiles * kTileRows));
+                                 static_cast<size_t>(kernel.batch_tiles * kTileBatch) *
+                                 static_cast<size_t>(kernel.row_tiles * kTileRows));
     }
     if (plan.streamed_words > 0) streamed = carver->Take<WeightQuad>(blocks * plan.streamed_words);
   }
@@ -67,13 +70,13 @@ int ResidentBlocks(int device, void (*kernel)(Args), const PersistentPlan& plan)
   static std::mutex mutex;
   static std::map<Question, int> known;
   const Question question(device, reinterpret_cast<uintptr_t>(kernel), plan.shared_bytes,
-                          plan.cluster);
+                          plan.cluster());
   const std::lock_guard<std::mutex> lock(mutex);
   const auto found = known.find(question);
   if (found != known.end()) return found->second;
   int blocks = 0;
   FASTRNN_CUDA_TRY(MaxResidentBlocks(kernel, kProductThreads, plan.shared_bytes, &blocks,
-                                     static_cast<unsigned>(plan.cluster)));
+                                     static_cast<unsigned>(plan.cluster())));
   return known[question] = blocks;
 }
 
@@ -84,7 +87,7 @@ inline bool IsRefusal(cudaError_t status, const PersistentPlan& plan) {
 #if CUDART_VERSION >= 11080
   if (status == cudaErrorInvalidClusterSize) return true;
 #endif
-  return plan.cluster > 1 &&
+  return plan.cluster() > 1 &&
          (status == cudaErrorLaunchOutOfResources || status == cudaErrorNotSupported);
 }
 
@@ -101,10 +104,11 @@ int64_t LaunchForRows(int64_t rows, void (*kernel)(Args), const PersistentPlan& 
   args.shared_chunks = plan.shared_chunks;
   args.streamed = exchange.streamed;
   for (int launch = 0; launch < plan.launches; ++launch) {
-    args.first_row = launch * plan.groups * plan.batch_tiles * kTileBatch;
+    args.first_row = launch * plan.groups * plan.kernel().batch_tiles * kTileBatch;
     FASTRNN_CUDA_TRY(cudaMemsetAsync(exchange.flags, 0, exchange.zero_bytes, stream));
-    const cudaError_t status = LaunchCooperative(kernel, static_cast<unsigned>(plan.cluster), grid,
-                                                 kProductThreads, plan.shared_bytes, stream, args);
+    const cudaError_t status =
+        LaunchCooperative(kernel, static_cast<unsigned>(plan.cluster()), grid, kProductThreads,
+                          plan.shared_bytes, stream, args);
     if (IsRefusal(status, plan)) {
       cudaGetLastError();  // It would otherwise be the next call's.
       return args.first_row;

@@ -1,9 +1,11 @@
-#include "persistent_kernels.h"
+#include "persistent_instances.cuh"
 
 namespace fastrnn {
 namespace cuda {
 
-FASTRNN_PERSISTENT_KERNELS(LstmCell)
+template struct Kernels<LstmCell, float>;
+template struct Kernels<LstmCell, Half>;
+template struct Kernels<LstmCell, Bfloat16>;
 
 }  // namespace cuda
 }  // namespace fastrnn

@@ -1,9 +1,11 @@
-#include "persistent_kernels.h"
+#include "persistent_instances.cuh"
 
 namespace fastrnn {
 namespace cuda {
 
-FASTRNN_PERSISTENT_KERNELS(RnnCell)
+template struct Kernels<RnnCell, float>;
+template struct Kernels<RnnCell, Half>;
+template struct Kernels<RnnCell, Bfloat16>;
 
 }  // namespace cuda
 }  // namespace fastrnn

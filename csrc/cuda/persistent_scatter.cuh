@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(kProductThreads, 1)
     FASTRNN_DYNAMIC_SHARED(shared);
     ScatterBlock<Step, Math, kBatchTiles>(args, shared).Run();
   } else {
-    Trap();  // heuristics.cc plans with what the kernels are compiled for.
+    Trap();  // plan.cc plans with what the kernels are compiled for.
   }
 }
 

@@ -1,228 +1,197 @@
-// How a persistent kernel's work is cut, and what that takes of shared memory. No CUDA header:
-// heuristics.cc makes plans on the host, also for devices that are not there.
+// Which algorithm runs a layer's steps, how it is cut, and why: functions of a problem and facts
+// about a device, so that they can be asked about any device anywhere. No CUDA header.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <iterator>
 #include <limits>
+#include <string>
 
-#include "../cells/math.h"
+#include "../layout.h"
 #include "../rnn.h"
-#include "shared_carver.h"
+#include "product_shape.h"
 
 namespace fastrnn {
 namespace cuda {
 
-constexpr int kAllChunks = std::numeric_limits<int>::max();
+// ---- instances ----------------------------------------------------------------------------------
 
-// In the place of a number of blocks that share K: all of the group do (persistent_scatter.cuh).
-constexpr int kEveryBlock = 0;
+// Which cells an instance is for: LSTM and GRU, or those with one gate.
+enum class CellKind { kGated, kUngated };
 
-// A block multiplies 16 * row_tiles rows of weights by 8 * batch_tiles rows of the batch. Forward
-// the former are the gates of its units, as many as there is room for; backward they are units of
-// dh, of which its own are the split-th part. The blocks of a group have all units of their rows of
-// the batch, and exchange with nobody else. Groups that do not fit beside each other are launched
-// one after the other.
+// How products are computed, a bit for each.
+enum Maths : unsigned { k16Bit = 1, kTf32 = 2, kIeee = 4, kAnyMath = 7 };
+
+// How the parts of K that blocks multiply become sums over all of K. kNone: each block has all of
+// K. Else, backward: kThroughL2 and kInCluster, four blocks share a tile's K and exchange their
+// sums, through L2 or through the shared memory of their cluster; kScatter, every block of the
+// group has a part of K, for all tiles (persistent_scatter.cuh).
+enum class Reduction { kNone, kThroughL2, kInCluster, kScatter };
+
+// Blocks that share a tile's K, where not all of the group do, and those of a cluster on sm_90.
+// Larger clusters leave more multiprocessors without work.
+constexpr int kCluster = 4;
+constexpr int PartsOfTile(Reduction reduction) {
+  return reduction == Reduction::kThroughL2 || reduction == Reduction::kInCluster ? kCluster : 1;
+}
+
+// A block multiplies 16 * row_tiles rows of weights by 8 * batch_tiles rows of the batch. With more
+// tiles of both there are not the registers for all that is summed and seen. Weights that do not
+// fit the chip are streamed from L2 in every step, by instances that have fewer in registers.
+struct Instance {
+  Pass pass;
+  CellKind cells;
+  int row_tiles, batch_tiles;
+  Reduction reduction;
+  bool streams;
+  unsigned maths;
+
+  constexpr bool Serves(Pass of_pass, bool gated, Maths math) const {
+    return pass == of_pass && (cells == CellKind::kGated) == gated && (maths & math) != 0;
+  }
+};
+
+// The kernels that there are, for each cell and math: those without which the model's times over a
+// grid of devices, cells, maths, sizes and lengths grow the most. Where two cost the same, the
+// first is chosen; one that streams also serves where there is nothing to stream.
+constexpr Instance kInstances[] = {
+    {Pass::kForward, CellKind::kGated, 2, 1, Reduction::kNone, false, kAnyMath},
+    {Pass::kForward, CellKind::kGated, 4, 1, Reduction::kNone, false, k16Bit | kTf32},
+    {Pass::kForward, CellKind::kGated, 4, 2, Reduction::kNone, false, k16Bit | kTf32},
+    {Pass::kForward, CellKind::kGated, 4, 1, Reduction::kNone, true, kTf32 | kIeee},
+    {Pass::kForward, CellKind::kGated, 4, 2, Reduction::kNone, true, kAnyMath},
+    {Pass::kForward, CellKind::kGated, 4, 4, Reduction::kNone, true, kAnyMath},
+
+    {Pass::kBackward, CellKind::kGated, 1, 1, Reduction::kScatter, false, kAnyMath},
+    {Pass::kBackward, CellKind::kGated, 1, 2, Reduction::kScatter, false, kAnyMath},
+    {Pass::kBackward, CellKind::kGated, 1, 4, Reduction::kScatter, false, kAnyMath},
+    {Pass::kBackward, CellKind::kGated, 2, 1, Reduction::kThroughL2, false, kIeee},
+    {Pass::kBackward, CellKind::kGated, 4, 2, Reduction::kThroughL2, false, k16Bit | kTf32},
+    {Pass::kBackward, CellKind::kGated, 4, 1, Reduction::kThroughL2, true, kTf32 | kIeee},
+    {Pass::kBackward, CellKind::kGated, 4, 2, Reduction::kThroughL2, true, kTf32},
+    {Pass::kBackward, CellKind::kGated, 4, 1, Reduction::kInCluster, false, k16Bit},
+    {Pass::kBackward, CellKind::kGated, 4, 2, Reduction::kInCluster, false, k16Bit | kTf32},
+
+    {Pass::kForward, CellKind::kUngated, 1, 1, Reduction::kNone, false, kAnyMath},
+    {Pass::kForward, CellKind::kUngated, 2, 1, Reduction::kNone, false, k16Bit},
+    {Pass::kForward, CellKind::kUngated, 2, 2, Reduction::kNone, false, k16Bit},
+    {Pass::kForward, CellKind::kUngated, 2, 1, Reduction::kNone, true, kTf32 | kIeee},
+    {Pass::kForward, CellKind::kUngated, 2, 2, Reduction::kNone, true, kTf32 | kIeee},
+    {Pass::kForward, CellKind::kUngated, 2, 4, Reduction::kNone, true, kAnyMath},
+
+    {Pass::kBackward, CellKind::kUngated, 1, 1, Reduction::kNone, false, kAnyMath},
+    {Pass::kBackward, CellKind::kUngated, 2, 1, Reduction::kNone, false, k16Bit},
+    {Pass::kBackward, CellKind::kUngated, 2, 2, Reduction::kNone, false, k16Bit},
+    {Pass::kBackward, CellKind::kUngated, 2, 1, Reduction::kNone, true, kTf32 | kIeee},
+    {Pass::kBackward, CellKind::kUngated, 2, 2, Reduction::kNone, true, kTf32 | kIeee},
+    {Pass::kBackward, CellKind::kUngated, 2, 4, Reduction::kNone, true, kAnyMath},
+};
+
+// ---- plans --------------------------------------------------------------------------------------
+
+// How an instance's work is cut. Forward, the rows of weights are the gates of a block's units, as
+// many as there is room for; backward they are units of dh, of which a block's own are as many as
+// its part of the tile. The blocks of a group have all units of their rows of the batch, and
+// exchange with nobody else. Groups that do not fit beside each other are launched one after the
+// other.
 struct PersistentPlan {
-  int row_tiles = 1;
-  int batch_tiles = 1;
+  size_t instance = 0;             // of kInstances
   int units = 1;                   // hidden units of a block
   int blocks = 1;                  // of a group
   int groups = 1;                  // in one launch and direction
   int launches = 1;                // for all rows of the batch
   int directions = 1;              // in one launch
-  int split = 1;                   // backward: blocks that share a product's K, or kEveryBlock
-  int cluster = 1;                 // backward: blocks of a cluster, which share K
   int shared_chunks = kAllChunks;  // the most chunks of a warp's weights in shared memory
   int streamed_chunks = 0;         // those of a warp that neither registers nor shared memory hold
   size_t streamed_words = 0;       // of a block, 16 bytes each
   size_t shared_bytes = 0;         // of a block
 
-  bool streams() const { return shared_chunks < kAllChunks; }
-  bool scatters() const { return split == kEveryBlock; }
-  int parts_of_k() const { return scatters() ? blocks : split; }
+  const Instance& kernel() const { return kInstances[instance]; }
+  bool scatters() const { return kernel().reduction == Reduction::kScatter; }
+  int tile_parts() const { return PartsOfTile(kernel().reduction); }
+  // Blocks that share a product's K.
+  int parts_of_k() const { return scatters() ? blocks : tile_parts(); }
+  // Blocks of a cluster; 1: there are no clusters.
+  int cluster() const { return kernel().reduction == Reduction::kInCluster ? kCluster : 1; }
   int grid_blocks() const { return blocks * groups * directions; }
 };
 
-// Blocks of a cluster on sm_90. Larger ones leave more multiprocessors without work.
-constexpr int kCluster = 4;
+// ---- the choice ---------------------------------------------------------------------------------
 
-// Kernels exist for 1, 2 and 4 batch tiles, up to `most_batch_tiles`: with more, there are not the
-// registers for all that is summed and seen. Weights that do not fit the chip are streamed from L2
-// in every step, by the kernels that exchange the least: those with the most rows, up to
-// `most_streamed`. Backward K is shared, but not for cells with one gate, whose gates' gradients
-// are as many numbers as h.
-struct Tiles {
-  int row_tiles, split, most_batch_tiles, most_streamed;
+struct DeviceFacts {
+  int capability = 0;       // 10 * major + minor
+  int multiprocessors = 0;  // those that other work leaves free
+  size_t shared_bytes = 0;  // the most that a block may have
+  // How many of the multiprocessors clusters of kCluster blocks can take, one block on each: where
+  // the number of a processing cluster's is no multiple of that, some are left over.
+  int cluster_multiprocessors = 0;
+  size_t l2_bytes = 0;  // of the L2 cache
+  // What the kernels are compiled for, as 10 * major + minor, where that may be less than what the
+  // device has: a kernel for newer devices is then empty. 0: they are the device's.
+  int code_capability = 0;
+  bool cooperative = true;  // whether there are cooperative launches
+  // The most blocks that a grid without clusters may have, where a kernel's occupancy allows fewer
+  // than one on each multiprocessor.
+  int resident_blocks = std::numeric_limits<int>::max();
+
+  // What was measured on the device, for those who ask what the model makes of it; 0: the model's
+  // nominal figure. FactsOf leaves them 0: another plan may round otherwise, and the results of a
+  // call shall depend on the problem and the device alone, never on a measurement.
+  double exchange_us = 0.0;  // from a block's release of a flag to another block's acquire
+  double memory_bytes_per_us = 0.0;
+  double products_per_us = 0.0;  // multiplications with an addition, of one multiprocessor
+  double host_us = 0.0;          // to issue a stepwise step
 };
-constexpr Tiles kForwardTiles[] = {{2, 1, 4, 0}, {4, 1, 2, 4}};
-constexpr Tiles kForwardTilesOfRnn[] = {{1, 1, 4, 0}, {2, 1, 2, 4}};
-constexpr Tiles kBackwardTiles[] = {{1, kEveryBlock, 4, 0}, {2, 4, 4, 0}, {4, 4, 2, 2}};
-constexpr Tiles kBackwardTilesOfRnn[] = {{1, 1, 4, 0}, {2, 1, 2, 4}};
 
-struct TileTable {
-  const Tiles* tiles;
-  size_t count;
+// What a step costs, and all steps, by the model of plan.cc. Figures are of one direction; µs
+// of both where they are launched at once.
+struct Cost {
+  double flops = 0.0;         // a step, 2 for each multiplication and addition
+  double l2_bytes = 0.0;      // a step, of all blocks, or from memory what L2 does not keep
+  double memory_bytes = 0.0;  // once, the weights
+  int synchronizations = 0;   // a step
+  double step_us = 0.0;       // the floor
+  double total_us = 0.0;      // all steps, directions and launches
 };
-// rnn: of a cell with one gate.
-constexpr TileTable TilesOf(Pass pass, bool rnn) {
-  if (pass == Pass::kForward) {
-    return rnn ? TileTable{kForwardTilesOfRnn, std::size(kForwardTilesOfRnn)}
-               : TileTable{kForwardTiles, std::size(kForwardTiles)};
-  }
-  return rnn ? TileTable{kBackwardTilesOfRnn, std::size(kBackwardTilesOfRnn)}
-             : TileTable{kBackwardTiles, std::size(kBackwardTiles)};
-}
 
-// Whether there is a kernel for clusters, too, whose blocks share K.
-constexpr bool HasClusterForm(int split) { return split == kCluster; }
+struct Choice {
+  bool persistent = false;
+  PersistentPlan plan;  // where persistent
+  Cost cost;            // of what was chosen
+  std::string reason;
+};
 
-// ---- the product of a step, product.cuh ---------------------------------------------------------
+// What kernels may do with float32: not TF32 where the device has none.
+bool AllowsTf32(bool wanted, const DeviceFacts& facts);
 
-// Emulated builds with ThreadSanitizer have fewer: it gives every thread more than a megabyte.
-#if !defined(FASTRNN_PRODUCT_WARPS)
-#define FASTRNN_PRODUCT_WARPS 8
+// tf32: whether float32 products may be rounded, on this device. Throws InvalidArgument where
+// desc.algorithm asks for what cannot be.
+Choice Choose(Pass pass, const LayerDesc& desc, bool tf32, const DeviceFacts& facts);
+
+// ---- chunks of time -----------------------------------------------------------------------------
+
+// Bytes of workspace that the gates of a chunk may take: enough that the products over a chunk run
+// at full rate, and far from the 2 GiB that MXNet can give. Emulated builds set it lower, so that
+// small tests have chunks too.
+#if !defined(FASTRNN_CUDA_CHUNK_BYTES)
+#define FASTRNN_CUDA_CHUNK_BYTES (128 << 20)
 #endif
-constexpr int kProductWarps = FASTRNN_PRODUCT_WARPS;
-constexpr int kProductThreads = kProductWarps * 32;
-constexpr int kChunkBytesOfK = 64;
-constexpr int kTileRows = 16;
-constexpr int kTileBatch = 8;
-constexpr int kFloatChunk = kChunkBytesOfK / sizeof(float);
+constexpr int64_t kChunkBytes = FASTRNN_CUDA_CHUNK_BYTES;
 
-// Chunks of the weights that each warp has in registers: 64 registers of each thread. One that
-// streams has half of them for the chunk that is on its way, and for many sums all.
-FASTRNN_HOST_DEVICE constexpr int RegisterChunks(bool tensor_cores, int row_tiles, int batch_tiles,
-                                                 bool streams) {
-  if (!tensor_cores) return 0;
-  return !streams ? 8 / row_tiles : batch_tiles < 4 ? 4 / row_tiles : 0;
+// The most rows that a chunk has; gate_bytes: what its arrays take for each gate of each row.
+inline int64_t MaxChunkRows(const LayerDesc& desc, int64_t gate_bytes) {
+  return std::max<int64_t>(1, kChunkBytes / (gate_bytes * desc.gate_rows()));
+}
+inline int64_t ForwardChunkRows(const LayerDesc& desc) { return MaxChunkRows(desc, sizeof(float)); }
+inline int64_t BackwardChunkRows(const LayerDesc& desc) {
+  return MaxChunkRows(desc, SizeOf(desc.dtype) * (desc.cell().split_shares ? 2 : 1));
 }
 
-// A product of a tile of weights with K in chunks.
-struct ProductShape {
-  int row_tiles, batch_tiles, chunks;
-  bool tensor_cores;
-  int register_chunks;
-  int most_shared_chunks;  // of a warp
-
-  FASTRNN_HOST_DEVICE int rows() const { return kTileRows * row_tiles; }
-  FASTRNN_HOST_DEVICE int columns() const { return kTileBatch * batch_tiles; }
-  FASTRNN_HOST_DEVICE int chunks_per_warp() const {
-    return (chunks + kProductWarps - 1) / kProductWarps;
-  }
-  // Warps that have chunks.
-  FASTRNN_HOST_DEVICE int active_warps() const {
-    return (chunks + chunks_per_warp() - 1) / chunks_per_warp();
-  }
-  FASTRNN_HOST_DEVICE int shared_chunks_per_warp() const {
-    const int others = chunks_per_warp() - register_chunks;
-    return others < 0 ? 0 : others < most_shared_chunks ? others : most_shared_chunks;
-  }
-  FASTRNN_HOST_DEVICE int streamed_chunks_per_warp() const {
-    const int streamed = chunks_per_warp() - register_chunks - shared_chunks_per_warp();
-    return streamed > 0 ? streamed : 0;
-  }
-  // Words of weights in shared memory, 16 bytes each.
-  FASTRNN_HOST_DEVICE size_t shared_words() const {
-    return static_cast<size_t>(kProductWarps * shared_chunks_per_warp() * row_tiles) * 64;
-  }
-  // And those that a block streams.
-  FASTRNN_HOST_DEVICE size_t streamed_words() const {
-    return static_cast<size_t>(kProductWarps * streamed_chunks_per_warp() * row_tiles) * 64;
-  }
-  // From a column of a warp's sums to the next: 4 more than a multiple of 16, so that what a warp
-  // writes at once (product.cuh's fragments) lies in different banks, as what it reads does.
-  FASTRNN_HOST_DEVICE int sum_stride() const { return rows() + 4; }
-  // From a value along K to the next in what FloatMath stages: 2 more than a multiple of 8, also
-  // for the banks.
-  FASTRNN_HOST_DEVICE int stage_stride() const { return columns() + 2; }
-};
-
-// Four words of weights.
-struct alignas(16) WeightQuad {
-  uint32_t words[4];
-};
-
-// A product's shared memory: of the carver's base on the device, and to learn the size on the host.
-struct ProductMemory {
-  WeightQuad* weights;  // [warps][shared chunks][row tiles][2][lanes], or of FloatMath floats
-                        // [warps][shared chunks][16 along K][rows]
-  float* sums;          // [active warps][columns][sum_stride]
-  float* stage;         // FloatMath: [warps][16 along K][stage_stride]
-
-  FASTRNN_HOST_DEVICE ProductMemory(const ProductShape& shape, SharedCarver* carver) {
-    weights = carver->Take<WeightQuad>(shape.shared_words());
-    sums = carver->Take<float>(
-        static_cast<size_t>(shape.active_warps() * shape.columns() * shape.sum_stride()));
-    const int staged = kProductWarps * kFloatChunk * shape.stage_stride();
-    stage = shape.tensor_cores ? nullptr : carver->Take<float>(static_cast<size_t>(staged));
-  }
-};
-
-// A product in which every block has a part of K, the gates of its own 16 units, for all tiles of
-// 16 rows (product_scatter.cuh). The warps share the tiles.
-struct ScatterShape {
-  int batch_tiles, chunks, tiles;
-  bool tensor_cores;
-
-  // Tiles that a warp has in registers, 64 of each thread.
-  static FASTRNN_HOST_DEVICE constexpr int RegisterTiles(bool tensor_cores, int chunks) {
-    return tensor_cores ? 8 / chunks : 0;
-  }
-  // Whether a thread has registers for all the gradients that it multiplies, 4 for each of these.
-  static FASTRNN_HOST_DEVICE constexpr bool KeepsGradients(bool tensor_cores, int chunks,
-                                                           int batch_tiles) {
-    return tensor_cores && chunks * batch_tiles <= 4;
-  }
-  FASTRNN_HOST_DEVICE bool keeps_gradients() const {
-    return KeepsGradients(tensor_cores, chunks, batch_tiles);
-  }
-  FASTRNN_HOST_DEVICE int columns() const { return kTileBatch * batch_tiles; }
-  FASTRNN_HOST_DEVICE int shared_tiles_per_warp() const {
-    const int all = (tiles + kProductWarps - 1) / kProductWarps;
-    const int others = all - RegisterTiles(tensor_cores, chunks);
-    return others < 0 ? 0 : others;
-  }
-  // Words of weights in shared memory, 16 bytes each.
-  FASTRNN_HOST_DEVICE size_t shared_words() const {
-    return static_cast<size_t>(kProductWarps * shared_tiles_per_warp() * chunks) * 64;
-  }
-  // Rows of the batch that each 4 bytes along K have room for: those of IEEE float32 stand side by
-  // side, and 2 more keep the banks apart, as stage_stride does.
-  FASTRNN_HOST_DEVICE int stride() const { return tensor_cores ? columns() : columns() + 2; }
-};
-// Chunks of a block's K.
-FASTRNN_HOST_DEVICE constexpr int ScatterChunks(int gates, size_t value_bytes) {
-  return (kTileRows * gates * static_cast<int>(value_bytes) + kChunkBytesOfK - 1) / kChunkBytesOfK;
-}
-
-struct ScatterMemory {
-  WeightQuad* weights;  // [warps][shared tiles][chunks][2][lanes], or of IEEE float32 floats
-                        // [warps][tiles][chunks][16 along K][16 rows]
-  void* gradients;      // [chunks][columns][64 bytes], or of IEEE float32 [16 * chunks][stride]
-
-  FASTRNN_HOST_DEVICE ScatterMemory(const ScatterShape& shape, SharedCarver* carver) {
-    weights = carver->Take<WeightQuad>(shape.shared_words());
-    gradients = carver->Take<uint32_t>(
-        static_cast<size_t>(shape.chunks * (kChunkBytesOfK / 4) * shape.stride()));
-  }
-};
-
-// The biases of a block's units: [2][gates][units], those of i2h first.
-FASTRNN_HOST_DEVICE float* TakeBiases(int gates, int units, SharedCarver* carver) {
-  return carver->Take<float>(static_cast<size_t>(2 * gates * units));
-}
-
-// What the blocks of a cluster hand each other: [2][split][8 * batch_tiles][units] sums.
-FASTRNN_HOST_DEVICE float* TakeClusterSums(const ProductShape& shape, SharedCarver* carver) {
-  return carver->Take<float>(static_cast<size_t>(2 * shape.columns() * shape.rows()));
-}
-
-// Values that a group exchanges in a round.
-FASTRNN_HOST_DEVICE size_t ExchangedValues(int chunks, int batch_tiles, int chunk_values) {
-  return static_cast<size_t>(chunks) * static_cast<size_t>(batch_tiles * kTileBatch) *
-         static_cast<size_t>(chunk_values);
+// Backward, both directions can only run at once where this is so: their chunks come in opposite
+// orders, and the second one adds to the dx that the first has written.
+inline bool BackwardIsOneChunk(const LayerDesc& desc) {
+  return Walk(desc, 0, BackwardChunkRows(desc)).chunk_steps == desc.steps;
 }
 
 }  // namespace cuda

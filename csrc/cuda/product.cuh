@@ -24,7 +24,7 @@
 #include <type_traits>
 
 #include "device.cuh"
-#include "plan.h"
+#include "product_shape.h"
 
 namespace fastrnn {
 namespace cuda {

@@ -12,8 +12,8 @@
 #include "../pass.h"
 #include "../rnn.h"
 #include "blas.h"
-#include "chunks.h"
 #include "device.cuh"
+#include "plan.h"
 #include "pointwise.cuh"
 
 namespace fastrnn {

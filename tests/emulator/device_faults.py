@@ -116,9 +116,10 @@ def refuse_each_launch(case, error, least):
 @pytest.mark.parametrize(("error", "numbers"), REFUSALS)
 @pytest.mark.parametrize("mode", ["lstm", "gru"])
 def test_a_refused_launch_is_replaced(mode, error, numbers):
-    algorithm = persistent(batch_tiles=2, backward_row_tiles=2, split=4, **numbers)
+    algorithm = persistent(batch_tiles=2, backward_row_tiles=4, split=4, **numbers)
     algorithm = algorithm.replace("persistent", "auto")
-    case = Case(mode, 14, 3, 4, 40, device="cuda", lengths=[14, 0, 9], algorithm=algorithm)
+    options = {"lengths": [14, 0, 9], "dtype": "float16", "algorithm": algorithm}
+    case = Case(mode, 14, 3, 4, 40, device="cuda", **options)
     refuse_each_launch(case, error, 3)
 
 
@@ -136,8 +137,8 @@ def test_a_launch_that_is_refused_for_the_later_rows_is_replaced(mode, direction
 
 @pytest.mark.parametrize(("error", "numbers"), REFUSALS)
 def test_a_refused_launch_is_an_error_where_it_was_asked_for(error, numbers):
-    algorithm = persistent(batch_tiles=2, backward_row_tiles=2, split=4, **numbers)
-    case = Case("lstm", 3, 3, 4, 40, device="cuda", algorithm=algorithm)
+    algorithm = persistent(batch_tiles=2, backward_row_tiles=4, split=4, **numbers)
+    case = Case("lstm", 3, 3, 4, 40, device="cuda", dtype="float16", algorithm=algorithm)
     reserve = case.forward(reserve=True).reserve
     passes = [lambda: case.backward(reserve)]
     if error != emulated.OUT_OF_RESOURCES:  # which is for clusters alone, and backward has them

@@ -15,19 +15,22 @@ pytestmark = pytest.mark.skipif(CAPABILITY == 0, reason="no CUDA device, nor an 
 LENGTHS = [4, 0, 3, 1, 4, 2, 4, 4, 1]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize(
-    ("mode", "numbers"),
+    ("mode", "dtype", "numbers"),
     [
-        ("lstm", {"groups": 2, "backward_row_tiles": 1}),
-        ("gru", {"groups": 1, "backward_row_tiles": 1}),
-        ("lstm", {"groups": 1, "directions": 2, "backward_row_tiles": 2}),
-        ("gru", {"groups": 1, "directions": 1, "backward_row_tiles": 4}),
-        ("rnn_tanh", {"groups": 2, "directions": 2, "backward_row_tiles": 2}),
+        ("lstm", "float32", {"groups": 2, "backward_row_tiles": 1}),
+        ("lstm", "float16", {"groups": 2, "backward_row_tiles": 1}),
+        ("gru", "float32", {"groups": 1, "backward_row_tiles": 1}),
+        ("gru", "float16", {"groups": 1, "backward_row_tiles": 1}),
+        ("lstm", "float32", {"groups": 1, "directions": 2, "backward_row_tiles": 2}),
+        ("gru", "float32", {"groups": 1, "directions": 1, "backward_row_tiles": 4}),
+        ("lstm", "float16", {"directions": 2, "backward_row_tiles": 4, "batch_tiles": 2}),
+        ("rnn_tanh", "float32", {"groups": 2, "directions": 2, "backward_row_tiles": 2}),
+        ("rnn_tanh", "float16", {"groups": 2, "directions": 2, "backward_row_tiles": 2}),
     ],
 )
 def test_parts(mode, numbers, dtype):
-    algorithm = persistent(batch_tiles=1, cluster=0, **numbers)
+    algorithm = persistent(**{"batch_tiles": 1, "cluster": 0, **numbers})
     case = Case(
         mode, 4, 9, 3, 40, 2, device="cuda", dtype=dtype, lengths=LENGTHS, algorithm=algorithm
     )
@@ -39,20 +42,21 @@ def test_parts(mode, numbers, dtype):
 @pytest.mark.parametrize("mode", ["lstm", "gru"])
 def test_clusters(mode, dtype):
     # Backward, four blocks add up.
-    algorithm = persistent(batch_tiles=2, cluster=1, backward_row_tiles=2, split=4)
-    case = Case(mode, 4, 9, 3, 90, device="cuda", dtype=dtype, lengths=LENGTHS, algorithm=algorithm)
-    assert_agrees(case)
+    algorithm = persistent(batch_tiles=2, cluster=1, backward_row_tiles=4, split=4)
+    options = {"dtype": dtype, "tf32": True, "lengths": LENGTHS, "algorithm": algorithm}
+    case = Case(mode, 4, 9, 3, 90, device="cuda", **options)
+    assert_agrees(case, "tf32" if dtype == "float32" else None)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize(
-    ("mode", "numbers"),
+    ("mode", "dtype", "batch_tiles"),
     [
-        ("lstm", {"batch_tiles": 2}),  # in float32 all chunks are streamed, none is in registers
-        ("rnn_tanh", {"batch_tiles": 4}),  # nor is it in float16 with so many sums
+        ("lstm", "float32", 1),  # in float32 all chunks are streamed, none is in registers
+        ("rnn_tanh", "float32", 4),
+        ("rnn_tanh", "float16", 4),  # nor is it in float16 with so many sums
     ],
 )
-def test_streams(mode, numbers, dtype):
-    algorithm = persistent(shared_chunks=0, cluster=0, **numbers)
+def test_streams(mode, dtype, batch_tiles):
+    algorithm = persistent(shared_chunks=0, cluster=0, batch_tiles=batch_tiles)
     case = Case(mode, 3, 9, 3, 40, device="cuda", dtype=dtype, algorithm=algorithm)
     assert_agrees(case)

@@ -97,15 +97,15 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
   result["reason"] = choice.reason;
   if (!choice.persistent) return result;
   const cuda::PersistentPlan& plan = choice.plan;
-  result["row_tiles"] = plan.row_tiles;
-  result["batch_tiles"] = plan.batch_tiles;
+  result["row_tiles"] = plan.kernel().row_tiles;
+  result["batch_tiles"] = plan.kernel().batch_tiles;
   result["units"] = plan.units;
   result["blocks"] = plan.blocks;
   result["groups"] = plan.groups;
   result["launches"] = plan.launches;
   result["directions"] = plan.directions;
   result["split"] = plan.parts_of_k();
-  result["cluster"] = plan.cluster;
+  result["cluster"] = plan.cluster();
   result["streamed_chunks"] = plan.streamed_chunks;
   result["shared_bytes"] = plan.shared_bytes;
   return result;
