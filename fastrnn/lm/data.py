@@ -1,8 +1,8 @@
-"""Texts by name or path: a file of one's own, two public books, and one that needs no network.
+"""Texts by name or path: your own files, two public books, and a text that needs no network.
 
 A named text is looked for in the folder that the environment variable ``FASTRNN_DATA`` names, then
 in the user's cache (``$XDG_CACHE_HOME/fastrnn`` or ``~/.cache/fastrnn``), and else downloaded into
-the cache. Wherever it lies, its SHA-256 is checked.
+the cache. Its SHA-256 is always checked.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Union
 
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.files import describe, write_atomically
-from fastrnn.lm.segmentation import normalize
+from fastrnn.lm.files import explained, write_atomically
+from fastrnn.lm.tokenizers import normalize
 
 BUILTIN = "builtin"
-# Standard input, for texts to read; and what a run keeps as the name of a text that had none.
+# Standard input; and what a run keeps as the name of a text that has none.
 STDIN, PIPE = "-", "<pipe>"
 _DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/proc/")
 TIMEOUT_SECONDS = 60
@@ -64,7 +64,8 @@ def load_text(data: str) -> str:
         raise InputError("data: got '', wanted the name of a text or of a file")
     if data == PIPE:  # a run that is resumed
         raise InputError(
-            "data: the run's text came from a pipe, which is gone: --data can name a file with it"
+            "data: the run's text came from a pipe, which is gone: --data can name a file with it, "
+            "but not for evaluate --ngram"
         )
     if data == BUILTIN:
         return builtin_text()
@@ -78,12 +79,12 @@ def load_text(data: str) -> str:
 
 
 def title(data: str) -> str:
-    """What `data` is called in messages."""
+    """The name of `data` in messages."""
     return "standard input" if data == STDIN else data
 
 
 def lasting(data: str) -> str:
-    """`data` such that it names the same text later and in any working folder, or else `PIPE`."""
+    """A name of the same text that is right later and in any working folder, or `PIPE`."""
     if data == BUILTIN or data in SOURCES:
         return data
     path = os.path.abspath("/dev/stdin" if data == STDIN else data)
@@ -92,20 +93,14 @@ def lasting(data: str) -> str:
     return path if os.path.isfile(path) else PIPE
 
 
-def is_gone(data: str) -> bool:
-    """Whether a run's text came from a pipe; older runs kept the descriptor's name."""
-    return data == PIPE or data.startswith(_DESCRIPTORS)
-
-
 def _read(path: Union[Path, int]) -> Optional[bytes]:
     """The content of a file or descriptor, None if there is none."""
-    try:
-        with open(path, "rb", closefd=path != 0) as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise InputError(f"{path or title(STDIN)}: cannot be read: {describe(error)}") from None
+    with explained(f"{path or title(STDIN)}: cannot be read"):
+        try:
+            with open(path, "rb", closefd=path != 0) as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
 
 
 def _decode(content: bytes, name: str) -> str:
@@ -152,10 +147,8 @@ def _download(name: str, source: Source) -> bytes:
             f"FASTRNN_DATA can name a folder that has {name}.txt"
         ) from None
     _check(content, source, source.url)
-    try:
+    with explained(f"{path.parent}: cannot be made"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path.parent}: cannot be made: {describe(error)}") from None
     write_atomically(path, content)
     return content
 
@@ -195,7 +188,7 @@ def _plain(block: str) -> str:
 
 
 def _is_prose(paragraph: str) -> bool:
-    # A sentence of some length; what has other signs in plenty is code or grammar.
+    # Long enough for a sentence; many other signs mean code or grammar.
     if len(paragraph) < 40 or not paragraph.isascii() or "::=" in paragraph or ">>>" in paragraph:
         return False
     if not re.match(r'["*(]*[A-Z"]', paragraph) or paragraph[-1] not in ".:!?)":
