@@ -1,6 +1,6 @@
 """What the backend asks of CUDA and cuBLAS, as far as no result shows it.
 
-run.sh runs this file on an emulated build.
+run.py runs this file on an emulated build.
 """
 
 from __future__ import annotations
