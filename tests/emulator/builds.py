@@ -23,7 +23,6 @@ def build(jobs: int, targets: Sequence[str] = ("all",)) -> None:
     mxnet = find_spec("mxnet")
     folders = mxnet.submodule_search_locations if mxnet else None
     definitions = {
-        "CMAKE_CXX_COMPILER": COMPILER,
         "FASTRNN_EMULATE": "ON",
         "FASTRNN_WERROR": "ON",
         "FASTRNN_VERSION": "emulated",
@@ -33,7 +32,8 @@ def build(jobs: int, targets: Sequence[str] = ("all",)) -> None:
     }
     arguments = [f"-D{name}={value}" for name, value in definitions.items()]
     configure = ["cmake", "-S", str(ROOT), "-B", str(BUILDS), "-G", "Ninja"]
-    subprocess.run([*configure, "--log-level=WARNING", *arguments], check=True)
+    variables = {**os.environ, "CXX": COMPILER}
+    subprocess.run([*configure, "--log-level=WARNING", *arguments], env=variables, check=True)
     compile_all = ["cmake", "--build", str(BUILDS), "--parallel", str(jobs), "--target", *targets]
     subprocess.run([*compile_all, "--", "--quiet"], check=True)
 
