@@ -41,7 +41,8 @@ test: $(VENV)/.dev-$(VERSION)
 
 emulated: $(VENV)/.dev-$(VERSION)
 	$(BIN)/pip install --quiet cmake ninja pybind11
-	PATH="$(abspath $(BIN)):$$PATH" tests/emulator/run.sh $(BIN)/python
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/emulator/run.py \
+		$(if $(JOBS),--jobs $(JOBS))
 
 mutants: $(VENV)/.dev-$(VERSION)
 	$(BIN)/pip install --quiet cmake ninja pybind11

@@ -1,17 +1,16 @@
-// The vocabulary of the kernels. Compiled by nvcc it is CUDA and PTX, which no other file of csrc
-// has; compiled by a host compiler with FASTRNN_EMULATE it is the emulator of tests/emulator, in
-// which every CUDA thread is a fiber. Both halves offer the same names, described at the first.
+// The vocabulary of the kernels: CUDA and PTX, which no other file of csrc has. A host compiler
+// with FASTRNN_EMULATE sees the same names in tests/emulator/device_emulated.h, where every CUDA
+// thread is a fiber.
 //
 // What a kernel must keep to, so that both can run it:
-// - Only the names below, what cuda_names.h of the emulator has (threadIdx, __syncthreads, shuffles
-//   and votes, atomicAdd of integers, ...), the C library's functions on float, and plain C++.
+// - Only the names below, what cuda_names.h of the emulator has (threadIdx, __syncthreads, integer
+//   atomicAdd, ...), the C library's functions on float, and plain C++.
 // - Launch and LaunchCooperative, never <<<>>>. FASTRNN_SHARED and FASTRNN_DYNAMIC_SHARED, never
 //   __shared__: the emulator gives every block its own, and fills it with NaN.
 // - Branch on FASTRNN_ARCH, never on __CUDA_ARCH__. nvcc's host pass sees 0 there.
-// - Arithmetic in float; half and bfloat16 are for storage and for the tensor cores.
-// - Poll a flag through LoadAcquire only: it gives way to the others. Announce through
-// StoreRelease.
-//   No float atomics, since their order would change the result.
+// - Arithmetic in float; half and bfloat16 are for storage and for the tensor cores. No float
+//   atomics, since their order would change the result.
+// - Poll a flag through LoadAcquire only: it gives way to the others. Announce with StoreRelease.
 // - No return before a barrier that others reach; every lane of a mask at the same warp function.
 // - No const __restrict__ on memory that other blocks write during the launch: the compiler could
 //   then read it through the cache that is not kept coherent.
@@ -25,27 +24,23 @@
 #include "runtime.h"
 #include "shared_carver.h"
 
-#if defined(FASTRNN_EMULATE)
-#define FASTRNN_SHARED(T, name, count)                          \
-  T(&name)                                                      \
-  [count] = *static_cast<T(*)[count]>(::emulator::StaticShared( \
-      []() -> const void* {                                     \
-        static char key;                                        \
-        return &key;                                            \
-      }(),                                                      \
-      sizeof(T) * (count)))
-#define FASTRNN_DYNAMIC_SHARED(name) unsigned char* name = ::emulator::DynamicShared()
-#else
-#define FASTRNN_SHARED(T, name, count) __shared__ T name[count]
-#define FASTRNN_DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
-#endif
-
 namespace fastrnn {
 namespace cuda {
 
 constexpr int kWarp = 32;
 
-#if !defined(FASTRNN_EMULATE)
+}  // namespace cuda
+}  // namespace fastrnn
+
+#if defined(FASTRNN_EMULATE)
+#include "device_emulated.h"
+#else
+
+#define FASTRNN_SHARED(T, name, count) __shared__ T name[count]
+#define FASTRNN_DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
+
+namespace fastrnn {
+namespace cuda {
 
 // Ends the grid with an error. For kernels that must not be launched.
 FASTRNN_DEVICE void Trap() { asm volatile("trap;"); }
@@ -152,61 +147,7 @@ FASTRNN_MMA(MmaBf16M16N8K16, "m16n8k16.row.col.f32.bf16.bf16.f32")
 #undef FASTRNN_MMA
 #endif
 
-#else  // FASTRNN_EMULATE
-
-inline void Trap(EMULATOR_SITE) { ::emulator::Fail("a trap", {"Trap", file, line}); }
-
-inline unsigned LoadAcquire(const unsigned* p, EMULATOR_SITE) {
-  ::emulator::Poll({"LoadAcquire", file, line});
-  return __atomic_load_n(p, __ATOMIC_ACQUIRE);
-}
-inline void StoreRelease(unsigned* p, unsigned value, EMULATOR_SITE) {
-  ::emulator::PerhapsYield({"StoreRelease", file, line});
-  ::emulator::NoteProgress();
-  __atomic_store_n(p, value, __ATOMIC_RELEASE);
-}
-
-inline float LoadExchanged(const float* p) { return *p; }
-inline uint4 LoadExchanged16(const void* p, EMULATOR_SITE) {
-  if (reinterpret_cast<uintptr_t>(p) % sizeof(uint4) != 0) {
-    ::emulator::Fail("an exchanged value is not aligned to 16 bytes",
-                     {"LoadExchanged", file, line});
-  }
-  return *static_cast<const uint4*>(p);
-}
-
-inline void ClusterBarrier(EMULATOR_SITE) {
-  ::emulator::WaitForCluster({"ClusterBarrier", file, line});
-}
-template <class T>
-T* ClusterShared(T* own, unsigned rank, EMULATOR_SITE) {
-  return static_cast<T*>(::emulator::ClusterShared(own, rank, {"ClusterShared", file, line}));
-}
-
-inline void MmaF16M16N8K8(float (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1],
-                          const float (&c)[4], EMULATOR_SITE) {
-  ::emulator::Mma< ::emulator::MmaType::kF16, 8>(d, a, b, c, {"MmaF16M16N8K8", file, line});
-}
-inline uint32_t ToTf32(float value) {
-  uint32_t bits = __float_as_uint(value);
-  const bool finite = (bits & 0x7f800000u) != 0x7f800000u;
-  if (finite) bits += 0x1000u;  // half of the last place that is kept
-  return bits & 0xffffe000u;
-}
-inline void MmaTf32M16N8K8(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-                           const float (&c)[4], EMULATOR_SITE) {
-  ::emulator::Mma< ::emulator::MmaType::kTf32, 8>(d, a, b, c, {"MmaTf32M16N8K8", file, line});
-}
-inline void MmaF16M16N8K16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-                           const float (&c)[4], EMULATOR_SITE) {
-  ::emulator::Mma< ::emulator::MmaType::kF16, 16>(d, a, b, c, {"MmaF16M16N8K16", file, line});
-}
-inline void MmaBf16M16N8K16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-                            const float (&c)[4], EMULATOR_SITE) {
-  ::emulator::Mma< ::emulator::MmaType::kBf16, 16>(d, a, b, c, {"MmaBf16M16N8K16", file, line});
-}
-
-#endif
-
 }  // namespace cuda
 }  // namespace fastrnn
+
+#endif

@@ -8,10 +8,12 @@
 
 #include "runtime.h"
 
+#if defined(FASTRNN_EMULATE)
+#include "launch_emulated.h"
+#else
+
 namespace fastrnn {
 namespace cuda {
-
-#if !defined(FASTRNN_EMULATE)
 
 // Allows the kernel its dynamic shared memory; above 48 KiB that needs asking. It is always allowed
 // all that a block can have: another thread may be about to launch the same kernel with more. So
@@ -109,23 +111,13 @@ cudaError_t MaxResidentBlocks(void (*kernel)(Parameters...), int threads, size_t
   return status;
 }
 
-#else  // FASTRNN_EMULATE
-
-template <class... Parameters, class... Arguments>
-cudaError_t LaunchAs(unsigned cluster, void (*kernel)(Parameters...), dim3 grid, dim3 block,
-                     size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
-  return ::emulator::Launch(
-      {grid, block, shared_bytes, cluster > 0, cluster > 1 ? cluster : 1, stream}, kernel,
-      std::forward<Arguments>(arguments)...);
-}
-template <class... Parameters>
-cudaError_t MaxResidentBlocks(void (*)(Parameters...), int threads, size_t shared_bytes,
-                              int* blocks, unsigned cluster = 1) {
-  *blocks = ::emulator::ResidentBlocks(threads, shared_bytes, cluster);
-  return cudaSuccess;
-}
+}  // namespace cuda
+}  // namespace fastrnn
 
 #endif
+
+namespace fastrnn {
+namespace cuda {
 
 // The compute capability that the kernel's code for the current device was compiled for, which is
 // what __CUDA_ARCH__ was then: less than the device's where there is none for just that.

@@ -1,12 +1,11 @@
 // 16-bit numbers; part of the vocabulary that device.cuh describes.
 #pragma once
 
+#include <cuda_fp16.h>
+
 #include <cstdint>
 
 #include "runtime.h"
-#if !defined(FASTRNN_EMULATE)
-#include <cuda_fp16.h>
-#endif
 
 namespace fastrnn {
 namespace cuda {

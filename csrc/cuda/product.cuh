@@ -70,11 +70,7 @@ FASTRNN_DEVICE uint32_t Word(Bfloat16 first, Bfloat16 second) {
   return static_cast<uint32_t>(second.bits) << 16 | first.bits;
 }
 
-#if defined(FASTRNN_EMULATE)
-constexpr bool kHasClusters = true;
-#else
 constexpr bool kHasClusters = FASTRNN_ARCH >= 900;
-#endif
 
 // ---- a tile on the tensor cores, in one warp ----------------------------------------------------
 

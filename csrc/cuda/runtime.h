@@ -3,10 +3,6 @@
 
 #if defined(FASTRNN_EMULATE)
 #include "cuda_emulator.h"
-#ifndef FASTRNN_ARCH
-#define FASTRNN_ARCH 900
-#endif
-#define FASTRNN_DEVICE inline
 #else
 #include <cuda_runtime.h>
 #if defined(__CUDA_ARCH__)

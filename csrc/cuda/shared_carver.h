@@ -6,17 +6,23 @@
 #include "../cells/math.h"
 
 #if defined(FASTRNN_EMULATE)
-namespace emulator {
-void GuardGap(const void* begin, size_t bytes);
-}
+#include "shared_gap.h"
+#else
+namespace fastrnn {
+namespace cuda {
+
+constexpr size_t kSharedGap = 0;
+FASTRNN_HOST_DEVICE void GuardGap(const void*, size_t) {}
+
+}  // namespace cuda
+}  // namespace fastrnn
 #endif
 
 namespace fastrnn {
 namespace cuda {
 
 // Places arrays one after the other in dynamic shared memory: with a null base on the host to learn
-// the size, and with the base on the device. In emulation a gap follows each array, which
-// AddressSanitizer watches, so that an overrun into the next one is seen.
+// the size, and with the base on the device. Emulated, each array has a gap behind it.
 class SharedCarver {
  public:
   FASTRNN_HOST_DEVICE explicit SharedCarver(unsigned char* base) : base_(base) {}
@@ -25,11 +31,8 @@ class SharedCarver {
   FASTRNN_HOST_DEVICE T* Take(size_t count) {
     T* array = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + bytes_);
     const size_t end = bytes_ + count * sizeof(T);
-    bytes_ = (end + kAlignment - 1) / kAlignment * kAlignment;
-#if defined(FASTRNN_EMULATE)
-    bytes_ += kGap;
-    if (base_ != nullptr) ::emulator::GuardGap(base_ + end, bytes_ - end);
-#endif
+    bytes_ = (end + kAlignment - 1) / kAlignment * kAlignment + kSharedGap;
+    if (base_ != nullptr) GuardGap(base_ + end, bytes_ - end);
     return array;
   }
 
@@ -37,7 +40,6 @@ class SharedCarver {
 
  private:
   static constexpr size_t kAlignment = 16;
-  static constexpr size_t kGap = 64;
   unsigned char* base_;
   size_t bytes_ = 0;
 };

@@ -54,7 +54,8 @@ SideStream::SideStream(int device, cudaStream_t stream) : stream_(stream) {
   const Side side = ThreadsSide(device);
   side_ = side.stream;
   event_ = side.event;
-  Follow();
+  FASTRNN_CUDA_TRY(cudaEventRecord(event_, stream_));
+  FASTRNN_CUDA_TRY(cudaStreamWaitEvent(side_, event_, 0));
 }
 
 SideStream::~SideStream() {

@@ -1,6 +1,6 @@
 """What the backend asks of CUDA and cuBLAS, as far as no result shows it.
 
-run.sh runs this file on an emulated build.
+run.py runs this file on an emulated build.
 """
 
 from __future__ import annotations
@@ -125,6 +125,20 @@ def test_directions_meet_on_the_callers_stream(steps, expected):
     copied, own = 8 + 2, 3
     assert (between[0] - before[0] - copied, between[1] - before[1]) == expected[0]
     assert (after[0] - between[0] - copied - own, after[1] - between[1] - own) == expected[1]
+
+
+@pytest.mark.parametrize("launches", [1, 2, 5])
+def test_directions_meet_on_the_callers_stream_also_after_an_error(launches):
+    # What the side was given before is not to outlast the caller's arrays.
+    arguments = Case("gru", 4, 2, 4, 20, 2, device="cuda", algorithm="stepwise").arguments()
+    out = kernels.forward(**arguments, stream=FIRST)
+    with waits(FIRST, ANY) as wanted:
+        kernels.forward(**arguments, stream=FIRST, out=out)
+    with waits(FIRST, ANY) as counted, emulated.failing_launch(launches), pytest.raises(
+        RuntimeError
+    ):
+        kernels.forward(**arguments, stream=FIRST, out=out)
+    assert counted == wanted
 
 
 # ---- capture into a CUDA graph ------------------------------------------------------------------

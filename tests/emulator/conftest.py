@@ -2,7 +2,7 @@
 
 import os
 
-# The folder that holds the builds; see run.sh.
+# The folder that holds the builds; see run.py.
 BUILDS = os.environ.get("FASTRNN_EMULATED_BUILDS")
 
 collect_ignore_glob = [] if BUILDS else ["test_*.py"]

@@ -6,7 +6,6 @@
 #include <type_traits>
 
 #include "emulator.h"
-#include "warp.h"
 
 // NVIDIA's host headers define some of these for compilers other than nvcc.
 #undef __launch_bounds__
@@ -17,47 +16,11 @@
 // The place of the call, as further parameters with defaults.
 #define EMULATOR_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
-inline void __syncthreads(EMULATOR_SITE) {
-  emulator::WaitAtBarrier(false, {"__syncthreads", file, line});
-}
-inline int __syncthreads_or(int predicate, EMULATOR_SITE) {
-  return emulator::WaitAtBarrier(predicate != 0, {"__syncthreads_or", file, line}).any;
-}
-inline int __syncthreads_and(int predicate, EMULATOR_SITE) {
-  return emulator::WaitAtBarrier(predicate != 0, {"__syncthreads_and", file, line}).all;
-}
-inline int __syncthreads_count(int predicate, EMULATOR_SITE) {
-  return emulator::WaitAtBarrier(predicate != 0, {"__syncthreads_count", file, line}).count;
-}
-
+inline void __syncthreads(EMULATOR_SITE) { emulator::WaitAtBarrier({"__syncthreads", file, line}); }
 inline void __syncwarp(unsigned mask = emulator::kFullWarp, EMULATOR_SITE) {
   emulator::WaitForWarp(mask, {"__syncwarp", file, line});
 }
-template <class T>
-T __shfl_sync(unsigned mask, T value, int lane, int width = warpSize, EMULATOR_SITE) {
-  return emulator::Shuffle(mask, value, emulator::ShuffleMode::kIndex, lane, width,
-                           {"__shfl_sync", file, line});
-}
-template <class T>
-T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = warpSize, EMULATOR_SITE) {
-  return emulator::Shuffle(mask, value, emulator::ShuffleMode::kUp, static_cast<int>(delta), width,
-                           {"__shfl_up_sync", file, line});
-}
-template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = warpSize, EMULATOR_SITE) {
-  return emulator::Shuffle(mask, value, emulator::ShuffleMode::kDown, static_cast<int>(delta),
-                           width, {"__shfl_down_sync", file, line});
-}
-template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = warpSize, EMULATOR_SITE) {
-  return emulator::Shuffle(mask, value, emulator::ShuffleMode::kXor, lanes, width,
-                           {"__shfl_xor_sync", file, line});
-}
-inline unsigned __ballot_sync(unsigned mask, int predicate, EMULATOR_SITE) {
-  return emulator::Ballot(mask, predicate != 0, {"__ballot_sync", file, line});
-}
-
-inline void __threadfence() { emulator::Fence(); }
+inline void __threadfence(EMULATOR_SITE) { emulator::Fence({"__threadfence", file, line}); }
 
 namespace emulator {
 

@@ -1,6 +1,6 @@
 """What a GPU may lack or fail at, and a caller ask too much of: on the emulated one.
 
-run.sh runs this file.
+run.py runs this file.
 """
 
 from __future__ import annotations

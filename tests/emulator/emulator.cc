@@ -6,6 +6,7 @@
 #include "capture.h"
 #include "sanitizers.h"
 #include "scheduler.h"
+#include "shared_gap.h"
 
 namespace emulator {
 namespace {
@@ -81,18 +82,18 @@ cudaError_t LaunchBody(const LaunchConfig& config, std::function<void()> body) {
 
 const std::string& LastFailure() { return Worker::Get().failure; }
 
-Votes WaitAtBarrier(bool predicate, Site site) {
+void WaitAtBarrier(Site site) {
+  if (IsLeftOut(site)) return;
   Thread* self = Self();
-  self->predicate = predicate;
   char* meeting = &self->block->rounds[self->barrier_round];
   self->barrier_round = !self->barrier_round;
   TsanRelease(meeting);
   Park(State::kAtBarrier, site);
   TsanAcquire(meeting);
-  return self->votes;
 }
 
 void WaitForGrid(Site site) {
+  if (IsLeftOut(site)) return;
   Thread* self = Self();
   char* meeting = Worker::Get().grid->grid_round(self->grid_round);
   self->grid_round = !self->grid_round;
@@ -102,6 +103,7 @@ void WaitForGrid(Site site) {
 }
 
 void WaitForCluster(Site site) {
+  if (IsLeftOut(site)) return;
   Thread* self = Self();
   char* meeting = &self->block->cluster->rounds[self->cluster_round];
   self->cluster_round = !self->cluster_round;
@@ -119,6 +121,7 @@ void ExchangeInWarp(unsigned mask, void* data, WarpFunction function, Site site)
 }
 
 void WaitForWarp(unsigned mask, Site site) {
+  if (IsLeftOut(site)) return;
   char* meeting = &Self()->warp->sync;
   TsanRelease(meeting);
   ExchangeInWarp(mask, nullptr, nullptr, site);
@@ -173,7 +176,8 @@ void* ClusterShared(void* own, unsigned rank, Site site) {
 
 void GuardGap(const void* begin, size_t bytes) { AsanPoison(begin, bytes); }
 
-void Fence() {
+void Fence(Site site) {
+  if (IsLeftOut(site)) return;
   Thread* self = Self();
   self->fenced = true;
   if (self->last_atomic != nullptr) TsanAcquire(self->last_atomic);

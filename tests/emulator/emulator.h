@@ -101,14 +101,12 @@ cudaError_t Launch(const LaunchConfig& config, void (*kernel)(Parameters...),
 // ---------------------------------------------------------------------------------------------
 // What a CUDA thread may do. These are called on its fiber only.
 
-struct Votes {
-  int count;  // of threads whose predicate was not zero
-  bool any, all;
-};
+// Whether the primitive at this place is the mutant of this run: mutant.cc. All that orders memory
+// asks, the functions below among it.
+bool IsLeftOut(Site site);
 
 // Waits for all threads of the block.
-Votes WaitAtBarrier(bool predicate, Site site);
-
+void WaitAtBarrier(Site site);
 void WaitForGrid(Site site);
 void WaitForCluster(Site site);
 
@@ -135,11 +133,8 @@ void* StaticShared(const void* key, size_t bytes);
 unsigned char* DynamicShared();
 // The address in the dynamic shared memory of a block of the cluster that `own` is in this block's.
 void* ClusterShared(void* own, unsigned rank, Site site);
-// Shared memory that nobody may touch from now on.
-void GuardGap(const void* begin, size_t bytes);
-
 // A fence makes the atomic before it an acquire and the atomic after it a release.
-void Fence();
+void Fence(Site site);
 // To be called before an atomic on `address`; tells whether a fence made it a release.
 bool BeforeAtomic(void* address, Site site);
 

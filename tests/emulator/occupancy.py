@@ -1,6 +1,6 @@
 """Grids on a device that holds fewer blocks at once than it has multiprocessors: an emulated one.
 
-run.sh runs this file. What the device says of a kernel is kept as long as the process lives, so
+run.py runs this file. What the device says of a kernel is kept as long as the process lives, so
 every check runs in a new one.
 """
 

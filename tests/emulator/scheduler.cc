@@ -183,13 +183,6 @@ void Grid::OnBarrier(Thread* thread) {
   }
   waiting.push_back(thread);
   if (waiting.size() < threads_per_block_) return;
-  Votes votes{0, false, true};
-  for (const Thread* other : waiting) {
-    votes.count += other->predicate;
-    votes.any |= other->predicate;
-    votes.all &= other->predicate;
-  }
-  for (Thread* other : waiting) other->votes = votes;
   Release(std::exchange(waiting, {}));
 }
 

@@ -45,9 +45,6 @@ struct Thread {
 
   State state = State::kReady;
   Site site{};
-  // at a barrier
-  bool predicate = false;
-  Votes votes{};
   // in a warp function
   unsigned mask = 0;
   void* data = nullptr;

@@ -9,67 +9,25 @@ namespace {
 
 using namespace fastrnn::cuda;  // NOLINT: the vocabulary under test
 
-__global__ void VoteKernel(int* counts, unsigned* ballots) {
-  const int t = static_cast<int>(threadIdx.x);
-  const int odd = __syncthreads_count(t % 2);
-  const int any = __syncthreads_or(t == 40);
-  const int none = __syncthreads_or(0);       // No mutant: every thread votes as all do together
-  const int all = __syncthreads_and(t < 64);  // No mutant: every thread votes as all do together
-  const int not_all = __syncthreads_and(t < 63);
-  const unsigned thirds = __ballot_sync(0xffffffffu, t % 3 == 0);
-  if (t == 0) {
-    counts[0] = odd;
-    counts[1] = any != 0 && none == 0 && all != 0 && not_all == 0;
-    ballots[0] = thirds;
-  }
-}
-
-cudaError_t Votes() {
-  int counts[2];
-  unsigned ballot;
-  const cudaError_t status = Launch(VoteKernel, 1, 64, 0, nullptr, counts, &ballot);
-  Expect(counts[0] == 32 && counts[1] == 1, "votes count the block's predicates");
-  Expect(ballot == 0x49249249u, "a ballot has a bit for each lane");
-  return status;
-}
-
-__global__ void ShuffleKernel(int* out) {
-  const int t = static_cast<int>(threadIdx.x);
-  out[t] = __shfl_sync(0xffffffffu, t, 5);
-  out[32 + t] = __shfl_up_sync(0xffffffffu, t, 1, 8);
-  out[64 + t] = __shfl_down_sync(0xffffffffu, t, 3);
-  out[96 + t] = __shfl_xor_sync(0xffffffffu, t, 16);
-  if (t < 4) out[128 + t] = __shfl_sync(0xfu, 10 * t, 3 - t);  // a part of the warp
-}
-
-cudaError_t Shuffles() {
-  int out[132];
-  const cudaError_t status = Launch(ShuffleKernel, 1, 32, 0, nullptr, out);
-  for (int t = 0; t < 32; ++t) {
-    Expect(out[t] == 5, "all lanes read lane 5");
-    Expect(out[32 + t] == (t % 8 == 0 ? t : t - 1), "up stays within its group of 8");
-    Expect(out[64 + t] == (t + 3 < 32 ? t + 3 : t), "down ends at the warp's end");
-    Expect(out[96 + t] == (t ^ 16), "xor swaps the halves");
-  }
-  for (int t = 0; t < 4; ++t) Expect(out[128 + t] == 10 * (3 - t), "a mask of four lanes works");
-  return status;
-}
-
-// Sums by shuffles and a shared array; the last block adds up the others' results.
+// Sums over shared arrays, in warps and in a block; the last block adds up the others' results.
 __global__ void SumKernel(const float* x, int n, float* partial, unsigned* ticket, float* sum) {
+  FASTRNN_SHARED(float, lanes, 1024);
   FASTRNN_SHARED(float, warps, kWarp);
   FASTRNN_SHARED(bool, last, 1);
   const int t = static_cast<int>(threadIdx.x);
   const int threads = static_cast<int>(blockDim.x), blocks = static_cast<int>(gridDim.x);
-  float total = 0.0f;
+  lanes[t] = 0.0f;
   for (int i = static_cast<int>(blockIdx.x) * threads + t; i < n; i += blocks * threads) {
-    total += x[i];
+    lanes[t] += x[i];
   }
-  for (int o = kWarp / 2; o > 0; o /= 2) total += __shfl_xor_sync(0xffffffffu, total, o);
-  if (t % kWarp == 0) warps[t / kWarp] = total;
+  __syncwarp();
+  if (t % kWarp == 0) {
+    warps[t / kWarp] = 0.0f;
+    for (int lane = t; lane < t + kWarp; ++lane) warps[t / kWarp] += lanes[lane];
+  }
   __syncthreads();
   if (t == 0) {
-    total = 0.0f;
+    float total = 0.0f;
     for (int w = 0; w < threads / kWarp; ++w) total += warps[w];
     partial[blockIdx.x] = total;
     __threadfence();
@@ -218,8 +176,6 @@ cudaError_t Limits() {
 
 std::vector<Case> ClearCases() {
   return {
-      {"votes", Outcome::kPass, "", Votes},
-      {"shuffles", Outcome::kPass, "", Shuffles},
       {"sum", Outcome::kPass, "", Sum},
       {"shared_is_nan", Outcome::kPass, "", SharedIsNan},
       {"ring", Outcome::kPass, "", Ring},

@@ -1,6 +1,6 @@
 """Small layers, step by step, for what sanitizers slow down.
 
-run.sh runs this file with FASTRNN_ALGORITHM=stepwise, and where there is no sanitizer
+run.py runs this file with FASTRNN_ALGORITHM=stepwise, and where there is no sanitizer
 tests/test_kernels.py besides.
 """
 

@@ -1,4 +1,4 @@
-"""Small persistent kernels, for what sanitizers slow down; run.sh runs this file.
+"""Small persistent kernels, for what sanitizers slow down; run.py runs this file.
 
 Every way to multiply, to cut the batch, to add up the parts of K, and to walk.
 """

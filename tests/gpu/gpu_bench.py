@@ -8,7 +8,7 @@ commit. Where OUT is emptied between calls, put the results.json that the call b
 it first. No row is begun after SECONDS, 540 by default. A call that has not ended GRACE seconds
 later is ended, and its row has failed. The exit status is 0 when all rows are there, 75 when some
 are left and nothing failed, 1 if something failed (rows may be left all the same), and 2, with one
-line that says why, if there was no GPU or something needed was missing.
+line that says why, if there was no GPU or the build failed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ def bench(out: Path, limit: float, commit: str) -> int:
     """Build, measure, and return the exit status."""
     begun = time.monotonic()
     gpu = gpu_check.find_gpu()
-    gpu_check.expect_tools()
     commit = gpu_check.facts(gpu, commit)["commit"]
     out.mkdir(parents=True, exist_ok=True)
     variables = {**gpu_check.environment(gpu), "BENCH_COMMIT": commit}

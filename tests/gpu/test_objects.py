@@ -85,20 +85,3 @@ def test_real_kernels(tmp_path, capsys):
     assert any("Indexed" in c and "256 bytes of stack frame" in c for c in complaints)
     assert any("Stale" in c for c in complaints) == (nvdisasm is not None)
     assert not any("Fresh" in c for c in complaints)
-
-
-def test_a_source_that_does_not_compile_stops_the_check(tmp_path):
-    with pytest.raises(SystemExit, match="false"):
-        objects.compiled(["false", tmp_path])
-
-
-def test_without_a_compiler_the_checks_say_that_they_are_skipped(monkeypatch, capsys):
-    monkeypatch.setenv("CLANG", "no-such-clang")
-    monkeypatch.setenv("CI", "true")
-    assert objects.main_cuda_11() == 1
-    monkeypatch.delenv("CI")
-    assert objects.main_cuda_11() == 0
-    assert "skipped: no clang was found (looked for no-such-clang)" in capsys.readouterr().out
-    monkeypatch.setattr(objects, "find_nvcc", lambda environ: objects.Missing("nvcc is away"))
-    assert objects.main_nvcc() == 0
-    assert "skipped: nvcc is away" in capsys.readouterr().out

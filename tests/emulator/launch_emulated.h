@@ -1,0 +1,27 @@
+// The emulator's half of csrc/cuda/launch.cuh, which includes this file and describes the names.
+#pragma once
+
+#include <cstddef>
+#include <utility>
+
+#include "cuda_emulator.h"
+
+namespace fastrnn {
+namespace cuda {
+
+template <class... Parameters, class... Arguments>
+cudaError_t LaunchAs(unsigned cluster, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                     size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
+  return ::emulator::Launch(
+      {grid, block, shared_bytes, cluster > 0, cluster > 1 ? cluster : 1, stream}, kernel,
+      std::forward<Arguments>(arguments)...);
+}
+template <class... Parameters>
+cudaError_t MaxResidentBlocks(void (*)(Parameters...), int threads, size_t shared_bytes,
+                              int* blocks, unsigned cluster = 1) {
+  *blocks = ::emulator::ResidentBlocks(threads, shared_bytes, cluster);
+  return cudaSuccess;
+}
+
+}  // namespace cuda
+}  // namespace fastrnn

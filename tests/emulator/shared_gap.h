@@ -1,0 +1,21 @@
+// The gap behind each array in dynamic shared memory: csrc/cuda/shared_carver.h includes this file.
+// AddressSanitizer watches the gap, so that an overrun into the next array is seen.
+#pragma once
+
+#include <cstddef>
+
+namespace emulator {
+
+// Shared memory that nobody may touch from now on.
+void GuardGap(const void* begin, size_t bytes);
+
+}  // namespace emulator
+
+namespace fastrnn {
+namespace cuda {
+
+constexpr size_t kSharedGap = 64;
+inline void GuardGap(const void* begin, size_t bytes) { ::emulator::GuardGap(begin, bytes); }
+
+}  // namespace cuda
+}  // namespace fastrnn
