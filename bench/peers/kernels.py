@@ -9,8 +9,7 @@ import numpy as np
 
 from bench.cases import Case
 from bench.data import Data, Results, named
-from bench.peers.base import Layer, Peer
-from bench.peers.pytorch import to_host
+from bench.peers.base import Layer, Peer, to_host
 
 
 def as_tensors(torch: Any, arrays: Any) -> Any:
@@ -24,6 +23,23 @@ def as_tensors(torch: Any, arrays: Any) -> Any:
         return None if value is None else torch.from_dlpack(value)
 
     return type(arrays)(*map(convert, arrays))
+
+
+def plan_of(case: Case, device: Any, algorithm: Optional[str] = None) -> Any:
+    """What the kernels pick for a layer of the case, on a device as of `fastrnn.kernels.plan`."""
+    from fastrnn import kernels
+
+    return kernels.plan(
+        case.cell,
+        case.steps,
+        case.batch,
+        case.hidden,
+        directions=case.directions,
+        dtype=case.dtype,
+        tf32=case.tf32,
+        algorithm=algorithm,
+        device=device,
+    )
 
 
 class KernelsLayer(Layer):
@@ -95,26 +111,11 @@ class KernelsLayer(Layer):
         return {"plan": str(plan_of(self._case, 0, self._algorithm))}
 
 
-def plan_of(case: Case, device: Any, algorithm: Optional[str] = None) -> Any:
-    """What the kernels pick for a layer of the case, on a device as of `fastrnn.kernels.plan`."""
-    from fastrnn import kernels
-
-    return kernels.plan(
-        case.cell,
-        case.steps,
-        case.batch,
-        case.hidden,
-        directions=case.directions,
-        dtype=case.dtype,
-        tf32=case.tf32,
-        algorithm=algorithm,
-        device=device,
-    )
-
-
 class Fastrnn(Peer):
     """fastrnn's kernels: those that it picks itself, or one algorithm."""
 
+    package = "fastrnn"
+    lacks = ("hybridize",)
     in_pool = True
 
     def __init__(self, algorithm: Optional[str] = None):
@@ -139,10 +140,16 @@ class Fastrnn(Peer):
 
         return fastrnn._version.__version__
 
-    def supports(self, case: Case, device: str) -> Optional[str]:
-        return "the kernels have no hybridized form" if case.hybridize else None
-
     def build(self, case: Case, data: Data, device: str) -> Layer:
         import torch
 
         return KernelsLayer(torch, case, data, device, self.algorithm)
+
+    def build_model(self, case: Case, text: Any, device: str) -> Layer:
+        if self.algorithm is not None:
+            return super().build_model(case, text, device)
+        from bench.language_model import PytorchModel
+        from bench.torch_kernels import KernelsStack
+
+        stack = KernelsStack(case.cell, text.weights, device, case.tf32)
+        return PytorchModel(case, text, device, stack)
