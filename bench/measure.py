@@ -55,29 +55,27 @@ def frame(case: Case, device: str, peaks: Mapping[str, Peaks]) -> Row:
 
 
 def measure(
+    row: Row,
     case: Case,
     device: str,
     peers: List[Peer],
     missing: Mapping[str, str],
-    peaks: Mapping[str, Peaks],
     budget: float,
-) -> Row:
-    """Return a row for the file of results.
+) -> None:
+    """Add everyone to a row.
+
+    ``failures`` says what of the mandatory ones went wrong, and ``dead``, where it is there, why no
+    further row can be measured by this process.
 
     Parameters
     ----------
+    row
+        A `frame`.
     peers, missing
         Those that are installed, and why the others are not.
     budget
         Seconds to spend on timing.
-
-    Returns
-    -------
-    dict
-        ``failures`` says what of the mandatory ones went wrong, and ``dead``, where it is there,
-        why no further row can be measured by this process.
     """
-    row = frame(case, device, peaks)
     entries = row["peers"]
     entries.update({n: {"status": "missing", "reason": why} for n, why in missing.items()})
     reason = ""
@@ -101,7 +99,6 @@ def measure(
     row["failures"] = failures(peers, entries, device, case.task)
     if "dead" in row:
         row["failures"].append(f"the GPU: {row['dead']}")
-    return row
 
 
 def failures(

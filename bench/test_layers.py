@@ -28,9 +28,9 @@ def test_row(case: Case, session: Session) -> None:
     if session.out_of_time():
         session.left += 1
         pytest.skip("the time limit was reached")
-    device, peaks = session.device, session.peaks
-    session.store.begin(frame(case, device, peaks))
-    row = measure(case, device, session.peers, session.missing, peaks, session.budget())
+    row = frame(case, session.device, session.peaks)
+    session.store.begin(row)
+    measure(row, case, session.device, session.peers, session.missing, session.budget())
     session.store.add(row)
     if "dead" in row:  # nothing works any more in this process
         pytest.exit(f"{case.name}: {row['dead']}", returncode=1)

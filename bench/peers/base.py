@@ -103,36 +103,47 @@ def to_host(tensor: Any) -> np.ndarray:
     return tensor.cpu().numpy().copy()
 
 
-class TorchLayer(Layer):
-    """A layer that PyTorch differentiates.
+class TensorLayer(Layer):
+    """A layer on PyTorch's tensors.
 
     Parameters
     ----------
+    torch
+        Has the tensors and the stream; tests bring a stand-in.
     dtype
         By default the case's.
     """
 
     def __init__(self, torch: Any, case: Case, data: Data, device: str, dtype: str = ""):
-        self.torch, self.case = torch, case
-        self._target = (device, getattr(torch, dtype or case.dtype))
-        self.weights: List[Any] = []  # those that learn
-        self._xs = [self.put(x).requires_grad_(case.train) for x in data.xs]
-        self._d_outputs = [self.put(d) for d in data.d_outputs]
-        self._latest: List[Any] = []
+        self.torch, self.case, self.device = torch, case, device
+        self.dtype = getattr(torch, dtype or case.dtype)
+        self.xs = [self.put(x) for x in data.xs]
+        self.d_outputs = [self.put(d) for d in data.d_outputs]
 
     def put(self, array: np.ndarray) -> Any:
         """A tensor of the layer's type on its device."""
-        return self.torch.from_numpy(np.ascontiguousarray(array)).to(*self._target)
+        return self.torch.from_numpy(np.ascontiguousarray(array)).to(self.device, self.dtype)
+
+
+class AutogradLayer(TensorLayer):
+    """A layer that PyTorch differentiates."""
+
+    def __init__(self, torch: Any, case: Case, data: Data, device: str, dtype: str = ""):
+        super().__init__(torch, case, data, device, dtype)
+        for x in self.xs:
+            x.requires_grad_(case.train)
+        self.weights: List[Any] = []  # those that learn
+        self._latest: List[Any] = []
 
     @abstractmethod
     def forward(self, x: Any) -> Any:
         """The output [T, N, D*H]."""
 
     def run(self, number: int) -> None:
-        torch, x = self.torch, self._xs[number]
+        torch, x = self.torch, self.xs[number]
         if self.case.train:
             output = self.forward(x)
-            gradients = torch.autograd.grad(output, [x, *self.weights], self._d_outputs[number])
+            gradients = torch.autograd.grad(output, [x, *self.weights], self.d_outputs[number])
             self._latest = [output, *gradients]
         else:
             with torch.inference_mode():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from contextlib import ExitStack
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from bench import cudnn_api as api
 from bench.cases import GATES, ITEM_BYTES, Case
 from bench.cudnn_api import Algorithm, MissingLibraryError
 from bench.data import Data, Results, named
-from bench.peers.base import Layer, Peer, to_host
+from bench.peers.base import Layer, Peer, TensorLayer, to_host
 
 ALGORITHMS = tuple(algorithm.name for algorithm in Algorithm)
 # PERSIST_DYNAMIC compiles a kernel for each layer, which takes its time: once is enough.
@@ -40,17 +40,13 @@ class States(NamedTuple):
     c: Any  # [L*D, N, H], None unless LSTM
 
 
-class CudnnStack:
-    """A stack of recurrent layers, run by cuDNN on PyTorch's tensors and current stream.
+class CudnnLayer(TensorLayer):
+    """A stack of recurrent layers, run by cuDNN on PyTorch's current stream.
 
     T steps, N rows, I inputs, H hidden units, G gates, D directions, L layers.
 
     Parameters
     ----------
-    weights
-        In fastrnn's order: of each layer and direction i2h_weight [G*H, I or D*H], h2h_weight
-        [G*H, H], i2h_bias [G*H] and h2h_bias [G*H], the gates of the LSTM being i, f, g, o, and of
-        the GRU r, z, n.
     packed
         Whether to tell cuDNN that no row is padded, which spares it looking. The memory of rows
         of the same length is the same either way.
@@ -65,31 +61,42 @@ class CudnnStack:
 
     def __init__(
         self,
+        torch: Any,
         case: Case,
-        algorithm: Algorithm,
-        weights: Sequence[np.ndarray],
+        data: Data,
+        device: str,
+        algorithm: Algorithm = Algorithm.STANDARD,
         packed: bool = False,
     ):
-        import torch
-
-        if packed and case.ragged:
-            raise ValueError("packed is True for a case with ragged lengths, expected False")
-        self.case = case
-        self._torch, self._type = torch, getattr(torch, case.dtype)
+        super().__init__(torch, case, data, device)
         self._cudnn, self._algorithm, self._packed = api.load(), algorithm, packed
         self._state_shape = (case.layers * case.directions, case.batch, case.hidden)
         with ExitStack() as stack:
             self._describe(stack)
             self._allocate()
             self._parameters = [
-                self._pieces(layer, parameter)
+                self._gates(layer, parameter)
                 for layer in range(self._state_shape[0])
                 for parameter in range(4)
             ]
-            for array, pieces in zip(weights, self._parameters):
-                for piece, gate in zip(pieces, np.split(array, len(pieces))):
-                    self._at(self._weights, piece).copy_(torch.from_numpy(gate))
+            for array, gates in zip(data.weights, self._parameters):
+                for gate, values in zip(gates, np.split(array, len(gates))):
+                    self._at(self._weights, gate).copy_(self.put(values))
             self._stack = stack.pop_all()
+
+    def run(self, number: int) -> None:
+        self.forward(self.xs[number])
+        if self.case.train:
+            self.backward(self.d_outputs[number])
+
+    def results(self) -> Results:
+        output = to_host(self._results.sequence)
+        if not self.case.train:
+            return {"output": output}
+        d_x = to_host(self._gradients.sequence)
+        # cuDNN promises nothing of the gradient of padding.
+        d_x[np.arange(self.case.steps)[:, np.newaxis] >= self.case.lengths()] = 0
+        return named(output, d_x, self.weight_gradients())
 
     def close(self) -> None:
         """Destroy what cuDNN holds. The tensors stay."""
@@ -175,21 +182,21 @@ class CudnnStack:
         self._reserve = self._bytes(reserve.value if case.train else 0)
         self._weights = self._bytes(weights.value)
         self._d_weights = self._bytes(weights.value if case.train else 0)
-        self._device_lengths = self._torch.from_numpy(self._lengths).to("cuda")
+        self._device_lengths = self.torch.from_numpy(self._lengths).to(self.device)
         self._results = self._new(case.directions * case.hidden)
         self._gradients = self._new(case.inputs if case.train else 0)
 
     def _bytes(self, count: int) -> Any:
-        return self._torch.zeros(count, dtype=self._torch.uint8, device="cuda")
+        return self.torch.zeros(count, dtype=self.torch.uint8, device=self.device)
 
     def _new(self, size: int) -> States:
         def zeros(*shape: int) -> Any:
-            return self._torch.zeros(shape, dtype=self._type, device="cuda")
+            return self.torch.zeros(shape, dtype=self.dtype, device=self.device)
 
         c = zeros(*self._state_shape) if self.case.cell == "lstm" else None
         return States(zeros(self.case.steps, self.case.batch, size), zeros(*self._state_shape), c)
 
-    def _pieces(self, layer: int, parameter: int) -> List[Tuple[int, Tuple[int, ...]]]:
+    def _gates(self, layer: int, parameter: int) -> List[Tuple[int, Tuple[int, ...]]]:
         """Offsets in bytes and shapes of the gates of one of a pseudo-layer's four parameters.
 
         A pseudo-layer is one direction of one layer, counted as fastrnn does. Each has 2*G linear
@@ -202,7 +209,7 @@ class CudnnStack:
         matrix_shape = (hidden, hidden if recurrent else inputs)
         shape: Tuple[int, ...] = (hidden,) if is_bias else matrix_shape
         base = self._weights.data_ptr()
-        pieces = []
+        places = []
         for gate in range(gates):
             matrix, bias = ctypes.c_void_p(), ctypes.c_void_p()
             self._cudnn.call(
@@ -220,20 +227,20 @@ class CudnnStack:
             )
             address = (bias if is_bias else matrix).value
             assert address is not None, "cuDNN has no such parameter"
-            pieces.append((address - base, shape))
-        return pieces
+            places.append((address - base, shape))
+        return places
 
-    def _at(self, space: Any, piece: Tuple[int, Tuple[int, ...]]) -> Any:
+    def _at(self, space: Any, gate: Tuple[int, Tuple[int, ...]]) -> Any:
         """The part of a weight space that is one gate's."""
-        offset, shape = piece
+        offset, shape = gate
         size = int(np.prod(shape)) * ITEM_BYTES[self.case.dtype]
-        return space[offset : offset + size].view(self._type).view(shape)
+        return space[offset : offset + size].view(self.dtype).view(shape)
 
     def weight_gradients(self) -> List[np.ndarray]:
         """Copies on the host of what the latest `backward` gave, in fastrnn's order."""
         return [
-            np.concatenate([to_host(self._at(self._d_weights, piece)) for piece in pieces])
-            for pieces in self._parameters
+            np.concatenate([to_host(self._at(self._d_weights, gate)) for gate in gates])
+            for gates in self._parameters
         ]
 
     def forward(self, x: Any, h_0: Any = None, c_0: Any = None) -> States:
@@ -283,7 +290,7 @@ class CudnnStack:
 
     def _run(self, name: str, *arguments: Any) -> None:
         """Call one of the passes; workspace and reserve come last in each."""
-        stream = self._torch.cuda.current_stream().cuda_stream
+        stream = self.torch.cuda.current_stream().cuda_stream
         self._cudnn.call("cudnnSetStream", self._handle, stream)
         sized = [part for s in (self._workspace, self._reserve) for part in (len(s), _address(s))]
         self._cudnn.call(name, self._handle, self._rnn, *arguments, *sized)
@@ -291,35 +298,6 @@ class CudnnStack:
 
 def _address(tensor: Any) -> Optional[int]:
     return None if tensor is None else tensor.data_ptr() or None
-
-
-class CudnnLayer(Layer):
-    """A case's stack with its inputs."""
-
-    def __init__(self, case: Case, algorithm: Algorithm, packed: bool, data: Data):
-        import torch
-
-        self._case = case
-        self._stack = CudnnStack(case, algorithm, data.weights, packed)
-        kind = getattr(torch, case.dtype)
-        self._xs = [torch.from_numpy(x).to("cuda", kind) for x in data.xs]
-        self._d_outputs = [torch.from_numpy(d).to("cuda", kind) for d in data.d_outputs]
-
-    def run(self, number: int) -> None:
-        self._output = self._stack.forward(self._xs[number]).sequence
-        if self._case.train:
-            self._d_x = self._stack.backward(self._d_outputs[number]).sequence
-
-    def results(self) -> Results:
-        if not self._case.train:
-            return {"output": to_host(self._output)}
-        d_x = to_host(self._d_x)
-        # cuDNN promises nothing of the gradient of padding.
-        d_x[np.arange(self._case.steps)[:, np.newaxis] >= self._case.lengths()] = 0
-        return named(to_host(self._output), d_x, self._stack.weight_gradients())
-
-    def close(self) -> None:
-        self._stack.close()
 
 
 class Cudnn(Peer):
@@ -347,4 +325,6 @@ class Cudnn(Peer):
         return str(api.load().version)
 
     def build(self, case: Case, data: Data, device: str) -> Layer:
-        return CudnnLayer(case, Algorithm[self.algorithm], self.packed, data)
+        import torch
+
+        return CudnnLayer(torch, case, data, device, Algorithm[self.algorithm], self.packed)

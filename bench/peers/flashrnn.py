@@ -6,12 +6,12 @@ from typing import Any, Tuple
 
 from bench.cases import GATES, Case
 from bench.data import Data
-from bench.peers.base import Layer, Peer, TorchLayer
+from bench.peers.base import AutogradLayer, Layer, Peer
 
 FUNCTIONS = {"lstm": "lstm", "gru": "gru", "rnn_tanh": "elman"}
 
 
-class FlashrnnLayer(TorchLayer):
+class FlashrnnLayer(AutogradLayer):
     """One head, so that the recurrent matrix is dense.
 
     Its input is [N, T, G, heads, H], so the input's product is PyTorch's, as it is for its users.
@@ -24,7 +24,7 @@ class FlashrnnLayer(TorchLayer):
         self.weights = [self.put(w).requires_grad_(case.train) for w in data.weights]
         states = 2 if case.cell == "lstm" else 1
         shape = (states, case.batch, 1, 1, case.hidden)
-        self._zeros = torch.zeros(shape, device=device, dtype=self._target[1])
+        self._zeros = torch.zeros(shape, device=device, dtype=self.dtype)
 
     def _recurrent(self, h2h: Any, i2h_bias: Any, h2h_bias: Any) -> Tuple[Any, Any]:
         """R [G, 1, H, H] and b, in FlashRNN's order of gates."""

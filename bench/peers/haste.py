@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.cases import GATES, Case
 from bench.data import Data
-from bench.peers.base import Layer, Peer, TorchLayer
+from bench.peers.base import AutogradLayer, Layer, Peer
 
 # Where Haste's gates are in fastrnn's order: its LSTM has i, g, f, o and its GRU z, r, n.
 ORDER = {"lstm": [0, 2, 1, 3], "gru": [1, 0, 2]}
@@ -20,7 +20,7 @@ def reordered(array: np.ndarray, cell: str) -> np.ndarray:
     return gates[ORDER[cell]].reshape(array.shape)
 
 
-class HasteLayer(TorchLayer):
+class HasteLayer(AutogradLayer):
     """A stack of ``haste_pytorch.LSTM`` or ``GRU``, whose matrices are [I, G*H]."""
 
     uncapturable = "Haste waits for streams of its own"

@@ -5,11 +5,9 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any, Dict, Optional, Tuple
 
-import numpy as np
-
 from bench.cases import Case
 from bench.data import Data, Results, named
-from bench.peers.base import Layer, Peer, to_host
+from bench.peers.base import Layer, Peer, TensorLayer, to_host
 
 
 def as_tensors(torch: Any, arrays: Any) -> Any:
@@ -42,7 +40,7 @@ def plan_of(case: Case, device: Any, algorithm: Optional[str] = None) -> Any:
     )
 
 
-class KernelsLayer(Layer):
+class KernelsLayer(TensorLayer):
     """`fastrnn.kernels.forward` and `backward`.
 
     The first run makes the arrays that all later ones write, as cuDNN's layer has its own too. So
@@ -50,22 +48,14 @@ class KernelsLayer(Layer):
 
     Parameters
     ----------
-    torch
-        Has the tensors and the stream; tests bring a stand-in.
     algorithm
         As for `fastrnn.kernels.forward`.
     """
 
     def __init__(self, torch: Any, case: Case, data: Data, device: str, algorithm: Optional[str]):
-        self._torch, self._case, self._algorithm = torch, case, algorithm
-        kind = getattr(torch, case.dtype)
-
-        def put(array: np.ndarray) -> Any:
-            return torch.from_numpy(array).to(device, kind)
-
-        self._weights = [put(w) for w in data.weights]
-        self._xs = [put(x) for x in data.xs]
-        self._d_outputs = [put(d) for d in data.d_outputs]
+        super().__init__(torch, case, data, device)
+        self._algorithm = algorithm
+        self._weights = [self.put(w) for w in data.weights]
         self._lengths = None
         if data.lengths is not None:
             self._lengths = torch.from_numpy(data.lengths).to(device)
@@ -77,11 +67,11 @@ class KernelsLayer(Layer):
         """Run forward and backward into these arrays, or into new ones."""
         from fastrnn import kernels
 
-        stream = self._torch.cuda.current_stream()
-        case = self._case
+        stream = self.torch.cuda.current_stream()
+        case = self.case
         made = kernels.forward(
             case.cell,
-            self._xs[number],
+            self.xs[number],
             self._weights,
             layers=case.layers,
             lengths=self._lengths,
@@ -93,7 +83,7 @@ class KernelsLayer(Layer):
         )
         if made.reserve is None:
             return made, None
-        d_output = self._d_outputs[number]
+        d_output = self.d_outputs[number]
         return made, kernels.backward(made.reserve, d_output, out=gradients, stream=stream)
 
     def run(self, number: int) -> None:
@@ -108,7 +98,7 @@ class KernelsLayer(Layer):
 
     def facts(self) -> Dict[str, str]:
         """What the kernels picked for a layer; layers differ in their input only."""
-        return {"plan": str(plan_of(self._case, 0, self._algorithm))}
+        return {"plan": str(plan_of(self.case, 0, self._algorithm))}
 
 
 class Fastrnn(Peer):

@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 from bench.cases import Case
 from bench.data import Data
-from bench.peers.base import Layer, Peer, TorchLayer
+from bench.peers.base import AutogradLayer, Layer, Peer
 
 
 def module_of(case: Case) -> Any:
@@ -26,14 +26,14 @@ def use_tf32(torch: Any, case: Case) -> None:
     torch.backends.cuda.matmul.allow_tf32 = case.tf32
 
 
-class PytorchLayer(TorchLayer):
+class PytorchLayer(AutogradLayer):
     """One of the classes of ``torch.nn``; `dtype` may be float64, for a reference."""
 
     def __init__(self, case: Case, data: Data, device: str, dtype: str = ""):
         import torch
 
         super().__init__(torch, case, data, device, dtype)
-        self._layer = module_of(case).to(*self._target).train(case.train)
+        self._layer = module_of(case).to(device, self.dtype).train(case.train)
         self.weights = list(self._layer.parameters())  # in fastrnn's order
         with torch.no_grad():
             for parameter, array in zip(self.weights, data.weights):

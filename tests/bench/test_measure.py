@@ -26,11 +26,15 @@ def _no_processes(monkeypatch):
 
 
 def on_cpu(peers, case=INFER):
-    return measure.measure(case, "cpu", peers, {"far": "not here"}, PEAKS, 0.001)
+    row = measure.frame(case, "cpu", PEAKS)
+    measure.measure(row, case, "cpu", peers, {"far": "not here"}, 0.001)
+    return row
 
 
 def on_gpu(peers, case=INFER):
-    return measure.measure(case, "cuda", peers, {}, PEAKS, 0.001)
+    row = measure.frame(case, "cuda", PEAKS)
+    measure.measure(row, case, "cuda", peers, {}, 0.001)
+    return row
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from bench import data
-from bench.cudnn_api import Algorithm
 from bench.peers.base import to_host
-from bench.peers.cudnn import CudnnStack
+from bench.peers.cudnn import CudnnLayer
 from fastrnn import kernels
 
 RESULTS = ("output", "h_n", "c_n")
@@ -69,13 +68,13 @@ def pairs(case):
     )
     gradients = kernels.backward(result.reserve, *heads, stream=stream)
     ours = [*result[:3], *gradients[:3], *gradients.weights]
-    stack = CudnnStack(case, Algorithm.STANDARD, weights)
+    layer = CudnnLayer(torch, case, data.Data(weights, [], [], None), "cuda")
     try:
-        theirs = [*stack.forward(x, *initial), *stack.backward(*heads)]
+        theirs = [*layer.forward(x, *initial), *layer.backward(*heads)]
         theirs = [None if tensor is None else to_host(tensor) for tensor in theirs]
-        theirs += stack.weight_gradients()
+        theirs += layer.weight_gradients()
     finally:
-        stack.close()
+        layer.close()
     # cuDNN promises nothing of the gradient of padding; fastrnn's is zero.
     theirs[3][np.arange(case.steps)[:, np.newaxis] >= lengths] = 0
     names = [*RESULTS, *INPUTS, *(f"gradient of weights[{k}]" for k in range(len(weights)))]
