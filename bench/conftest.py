@@ -15,22 +15,23 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def _is_built(folder: Path) -> bool:
-    return any((folder / "fastrnn" / f"_C{suffix}").exists() for suffix in EXTENSION_SUFFIXES)
+def _find_sources() -> None:
+    """Make these sources importable, behind an installed fastrnn unless they are built.
 
-
-def _behind_installed(path: List[str]) -> List[str]:
-    """The path with these sources last, or, where they are built, as it is.
-
-    ``python -m pytest`` puts the working folder first, where sources that are not built hide the
-    fastrnn that is installed.
+    ``python -m pytest`` puts the working folder first, where sources that are not built would hide
+    the fastrnn that is installed.
     """
-    if _is_built(ROOT):
-        return path if str(ROOT) in path else [*path, str(ROOT)]
-    return [*(entry for entry in path if Path(entry).resolve() != ROOT), str(ROOT)]
+    libraries = (ROOT / "fastrnn" / f"_C{suffix}" for suffix in EXTENSION_SUFFIXES)
+    if not any(library.exists() for library in libraries):
+        sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
+        installed = find_spec("fastrnn")
+        if installed is not None and installed.origin:  # an editable one may be on no path
+            sys.path.append(str(Path(installed.origin).parents[1]))
+    if str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))
 
 
-sys.path[:] = _behind_installed(sys.path)
+_find_sources()
 
 from bench import machine, roofline
 from bench.cases import grid

@@ -1,4 +1,4 @@
-"""Which fastrnn the benchmarks measure: the installed one, unless these sources are built."""
+"""Which fastrnn the benchmarks measure: never sources that are not built."""
 
 from __future__ import annotations
 

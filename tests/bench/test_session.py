@@ -58,7 +58,6 @@ def test_all_rows(run, tmp_path):
     assert outcome.measured == ["2 on cpu", "3 on cpu", "4 on cpu"]
     assert "| gru 1x4 I=3 N=2 T=2 infer |" in outcome.stdout
     about = json.loads(path.read_text())["about"]
-    assert about["seconds"] > 0
     assert about["notes"] == {"bandwidth": "made up"}
     assert about["peaks"]["float32"]["flops"] == 1e12
     again = run(FAST, "--results", str(path))

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 from made_peers import Made
 
 import bench.cases
