@@ -87,9 +87,9 @@ class Pool(NamedTuple):
 
 def _pool(set_back: bool) -> Pool:
     """What fastrnn's library tells of its pool."""
-    from fastrnn import _C
+    from fastrnn._native import library
 
-    return Pool(*_C.pool_bytes(0, set_back))
+    return Pool(*library().pool_bytes(0, set_back))
 
 
 def _outside(torch: Any) -> int:

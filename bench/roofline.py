@@ -13,7 +13,6 @@ nothing in it, as in replayed graphs. What was not measured stays nominal.
 
 from __future__ import annotations
 
-import importlib
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -334,10 +333,10 @@ def exchanges(case: Case) -> int:
 
 def device_facts() -> DeviceFacts:
     """What the cost model knows of the GPU."""
+    from fastrnn._native import library
     from fastrnn.plans import DeviceFacts
 
-    native: Any = importlib.import_module("fastrnn._C")
-    return DeviceFacts(**native.device_facts(0))
+    return DeviceFacts(**library().device_facts(0))
 
 
 def flops_beside_steps(case: Case) -> List[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any, Dict, Optional, Tuple
 
 from bench.cases import Case
@@ -116,13 +115,14 @@ class Fastrnn(Peer):
         return task == "layer" or self.algorithm is None
 
     def available(self, device: str) -> Optional[str]:
-        if not find_spec("fastrnn._C"):
-            return "fastrnn's native library is not built"
-        from fastrnn import _C
+        from fastrnn._native import find
 
-        if _C.build_info()["cuda_toolkit"] is None:
+        library, reason = find()
+        if library is None:
+            return reason
+        if library.build_info()["cuda_toolkit"] is None:
             return "fastrnn was built without CUDA"
-        found = _C.cuda_devices()
+        found = library.cuda_devices()
         return None if found["devices"] else f"fastrnn sees no GPU: {found['error']}"
 
     def version(self) -> str:
