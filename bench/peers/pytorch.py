@@ -72,6 +72,11 @@ class Pytorch(Peer):
             return None if torch.cuda.is_available() else "PyTorch sees no GPU"
         return reason
 
+    def version(self) -> str:
+        import torch
+
+        return str(torch.__version__)  # which also says for what CUDA it is
+
     def build(self, case: Case, data: Data, device: str) -> Layer:
         return PytorchLayer(case, data, device)
 
