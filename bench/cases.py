@@ -17,6 +17,7 @@ import numpy as np
 
 CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 HIDDEN = (128, 256, 512, 650, 768, 1000, 1024, 1500, 2048)
 SOME_WIDTHS = (128, 512, 1024, 2048)
 BATCHES = (1, 8, 16, 32, 64, 128)
@@ -68,6 +69,10 @@ class Case:
     def directions(self) -> int:
         """D."""
         return 2 if self.bidirectional else 1
+
+    def layer_inputs(self, layer: int) -> int:
+        """Size of a layer's input: I, or the D*H of the layer below."""
+        return self.inputs if layer == 0 else self.directions * self.hidden
 
     def lengths(self) -> np.ndarray:
         """Each row's number of steps [N], int32: from T down to about a quarter of it."""

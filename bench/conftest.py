@@ -5,70 +5,125 @@ from __future__ import annotations
 import os
 import sys
 import time
+from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Dict, List, Optional
 
 import pytest
 
-# At the end: in front of an installed fastrnn there would be one that is not built.
-sys.path.append(str(Path(__file__).resolve().parents[1]))
+ROOT = Path(__file__).resolve().parents[1]
 
-from bench import machine
-from bench.budget import BUDGET, FULL_BUDGET, QuickBudget
+
+def _find_sources() -> None:
+    """Make these sources importable, behind an installed fastrnn unless they are built.
+
+    ``python -m pytest`` puts the working folder first, where sources that are not built would hide
+    the fastrnn that is installed.
+    """
+    libraries = (ROOT / "fastrnn" / f"_C{suffix}" for suffix in EXTENSION_SUFFIXES)
+    if not any(library.exists() for library in libraries):
+        sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
+        installed = find_spec("fastrnn")
+        if installed is not None and installed.origin:  # an editable one may be on no path
+            sys.path.append(str(Path(installed.origin).parents[1]))
+    if str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))
+
+
+_find_sources()
+
+from bench import machine, roofline
 from bench.cases import grid
 from bench.peers import MissingPeerError, all_peers, present
+from bench.report import table
 from bench.results import OtherResultsError, Store
+
+# Seconds to spend on timing one row: in general, and of a GPU's full grid, since a GPU may be there
+# for half an hour only.
+BUDGET, FULL_BUDGET = 5.0, 1.5
+QUICK = 270.0  # seconds that the quick part aims at, of the 300 that it may take
+MARGIN = 10.0  # seconds that it aims to end before the time after which no row begins
+LEAST_BUDGET = 0.25  # of one of its rows, when these have been taken up
 
 
 class Session:
     """Who takes part, what the machine reaches, and the rows so far."""
 
-    def __init__(self, device, path, limit, full, names):
+    def __init__(
+        self,
+        device: str,
+        path: Optional[Path],
+        limit: Optional[float],
+        full: bool,
+        names: List[str],
+    ):
         self.device, self._full, self._names = device, full, names
-        self.ends = None if limit is None else time.monotonic() + limit
-        self._quick = QuickBudget(limit)
+        now = time.monotonic()
+        self._ends = None if limit is None else now + limit
+        self._aim = now + QUICK if limit is None else now + min(QUICK, limit - MARGIN)
         everyone = all_peers(device)
         self.peers = present(device, everyone)
         self.missing = {
-            peer.name: peer.available(device) for peer in everyone if peer not in self.peers
+            peer.name: peer.available(device) or "" for peer in everyone if peer not in self.peers
         }
-        about = machine.about(device, self.peers, self.missing)
-        self.store = Store(path, about)
+        self.store = Store(path, machine.about(device, self.peers, self.missing))
         self.left = 0
-        self._peaks = None
+        self._peaks: Optional[roofline.Found] = None
+        self._given: List[float] = []  # to the rows so far, in seconds
+        self._begun: List[float] = []
 
     @property
-    def peaks(self):
+    def peaks(self) -> Dict[str, roofline.Peaks]:
         """Measured when the first row needs them."""
         if self._peaks is None:
-            from bench import peaks
-
-            found = peaks.measure(self.device)
-            self._peaks = found.peaks
-            self.store.about["peaks"] = {k: v._asdict() for k, v in found.peaks.items()}
-            self.store.about["notes"] = found.notes
+            self._peaks = roofline.measure_peaks(self.device)
+            about = self.store.about
+            about["peaks"] = {name: p._asdict() for name, p in self._peaks.peaks.items()}
+            about["notes"] = self._peaks.notes
             if self.device == "cuda":  # the products have loaded it
-                self.store.about["cuBLAS"] = machine.cublas()
-        return self._peaks
+                about["cuBLAS"] = machine.cublas()
+        return self._peaks.peaks
 
-    def budget(self):
-        """Seconds to spend on timing the next row."""
+    def budget(self) -> float:
+        """Seconds to spend on timing the next row.
+
+        In the quick part that is a row's share of the time, less what a row takes for everything
+        but timing: building, checking, measuring memory. This is the average of the rows before, or
+        of the latest two where these took more.
+        """
         if self._full:
             return FULL_BUDGET if self.device == "cuda" else BUDGET
+        self._begun.append(time.monotonic())
+        took = [end - begun for begun, end in zip(self._begun, self._begun[1:])]
+        besides = [max(0.0, t - given) for t, given in zip(took, self._given)]
+        each = max(sum(b) / max(1, len(b)) for b in (besides, besides[-2:]))
         rows = sum(not self.store.done(name) for name in self._names)
-        return self._quick.next(rows)
+        share = (self._aim - self._begun[-1]) / rows - each
+        self._given.append(max(LEAST_BUDGET, min(BUDGET, share)))
+        return self._given[-1]
 
-    def out_of_time(self):
-        return self.ends is not None and time.monotonic() > self.ends
+    def out_of_time(self) -> bool:
+        """Whether no further row may begin."""
+        return self._ends is not None and time.monotonic() > self._ends
 
 
 _SESSION = pytest.StashKey[Session]()
 
 
-def _device(config):
+def _measured() -> str:
+    """The file of fastrnn that is measured."""
+    package = find_spec("fastrnn")
+    if package is None:
+        return "not installed"
+    return str((find_spec("fastrnn._C") or package).origin)
+
+
+def _device(config: pytest.Config) -> str:
     return config.getoption("device") or ("cuda" if machine.has_gpu() else "cpu")
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("benchmarks")
     group.addoption("--full", action="store_true", help="the whole grid, not the quick part")
     group.addoption("--results", type=Path, metavar="FILE", help="JSON to write, or to go on with")
@@ -76,35 +131,36 @@ def pytest_addoption(parser):
     group.addoption("--device", choices=["cpu", "cuda"], help="by default cuda where there is one")
 
 
-def pytest_generate_tests(metafunc):
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames:
         cases = grid(_device(metafunc.config), metafunc.config.getoption("full"))
         metafunc.parametrize("case", cases, ids=lambda case: case.name.replace(" ", "-"))
 
 
 @pytest.fixture(scope="session")
-def session(request, pytestconfig):
+def session(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Session:
     """What all rows share; without those who are mandatory there is none."""
-    options = [pytestconfig.getoption(name) for name in ("results", "limit", "full")]
+    path, limit, full = (pytestconfig.getoption(name) for name in ("results", "limit", "full"))
     try:
-        items = [item for item in request.session.items if "case" in item.fixturenames]
-        names = [item.callspec.params["case"].name for item in items]
-        made = Session(_device(pytestconfig), *options, names)
+        items: List[Any] = request.session.items
+        names = [i.callspec.params["case"].name for i in items if "case" in i.fixturenames]
+        made = Session(_device(pytestconfig), path, limit, full, names)
     except (MissingPeerError, OtherResultsError) as error:
         pytest.exit(str(error), returncode=2)
     pytestconfig.stash[_SESSION] = made
     return made
 
 
-def pytest_terminal_summary(terminalreporter, config):
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    write = terminalreporter.write_line
+    write(f"fastrnn: {_measured()}")
     session = config.stash.get(_SESSION, None)
     if session is None:
         return
-    from bench.report import table
-
-    write = terminalreporter.write_line
-    write("")
-    write(f"{session.store.about['device']}; threads: {session.store.about['threads']}")
+    about = session.store.about
+    write(f"{about['device']}; threads: {about['threads']}")
     for line in table(session.store.rows):
         write(line)
     for name, reason in session.missing.items():
@@ -115,7 +171,7 @@ def pytest_terminal_summary(terminalreporter, config):
         write(f"{session.left} rows are left: run it again with the same --results")
 
 
-def pytest_sessionfinish(session, exitstatus):
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     made = session.config.stash.get(_SESSION, None)
     if made is None or exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         return

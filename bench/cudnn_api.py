@@ -1,11 +1,4 @@
-"""cuDNN's C interface for recurrent layers, versions 8 and 9, found at run time.
-
-`load` looks for the library where it may be, in this order:
-
-1. the one that the environment variable FASTRNN_CUDNN names; nothing else is tried then;
-2. one that is in the process already, which PyTorch or MXNet brought along;
-3. pip's ``nvidia.cudnn`` package, and the folders of PyTorch and MXNet;
-4. the system's.
+"""cuDNN's C interface for recurrent layers, versions 8 and 9: the library that PyTorch has loaded.
 
 Names, values and prototypes are those of cuDNN's headers ``cudnn_graph.h``, ``cudnn_ops.h`` and
 ``cudnn_adv.h`` (version 9), which version 8 spreads over ``cudnn_ops_infer.h``,
@@ -15,8 +8,6 @@ Names, values and prototypes are those of cuDNN's headers ``cudnn_graph.h``, ``c
 from __future__ import annotations
 
 import ctypes
-import importlib.util
-import os
 from contextlib import contextmanager
 from ctypes import (
     POINTER,
@@ -30,11 +21,9 @@ from ctypes import (
     c_void_p,
 )
 from enum import IntEnum
-from pathlib import Path
-from typing import Any, Iterator, List, NamedTuple, Tuple
+from typing import Any, Iterator, Tuple
 
 LIBRARIES = ("libcudnn.so.9", "libcudnn.so.8")
-PACKAGES = ("nvidia.cudnn", "torch", "mxnet")
 
 CUDNN_STATUS_SUCCESS = 0
 
@@ -95,9 +84,6 @@ PROTOTYPES = {
     "cudnnCreateTensorDescriptor": [POINTER(c_void_p)],
     "cudnnDestroyTensorDescriptor": [c_void_p],
     "cudnnSetTensorNdDescriptor": [c_void_p, c_int, c_int, POINTER(c_int), POINTER(c_int)],
-    "cudnnGetTensorNdDescriptor": [
-        *[c_void_p, c_int, POINTER(c_int), POINTER(c_int), POINTER(c_int), POINTER(c_int)]
-    ],
     "cudnnCreateDropoutDescriptor": [POINTER(c_void_p)],
     "cudnnDestroyDropoutDescriptor": [c_void_p],
     "cudnnSetDropoutDescriptor": [c_void_p, c_void_p, c_float, c_void_p, c_size_t, c_ulonglong],
@@ -128,7 +114,7 @@ PROTOTYPES = {
 
 
 class MissingLibraryError(RuntimeError):
-    """No usable cuDNN was found."""
+    """No cuDNN was found."""
 
 
 class CudnnError(RuntimeError):
@@ -146,16 +132,8 @@ class CudnnError(RuntimeError):
         self.status = status
 
 
-class Unsupported(CudnnError):  # noqa: N818 - an answer, of which a benchmark makes a row
+class Unsupported(CudnnError, NotImplementedError):  # noqa: N818 - an answer, and no mistake
     """CuDNN, or this GPU, does not have what was asked for."""
-
-
-class Tensor(NamedTuple):
-    """What a tensor descriptor says."""
-
-    dtype: int
-    shape: Tuple[int, ...]
-    strides: Tuple[int, ...]
 
 
 class Cudnn:
@@ -163,37 +141,28 @@ class Cudnn:
 
     Parameters
     ----------
-    path, flags
+    path
         As for dlopen.
 
     Raises
     ------
     OSError
         When there is no such library.
-    MissingLibraryError
-        When it is not cuDNN 8 or 9.
     """
 
-    def __init__(self, path: str, flags: int = 0):
-        library = ctypes.CDLL(path, mode=flags)
-        try:
-            self._functions = {name: getattr(library, name) for name in PROTOTYPES}
-            self._error_string = library.cudnnGetErrorString
-            get_version = library.cudnnGetVersion
-        except AttributeError as error:
-            raise MissingLibraryError(f"lacks a function of cuDNN: {error}") from None
+    def __init__(self, path: str):
+        library = ctypes.CDLL(path)
+        self._functions = {name: getattr(library, name) for name in PROTOTYPES}
         for name, function in self._functions.items():
             function.argtypes = PROTOTYPES[name]
+        self._error_string = library.cudnnGetErrorString
         self._error_string.argtypes, self._error_string.restype = [c_int], c_char_p
-        get_version.argtypes, get_version.restype = [], c_size_t
-        self.path = path
-        self.version = get_version()
+        library.cudnnGetVersion.restype = c_size_t
+        self.version = library.cudnnGetVersion()
         # 8.9.6 says 8906, and 9.1.0 says 90100.
         self.major = self.version // (1000 if self.version < 10000 else 10000)
-        if self.major not in (8, 9):
-            raise MissingLibraryError(f"says that its version is {self.version}, expected 8 or 9")
         self._last_error = None
-        if self.major == 9:
+        if self.major >= 9:
             self._last_error = library.cudnnGetLastErrorString
             self._last_error.argtypes, self._last_error.restype = [c_char_p, c_size_t], None
 
@@ -230,55 +199,21 @@ class Cudnn:
         arrays = ints(*shape), ints(*strides)
         self.call("cudnnSetTensorNdDescriptor", descriptor, dtype, len(shape), *arrays)
 
-    def get_tensor(self, descriptor: c_void_p) -> Tensor:
-        """What a descriptor says of a tensor of up to eight dimensions, cuDNN's most."""
-        dtype, count = c_int(), c_int()
-        shape, strides = (c_int * 8)(), (c_int * 8)()
-        results = ctypes.byref(dtype), ctypes.byref(count), shape, strides
-        self.call("cudnnGetTensorNdDescriptor", descriptor, 8, *results)
-        return Tensor(dtype.value, tuple(shape[: count.value]), tuple(strides[: count.value]))
-
 
 def load() -> Cudnn:
-    """Return the first usable library.
+    """Return the library that PyTorch has loaded.
 
     Raises
     ------
     MissingLibraryError
-        When there is none; it says what was tried, and why that does not do.
+        When it has none.
     """
-    named = os.environ.get("FASTRNN_CUDNN")
-    places = [(named, 0)] if named else _places()
-    tried = []
-    for path, flags in places:
+    import torch  # noqa: F401 - its wheels bring the library along
+
+    reasons = []
+    for name in LIBRARIES:
         try:
-            return Cudnn(path, flags)
-        except (OSError, MissingLibraryError) as error:
-            unloaded = flags and isinstance(error, OSError)
-            tried.append(f"\n  {path}: {'not in this process' if unloaded else error}")
-    if not named:
-        absent = [package for package in PACKAGES if not _folders(package)]
-        tried += [f"\n  Python package {package}: not installed" for package in absent]
-    what = "FASTRNN_CUDNN names no usable cuDNN" if named else "no usable cuDNN was found"
-    raise MissingLibraryError(f"{what}; tried:{''.join(tried)}")
-
-
-def _places() -> List[Tuple[str, int]]:
-    """Where the library may be, with the flags to load it with."""
-    packages = [Path(folder) for package in PACKAGES for folder in _folders(package)]
-    # MXNet's wheels keep libraries beside their modules.
-    folders = [folder for package in packages for folder in (package / "lib", package)]
-    return [
-        *((name, os.RTLD_NOLOAD) for name in LIBRARIES),
-        *((str(folder / name), 0) for folder in folders for name in LIBRARIES),
-        *((name, 0) for name in LIBRARIES),
-    ]
-
-
-def _folders(name: str) -> List[str]:
-    """The folders of a Python package, which is not imported; none if it is not installed."""
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:  # of the package that it is in
-        return []
-    return list(spec.submodule_search_locations or []) if spec else []
+            return Cudnn(name)
+        except OSError as error:
+            reasons.append(str(error))
+    raise MissingLibraryError(f"no cuDNN was found: {'; '.join(reasons)}")

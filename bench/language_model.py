@@ -10,7 +10,7 @@ checked against the oracle's.
 
 from __future__ import annotations
 
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, List, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from bench.cases import Case
 from bench.data import Results
 from bench.peers.base import Layer
 from bench.peers.gluon import expect_native, gluon_layer, layer_parameters
+from bench.peers.pytorch import use_tf32
 
 VOCABULARY = 80
 RATE = 1e-3
@@ -133,15 +134,6 @@ class GluonModel(_Model):
         mx.nd.waitall()
 
 
-def pytorch_layer(case: Case) -> Any:
-    """PyTorch's layer of a case."""
-    from torch import nn
-
-    kinds = {"lstm": nn.LSTM, "gru": nn.GRU}
-    options = {} if case.cell in kinds else {"nonlinearity": case.cell[len("rnn_") :]}
-    return kinds.get(case.cell, nn.RNN)(case.inputs, case.hidden, case.layers, **options)
-
-
 class PytorchModel(_Model):
     """The same of PyTorch's modules, around a layer that is called as PyTorch's are."""
 
@@ -175,8 +167,7 @@ class PytorchModel(_Model):
     def run(self, number: int) -> None:
         """Update once, or read one character and look at the logits."""
         torch = self._torch
-        torch.backends.cudnn.allow_tf32 = self._case.tf32
-        torch.backends.cuda.matmul.allow_tf32 = self._case.tf32
+        use_tf32(torch, self._case)
         if not self._case.train:
             with torch.no_grad():
                 self._latest = self._logits()[-1].cpu().numpy()
@@ -191,17 +182,3 @@ class PytorchModel(_Model):
         torch.nn.utils.clip_grad_norm_(self._parameters, CLIP / self._case.batch)
         self._optimizer.step()
         self._latest = loss.detach().cpu().numpy().reshape(1)
-
-
-def build(name: str, case: Case, text: TextData, device: str) -> Optional[Layer]:
-    """The model with a peer's layer, or None where it has no such model."""
-    if name == "PyTorch":
-        return PytorchModel(case, text, device, pytorch_layer(case))
-    if device == "cuda" and name == "fastrnn":
-        from bench.torch_kernels import KernelsStack
-
-        stack = KernelsStack(case.cell, text.weights, device, case.tf32)
-        return PytorchModel(case, text, device, stack)
-    if device == "cpu" and name in ("fastrnn", "MXNet"):
-        return GluonModel(case, text, own_layer=name == "fastrnn")
-    return None

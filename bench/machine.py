@@ -69,11 +69,11 @@ def about(device: str, peers: Sequence[Peer], missing: Dict[str, str]) -> Dict[s
         "missing": missing,
     }
     if device == "cuda":
-        from fastrnn import _C
+        from fastrnn._native import library
 
         facts["driver"] = _gpu()["driver"]
-        facts["CUDA toolkit"] = _C.build_info()["cuda_toolkit"]
-        facts["device facts"] = _C.device_facts(0)  # which the kernels are picked by
+        facts["CUDA toolkit"] = library().build_info()["cuda_toolkit"]
+        facts["device facts"] = library().device_facts(0)  # which the kernels are picked by
     return facts
 
 

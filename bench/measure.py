@@ -1,4 +1,4 @@
-"""One row: build everyone's layer, check the results, time who is right.
+"""One row: build everyone's layer, check the results, and time those that are right.
 
 Whatever goes wrong with one who takes part is written into the row; the others are measured all the
 same. Only a GPU whose context an error has destroyed ends the row, and all rows after it.
@@ -9,40 +9,28 @@ from __future__ import annotations
 import sys
 import traceback
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from bench import data as bench_data
-from bench import gpu_memory, graphs, language_model, limits, timing
-from bench.budget import BUDGET
-from bench.cases import HIDDEN, Case
+from bench import language_model, memory, roofline, timing
+from bench.cases import Case
 from bench.data import Data, Results
-from bench.floors import facts_of, limits_of
-from bench.graphs import one_line
-from bench.limits import Peaks
+from bench.graphs import CaptureError, captured, one_line
 from bench.peers import Layer, Peer, mandatory_groups
+from bench.roofline import Peaks
 
-# Of a layer. What captures calls that come again keeps few of them, so there are no more; on a GPU
-# evictions make them cold.
+# Of a layer. Each has a CUDA graph of its own, so there are few; evictions make them cold.
 INPUT_SETS = 2
 GRAPHS_SHARE = 0.4  # of the time for a row, on a GPU
 
 Row = Dict[str, Any]
-Memory = Callable[[Peer, Case], Row]
 
 
 class DeadDeviceError(Exception):
     """An error has destroyed the GPU's context, and with it every layer of this process."""
-
-
-class NoReferenceError(Exception):
-    """What results are compared with could not be computed."""
-
-
-class CannotTimeError(Exception):
-    """What calls are timed with could not be made."""
 
 
 def frame(case: Case, device: str, peaks: Mapping[str, Peaks]) -> Row:
@@ -51,114 +39,72 @@ def frame(case: Case, device: str, peaks: Mapping[str, Peaks]) -> Row:
     # Text is written by a loop of one small model, whose weights stay in a GPU's cache. Before all
     # other calls on a GPU that is evicted.
     warm = device == "cpu" or case.task == "lm generation"
-    rotated = sets if warm else None
     of_case = peaks["tf32" if case.tf32 else case.dtype]
+    facts = roofline.device_facts() if device == "cuda" else None
     row: Row = {
         "case": case.name,
         "sizes": asdict(case),
-        **limits_of(case, of_case, rotated, facts_of(device)),
+        **roofline.limits_of(case, of_case, sets if warm else None, facts),
         "input_sets": sets,
     }
     if device == "cuda" and warm:
         row["warm"] = True
     elif device == "cuda":
-        row["evicted"] = timing.eviction_bytes(limits.cache_bytes(device))
+        row["evicted"] = timing.EVICTED_CACHES * roofline.cache_bytes(device)
     return {**row, "peers": {}}
 
 
 def measure(
+    row: Row,
     case: Case,
     device: str,
     peers: List[Peer],
     missing: Mapping[str, str],
-    peaks: Mapping[str, Peaks],
-    memory: Optional[Memory] = None,
-    budget: float = BUDGET,
-    earlier: Sequence[Row] = (),
-) -> Row:
-    """Return a row for the file of results.
+    budget: float,
+) -> None:
+    """Add everyone to a row.
+
+    ``failures`` says what of the mandatory ones went wrong, and ``dead``, where it is there, why no
+    further row can be measured by this process.
 
     Parameters
     ----------
+    row
+        A `frame`.
     peers, missing
         Those that are installed, and why the others are not.
-    memory
-        Gives the peak of a peer on the CPU, where a process of its own has to measure it.
-    earlier
-        Rows of the same run; see `refused_before`.
-
-    Returns
-    -------
-    dict
-        ``failures`` says what of the mandatory ones went wrong, and ``dead``, where it is there,
-        why no further row can be measured by this process.
+    budget
+        Seconds to spend on timing.
     """
-    row = frame(case, device, peaks)
-    sets, entries = row["input_sets"], row["peers"]
+    entries = row["peers"]
     entries.update({n: {"status": "missing", "reason": why} for n, why in missing.items()})
+    reason = ""
     with ExitStack() as stack:
+        measurement = _Measurement(case, device, row)
         try:
-            data, wanted = _expected(case, device, sets)
-            layers = _layers(case, device, peers, data, wanted, entries, earlier, stack)
-            # All peaks are measured by now, so that what this allocates is in none of them.
-            gpu = None if device == "cpu" else _gpu(row.get("evicted"))
-            _time(layers, entries, sets, budget, gpu)
-            if gpu is not None:
-                _replay(case, layers, entries, wanted, sets, budget, gpu)
-        except DeadDeviceError as error:
-            row["dead"] = str(error)
-            stack.pop_all()  # nothing can be given back any more
-            _bury(peers, entries, "the GPU's context was gone before its turn")
-        except NoReferenceError as error:
-            _bury(peers, entries, f"there is no reference: {error}")
-        except CannotTimeError as error:
-            _bury(peers, entries, f"it cannot be timed: {error}")
-    if memory is not None:
-        for peer in peers:
-            if entries[peer.name]["status"] == "ok":
-                entries[peer.name].update(memory(peer, case))
+            measurement.run(peers, budget, stack)
+        except Exception as error:  # of the reference, or of what calls are timed with
+            traceback.print_exc()
+            reason = f"nothing can be measured: {one_line(error)}"
+            row.update(measurement.death(error))
+            if "dead" in row:
+                stack.pop_all()  # nothing can be given back any more
+                reason = "the GPU's context was gone before its turn"
+    for peer in peers:
+        entry = entries.setdefault(peer.name, {"status": "ok"})
+        if entry["status"] == "ok" and "seconds" not in entry:
+            entries[peer.name] = {"status": "failed", "reason": reason}
+        elif entry["status"] == "ok" and device == "cpu":
+            entry.update(memory.cpu_peak(peer.name, case))
     row["failures"] = failures(peers, entries, device, case.task)
     if "dead" in row:
         row["failures"].append(f"the GPU: {row['dead']}")
-    return row
-
-
-def _layers(
-    case: Case,
-    device: str,
-    peers: List[Peer],
-    data: Any,
-    wanted: Results,
-    entries: Dict[str, Row],
-    earlier: Sequence[Row],
-    stack: ExitStack,
-) -> Dict[str, Layer]:
-    """The layers that may be timed, which the stack closes."""
-    layers: Dict[str, Layer] = {}
-    for peer in peers:
-        reason = refused_before(earlier, case, peer.name)
-        if reason:
-            entries[peer.name] = {"status": "unsupported", "reason": reason}
-            continue
-        layer = attempt(peer, case, data, device, wanted, entries)
-        if layer is not None:
-            layers[peer.name] = layer
-            stack.callback(layer.close)
-    return layers
-
-
-def _bury(peers: List[Peer], entries: Dict[str, Row], reason: str) -> None:
-    """Write down who was not measured, or not any more."""
-    for peer in peers:
-        entry = entries.get(peer.name, {"status": "ok"})
-        if entry["status"] == "ok" and "seconds" not in entry:
-            entries[peer.name] = {"status": "failed", "reason": reason}
 
 
 def failures(
     peers: List[Peer], entries: Mapping[str, Row], device: str, task: str = "layer"
 ) -> List[str]:
-    """What is wrong with the mandatory ones: of a group all are, or one has another result."""
+    """What is wrong with the mandatory ones: of a group, that no member has a time."""
     found = []
     for group, members in mandatory_groups(peers, device, task).items():
         of_group = {name: entries[name] for name in members}
@@ -166,45 +112,6 @@ def failures(
             reasons = [f"{n}: {e['status']}: {e['reason']}" for n, e in of_group.items()]
             found.append(reasons[0] if len(members) == 1 else f"{group}: {'; '.join(reasons)}")
     return found
-
-
-def refused_before(earlier: Sequence[Row], case: Case, name: str) -> Optional[str]:
-    """Why not to ask a peer: it refused the same layer at the least width of the grid, or None.
-
-    What an algorithm says of H is a most, or that H be a multiple of something, and the least width
-    is 128. So what is refused there is refused for another reason, which every H has.
-    """
-    least = min(HIDDEN)
-    if case.hidden == least or case.task != "layer":
-        return None
-    inputs = least if case.inputs == case.hidden else case.inputs
-    sizes = asdict(replace(case, hidden=least, inputs=inputs))
-    for row in earlier:
-        entry = row["peers"].get(name, {}) if row["sizes"] == sizes else {}
-        if entry.get("status") == "unsupported":
-            return f"refused at H={least}: {entry['reason']}"
-    return None
-
-
-def _expected(case: Case, device: str, sets: int) -> Tuple[Any, Results]:
-    """Weights and inputs of a case, and its results in float64.
-
-    Raises
-    ------
-    NoReferenceError
-        If these cannot be computed.
-    DeadDeviceError
-        If the GPU does not work any more.
-    """
-    try:
-        if case.task != "layer":
-            text = language_model.draw(case)
-            return text, language_model.expected(case, text)
-        data = bench_data.draw(case, sets)
-        return data, reference(case, data, device)
-    except Exception as error:
-        _print(error, device)
-        raise NoReferenceError(one_line(error)) from error
 
 
 def reference(case: Case, data: Data, device: str) -> Results:
@@ -219,189 +126,144 @@ def reference(case: Case, data: Data, device: str) -> Results:
     return layer.results()
 
 
-def _fail(entries: Dict[str, Row], name: str, error: Exception, device: str) -> None:
-    """Make an entry of an error; where it came from is printed.
+class _Measurement:
+    """The entries of a row's peers, one step after the other."""
 
-    Raises
-    ------
-    DeadDeviceError
-        If the GPU does not work any more.
-    """
-    entries[name] = {"status": "failed", "reason": one_line(error)}
-    _print(error, device)
+    def __init__(self, case: Case, device: str, row: Row):
+        self.case, self.device = case, device
+        self.entries, self.sets, self.evicted = row["peers"], row["input_sets"], row.get("evicted")
 
+    def run(self, peers: List[Peer], budget: float, stack: ExitStack) -> None:
+        """Check and time everyone; the stack closes their layers."""
+        data, self.wanted = self._data()
+        layers: Dict[str, Layer] = {}
+        for peer in peers:
+            layer = self._checked(peer, data)
+            if layer is not None:
+                layers[peer.name] = layer
+                stack.callback(layer.close)
+        calls: Dict[str, timing.Call] = {name: layer.run for name, layer in layers.items()}
+        if self.device == "cpu":
+            self._enter(timing.time_calls(calls, self.sets, budget))
+            return
+        gpu = self._gpu()  # all peaks of memory are measured, so its evictions are in none
+        shares = budget * (1 - GRAPHS_SHARE), budget * GRAPHS_SHARE / max(1, len(layers))
+        self._enter(timing.time_on_gpu(calls, self.sets, shares[0], gpu))
+        for name, layer in layers.items():
+            if self.entries[name]["status"] == "ok":
+                self._replay(name, layer, shares[1], gpu)
 
-def _print(error: Exception, device: str) -> None:
-    """Print where an error came from.
+    def _data(self) -> Tuple[Any, Results]:
+        """Weights and inputs, and the results of the first input set in float64."""
+        if self.case.task != "layer":
+            text = language_model.draw(self.case)
+            return text, language_model.expected(self.case, text)
+        data = bench_data.draw(self.case, self.sets)
+        return data, reference(self.case, data, self.device)
 
-    Raises
-    ------
-    DeadDeviceError
-        If the GPU does not work any more.
-    """
-    traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
-    if device == "cuda":
-        import torch
-
+    def _checked(self, peer: Peer, data: Any) -> Optional[Layer]:
+        """Add a peer's entry, and return its layer if that may be timed."""
+        refusal = peer.supports(self.case, self.device)
+        if refusal:
+            self.entries[peer.name] = {"status": "unsupported", "reason": refusal}
+            return None
+        stack = ExitStack()
         try:
-            torch.cuda.synchronize()
-        except RuntimeError as second:
-            message = f"{one_line(error)}; the GPU then says {one_line(second)}"
-            raise DeadDeviceError(message) from error
-
-
-def _build(peer: Peer, case: Case, data: Any, device: str) -> Layer:
-    if case.task == "layer":
-        return peer.build(case, data, device)
-    model = language_model.build(peer.name, case, data, device)
-    if model is None:
-        raise NotImplementedError("its layer is in no language model here")
-    return model
-
-
-def attempt(
-    peer: Peer,
-    case: Case,
-    data: Any,
-    device: str,
-    wanted: Results,
-    entries: Dict[str, Row],
-) -> Optional[Layer]:
-    """Add a peer's entry, and return its layer if that may be timed."""
-    reason = peer.supports(case, device)
-    if reason:
-        entries[peer.name] = {"status": "unsupported", "reason": reason}
-        return None
-    with ExitStack() as stack:
-        try:
-            layer = _build(peer, case, data, device)
+            layer = self._build(peer, data)
             stack.callback(layer.close)
             layer.run(0)
-            wrong = bench_data.difference(case, layer.results(), wanted)
-            if wrong:
-                entries[peer.name] = {"status": "wrong", "reason": wrong}
-                return None
-            entry: Row = {"status": "ok", **layer.facts()}
-            if device == "cuda":
-                entry.update(_peak(peer, case, data))
-        except NotImplementedError as error:
-            entries[peer.name] = {"status": "unsupported", "reason": str(error)}
-            return None
+            entry = self._verdict("", layer) or {"status": "ok", **layer.facts()}
+            if entry["status"] == "ok" and self.device == "cuda":
+                # Of a second layer: the first one's build also loaded what a library loads once.
+                build = partial(self._build, peer, _first_set(data))
+                entry.update(memory.gpu_peak(build, peer.in_pool))
+            self.entries[peer.name] = entry
         except Exception as error:
-            try:
-                _fail(entries, peer.name, error, device)
-            except DeadDeviceError:
-                stack.pop_all()
-                raise
-            return None
-        stack.pop_all()
-    entries[peer.name] = entry
-    return layer
+            self._fail(peer.name, error)
+        if self.entries[peer.name]["status"] == "ok":
+            return layer
+        stack.close()
+        return None
 
+    def _build(self, peer: Peer, data: Any) -> Layer:
+        build = peer.build if self.case.task == "layer" else peer.build_model
+        return build(self.case, data, self.device)
 
-def _peak(peer: Peer, case: Case, data: Any) -> Row:
-    """Of a second layer: the first one's build also loaded what a library loads once."""
-    if case.task == "layer":
-        data = data._replace(xs=data.xs[:1], d_outputs=data.d_outputs[:1])
-    before = gpu_memory.start()
-    layer = _build(peer, case, data, "cuda")
-    try:
-        layer.run(0)
-        return gpu_memory.peak(before, peer.in_pool)
-    finally:
-        layer.close()
+    def _verdict(self, what: str, layer: Layer) -> Optional[Row]:
+        """An entry that says what is wrong with the results of the first input set, or None."""
+        wrong = bench_data.difference(self.case, layer.results(), self.wanted)
+        return {"status": "wrong", "reason": what + wrong} if wrong else None
 
+    def _enter(self, timed: timing.Timed) -> None:
+        for name, times in timed.times.items():
+            self.entries[name].update(_keys("", times))
+        for name, error in timed.failures.items():
+            self._fail(name, error)
 
-def _time(
-    layers: Mapping[str, Layer],
-    entries: Dict[str, Row],
-    sets: int,
-    budget: float,
-    gpu: Optional[timing.Gpu],
-) -> None:
-    """Add the times of calls to the entries; who fails has an entry that says so instead."""
-    calls: Dict[str, timing.Call] = {name: layer.run for name, layer in layers.items()}
-    failed: Dict[str, Exception] = {}
-    if gpu is None:
-        timed = timing.time_calls(calls, sets, budget)
-    else:
-        calls, failed = timing.warm_up(calls, sets, gpu)
-        timed = timing.time_on_gpu(calls, sets, budget * (1 - GRAPHS_SHARE), gpu)
-    for name, times in timed.times.items():
-        entries[name].update(_entry("", times))
-    for name, error in {**failed, **timed.failures}.items():
-        _fail(entries, name, error, "cpu" if gpu is None else "cuda")
+    def _replay(self, name: str, layer: Layer, budget: float, gpu: timing.Gpu) -> None:
+        """Add the time of replayed graphs."""
+        import torch
 
-
-def _replay(
-    case: Case,
-    layers: Mapping[str, Layer],
-    entries: Dict[str, Row],
-    wanted: Results,
-    sets: int,
-    budget: float,
-    gpu: timing.Gpu,
-) -> None:
-    """Add the times of replayed graphs: one peer's after the other's, which are then deleted."""
-    import torch
-
-    share = budget * GRAPHS_SHARE / max(1, len(layers))
-    for name, layer in layers.items():
-        entry = entries[name]
-        if entry["status"] != "ok":
-            continue
+        entry = self.entries[name]
         if layer.uncapturable:
             entry["graph_reason"] = layer.uncapturable
-            continue
-        free = torch.cuda.mem_get_info()[0]
-        count = graphs.count_that_fits(sets, entry.get("peak_mib", 0.0) * 2**20, free)
+            return
         try:
-            graph = graphs.capture(torch, layer.run, count)
-            if graph.call is None:
-                entry["graph_reason"] = graph.reason
-                continue
-            try:
+            with captured(torch, layer.run, self.sets) as replay:
                 # The last one's results are those of another set, so these are of this replay.
-                for number in reversed(range(count)):
-                    graph.call(number)
-                wrong = bench_data.difference(case, layer.results(), wanted)
+                for number in reversed(range(self.sets)):
+                    replay(number)
+                wrong = self._verdict("a replayed graph: ", layer)
                 if wrong:
-                    entries[name] = {"status": "wrong", "reason": f"a replayed graph: {wrong}"}
-                    continue
-                found = timing.time_replays(graph.call, count, share, gpu)
-            finally:
-                graph.delete()
-            entry.update(_entry("graph_", found.times), graph_empty=found.empty, graphs=count)
+                    self.entries[name] = wrong
+                    return
+                times, empty = timing.time_replays(replay, self.sets, budget, gpu)
+            entry.update(_keys("graph_", times), graph_empty=empty, graphs=self.sets)
+        except CaptureError as error:
+            entry["graph_reason"] = str(error)
         except Exception as error:
-            _fail(entries, name, error, "cuda")
+            self._fail(name, error)
+
+    def _gpu(self) -> timing.Gpu:
+        """The current stream. Evictions read, as writes would leave the cache in a timed call."""
+        import torch
+
+        event = partial(torch.cuda.Event, enable_timing=True)
+        if self.evicted is None:
+            return timing.Gpu(event, None)
+        others = torch.zeros(self.evicted // 4, dtype=torch.float32, device="cuda")
+        return timing.Gpu(event, others.sum)
+
+    def _fail(self, name: str, error: Exception) -> None:
+        """Make an entry of an error."""
+        if isinstance(error, NotImplementedError):
+            self.entries[name] = {"status": "unsupported", "reason": str(error)}
+            return
+        self.entries[name] = {"status": "failed", "reason": one_line(error)}
+        traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
+        if self.death(error):
+            raise DeadDeviceError from error
+
+    def death(self, error: Exception) -> Row:
+        """What a row says where the GPU does not work any more after an error; else nothing."""
+        if self.device == "cuda":
+            import torch
+
+            try:
+                torch.cuda.synchronize()
+            except RuntimeError as second:
+                first = error.__cause__ if isinstance(error, DeadDeviceError) else error
+                return {"dead": f"{one_line(first or error)}; the GPU then says {one_line(second)}"}
+        return {}
 
 
-def _gpu(evicted: Optional[int]) -> timing.Gpu:
-    """The current stream of the GPU, with evictions of so many bytes, or none.
-
-    They read: what they wrote would have to leave the cache while a call is timed.
-
-    Raises
-    ------
-    CannotTimeError
-        If there is no memory for them.
-    DeadDeviceError
-        If the GPU does not work any more.
-    """
-    import torch
-
-    event = partial(torch.cuda.Event, enable_timing=True)
-    if evicted is None:
-        return timing.Gpu(event, None)
-    try:
-        others = torch.zeros(evicted // 4, dtype=torch.float32, device="cuda")
-    except Exception as error:
-        _print(error, "cuda")
-        raise CannotTimeError(one_line(error)) from error
-    return timing.Gpu(event, others.sum)
+def _first_set(data: Any) -> Any:
+    if isinstance(data, Data):
+        return data._replace(xs=data.xs[:1], d_outputs=data.d_outputs[:1])
+    return data
 
 
-def _entry(prefix: str, times: timing.Times) -> Row:
+def _keys(prefix: str, times: timing.Times) -> Row:
     return {
         f"{prefix}seconds": times.median,
         f"{prefix}low": times.low,

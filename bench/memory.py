@@ -1,65 +1,98 @@
-"""Runs a layer twice and prints, as JSON, what of memory that takes at its peak.
+"""Peak memory of a layer: on the CPU of a process of its own, on a GPU of this one's.
 
-    python memory.py PEER CASE
-
-CASE is a JSON object of `cases.Case`. The figure is the process's largest resident memory in MiB
-beyond that with libraries, weights and inputs in place.
+The figure is in MiB, beyond what is in use with libraries, weights and inputs in place on the CPU,
+and before the layer is built on a GPU.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
-import json
-import subprocess
-import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Callable, Dict, NamedTuple
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 from bench import data, language_model
 from bench.cases import Case
-from bench.peers import Peer, all_peers
+from bench.graphs import one_line
+from bench.peers import Layer, all_peers
+from bench.process import in_process
 
-IMPORTED = {"fastrnn": ("fastrnn",), "MXNet": ("fastrnn",), "PyTorch": ("torch",)}
 CLEAR = Path("/proc/self/clear_refs")
 
 
-def of_process(peer: Peer, case: Case) -> Dict[str, Any]:
-    """What a row says of it: ``peak_mib`` of a process of its own, or ``peak_reason`` without."""
-    command = [sys.executable, __file__, peer.name, json.dumps(asdict(case))]
-    found = subprocess.run(command, check=False, stdout=subprocess.PIPE)
-    if found.returncode != 0:
-        return {"peak_reason": f"its process ended with status {found.returncode}"}
-    return json.loads(found.stdout)
+def cpu_peak(name: str, case: Case) -> Dict[str, Any]:
+    """What a row says of a peer: ``peak_mib``, or ``peak_reason`` where there is none."""
+    try:
+        return {"peak_mib": in_process(_process_peak, name, case)}
+    except Exception as error:  # of the other process, or its end
+        return {"peak_reason": one_line(error)}
 
 
-def resident_mib(field: str) -> float:
+def _process_peak(name: str, case: Case) -> float:
+    """Run a peer's layer twice in this process."""
+    (peer,) = (p for p in all_peers("cpu") if p.name == name)
+    importlib.import_module(peer.package)
+    of_layer = case.task == "layer"
+    values: Any = data.draw(case) if of_layer else language_model.draw(case)
+    CLEAR.write_text("5")  # the largest value begins anew; some containers forbid it
+    before = _resident_mib("VmRSS")
+    layer = peer.build(case, values, "cpu") if of_layer else peer.build_model(case, values, "cpu")
+    for _ in range(2):
+        layer.run(0)
+    return _resident_mib("VmHWM") - before
+
+
+def _resident_mib(field: str) -> float:
     """``VmRSS`` or, its largest value so far, ``VmHWM`` of this process."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split(f"{field}:")[1].split()[0]) / 1024
 
 
-def measure(name: str, case: Case) -> Dict[str, Any]:
-    """Of this process."""
-    for module in IMPORTED[name]:
-        importlib.import_module(module)
-    of_layer = case.task == "layer"
-    values: Any = data.draw(case) if of_layer else language_model.draw(case)
+def gpu_peak(build: Callable[[], Layer], in_pool: bool) -> Dict[str, Any]:
+    """What a row says of a layer that is built, run and closed here.
+
+    Memory is PyTorch's, that of fastrnn's pool, and what others have taken by the end.
+
+    Parameters
+    ----------
+    in_pool
+        Whether fastrnn's pool has a part of it.
+    """
+    import torch
+
+    gc.collect()  # an error's traceback may be in a cycle, and keep the layers of a row before
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    allocated, outside, pool = torch.cuda.memory_allocated(), _outside(torch), _pool(set_back=True)
+    layer = build()
     try:
-        CLEAR.write_text("5")  # the largest value begins anew
-    except OSError as error:  # some containers do not let a process
-        return {"peak_reason": f"{CLEAR} cannot be written: {error.strerror}"}
-    before = resident_mib("VmRSS")
-    (peer,) = (p for p in all_peers("cpu") if p.name == name)
-    if of_layer:
-        layer = peer.build(case, values, "cpu")
-    else:
-        layer = language_model.build(name, case, values, "cpu")
-    for _ in range(2):
         layer.run(0)
-    return {"peak_mib": resident_mib("VmHWM") - before}
+        torch.cuda.synchronize()
+        of_torch = torch.cuda.max_memory_allocated() - allocated
+        of_pool = _pool(set_back=False).most - pool.now if in_pool else 0
+        # The pool's memory is outside of PyTorch's too, as far as it did not have it before.
+        others = max(0, _outside(torch) - outside - of_pool)
+    finally:
+        layer.close()
+    return {"peak_mib": (of_torch + of_pool + others) / 2**20}
 
 
-if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], Case(**json.loads(sys.argv[2])))))
+class Pool(NamedTuple):
+    """Bytes of fastrnn's pool that are in use, and were at most since that was set back."""
+
+    now: int
+    most: int
+
+
+def _pool(set_back: bool) -> Pool:
+    """What fastrnn's library tells of its pool."""
+    from fastrnn._native import library
+
+    return Pool(*library().pool_bytes(0, set_back))
+
+
+def _outside(torch: Any) -> int:
+    """What is in use besides PyTorch's."""
+    free, total = torch.cuda.mem_get_info()
+    return total - free - torch.cuda.memory_reserved()

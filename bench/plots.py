@@ -9,7 +9,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from bench.compare import FAMILY, OURS, Row, merged, ratio, seconds
+from bench.report import FAMILY, OURS, merged, ratio, seconds
+from bench.results import Row
 
 Lines = Dict[str, List[Tuple[float, float]]]
 Value = Callable[[Row, str], Optional[float]]

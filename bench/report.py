@@ -3,7 +3,8 @@
     python -m bench.report results.json [--out docs/benchmarks.md] [--plots FOLDER]
 
 Markdown goes to the standard output, or between the marks of a file: ``<!-- cpu -->`` or
-``<!-- cuda -->``, and ``<!-- end -->``.
+``<!-- cuda -->``, and ``<!-- end -->``. Like is compared with like: replayed graphs where both have
+one, else calls.
 """
 
 from __future__ import annotations
@@ -13,14 +14,79 @@ import os
 import sys
 from pathlib import Path
 from statistics import median
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from bench.compare import KEYS, OURS, Row, fraction, merged, names, own_kind, ratio
-from bench.results import read
+from bench.results import Row, read, write_whole
 
+OURS = "fastrnn"
+FAMILY = "cuDNN"  # of which several take part in each row; a user has the best of them
+PREFIXES = {"graph": "graph_", "calls": ""}  # of the keys of a replayed graph's and a call's times
 FACTS = ("device", "driver", "CUDA toolkit", "cuBLAS", "commit", "date", "Python", "threads")
 EXCEEDED = "limit exceeded: the model of the limit is wrong"
+
+
+class Ratio(NamedTuple):
+    """How many times as long as fastrnn someone takes, and of what the times are."""
+
+    value: float
+    kind: str  # of PREFIXES
+
+
+def ratio(row: Row, name: str) -> Optional[Ratio]:
+    """Of someone's time to fastrnn's, if both have one of the same kind."""
+    ours, theirs = row["peers"].get(OURS, {}), row["peers"].get(name, {})
+    for kind, prefix in PREFIXES.items():
+        key = f"{prefix}seconds"
+        if key in ours and key in theirs:
+            return Ratio(theirs[key] / ours[key], kind)
+    return None
+
+
+def own_kind(row: Row) -> str:
+    """Of what fastrnn's time is where the limit is looked at: graph if any ratio is of graphs."""
+    ratios = [ratio(row, name) for name in row["peers"] if name != OURS]
+    return "graph" if any(r is not None and r.kind == "graph" for r in ratios) else "calls"
+
+
+def seconds(row: Row, name: str) -> Optional[float]:
+    """Someone's time that is compared in this row: of the kind that fastrnn's is, or else calls."""
+    entry = row["peers"].get(name, {})
+    return entry.get(f"{PREFIXES[own_kind(row)]}seconds", entry.get("seconds"))
+
+
+def fraction(row: Row) -> Optional[float]:
+    """Fastrnn's share of what the limit permits. Above 1, the limit is none."""
+    found = seconds(row, OURS)
+    return None if found is None else row["limit"] / found
+
+
+def merged(row: Row) -> Row:
+    """The row with the best of the family in place of all of it."""
+    family = [name for name in row["peers"] if name.startswith(f"{FAMILY} ")]
+    if not family:
+        return row
+
+    def rank(name: str) -> Any:
+        found, entry = ratio(row, name), row["peers"][name]
+        if found is not None:
+            # One that could be captured is not compared by the host's time with one that could not.
+            return (0 if found.kind == "graph" else 1), found.value
+        return (2, entry["seconds"]) if "seconds" in entry else (3, 0.0)
+
+    best = min(family, key=rank)
+    peers: Dict[str, Row] = {}
+    for name, entry in row["peers"].items():
+        if name not in family:
+            peers[name] = entry
+        elif FAMILY not in peers:
+            peers[FAMILY] = {**row["peers"][best], "algorithm": best[len(FAMILY) + 1 :]}
+    return {**row, "peers": peers}
+
+
+def names(rows: Sequence[Row]) -> List[str]:
+    """Who has a time in some row, fastrnn first."""
+    timed = [n for row in rows for n, entry in row["peers"].items() if "seconds" in entry]
+    return sorted(set(timed), key=lambda name: (name != OURS, timed.index(name)))
 
 
 def number(value: Optional[float], digits: int = 3) -> str:
@@ -32,7 +98,7 @@ def number(value: Optional[float], digits: int = 3) -> str:
 
 
 def _time(entry: Row, kind: str) -> str:
-    middle, low, high = (entry[key] for key in KEYS[kind])
+    middle, low, high = (entry[PREFIXES[kind] + key] for key in ("seconds", "low", "high"))
     return f"{number(middle * 1e3)} ±{(high - low) / middle / 2:.0%}"
 
 
@@ -63,8 +129,8 @@ def _reached(row: Row) -> str:
 
 
 def _any_limit(row: Row) -> str:
-    seconds, bound = (row.get(f"any_{key}", row[key]) for key in ("limit", "bound"))
-    return f"{number(seconds * 1e3)} ({bound})"
+    found, bound = row.get("any_limit") or row["limit"], row.get("any_bound") or row["bound"]
+    return f"{number(found * 1e3)} ({bound})"
 
 
 def table(rows: Sequence[Row]) -> List[str]:
@@ -73,9 +139,9 @@ def table(rows: Sequence[Row]) -> List[str]:
     everyone = names(rows)
     others = [name for name in everyone if name != OURS]
     head = ["case", *(f"{name}, ms" for name in everyone), *(f"{n} / {OURS}" for n in others)]
-    # Where fastrnn's plans have a floor of their own, as on a GPU.
-    floors = any("any_limit" in row for row in rows)
-    head += ["limit, ms", "set by", "reached", *["any algorithm, ms"] * floors, "peak MiB"]
+    # Where fastrnn's plans have a limit of their own, as on a GPU.
+    two_limits = any("any_limit" in row for row in rows)
+    head += ["limit, ms", "set by", "reached", *["any algorithm, ms"] * two_limits, "peak MiB"]
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     for row in rows:
         entries = row["peers"]
@@ -83,7 +149,7 @@ def table(rows: Sequence[Row]) -> List[str]:
         cells += [_ratio_cell(row, name) for name in others]
         peaks = [number(entries.get(n, {}).get("peak_mib"), 4) or "–" for n in everyone]
         cells += [number(row["limit"] * 1e3), row["bound"], _reached(row)]
-        cells += [_any_limit(row)] * floors + [" / ".join(peaks)]
+        cells += [_any_limit(row)] * two_limits + [" / ".join(peaks)]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -123,20 +189,21 @@ def exceeded(rows: Sequence[Row]) -> List[str]:
 
 def method(rows: Sequence[Row]) -> List[str]:
     """How calls on a GPU were timed; nothing of a CPU's, or of a file that does not say it."""
+    said = []
     evicted = sorted({row["evicted"] for row in rows if "evicted" in row})
-    warm = [row["case"] for row in rows if row.get("warm")]
-    if not evicted and not warm:
-        return []
-    found = "Warm, behind a call of their own in place of a pass: " + "; ".join(warm) + "."
-    if not evicted:
-        return ["", found]
-    passes = " or ".join(number(size / 2**20, 4) for size in evicted)
-    said = f"Before each timed call and replay, a pass read {passes} MiB of other memory."
+    if evicted:
+        passes = " or ".join(number(size / 2**20, 4) for size in evicted)
+        said.append(f"Before each timed call and replay, a pass read {passes} MiB of other memory.")
     empty = [e["graph_empty"] for row in rows for e in row["peers"].values() if "graph_empty" in e]
     if empty:
         taken = number(median(empty) * 1e6)
-        said += f" Of each replay's time, {taken} µs (median) were subtracted as the events' own."
-    return ["", f"{said} {found}" if warm else said]
+        said.append(
+            f"Of each replay's time, {taken} µs (median) were subtracted as the events' own."
+        )
+    warm = [row["case"] for row in rows if row.get("warm")]
+    if warm:
+        said.append(f"Warm, behind a call of their own in place of a pass: {'; '.join(warm)}.")
+    return ["", " ".join(said)] if said else []
 
 
 def markdown(content: Dict[str, Any], plots: Sequence[str] = ()) -> str:
@@ -147,10 +214,8 @@ def markdown(content: Dict[str, Any], plots: Sequence[str] = ()) -> str:
     facts += [f"{key} {value}" for key, value in about.get("notes", {}).items()]
     if "seconds" in about:
         facts.append(f"measured in {number(about['seconds'] / 60)} minutes")
-    lines = ["; ".join(facts) + ".", ""]
-    lines += table(rows)
+    lines = ["; ".join(facts) + ".", "", *table(rows), *method(rows)]
     missing = [f"{name} ({reason})" for name, reason in about["missing"].items()]
-    lines += method(rows)
     lines += ["", "Did not take part: " + ("; ".join(missing) or "nobody") + "."]
     slower = losses(rows)
     lines += ["", f"Where {OURS} is slower:" if slower else "Nobody was faster in any row."]
@@ -198,20 +263,18 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         if given.plots:
             from bench.plots import draw_all
 
+            home = given.out.resolve().parent if given.out else Path.cwd()
             drawn = draw_all(content, given.plots)
-            home = (given.out or Path()).resolve().parent if given.out else Path.cwd()
             plots = [Path(os.path.relpath(path.resolve(), home)).as_posix() for path in drawn]
         report = markdown(content, plots)
         if given.out is None:
             print(report, end="")
-            return 0
-        text = insert(given.out.read_text(encoding="utf-8"), content["about"]["kind"], report)
+        else:
+            text = given.out.read_text(encoding="utf-8")
+            write_whole(given.out, insert(text, content["about"]["kind"], report))
     except (OSError, ValueError) as error:
         print(f"bench.report: {error}", file=sys.stderr)
         return 2
-    unfinished = given.out.with_name(given.out.name + ".part")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, given.out)
     return 0
 
 

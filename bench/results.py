@@ -13,9 +13,19 @@ from bench import machine
 # What has to be the same for rows to stand in one file. A date may differ, and so may peaks.
 IDENTITY = ("device", "commit")
 
+Row = Dict[str, Any]
+
 
 class OtherResultsError(Exception):
     """The file holds results of something else, or would not say of what they are."""
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it never holds a part of the text."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
 
 
 def read(path: Path) -> Dict[str, Any]:
@@ -35,10 +45,15 @@ def read(path: Path) -> Dict[str, Any]:
     return content
 
 
+def _write(path: Path, content: Dict[str, Any]) -> None:
+    write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
 def give_up(path: Path) -> Optional[str]:
     """Make a failure of the row that was begun and has not ended, and return its case's name.
 
-    For who has ended the process that measured it: a later one goes on with the other rows.
+    For the caller that has ended the process which measured it: a later one goes on with the other
+    rows.
     """
     content = read(path) if path.exists() else {}
     row = content.pop("begun", None)
@@ -47,14 +62,6 @@ def give_up(path: Path) -> Optional[str]:
     content["rows"].append({**row, "failures": ["it did not end, and was ended"]})
     _write(path, content)
     return row["case"]
-
-
-def _write(path: Path, content: Dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    text = json.dumps(content, indent=1, allow_nan=False)
-    unfinished.write_text(text + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
 
 
 class Store:
@@ -82,7 +89,7 @@ class Store:
     ):
         self.path = path
         self.about = about
-        self.rows: List[Dict[str, Any]] = []
+        self.rows: List[Row] = []
         self._clock, self._begun, self._before = clock, clock(), 0.0
         if path is None:
             return
@@ -111,11 +118,11 @@ class Store:
         """What went wrong with mandatory peers, in this run and in those before."""
         return [f"{row['case']}: {said}" for row in self.rows for said in row.get("failures", [])]
 
-    def begin(self, row: Dict[str, Any]) -> None:
+    def begin(self, row: Row) -> None:
         """Write into the file what row is measured now, without its peers."""
         self._save(begun=row)
 
-    def add(self, row: Dict[str, Any]) -> None:
+    def add(self, row: Row) -> None:
         """Add a row, and write the file."""
         self.rows.append(row)
         self._save()

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 # As synchronization.cu numbers them.
 VARIANTS = (
@@ -204,12 +204,6 @@ def table(rows: Sequence[Row]) -> List[str]:
     return lines
 
 
-def _about(torch: Any) -> Tuple[str, str]:
-    from bench import machine
-
-    return torch.cuda.get_device_name(), machine.commit()
-
-
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Measure and print; 2, with one line, where that cannot be."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -231,12 +225,15 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     except MissingExchangeError as error:
         print(f"synchronization: {error}", file=sys.stderr)
         return 2
-    text = "\n".join(["µs a step, {}, commit {}".format(*_about(torch)), "", *table(rows)]) + "\n"
+    from bench import machine
+
+    device, commit = torch.cuda.get_device_name(), machine.commit()
+    text = "\n".join([f"µs a step, {device}, commit {commit}", "", *table(rows)]) + "\n"
     print(text)
     if given.out is not None:
-        unfinished = given.out.with_suffix(".part")
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, given.out)
+        from bench.results import write_whole
+
+        write_whole(given.out, text)
     return 0
 
 

@@ -3,9 +3,9 @@
 Candidates take turns, so that a machine that changes its clock or has other work does so to all of
 them. One that fails takes no further turn. Clock and events are arguments: tests bring their own.
 
-On a GPU each timed call and each timed replay comes after an eviction, a pass over memory that is
-nobody's and more than the L2 cache holds. So inputs come from the device's memory, however small
-they are, and weights do too: between two calls of a layer, a program runs the other layers and an
+On a GPU each timed call and each timed replay comes after an eviction, a pass over other memory
+that is more than the L2 cache holds. So inputs come from the device's memory, however small they
+are, and weights do too: between two calls of a layer, a program runs the other layers and an
 optimizer, which touches every weight, its gradient and its moments. A loop of one layer and nothing
 else may find its weights in the cache, and be faster. Where a program is such a loop, the same call
 comes before each timed one, in place of an eviction.
@@ -42,13 +42,6 @@ class Gpu(NamedTuple):
 
     event: Callable[[], Any]  # has record(), synchronize(), and elapsed_time(end) in milliseconds
     evict: Optional[Callable[[], Any]]  # None: calls find in the cache what the one before left
-
-
-class Replays(NamedTuple):
-    """Times of replays, and what has been subtracted from each of them."""
-
-    times: Times
-    empty: float  # seconds
 
 
 class Timed(NamedTuple):
@@ -88,10 +81,10 @@ class _Turns:
                 self.failures[name] = error
                 del self.calls[name]
 
-    def result(self, skip: Callable[[str], int]) -> Timed:
-        """Summaries, without the first `skip(name)` times."""
+    def result(self, untimed: Callable[[str], int]) -> Timed:
+        """Summaries, without the first `untimed(name)` times."""
         return Timed(
-            {name: summarize(self.seconds[name][skip(name) :]) for name in self.calls},
+            {name: summarize(self.seconds[name][untimed(name) :]) for name in self.calls},
             self.failures,
         )
 
@@ -128,13 +121,13 @@ def time_calls(
     first = {name: turns.seconds[name][0] for name in turns.calls}
     rounds = rounds_for(sum(s * (2 if s < SHORT else 1) for s in first.values()), budget)
 
-    def warm(number: int, name: str, call: Call) -> float:
+    def turn(number: int, name: str, call: Call) -> float:
         if first[name] < SHORT:
             call((number + 1) % sets)
         return timed(call, number)
 
     for number in range(1, rounds):
-        turns.once(partial(warm, number))
+        turns.once(partial(turn, number))
     return turns.result(lambda name: 1 if first[name] < SHORT else 0)
 
 
@@ -154,11 +147,11 @@ def time_on_gpu(
     Parameters
     ----------
     calls, sets, budget
-        As for `time_calls`. The first call of each is not counted.
+        As for `time_calls`. The first call of each input set is not counted.
     """
     turns = _Turns(calls)
 
-    def one_turn(number: int, name: str, call: Call) -> float:
+    def turn(number: int, name: str, call: Call) -> float:
         over, begin, end = (gpu.event() for _ in range(3))
         if gpu.evict is None:
             call(number % sets)
@@ -172,12 +165,14 @@ def time_on_gpu(
         end.synchronize()
         return begin.elapsed_time(end) / 1e3
 
+    for number in range(sets):
+        turns.once(partial(turn, number))
     begun = clock()
-    for number in range(1 + MOST_ROUNDS):
-        if number > LEAST_ROUNDS and clock() - begun > budget:
+    for number in range(MOST_ROUNDS):
+        if number >= LEAST_ROUNDS and clock() - begun > budget:
             break
-        turns.once(partial(one_turn, number))
-    return turns.result(lambda name: 1)
+        turns.once(partial(turn, number))
+    return turns.result(lambda name: sets)
 
 
 def time_replays(
@@ -186,20 +181,24 @@ def time_replays(
     budget: float,
     gpu: Gpu,
     clock: Callable[[], float] = time.perf_counter,
-) -> Replays:
+) -> Tuple[Times, float]:
     """Time replays of a graph, of which only the GPU's work counts.
 
     They wait in the queue while the GPU evicts, so that none waits for the host, which waits once
     a batch; unless to issue one takes longer than the eviction and the one before together. The
-    median of what an interval with nothing in it takes, measured in the same way, is subtracted
-    from each; what is left is never less than events can tell. Replays that are not timed come
-    first: while the host checked results, the GPU had nothing to do, and may have lowered its
-    clock.
+    median of what an empty interval takes, measured in the same way, is subtracted from each; what
+    remains is never less than events can tell. Replays that are not timed come first: while the
+    host checked results, the GPU had nothing to do, and may have lowered its clock.
 
     Parameters
     ----------
     replay, sets, budget
         As for `time_calls`, but of one.
+
+    Returns
+    -------
+    times, empty
+        The empty interval is in seconds.
     """
     two = [partial(replay, number % sets) for number in range(2)]
     begun = last = clock()
@@ -216,7 +215,7 @@ def time_replays(
         first = len(seconds)
         end = min(first + BATCH, rounds)
         seconds += _queued([partial(replay, n % sets) for n in range(first, end + 1)], gpu)
-    return Replays(summarize([max(s - empty, RESOLUTION) for s in seconds]), empty)
+    return summarize([max(s - empty, RESOLUTION) for s in seconds]), empty
 
 
 def _queued(works: Sequence[Callable[[], None]], gpu: Gpu) -> List[float]:
@@ -235,30 +234,3 @@ def _queued(works: Sequence[Callable[[], None]], gpu: Gpu) -> List[float]:
         pairs.append((begin, end))
     pairs[-1][1].synchronize()
     return [begin.elapsed_time(end) / 1e3 for begin, end in pairs[1:]]
-
-
-def eviction_bytes(cache_bytes: int) -> int:
-    """Size of an eviction, for a cache of a given size."""
-    return EVICTED_CACHES * cache_bytes
-
-
-def warm_up(
-    calls: Mapping[str, Call], sets: int, gpu: Gpu
-) -> Tuple[Dict[str, Call], Dict[str, Exception]]:
-    """Call each once on each input set, untimed; return who did not fail, and who did.
-
-    Each is waited for, so that a failure of its work is not found in another's call.
-    """
-    ready: Dict[str, Call] = dict(calls)
-    failures: Dict[str, Exception] = {}
-    for name, call in calls.items():
-        try:
-            for number in range(sets):
-                call(number)
-            done = gpu.event()
-            done.record()
-            done.synchronize()
-        except Exception as error:
-            failures[name] = error
-            del ready[name]
-    return ready, failures

@@ -22,7 +22,7 @@ class _Recurrence(torch.autograd.Function):
     """All layers. The reserve keeps what backward needs, in place of autograd's saved tensors."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, cell: str, tf32: bool, layers: int, x: Any, h_0: Any, c_0: Any, *weights: Any
     ) -> Tuple[Any, ...]:
         x, h_0, c_0, *detached = (
@@ -35,7 +35,7 @@ class _Recurrence(torch.autograd.Function):
         return _tensors(result[: 3 if cell == "lstm" else 2])
 
     @staticmethod
-    def backward(ctx: Any, d_output: Any, d_h_n: Any, d_c_n: Any = None) -> Tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, d_output: Any, d_h_n: Any, d_c_n: Any = None) -> Tuple[Any, ...]:
         if d_output is None:
             d_output = torch.zeros_like(torch.from_dlpack(ctx.reserve.output))
         heads = (None if d is None else d.contiguous() for d in (d_output, d_h_n, d_c_n))

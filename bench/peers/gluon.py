@@ -107,7 +107,8 @@ def expect_native(layer: Any) -> None:
 class Fastrnn(Peer):
     """fastrnn's layers on the CPU."""
 
-    name = "fastrnn"
+    name = package = "fastrnn"
+    dtypes = ("float32",)
 
     def mandatory(self, device: str, task: str = "layer") -> bool:
         return True
@@ -120,9 +121,6 @@ class Fastrnn(Peer):
 
         return fastrnn.__version__
 
-    def supports(self, case: Case, device: str) -> Optional[str]:
-        return None if case.dtype == "float32" else f"no {case.dtype} on the CPU"
-
     def build(self, case: Case, data: Data, device: str) -> Layer:
         import fastrnn
 
@@ -130,11 +128,17 @@ class Fastrnn(Peer):
         expect_native(layer._layer)
         return layer
 
+    def build_model(self, case: Case, text: Any, device: str) -> Layer:
+        from bench.language_model import GluonModel
+
+        return GluonModel(case, text, own_layer=True)
+
 
 class Mxnet(Peer):
     """``mx.gluon.rnn``."""
 
     name = "MXNet"
+    package = "fastrnn"  # which makes MXNet work with a newer NumPy
 
     def available(self, device: str) -> Optional[str]:
         obstacle = _obstacle()
@@ -163,3 +167,10 @@ class Mxnet(Peer):
 
     def build(self, case: Case, data: Data, device: str) -> Layer:
         return _GluonLayer(_mxnet().gluon.rnn, case, data, device)
+
+    def build_model(self, case: Case, text: Any, device: str) -> Layer:
+        if device != "cpu":
+            return super().build_model(case, text, device)
+        from bench.language_model import GluonModel
+
+        return GluonModel(case, text, own_layer=False)

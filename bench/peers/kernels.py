@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any, Dict, Optional, Tuple
-
-import numpy as np
 
 from bench.cases import Case
 from bench.data import Data, Results, named
-from bench.peers.base import Layer, Peer
-from bench.peers.pytorch import to_host
+from bench.peers.base import Layer, Peer, TensorLayer, to_host
 
 
 def as_tensors(torch: Any, arrays: Any) -> Any:
@@ -24,75 +20,6 @@ def as_tensors(torch: Any, arrays: Any) -> Any:
         return None if value is None else torch.from_dlpack(value)
 
     return type(arrays)(*map(convert, arrays))
-
-
-class KernelsLayer(Layer):
-    """`fastrnn.kernels.forward` and `backward`.
-
-    The first run makes the arrays that all later ones write, as cuDNN's layer has its own too. So
-    a call allocates nothing but workspace, and can be captured into a CUDA graph.
-
-    Parameters
-    ----------
-    torch
-        Has the tensors and the stream; tests bring a stand-in.
-    algorithm
-        As for `fastrnn.kernels.forward`.
-    """
-
-    def __init__(self, torch: Any, case: Case, data: Data, device: str, algorithm: Optional[str]):
-        self._torch, self._case, self._algorithm = torch, case, algorithm
-        kind = getattr(torch, case.dtype)
-
-        def put(array: np.ndarray) -> Any:
-            return torch.from_numpy(array).to(device, kind)
-
-        self._weights = [put(w) for w in data.weights]
-        self._xs = [put(x) for x in data.xs]
-        self._d_outputs = [put(d) for d in data.d_outputs]
-        self._lengths = None
-        if data.lengths is not None:
-            self._lengths = torch.from_numpy(data.lengths).to(device)
-        result, gradients = self._passes(0, None, None)
-        self._result = as_tensors(torch, result)
-        self._gradients = None if gradients is None else as_tensors(torch, gradients)
-
-    def _passes(self, number: int, result: Any, gradients: Any) -> Tuple[Any, Any]:
-        """Run forward and backward into these arrays, or into new ones."""
-        from fastrnn import kernels
-
-        stream = self._torch.cuda.current_stream()
-        case = self._case
-        made = kernels.forward(
-            case.cell,
-            self._xs[number],
-            self._weights,
-            layers=case.layers,
-            lengths=self._lengths,
-            tf32=case.tf32,
-            algorithm=self._algorithm,
-            reserve=case.train,
-            out=result,
-            stream=stream,
-        )
-        if made.reserve is None:
-            return made, None
-        d_output = self._d_outputs[number]
-        return made, kernels.backward(made.reserve, d_output, out=gradients, stream=stream)
-
-    def run(self, number: int) -> None:
-        self._passes(number, self._result, self._gradients)
-
-    def results(self) -> Results:
-        output = to_host(self._result.output)
-        if self._gradients is None:
-            return {"output": output}
-        weights = [to_host(w) for w in self._gradients.weights]
-        return named(output, to_host(self._gradients.x), weights)
-
-    def facts(self) -> Dict[str, str]:
-        """What the kernels picked for a layer; layers differ in their input only."""
-        return {"plan": str(plan_of(self._case, 0, self._algorithm))}
 
 
 def plan_of(case: Case, device: Any, algorithm: Optional[str] = None) -> Any:
@@ -112,9 +39,72 @@ def plan_of(case: Case, device: Any, algorithm: Optional[str] = None) -> Any:
     )
 
 
+class KernelsLayer(TensorLayer):
+    """`fastrnn.kernels.forward` and `backward`.
+
+    The first run makes the arrays that all later ones write, as cuDNN's layer has its own too. So
+    a call allocates nothing but workspace, and can be captured into a CUDA graph.
+
+    Parameters
+    ----------
+    algorithm
+        As for `fastrnn.kernels.forward`.
+    """
+
+    def __init__(self, torch: Any, case: Case, data: Data, device: str, algorithm: Optional[str]):
+        super().__init__(torch, case, data, device)
+        self._algorithm = algorithm
+        self._weights = [self.put(w) for w in data.weights]
+        self._lengths = None
+        if data.lengths is not None:
+            self._lengths = torch.from_numpy(data.lengths).to(device)
+        result, gradients = self._passes(0, None, None)
+        self._result = as_tensors(torch, result)
+        self._gradients = None if gradients is None else as_tensors(torch, gradients)
+
+    def _passes(self, number: int, result: Any, gradients: Any) -> Tuple[Any, Any]:
+        """Run forward and backward into these arrays, or into new ones."""
+        from fastrnn import kernels
+
+        stream = self.torch.cuda.current_stream()
+        case = self.case
+        made = kernels.forward(
+            case.cell,
+            self.xs[number],
+            self._weights,
+            layers=case.layers,
+            lengths=self._lengths,
+            tf32=case.tf32,
+            algorithm=self._algorithm,
+            reserve=case.train,
+            out=result,
+            stream=stream,
+        )
+        if made.reserve is None:
+            return made, None
+        d_output = self.d_outputs[number]
+        return made, kernels.backward(made.reserve, d_output, out=gradients, stream=stream)
+
+    def run(self, number: int) -> None:
+        self._passes(number, self._result, self._gradients)
+
+    def results(self) -> Results:
+        output = to_host(self._result.output)
+        if self._gradients is None:
+            return {"output": output}
+        weights = [to_host(w) for w in self._gradients.weights]
+        return named(output, to_host(self._gradients.x), weights)
+
+    def facts(self) -> Dict[str, str]:
+        """What the kernels picked for a layer; layers differ in their input only."""
+        return {"plan": str(plan_of(self.case, 0, self._algorithm))}
+
+
 class Fastrnn(Peer):
     """fastrnn's kernels: those that it picks itself, or one algorithm."""
 
+    package = "fastrnn"
+    lacks = ("hybridize",)
     in_pool = True
 
     def __init__(self, algorithm: Optional[str] = None):
@@ -125,13 +115,14 @@ class Fastrnn(Peer):
         return task == "layer" or self.algorithm is None
 
     def available(self, device: str) -> Optional[str]:
-        if not find_spec("fastrnn._C"):
-            return "fastrnn's native library is not built"
-        from fastrnn import _C
+        from fastrnn._native import find
 
-        if _C.build_info()["cuda_toolkit"] is None:
+        library, reason = find()
+        if library is None:
+            return reason
+        if library.build_info()["cuda_toolkit"] is None:
             return "fastrnn was built without CUDA"
-        found = _C.cuda_devices()
+        found = library.cuda_devices()
         return None if found["devices"] else f"fastrnn sees no GPU: {found['error']}"
 
     def version(self) -> str:
@@ -139,10 +130,16 @@ class Fastrnn(Peer):
 
         return fastrnn._version.__version__
 
-    def supports(self, case: Case, device: str) -> Optional[str]:
-        return "the kernels have no hybridized form" if case.hybridize else None
-
     def build(self, case: Case, data: Data, device: str) -> Layer:
         import torch
 
         return KernelsLayer(torch, case, data, device, self.algorithm)
+
+    def build_model(self, case: Case, text: Any, device: str) -> Layer:
+        if self.algorithm is not None:
+            return super().build_model(case, text, device)
+        from bench.language_model import PytorchModel
+        from bench.torch_kernels import KernelsStack
+
+        stack = KernelsStack(case.cell, text.weights, device, case.tf32)
+        return PytorchModel(case, text, device, stack)

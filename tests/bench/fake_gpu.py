@@ -16,35 +16,16 @@ class FakeTorch:
         self.cuda, self._C = self, SimpleNamespace()
         self.capturing = None
         self.dies_of = None  # text of an error after which the GPU does nothing
-        self.synchronized = 0
         self.float32 = "float32"
         self.seen = []  # what was done, as far as tests look at it
+        self.alive, self.most_alive = [], 0  # graphs
 
     def synchronize(self):
-        self.synchronized += 1
         if self.dies_of:
             raise RuntimeError(self.dies_of)
 
-    def mem_get_info(self):
-        return 1 << 30, 1 << 31
-
     def get_device_properties(self, number):
         return SimpleNamespace(L2_cache_size=1 << 10)
-
-    def empty_cache(self):
-        pass
-
-    def reset_peak_memory_stats(self):
-        pass
-
-    def memory_reserved(self):
-        return 0
-
-    def memory_allocated(self):
-        return 0
-
-    def max_memory_allocated(self):
-        return 0
 
     def zeros(self, count, dtype, device):
         assert (dtype, device) == ("float32", "cuda")
@@ -62,14 +43,11 @@ class FakeTorch:
     def graph_pool_handle(self):
         return 0
 
-    def current_device(self):
-        return 0
-
     def current_stream(self):
         return 0
 
     def CUDAGraph(self):  # noqa: N802
-        graph = SimpleNamespace(work=[], reset=lambda: None)
+        graph = SimpleNamespace(work=[], reset=lambda: self.alive.remove(graph))
         graph.replay = lambda: [work() for work in graph.work]
         return graph
 
@@ -82,5 +60,7 @@ class FakeTorch:
         self.capturing = graph.work
         try:
             yield
+            self.alive.append(graph)
+            self.most_alive = max(self.most_alive, len(self.alive))
         finally:
             self.capturing = None

@@ -31,6 +31,7 @@ class Made(base.Peer):
     ):
         self.name, self.reason, self.group, self._mandatory = name, reason, group, mandatory
         self.wrong, self.refuses, self.run = wrong, refuses, run
+        self.uncapturable = None
         self.built = self.closed = 0
 
     def mandatory(self, device, task="layer"):
@@ -57,6 +58,7 @@ class MadeLayer(base.Layer):
 
     def __init__(self, peer, case, values):
         self.peer, self.case, self.values = peer, case, values
+        self.uncapturable = peer.uncapturable
         self.found = None
 
     def run(self, number):

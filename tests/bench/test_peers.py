@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
-import sources  # noqa: F401
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
@@ -12,9 +13,13 @@ from made_peers import Made
 
 from bench import data, language_model, measure, memory, peers
 from bench.cases import CELLS, Case
-from bench.peers import base, cudnn, gluon
+from bench.peers import gluon, kernels
 
 SMALL = {"inputs": 5, "hidden": 9, "batch": 3, "steps": 4}
+
+
+def fastrnn_peer():
+    return peers.all_peers("cpu")[0]
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -38,7 +43,7 @@ def test_language_models_begin_with_the_oracle_s_numbers(train):
     text = language_model.draw(case)
     wanted = language_model.expected(case, text)
     for peer in peers.present("cpu", peers.all_peers("cpu")):
-        model = language_model.build(peer.name, case, text, "cpu")
+        model = peer.build_model(case, text, "cpu")
         model.run(0)
         first = model.results()
         assert data.difference(case, first, wanted) is None, peer.name
@@ -56,63 +61,55 @@ def test_the_reference_is_the_oracle_s():
         data.reference().assert_close(array, wanted[name], name, "float64")
 
 
-def test_a_gradient_that_is_missing_or_nan_is_wrong():
-    case = Case("rnn_relu", **SMALL)
-    wanted = data.expected(case, data.draw(case))
-    assert data.difference(case, {"output": wanted["output"]}, wanted).startswith("results are")
-    broken = {**wanted, "gradient of x": wanted["gradient of x"] * np.nan}
-    assert data.difference(case, broken, wanted).startswith("gradient of x")
+class HostTorch:
+    """PyTorch whose tensors are NumPy arrays."""
+
+    float32 = np.float32
+    cuda = SimpleNamespace(current_stream=lambda: None)
+    from_dlpack = staticmethod(lambda array: array)
+
+    @staticmethod
+    def from_numpy(array):
+        return SimpleNamespace(to=lambda device, kind=None: array)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_data_has_the_values_of_its_type(dtype):
-    values = data.draw(Case("gru", dtype=dtype, **SMALL))
-    for array in (*values.weights, *values.xs, *values.d_outputs):
-        assert np.array_equal(data.rounded(array, dtype), array)
-        assert not np.array_equal(data.rounded(array + 1e-5, dtype), array + 1e-5)
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("ragged", [True, False])
+def test_the_kernels_write_each_run_into_the_same_arrays(ragged, train, monkeypatch):
+    monkeypatch.setattr(kernels, "to_host", np.array)
+    case = Case("lstm", bidirectional=True, ragged=ragged, train=train, **SMALL)
+    values = data.draw(case, 2)
+    layer = kernels.KernelsLayer(HostTorch, case, values, "cpu", None)
+    layer.run(1)
+    wanted = data.expected(case, values)
+    assert data.difference(case, layer.results(), wanted) is not None
+    layer.run(0)
+    assert data.difference(case, layer.results(), wanted) is None
 
 
-def test_peak_memory_of_a_process():
-    case = Case("lstm", layers=1, hidden=64, inputs=8, batch=2, steps=400)
-    (peer,) = (p for p in peers.all_peers("cpu") if p.name == "fastrnn")
+@pytest.mark.parametrize("task", ["layer", "lm training"])
+def test_peak_memory_of_a_process(task):
+    case = Case("lstm", layers=1, hidden=64, inputs=8, batch=2, steps=400, task=task)
     # At least the gates of all steps, and less than what libraries take.
-    found = memory.of_process(peer, case)
+    found = memory.cpu_peak("fastrnn", case)
     assert list(found) == ["peak_mib"]
     assert 400 * 2 * 64 * 4 * 4 / 2**20 < found["peak_mib"] < 100
 
 
-def test_without_a_way_to_measure_there_is_no_peak_but_a_reason(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "CLEAR", tmp_path / "no such folder" / "clear_refs")
-    found = memory.measure("fastrnn", Case("gru", **SMALL))
-    assert list(found) == ["peak_reason"]
-    assert found["peak_reason"].endswith("cannot be written: No such file or directory")
-    monkeypatch.setattr(memory.sys, "executable", "/bin/false")
-    found = memory.of_process(peers.all_peers("cpu")[0], Case("gru", **SMALL))
-    assert found == {"peak_reason": "its process ended with status 1"}
-
-
-def test_other_input_sets_give_other_results():
-    case = Case("gru", ragged=True, **SMALL)
-    values = data.draw(case, 3)
-    for arrays in (values.xs, values.d_outputs):
-        assert len(arrays) == 3
-        assert all(np.array_equal(np.sort(a, None), np.sort(arrays[0], None)) for a in arrays)
-        assert not any(np.array_equal(a, arrays[0]) for a in arrays[1:])
-    late = np.arange(case.steps)[:, np.newaxis] >= case.lengths()
-    assert all(not d[late].any() for d in values.d_outputs)
-    assert data.draw(Case("gru", train=False, **SMALL), 3).d_outputs == []
+def test_without_a_peak_there_is_a_reason():
+    assert memory.cpu_peak("nobody", Case("gru", **SMALL)).keys() == {"peak_reason"}
 
 
 def test_a_layer_on_gluon_is_not_fastrnn(monkeypatch):
-    (peer,) = (p for p in peers.all_peers("cpu") if p.name == "fastrnn")
     case = Case("gru", **SMALL)
-    assert peer.build(case, data.draw(case), "cpu").facts()["backend"].startswith("native: ")
+    layer = fastrnn_peer().build(case, data.draw(case), "cpu")
+    assert layer.facts()["backend"].startswith("native: ")
     monkeypatch.setenv("FASTRNN_BACKEND", "gluon")
     with pytest.raises(RuntimeError, match="is not native; it runs on gluon: FASTRNN_BACKEND"):
-        peer.build(case, data.draw(case), "cpu")
+        fastrnn_peer().build(case, data.draw(case), "cpu")
     model = Case("lstm", task="lm training", **SMALL)
     with pytest.raises(RuntimeError, match="is not native"):
-        language_model.build("fastrnn", model, language_model.draw(model), "cpu")
+        fastrnn_peer().build_model(model, language_model.draw(model), "cpu")
 
 
 def test_an_mxnet_that_does_not_load_is_one_line(monkeypatch):
@@ -124,13 +121,6 @@ def test_an_mxnet_that_does_not_load_is_one_line(monkeypatch):
         assert peer.available("cpu") == "libgomp.so is"
 
 
-def test_a_missing_cudnn_is_one_line(monkeypatch):
-    monkeypatch.setenv("FASTRNN_CUDNN", "/no/such/libcudnn.so")
-    reason = cudnn.Cudnn("STANDARD").available("cuda")
-    assert reason.startswith("FASTRNN_CUDNN names no usable cuDNN; tried: /no/such/libcudnn.so")
-    assert "\n" not in reason
-
-
 def test_a_run_wants_all_who_are_mandatory():
     everyone = [
         Made("first", reason="no driver", mandatory=True),
@@ -138,7 +128,7 @@ def test_a_run_wants_all_who_are_mandatory():
         Made("third", reason="not installed"),
         Made("fourth"),
     ]
-    with pytest.raises(base.MissingPeerError) as error:
+    with pytest.raises(peers.MissingPeerError) as error:
         peers.present("cuda", everyone)
     assert "a GPU needs first: no driver; second: not installed" in str(error.value)
     assert "third" not in str(error.value)
@@ -146,14 +136,14 @@ def test_a_run_wants_all_who_are_mandatory():
 
 
 def test_of_a_group_one_is_enough():
-    two = [Made(name, reason=why, mandatory=True, group="both") for name, why in GROUP]
+    two = [
+        Made("a", reason="not installed", mandatory=True, group="both"),
+        Made("b", mandatory=True, group="both"),
+    ]
     assert peers.present("cuda", two) == two[1:]
     two[1].reason = "gone"
-    with pytest.raises(base.MissingPeerError, match="a GPU needs both: not installed"):
+    with pytest.raises(peers.MissingPeerError, match="a GPU needs both: not installed"):
         peers.present("cuda", two)
-
-
-GROUP = (("a", "not installed"), ("b", None))
 
 
 def test_who_is_mandatory():
@@ -161,7 +151,23 @@ def test_who_is_mandatory():
     groups = peers.mandatory_groups(everyone, "cuda")
     assert list(groups) == ["fastrnn", "fastrnn stepwise", "PyTorch", "cuDNN"]
     assert len(groups["cuDNN"]) == 7
-    assert {"cuDNN STANDARD", "cuDNN STANDARD packed"} < set(groups["cuDNN"])
     assert list(peers.mandatory_groups(everyone, "cuda", "lm training")) == ["fastrnn", "PyTorch"]
     assert list(peers.mandatory_groups(peers.all_peers("cpu"), "cpu")) == ["fastrnn"]
     assert {"FlashRNN", "Haste", "MXNet"} < {peer.name for peer in everyone}
+
+
+@pytest.mark.parametrize(
+    "name, options, reason",
+    [
+        ("FlashRNN", {"cell": "rnn_relu", "dtype": "float16"}, "it has no rnn_relu"),
+        ("FlashRNN", {"cell": "lstm"}, "it has no float32"),
+        ("Haste", {"cell": "lstm", "tf32": True}, "it has no tf32 form"),
+        ("Haste", {"cell": "gru"}, None),
+        ("cuDNN STANDARD", {"cell": "gru", "ragged": True}, None),
+        ("cuDNN STANDARD packed", {"cell": "gru", "ragged": True}, "it has no ragged form"),
+        ("fastrnn", {"cell": "gru", "hybridize": True}, "it has no hybridize form"),
+    ],
+)
+def test_what_a_peer_has(name, options, reason):
+    (peer,) = (peer for peer in peers.all_peers("cuda") if peer.name == name)
+    assert peer.supports(Case(**options), "cuda") == reason

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import sources
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 FAST = {"fastrnn": {"mandatory": True}, "other": {}}
 WRONG = {"fastrnn": {"mandatory": True, "wrong": 1}, "other": {}}
 
@@ -31,7 +31,7 @@ def run(tmp_path):
             "BENCH_COMMIT": commit,
         }
         command = [sys.executable, "-m", "pytest", "-q", "-p", "tiny_bench", "-p"]
-        command += ["no:cacheprovider", str(sources.ROOT / "bench"), "--device", "cpu", *options]
+        command += ["no:cacheprovider", str(ROOT / "bench"), "--device", "cpu", *options]
         outcome = subprocess.run(
             command,
             check=False,
@@ -58,22 +58,11 @@ def test_all_rows(run, tmp_path):
     assert outcome.measured == ["2 on cpu", "3 on cpu", "4 on cpu"]
     assert "| gru 1x4 I=3 N=2 T=2 infer |" in outcome.stdout
     about = json.loads(path.read_text())["about"]
-    assert about["seconds"] > 0
     assert about["notes"] == {"bandwidth": "made up"}
     assert about["peaks"]["float32"]["flops"] == 1e12
     again = run(FAST, "--results", str(path))
     assert again.returncode == 0
     assert again.measured == []
-
-
-def test_a_quick_run_that_is_late_hurries(run, monkeypatch):
-    monkeypatch.setenv("TINY_QUICK", "1000")
-    assert run(FAST).measured == [f"{steps} on cpu in 0.0010" for steps in (2, 3, 4)]
-    late = run(FAST, "--limit", "10").measured  # no row begins after that: they aim to end now
-    assert late == [f"{steps} on cpu in 0.0005" for steps in (2, 3, 4)]
-    monkeypatch.setenv("TINY_QUICK", "0")
-    assert run(FAST).measured == [f"{steps} on cpu in 0.0005" for steps in (2, 3, 4)]
-    assert run(FAST, "--full").measured == [f"{steps} on cpu in 0.0010" for steps in (2, 3, 4)]
 
 
 def test_rows_that_are_left(run, tmp_path):

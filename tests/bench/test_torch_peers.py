@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-import sources  # noqa: F401
 
 torch = pytest.importorskip("torch", reason="without PyTorch")
 
@@ -13,7 +12,7 @@ from bench import data, language_model
 from bench.cases import CELLS, Case
 from bench.peers.flashrnn import FlashrnnLayer
 from bench.peers.haste import HasteLayer
-from bench.peers.pytorch import PytorchLayer
+from bench.peers.pytorch import module_of
 
 SMALL = {"inputs": 5, "hidden": 9, "batch": 3, "steps": 4}
 
@@ -102,17 +101,6 @@ def test_haste_s_gates_are_in_their_places(cell, train):
     check(HasteLayer(torch, library, case, values, "cpu"), case, values)
 
 
-def test_haste_is_never_captured():
-    assert "waits" in HasteLayer.uncapturable
-
-
-def test_ragged_pytorch_is_never_captured():
-    for ragged in (True, False):
-        case = Case("gru", ragged=ragged, **SMALL)
-        layer = PytorchLayer(case, data.draw(case), "cpu")
-        assert (layer.uncapturable is not None) == ragged
-
-
 @pytest.fixture
 def stack():
     pytest.importorskip("fastrnn._C", reason="installed without the native library")
@@ -125,7 +113,7 @@ def stack():
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_kernels_learn_as_pytorch_s_layer_does(cell, with_states, stack):
     case = Case(cell, **SMALL)
-    theirs = language_model.pytorch_layer(case)
+    theirs = module_of(case)
     ours = stack(cell, [p.detach().numpy() for p in theirs.parameters()], "cpu", False)
     torch.manual_seed(3)
     x = torch.randn(case.steps, case.batch, case.inputs)
@@ -155,7 +143,7 @@ def test_the_model_on_the_kernels_is_pytorch_s(cell, train, stack):
     models = [
         language_model.PytorchModel(case, text, "cpu", layer)
         for layer in (
-            language_model.pytorch_layer(case),
+            module_of(case),
             stack(cell, text.weights, "cpu", case.tf32),
         )
     ]
@@ -186,7 +174,7 @@ def test_gradients_of_what_is_not_used_are_not_made(cell, used, stack, monkeypat
         return backward(reserve, *heads, **options)
 
     monkeypatch.setattr(kernels, "backward", watched)
-    theirs = language_model.pytorch_layer(case)
+    theirs = module_of(case)
     ours = stack(cell, [p.detach().numpy() for p in theirs.parameters()], "cpu", False)
     x = torch.randn(case.steps, case.batch, case.inputs)
     found = []
@@ -200,23 +188,3 @@ def test_gradients_of_what_is_not_used_are_not_made(cell, used, stack, monkeypat
     # Of the output there always is one.
     names = ["output", "h_n", "c_n"]
     assert given == [[name in ("output", used) for name in names[: len(given[0])]]]
-
-
-@pytest.fixture
-def arithmetic():
-    """The two places in which PyTorch allows TF32, as they are before and after."""
-    places = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = [place.allow_tf32 for place in places]
-    yield places
-    for place, allowed in zip(places, before):
-        place.allow_tf32 = allowed
-
-
-@pytest.mark.parametrize("tf32", [True, False])
-def test_the_model_has_the_arithmetic_of_its_case(tf32, arithmetic):
-    for place in arithmetic:
-        place.allow_tf32 = not tf32
-    case = Case("lstm", task="lm generation", train=False, tf32=tf32, **{**SMALL, "steps": 1})
-    text = language_model.draw(case)
-    language_model.PytorchModel(case, text, "cpu", language_model.pytorch_layer(case)).run(0)
-    assert [place.allow_tf32 for place in arithmetic] == [tf32, tf32]

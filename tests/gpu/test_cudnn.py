@@ -133,8 +133,8 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_cudnn_itself(mode, math, directions, sizes, ragged):
-    from bench.beside_cudnn import pairs
-    from bench.buffers import TorchMemory
+    from beside_cudnn import pairs
+
     from bench.cases import Case
 
     steps, rows, inputs, hidden = sizes
@@ -150,6 +150,6 @@ def test_cudnn_itself(mode, math, directions, sizes, ragged):
         tf32=math == "tf32",
         ragged=ragged,
     )
-    found = pairs(case, TorchMemory(), stream=torch.cuda.current_stream())
+    found = pairs(case)
     for name, (ours, theirs) in found.items():
         ref.assert_close(ours, theirs.astype(np.float64), name, math)
