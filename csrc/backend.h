@@ -1,5 +1,5 @@
-// What a backend gives: plans for single layers, and memory on its devices. A backend is a folder
-// with one `Registration`; nothing else names it. No CUDA header is included here.
+// The interface of a backend: plans for single layers, and memory on its devices. A backend is a
+// folder with one `Registration`; nothing else names it. No CUDA header is included here.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +13,8 @@ namespace fastrnn {
 
 // ---- layers -------------------------------------------------------------------------------------
 
-// As ForwardArrays and BackwardArrays, but of one layer: states are [D, N, H]. The arrays have been
-// checked.
+// As ForwardArrays and BackwardArrays, but for one layer: states are [D, N, H]. The arrays have
+// been checked.
 struct ForwardArgs {
   const void* x = nullptr;
   const int32_t* lengths = nullptr;
@@ -48,7 +48,7 @@ struct BackwardArgs {
   void* stream = nullptr;
 };
 
-// How one layer is run. Backward is planned, and called, where the layer has a reserve.
+// How one layer is run. Backward is planned and called only if the layer has a reserve.
 class LayerPlan {
  public:
   virtual ~LayerPlan() = default;
@@ -60,7 +60,7 @@ class LayerPlan {
 
 // ---- memory -------------------------------------------------------------------------------------
 
-// An array that is given back when this goes: on a GPU in the order of its stream.
+// An array, freed by the destructor: on a GPU, in the order of its stream.
 class Memory {
  public:
   virtual ~Memory() = default;
@@ -74,38 +74,38 @@ class Memory {
   void* data_ = nullptr;
 };
 
-// Streams are cudaStream_t. Everything throws LibraryError where the library underneath fails.
+// Streams are cudaStream_t. Everything throws LibraryError if a library underneath fails.
 class Backend {
  public:
   virtual ~Backend() = default;
 
-  // The number of the host's threads that a layer runs on, if it is called now; a plan is made for
-  // that number. 0 where layers do not run on the host.
+  // The number of host threads that a layer would run on now; a plan is made for that number. 0 if
+  // layers do not run on the host.
   virtual int Threads() const = 0;
 
-  // The sizes have been checked. Throws InvalidArgument where the layer is not covered.
+  // The sizes have been checked. Throws InvalidArgument if the backend does not cover the layer.
   virtual std::unique_ptr<const LayerPlan> MakePlan(const LayerDesc& desc) const = 0;
 
-  // For work on this stream of the device.
+  // The memory is for work on this stream of the device.
   virtual std::unique_ptr<Memory> Allocate(int device, size_t bytes, void* stream) const = 0;
   virtual void FillWithZeros(int device, void* data, size_t bytes, void* stream) const = 0;
 
-  // Whether what is enqueued on the stream is recorded for a CUDA graph, rather than done. Then the
-  // stream may wait only for what is recorded as well: what the graph reads has to be there when it
-  // is launched, and nobody can tell when that is done with.
+  // Whether work on the stream is captured into a CUDA graph instead of run. Then the stream may
+  // wait only for work that is captured too: the arrays that the graph reads must be ready when it
+  // is launched, and it is unknown when the graph has finished with them.
   virtual bool IsCapturing(int device, void* stream) const = 0;
 };
 
-// Makes a backend known, before main().
+// Registers a backend, before main().
 class Registration {
  public:
   Registration(Device device, const Backend* backend);
 };
 
-// The device's backend, or null where this build has none.
+// The device's backend, or null if this build has none.
 const Backend* FindBackend(Device device);
 
-// Throws InvalidArgument where this build has none.
+// Throws InvalidArgument if this build has none.
 const Backend& BackendOf(Device device);
 
 }  // namespace fastrnn

@@ -1,4 +1,4 @@
-// Typed errors that carry the place they were raised at, and the two macros that raise them.
+// Typed errors with the file and line that raised them, and the two macros that raise them.
 #pragma once
 
 #include <stdexcept>
@@ -6,14 +6,14 @@
 
 namespace fastrnn {
 
-// The base of everything that fastrnn throws.
+// The base class of all errors.
 class Error : public std::runtime_error {
  public:
   Error(const std::string& message, const char* file, int line)
       : std::runtime_error(message + " (" + file + ":" + std::to_string(line) + ")") {}
 };
 
-// The caller passed something that the function does not take.
+// The caller passed an invalid argument.
 class InvalidArgument : public Error {
  public:
   using Error::Error;
@@ -34,8 +34,8 @@ class LibraryError : public Error {
     }                                                                \
   } while (false)
 
-// For files that include the CUDA runtime. cudaGetLastError clears the error, so that the next call
-// does not report this one's failure again.
+// For files that include the CUDA runtime. cudaGetLastError clears the error; otherwise the next
+// call would report it again.
 #define FASTRNN_CUDA_TRY(call)                                                                 \
   do {                                                                                         \
     const cudaError_t fastrnn_status = (call);                                                 \

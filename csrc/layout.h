@@ -1,4 +1,4 @@
-// How a layer's work is laid out in time and in memory; the same for every backend.
+// How a layer's work is laid out in time and in memory, for every backend.
 #pragma once
 
 #include <algorithm>
@@ -10,10 +10,10 @@
 
 namespace fastrnn {
 
-// Of a product's factor, as it is stored.
+// How a product's factor is stored.
 enum class Transpose : char { kNo = 'N', kYes = 'T' };
 
-// Carves arrays from a workspace; on a null base it only counts.
+// Carves arrays from a workspace; with a null base it only counts bytes.
 class Carver {
  public:
   explicit Carver(void* base) : base_(static_cast<char*>(base)) {}
@@ -31,14 +31,14 @@ class Carver {
   size_t used_ = 0;
 };
 
-// How time is walked in one direction. Step s of T stands at time Time(s); a chunk of steps is a
-// stretch of time, whichever way it is walked.
+// How one direction walks through time. Step s of T is at time Time(s). A chunk of steps is a
+// contiguous range of time in both directions.
 struct Walk {
   int64_t steps;
   bool reverse;
   int64_t chunk_steps;
 
-  // Chunks have about max_rows rows at most, and at least one step.
+  // Chunks have at most about max_rows rows, and at least one step.
   Walk(const LayerDesc& desc, int64_t direction, int64_t max_rows)
       : steps(desc.steps), reverse(direction == 1) {
     const int64_t chunks = std::min(steps, (desc.rows() + max_rows - 1) / max_rows);
@@ -46,21 +46,21 @@ struct Walk {
   }
   int64_t Time(int64_t step) const { return reverse ? steps - 1 - step : step; }
   int64_t End(int64_t first) const { return std::min(first + chunk_steps, steps); }
-  // The first step of the last chunk, which may be the shorter one.
+  // The first step of the last chunk, which may be shorter.
   int64_t LastChunk() const { return (steps - 1) / chunk_steps * chunk_steps; }
   // The earliest time of the chunk of steps [first, end).
   int64_t Begin(int64_t first, int64_t end) const { return reverse ? Time(end - 1) : Time(first); }
 };
 
-// Steps begin to end - 1 of the chunk that begins with the step `chunk`.
+// Steps begin to end - 1 of the chunk whose first step is `chunk`.
 struct Stretch {
   int64_t chunk, begin, end;
 };
 
 // A layer's part of the reserve: what backward needs beyond inputs and outputs, in words of 4 bytes
-// for each step, row, direction and hidden unit. The activated gates are in the layer's type, c is
-// in float32, and the hidden state's share of the last gate in the layer's type. 0 for cells whose
-// backward sees only the output.
+// for each step, row, direction and hidden unit. The activated gates and the hidden state's share
+// of the last gate are in the layer's type, c in float32. 0 for cells whose backward needs only the
+// output.
 inline int64_t UnitReserveWords(const LayerDesc& desc) {
   const CellTraits& cell = desc.cell();
   if (!cell.keeps_gates) return 0;
@@ -76,7 +76,7 @@ inline bool GatesInReserve(const LayerDesc& desc) {
 }
 
 // The reserve of one direction: c [T, N, H] (LSTM), then activated gates [T, N, G*H] and hidden_n
-// [T, N, H] (GRU) in the layer's type T. All is null where there is none.
+// [T, N, H] (GRU) in the layer's type T. All are null without a reserve.
 template <class T>
 struct Reserve {
   template <class Value>
@@ -98,7 +98,7 @@ struct Reserve {
   }
 };
 
-// One direction's parameters in the layer's type T, which is const for Weights and mutable for
+// One direction's parameters in the layer's type T, const for Weights and mutable for
 // WeightGradients.
 template <class T>
 struct Parameters {
@@ -111,13 +111,13 @@ struct Parameters {
         h2h_bias(static_cast<T*>(untyped.h2h_bias)) {}
 };
 
-// A place in an array that not every cell has: null stays null.
+// An address in an array that some cells lack: null stays null.
 template <class T>
 T* At(T* array, int64_t index) {
   return array == nullptr ? nullptr : array + index;
 }
 
-// The part of a state [D, N, H] that is one direction's.
+// One direction's part of a state [D, N, H].
 template <class T, class Untyped>
 T* StateOf(const LayerDesc& desc, Untyped* states, int64_t direction) {
   return At(static_cast<T*>(states), direction * desc.batch * desc.hidden);

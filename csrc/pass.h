@@ -1,15 +1,15 @@
 // The walk through time of one direction, forward and backward, for every backend.
 //
-// A direction is worked through in chunks of time. Per chunk, one product projects the inputs of
-// all its steps; backward mirrors this, and adds one product per chunk for dx and each weight
-// gradient. A backend gives the products and the steps, as a `Work` class:
+// The walk goes in chunks of time. For each chunk, one product projects the inputs of all its
+// steps; backward mirrors this, with one product per chunk for dx and for each weight gradient. A
+// backend supplies the products and the steps, as a `Work` class:
 //
 //   Gemm(m, n, k, a, b, beta, c)      c[m, n] = a[m, k] * b[k, n] + beta * c; a and b are Factor<T>
-//   Step(desc, step, h2h_weight)      one step; in backward with the product that makes dh of it
+//   Step(desc, step, h2h_weight)      one step, with its product with the recurrent weights
 // and for backward
 //   CopyRows(x, first_row, rows, columns, lengths, batch, to)   zeros past a row's length
-//   SumRows(dgates, rows, columns, accumulate, sums, copy)      copy: the same again, or null
-//   Round(from, values, to)           floats as numbers of the layer's type
+//   SumRows(dgates, rows, columns, accumulate, sums, copy)      copy: a second result, or null
+//   Round(from, values, to)           floats to the layer's type
 //   SetZero(array, values)
 #pragma once
 
@@ -32,7 +32,7 @@ struct Factor {
   Transpose transpose = Transpose::kNo;
 };
 
-// A product's result.
+// The result of a product, stored likewise.
 template <class T>
 struct Result {
   T* data;
@@ -41,10 +41,10 @@ struct Result {
 
 // ---- forward ------------------------------------------------------------------------------------
 
-// The arrays of one direction that are not the caller's.
+// The arrays of one direction in the workspace.
 struct ForwardArraysOfDirection {
-  float* input_sum;  // [chunk rows, G*H], unless the gates in the reserve take it, in float32
-  float* c;          // [N, H], unless the reserve takes it
+  float* input_sum;  // [chunk rows, G*H], unless it is in the gates of the reserve (float32)
+  float* c;          // [N, H], unless it is in the reserve
 };
 
 template <class T, class Work>
@@ -69,8 +69,7 @@ class ForwardDirection {
   const Walk& walk() const { return walk_; }
   const Parameters<const T>& weights() const { return weights_; }
 
-  // The input's share of the chunk that begins with this step: [chunk rows, G*H], from the earliest
-  // time on.
+  // The input's share of the chunk whose first step this is: [chunk rows, G*H], in order of time.
   const float* Project(int64_t first) const {
     const int64_t N = desc_.batch, I = desc_.input, GH = desc_.gate_rows();
     const int64_t end = walk_.End(first), begin_time = walk_.Begin(first, end);
@@ -83,13 +82,13 @@ class ForwardDirection {
     return sums;
   }
 
-  // A step of a chunk that has been projected, after those before it, for the rows of the batch
-  // from first_row on.
+  // Runs a step of a projected chunk for the rows of the batch from first_row on. The steps before
+  // it have been run.
   void RunStep(int64_t index, int64_t first, const float* input_sums, int64_t first_row = 0) const {
     work_.Step(desc_, FromRow(first_row, StepOf(index, first, input_sums)), weights_.h2h_weight);
   }
 
-  // A step of the chunk that begins with `first`, but for its hidden_sum.
+  // A step of the chunk whose first step is `first`, without its hidden_sum.
   ForwardStep<T> StepOf(int64_t index, int64_t first, const float* input_sums) const {
     const int64_t N = desc_.batch, H = desc_.hidden, GH = desc_.gate_rows();
     const int64_t time = walk_.Time(index);
@@ -153,7 +152,7 @@ class ForwardDirection {
   T* cn_;
 };
 
-// Runs directions step by step in turn: each on a stream of its own, or one.
+// Runs one direction, or several on streams of their own, step by step in turn.
 template <class T, class Work>
 void RunSteps(const std::vector<ForwardDirection<T, Work>>& directions) {
   const Walk& walk = directions[0].walk();
@@ -168,24 +167,24 @@ void RunSteps(const std::vector<ForwardDirection<T, Work>>& directions) {
 
 // ---- backward -----------------------------------------------------------------------------------
 
-// Takes the arrays of one direction that are not the caller's.
+// The arrays of one direction in the workspace.
 template <class T>
 struct BackwardArraysOfDirection {
   int64_t copy_rows;
   T* dgates_x;      // [chunk rows, G*H]
-  T* dgates_h;      // [chunk rows, G*H]; the same array where the shares do not differ
+  T* dgates_h;      // [chunk rows, G*H]; the same array unless the cell splits its shares
   T* dgates_first;  // [N, G*H]
   T* input_copy;    // [copy_rows, I]: inputs, with zeros past a row's length
   float* dh;        // [N, H], running
   float* dc;        // [N, H], running
-  // Where the gradients are summed up; in float32 in place.
+  // Sums of the gradients; float32 layers sum in the gradients themselves.
   Parameters<float> sums = Parameters<float>(WeightGradients{});
 };
 
 template <class T, class Work>
 class BackwardDirection {
  public:
-  // The second direction adds to the dx that the first has written.
+  // The second direction adds to the dx of the first.
   BackwardDirection(const LayerDesc& desc, const BackwardArgs& args, int64_t chunk_rows,
                     const BackwardArraysOfDirection<T>& arrays, Work* work, int64_t direction)
       : desc_(desc),
@@ -215,19 +214,18 @@ class BackwardDirection {
   const Walk& walk() const { return walk_; }
   const Parameters<const T>& weights() const { return weights_; }
 
-  // Before the first chunk, which is the one with the last steps; it may be the shorter one, as in
-  // forward.
+  // Called before the first chunk, which holds the last steps and may be shorter, as in forward.
   void Begin() const {
     // Rows of length 0 have no first step.
     if (lengths_ != nullptr) work_.SetZero(arrays_.dgates_first, desc_.batch * desc_.gate_rows());
   }
 
-  // A step of a chunk, after those behind it, for the rows of the batch from first_row on.
+  // Runs a step of a chunk for the rows of the batch from first_row on. Later steps have been run.
   void RunStep(int64_t index, int64_t first, int64_t first_row = 0) const {
     work_.Step(desc_, FromRow(first_row, StepOf(index, first)), weights_.h2h_weight);
   }
 
-  // What follows from a chunk's steps.
+  // Computes a chunk's gradients of the inputs and weights, after its steps.
   void SumChunk(int64_t first) {
     const int64_t GH = desc_.gate_rows(), I = desc_.input, N = desc_.batch;
     const int64_t end = walk_.End(first), begin_time = walk_.Begin(first, end);
@@ -239,7 +237,7 @@ class BackwardDirection {
     BiasGradients((end - first) * N, end == walk_.steps);
   }
 
-  // After the chunk with the first steps.
+  // Called after the last chunk, which holds the first steps.
   void End() {
     const int64_t N = desc_.batch, H = desc_.hidden;
     AddWeights(&h2h_started_, N, H, arrays_.dgates_first, {h0_, H}, sums_.h2h_weight);
@@ -247,7 +245,7 @@ class BackwardDirection {
     RoundGradients();
   }
 
-  // A step of the chunk that begins with `first`.
+  // A step of the chunk whose first step is `first`.
   BackwardStep<T> StepOf(int64_t index, int64_t first) const {
     const int64_t N = desc_.batch, H = desc_.hidden, GH = desc_.gate_rows();
     const int64_t time = walk_.Time(index);
@@ -319,7 +317,7 @@ class BackwardDirection {
       return AddWeights(&i2h_started_, rows, I, arrays_.dgates_x, {x_ + begin_time * N * I, I},
                         sums_.i2h_weight);
     }
-    // A gradient of zero would not do past a row's length: the inputs there may be NaN.
+    // Zero gradients past a row's length are not enough: the inputs there may be NaN.
     for (int64_t row = 0; row < rows; row += arrays_.copy_rows) {
       const int64_t count = std::min(arrays_.copy_rows, rows - row);
       work_.CopyRows(x_, begin_time * N + row, count, I, lengths_, N, arrays_.input_copy);
@@ -328,9 +326,9 @@ class BackwardDirection {
     }
   }
 
-  // The recurrent weights saw the previous step's output, and in a row's first step its initial
-  // state: that part comes at the end. In between, y is zero before the first step of a row that
-  // is walked in reverse.
+  // The recurrent weights were multiplied by the previous step's output and, in a row's first step,
+  // by its initial state, which End() adds. In the reverse direction, y is zero before a row's
+  // first step.
   void RecurrentGradients(int64_t first, int64_t end) {
     const int64_t GH = desc_.gate_rows(), N = desc_.batch;
     const int64_t later = std::max<int64_t>(first, 1);
@@ -340,7 +338,7 @@ class BackwardDirection {
                {Y(walk_.Begin(later - 1, end - 1)), y_stride_}, sums_.h2h_weight);
   }
 
-  // sum[G*H, columns] += dgates[rows, G*H]' * seen[rows, columns], or = where it has not started.
+  // sum[G*H, columns] += dgates[rows, G*H]' * seen[rows, columns]; = if the sum has not started.
   void AddWeights(bool* started, int64_t rows, int64_t columns, const T* dgates, Factor<T> seen,
                   float* sum) {
     const int64_t GH = desc_.gate_rows();
@@ -375,14 +373,14 @@ class BackwardDirection {
   Parameters<const T> weights_;
   Parameters<T> gradients_;
   Parameters<float> sums_;
-  bool i2h_started_ = false, h2h_started_ = false;  // whether the sums hold something
+  bool i2h_started_ = false, h2h_started_ = false;  // whether the sums hold a product
   Walk walk_;
   Reserve<const T> reserve_;
-  bool add_to_dx_;  // the other direction has written it
+  bool add_to_dx_;  // whether the other direction has written dx
   int64_t y_stride_;
   const T* x_;
   T* dx_;
-  const T* y_;  // the direction's first column, as of dy_
+  const T* y_;  // the direction's first column, as for dy_
   const T* dy_;
   const T* h0_;
   const T* c0_;

@@ -48,8 +48,8 @@ int64_t OutputBytes(const LayerDesc& desc) {
   return desc.rows() * desc.directions * desc.hidden * SizeOf(desc.dtype);
 }
 
-// The workspace: what the layers hand each other, in arrays that take turns, as a layer reads one
-// and writes another, and what each of them works with.
+// The workspace: the layers' outputs, double-buffered, since a layer reads one array and writes the
+// other; and the workspace of a single layer.
 struct Workspace {
   static constexpr int64_t kArrays = 2;
 
@@ -57,7 +57,7 @@ struct Workspace {
   char* of_layer;
   size_t bytes;
 
-  // layer_bytes: the most that a layer needs. Forward with a reserve, outputs stand in that.
+  // layer_bytes: the most that a layer needs. Forward with a reserve keeps the outputs there.
   Workspace(const Layers& layers, Pass pass, size_t layer_bytes, void* base) {
     Carver carver(base);
     const bool in_reserve = pass == Pass::kForward && layers.reserve;
@@ -70,7 +70,7 @@ struct Workspace {
   }
 };
 
-// The part of states [L*D, N, H], or of their gradients, that is a layer's; null stays null.
+// A layer's part of states [L*D, N, H] or of their gradients; null stays null.
 template <class Pointer>
 Pointer StatesAt(const LayerDesc& desc, Pointer states, int64_t layer) {
   if (states == nullptr) return nullptr;
@@ -80,7 +80,7 @@ Pointer StatesAt(const LayerDesc& desc, Pointer states, int64_t layer) {
   return static_cast<Byte*>(states) + layer * bytes;
 }
 
-// Where the reserve has a layer's own, and the outputs of all but the last: first all reserves.
+// The reserve holds each layer's own reserve, then the outputs of all layers but the last.
 template <class Byte>
 Byte* ReserveAt(const Layers& layers, Byte* reserve, int64_t layer) {
   return At(reserve, layer * layers.rows() * LayerReserveWords(layers) * 4);
@@ -90,7 +90,7 @@ Byte* OutputInReserve(const Layers& layers, Byte* reserve, int64_t layer) {
   return ReserveAt(layers, reserve, layers.layers) + layer * OutputBytes(layers);
 }
 
-// What a layer's forward and backward both take, but for x.
+// The arguments of both passes of a layer, without x.
 template <class Args, class Arrays>
 Args ArgsOf(const Layers& layers, const Arrays& arrays, const Workspace& workspace, void* stream,
             int64_t layer) {
@@ -126,7 +126,7 @@ BackwardArgs LayerArgs(const Layers& layers, const BackwardArrays& arrays,
                        const Workspace& workspace, void* stream, int64_t layer) {
   const int64_t top = layers.layers - 1;
   const auto* reserve = static_cast<const char*>(arrays.reserve);
-  // Of the input of a layer that is not the first.
+  // Gradient of the input of a layer above the first.
   const auto gradient = [&](int64_t upper) {
     return workspace.between[(upper - 1) % Workspace::kArrays];
   };
@@ -175,7 +175,7 @@ void ExpectParameters(const Layers& layers, const char* name,
   }
 }
 
-// What both passes take.
+// Checks the arrays of both passes.
 template <class Arrays>
 void CheckInputs(const Layers& layers, const Arrays& arrays) {
   const int64_t size = SizeOf(layers.dtype);
@@ -266,7 +266,7 @@ void Plan::Backward(const BackwardArrays& arrays, void* stream) const {
 
 namespace {
 
-// All that tells one description from another.
+// All fields of a description.
 auto Tied(const Layers& l) {
   const Algorithm& a = l.algorithm;
   return std::tie(l.mode, l.dtype, l.device, l.device_index, l.steps, l.batch, l.input, l.hidden,
@@ -279,7 +279,7 @@ struct Less {
   bool operator()(const Layers& a, const Layers& b) const { return Tied(a) < Tied(b); }
 };
 
-// The plans that were used last, the latest first.
+// The least recently used plan is dropped; the most recently used one is in front.
 class PlanCache {
  public:
   std::shared_ptr<const Plan> Get(const Layers& layers) {
@@ -307,7 +307,7 @@ class PlanCache {
   std::mutex& mutex() { return mutex_; }
 
  private:
-  // Of a plan there are some hundred bytes, and on the CPU oneDNN's products.
+  // A plan has some hundred bytes, and on the CPU oneDNN's products.
   static constexpr size_t kMostPlans = 256;
 
   std::mutex mutex_;
@@ -316,7 +316,7 @@ class PlanCache {
   int64_t made_ = 0;
 };
 
-// Never destroyed: what plans hold of libraries may be gone before, when the process ends.
+// Never destroyed: at the end of the process, the libraries that plans use may be gone before.
 PlanCache& Cache() {
   static auto* const cache = new PlanCache;
   // Else a forked child could find the lock held by a thread that it does not have.

@@ -1,4 +1,4 @@
-// Checks descriptions, and what they are made of.
+// Parses and checks descriptions.
 #include "rnn.h"
 
 #include <algorithm>
@@ -20,7 +20,7 @@ void ExpectPositive(const char* name, int64_t value) {
                   std::string(name) + " is " + std::to_string(value) + ", expected 1 or more");
 }
 
-// The product of sizes that have been checked to be positive.
+// The product of positive sizes. Throws InvalidArgument if it overflows.
 int64_t CheckedProduct(const char* what, std::initializer_list<int64_t> factors) {
   int64_t product = 1;
   for (int64_t factor : factors) {

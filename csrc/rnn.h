@@ -4,23 +4,22 @@
 //   std::shared_ptr<const Plan> plan = MakePlan(layers);
 //   plan->Forward(arrays, stream);
 //
-// No framework and no CUDA header is included here. What implements layers on a device is behind
-// backend.h.
+// No framework and no CUDA header is included here. backend.h is the interface of the devices.
 //
 // T steps, N sequences in the batch, I inputs, H hidden units, D directions (1 or 2), G gates,
-// L layers, of which each takes the output of the one below; above the first, I is D*H. All arrays
-// are dense, row-major, on one device, and of the layers' type, which void* stands for.
+// L layers; each takes the output of the one below, so above the first I is D*H. All arrays are
+// dense, row-major, on one device, and of the layers' type, passed as void*.
 // Gate order and arithmetic are MXNet's and cuDNN's:
 //
 //   LSTM            G = 4   i, f, g, o
 //   GRU             G = 3   r, z, n; linear before reset
 //   tanh, relu RNN  G = 1
 //
-// 16-bit types are for arrays: products of 16-bit factors are summed in float32, the cells' own
-// arithmetic, c and the running gradients are float32 from the first step to the last, and so are
-// the sums that weight gradients are. dx of two directions is rounded twice.
+// 16-bit types are for arrays. Products of 16-bit factors are summed in float32; the cells'
+// arithmetic, c, the running gradients and the sums of weight gradients are float32 throughout. dx
+// of two directions is rounded twice.
 //
-// Python's face of it is fastrnn.kernels:
+// Its Python interface is fastrnn.kernels:
 //   forward(mode, x, weights, h_0, c_0, layers=1, lengths=None, tf32=None, algorithm=None,
 //           reserve=False, out=None, stream=None)
 #pragma once
@@ -55,7 +54,7 @@ constexpr DTypeTraits kDTypes[] = {{"float32", 4}, {"float16", 2}, {"bfloat16", 
 constexpr const char* Name(DType dtype) { return kDTypes[static_cast<int>(dtype)].name; }
 constexpr int64_t SizeOf(DType dtype) { return kDTypes[static_cast<int>(dtype)].size; }
 
-// What a mode's cell has; cells/cell.h describes it.
+// Traits of a mode's cell; cells/cell.h describes them.
 struct CellTraits {
   const char* name;
   int gates;  // G
@@ -65,15 +64,15 @@ struct CellTraits {
 };
 const CellTraits& TraitsOf(Mode mode);
 
-// Whether float32 layers use TF32 where nobody says: FASTRNN_TF32 is 0 or 1, and 1 where it is not
-// set. Throws InvalidArgument if it is anything else.
+// Whether float32 layers use TF32 by default: the variable FASTRNN_TF32, 0 or 1; 1 if it is not
+// set. Throws InvalidArgument for any other value.
 bool DefaultTf32();
-// What is left of that, or of another wish, where NVIDIA_TF32_OVERRIDE is 0. cuBLAS knows the
-// variable too: what it forbids is forbidden to every library of the process.
+// The wanted value, or false if NVIDIA_TF32_OVERRIDE is 0. cuBLAS reads that variable too: it
+// disables TF32 in every library of the process.
 bool WithoutOverruledTf32(bool wanted);
 
-// How the CUDA backend runs the steps of a layer. The numbers are for tests and benchmarks: 0, and
-// for the last two -1, where the backend is to choose; cuda/plan.h says what they are.
+// How the CUDA backend runs the steps of a layer. The numbers are for tests and benchmarks; 0, and
+// for the last two -1, leave the choice to the backend. cuda/plan.h describes them.
 struct Algorithm {
   enum class Kind { kAuto, kStepwise, kPersistent };
   Kind kind = Kind::kAuto;
@@ -87,12 +86,11 @@ struct Algorithm {
   int shared_chunks = -1;
 };
 
-// Accepts auto, stepwise and persistent, the first and the last also with numbers, as in
-// persistent:NAME=NUMBER,NAME=NUMBER... with the names of Algorithm's. what: what the text is, for
-// the message of the InvalidArgument.
+// Accepts auto, stepwise and persistent, the first and the last also with Algorithm's numbers, as
+// in persistent:NAME=NUMBER,NAME=NUMBER... what: the text's name in the message of InvalidArgument.
 Algorithm ParseAlgorithm(const std::string& what, const std::string& text);
 
-// What FASTRNN_ALGORITHM says, and auto where it is not set.
+// The variable FASTRNN_ALGORITHM, or auto if it is not set.
 Algorithm DefaultAlgorithm();
 
 // One layer.
@@ -107,11 +105,11 @@ struct LayerDesc {
   int64_t hidden = 0;      // H
   int64_t directions = 1;  // D
   bool reserve = false;    // forward writes the reserve, which backward reads
-  // Looked at on CUDA alone. Whether float32 products may round their factors to TF32 (10 bits of
-  // mantissa), and how steps are run.
+  // CUDA only: whether float32 products may round their factors to TF32 (10 bits of mantissa), and
+  // how steps are run.
   bool tf32 = false;
   Algorithm algorithm;
-  int threads = 0;  // of the host; MakePlan sets it
+  int threads = 0;  // on the host; MakePlan sets it
 
   const CellTraits& cell() const { return TraitsOf(mode); }
   bool has_c() const { return cell().has_c; }
@@ -119,7 +117,7 @@ struct LayerDesc {
   int64_t rows() const { return steps * batch; }
 };
 
-// The layers, of which all but `input` are alike: that is the lowest one's.
+// The layers. They differ only in `input`, which is the lowest one's.
 struct Layers : LayerDesc {
   int64_t layers = 1;  // L
 
@@ -128,12 +126,12 @@ struct Layers : LayerDesc {
 
 constexpr int kMaxDirections = 2;
 
-// Throws InvalidArgument where a size is below 1, directions is not 1 or 2, or an array's size
+// Throws InvalidArgument if a size is below 1, directions is not 1 or 2, or an array's size
 // overflows.
 void Validate(const Layers& layers);
 
-// Words of 4 bytes for each step and row: what backward needs beyond the inputs and the output of
-// forward, which is the layers' own reserves and the outputs of all layers but the last.
+// Words of 4 bytes for each step and row: the layers' own reserves and the outputs of all layers
+// but the last. Backward needs them besides the inputs and the output of forward.
 int64_t ReserveWords(const Layers& layers);
 
 // One direction's parameters.
@@ -153,12 +151,12 @@ struct WeightGradients {
 };
 
 // Lengths: row n takes part in the steps at time 0 to lengths[n] - 1, and the reverse direction
-// starts at lengths[n] - 1. What is below 0 counts as 0 and what is above T as T, since the host
-// does not look at lengths that are on a GPU. Past a row's length
-//   - x and dy are not looked at: NaN there harms nothing;
+// starts at lengths[n] - 1. Lengths are clamped to 0 to T, since the host does not read lengths on
+// a GPU. Past a row's length
+//   - x and dy are ignored, even if they are NaN;
 //   - y and dx are zeros, and no step there adds to any gradient. (dx is a product of zeros with
-//     the weights: where those are not finite, it is none.)
-// hn and cn are the row's states after its own last step: the initial ones where the length is 0.
+//     the weights, and is NaN if those are not finite.)
+// hn and cn are the row's states after its own last step: the initial ones if the length is 0.
 
 // No output may overlap an input or another output.
 struct ForwardArrays {
@@ -166,7 +164,7 @@ struct ForwardArrays {
   const int32_t* lengths = nullptr;  // [N] on the arrays' device; null: every row has T steps
   const void* h0 = nullptr;          // [L*D, N, H]
   const void* c0 = nullptr;          // [L*D, N, H], LSTM only
-  std::vector<Weights> weights;      // of each layer and direction, the lowest layer first
+  std::vector<Weights> weights;      // for each layer and direction, the lowest layer first
   void* y = nullptr;                 // [T, N, D*H], forward direction first
   void* hn = nullptr;                // [L*D, N, H], after the last step of each direction
   void* cn = nullptr;                // [L*D, N, H], LSTM only
@@ -175,7 +173,7 @@ struct ForwardArrays {
 };
 
 struct BackwardArrays {
-  const void* x = nullptr;  // as given to forward, and so on
+  const void* x = nullptr;  // as given to forward, as are all arrays up to the weights
   const int32_t* lengths = nullptr;
   const void* h0 = nullptr;
   const void* c0 = nullptr;
@@ -192,36 +190,35 @@ struct BackwardArrays {
   void* workspace = nullptr;
 };
 
-// What a workspace holds before a call does not matter.
+// The contents of a workspace before a call do not matter.
 constexpr size_t kWorkspaceAlignment = 64;
 
 enum class Pass { kForward, kBackward };
 
 class LayerPlan;
 
-// How layers are run. All has been decided, and all of a description has been checked: a call
-// checks that the arrays are there and aligned, and runs. A plan is not changed by its calls, which
-// may come from several threads at once.
+// How layers are run. The description has been checked and every choice made: a call only checks
+// that the arrays are present and aligned, and runs. Calls do not change a plan; several threads
+// may use it at once.
 class Plan {
  public:
-  // Plans the layers anew; MakePlan keeps plans.
+  // Makes a new plan; MakePlan reuses plans.
   explicit Plan(const Layers& layers);
   ~Plan();
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
 
   const Layers& layers() const { return layers_; }
-  // A multiple of 4, and 0 where backward needs no reserve.
+  // A multiple of 4; 0 if backward needs no reserve.
   size_t reserve_bytes() const { return reserve_bytes_; }
   size_t workspace_bytes(Pass pass) const;
   // How the layers are run, and why: a line for each layer and pass.
   std::string Reason() const;
 
-  // stream: a cudaStream_t on CUDA, on which everything is enqueued; unused on the CPU. Throws
-  // InvalidArgument where an array is null or not aligned to its type, and LibraryError where a
-  // library underneath fails.
+  // stream: on CUDA, the cudaStream_t for all work; unused on the CPU. Throws InvalidArgument if an
+  // array is null or not aligned to its type, and LibraryError if a library underneath fails.
   void Forward(const ForwardArrays& arrays, void* stream) const;
-  // Of layers with `reserve`.
+  // For layers with `reserve`.
   void Backward(const BackwardArrays& arrays, void* stream) const;
 
  private:
@@ -230,14 +227,14 @@ class Plan {
 
   Layers layers_;
   size_t reserve_bytes_ = 0;
-  std::unique_ptr<const LayerPlan> first_, upper_;  // upper_: of all layers above the first
+  std::unique_ptr<const LayerPlan> first_, upper_;  // upper_: for all layers above the first
 };
 
-// The plan for these layers: the one that was made before, where the description is the same. The
-// plans that were used last are kept. Throws InvalidArgument where a size is wrong (Validate), this
-// build has no backend for the device, or the backend or the device does not cover the layers (the
-// CPU has float32 only; CUDA devices of compute capability 7.0 and higher, bfloat16 from 8.0); and
-// LibraryError where a library underneath fails.
+// The plan for these layers. The most recently used plans are kept and reused for the same
+// description. Throws InvalidArgument if a size is wrong (Validate), this build has no backend for
+// the device, or the backend or the device does not cover the layers (the CPU has float32 only;
+// CUDA needs compute capability 7.0, for bfloat16 8.0); and LibraryError if a library underneath
+// fails.
 std::shared_ptr<const Plan> MakePlan(const Layers& layers);
 
 // How many plans MakePlan has made.

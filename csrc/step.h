@@ -1,5 +1,5 @@
-// One step of one direction, for N rows of H units and G gates: what a backend's kernels are given.
-// Gate k of unit j stands at [k * H + j] of a row. Only what a cell has is looked at
+// One step of one direction, for N rows of H units and G gates: the arguments of a backend's
+// kernels. Gate k of unit j is at [k * H + j] of a row. Kernels read only what the cell has
 // (cells/cell.h).
 #pragma once
 
@@ -10,7 +10,7 @@ namespace fastrnn {
 template <class T>
 struct ForwardStep {
   int rows, hidden;
-  bool relu;  // in place of tanh, in an RNN
+  bool relu;  // instead of tanh, in an RNN
   int64_t time;
   const int32_t* lengths;   // [N], or null
   const T* i2h_bias;        // [G*H]
@@ -18,13 +18,13 @@ struct ForwardStep {
   const float* input_sum;   // [N, G*H] x * W_i2h'
   const float* hidden_sum;  // [N, G*H] h_prev * W_h2h'
   const T* h_prev;          // [N, H], may be h
-  const T* c_0;             // [N, H] in place of c_prev in the first step, else null
+  const T* c_0;             // [N, H] replaces c_prev in the first step, else null
   const float* c_prev;      // [N, H], may be c
   T* gates;                 // [N, G*H] activated, for backward; null, or may be input_sum
   T* hidden_n;              // [N, H] hidden_sum of the last gate with its bias; null as gates
   T* h;                     // [N, H]
   float* c;                 // [N, H]
-  T* c_n;                   // [N, H] c once more in the last step, else null
+  T* c_n;                   // [N, H] copy of c in the last step, else null
   T* y;                     // [N, H], rows y_stride apart
   int64_t y_stride;
 };
@@ -39,22 +39,22 @@ struct BackwardStep {
   const T* gates;          // [N, G*H] activated
   const T* hidden_n;       // [N, H]
   const T* h_0;            // [N, H]
-  const T* h_prev;         // [N, H], rows y_stride apart; not looked at in a row's first step
-  const T* c_0;            // [N, H] in place of c_prev in the first step, else null
+  const T* h_prev;         // [N, H], rows y_stride apart; not read in a row's first step
+  const T* c_0;            // [N, H] replaces c_prev in the first step, else null
   const float* c_prev;     // [N, H]
   const float* c;          // [N, H]
   const T* y;              // [N, H], rows y_stride apart
   const T* dy;             // [N, H], rows y_stride apart
   int64_t y_stride;
-  const T* dh_n;    // [N, H] in place of what dh and dc hold, in the last step, which is the
-  const T* dc_n;    // first to be computed; else null
-  float* dh;        // [N, H] in: from the step after; out, where wanted: the share of the gradient
+  const T* dh_n;  // [N, H] replace dh and dc in the last step, which is computed first; else null
+  const T* dc_n;
+  float* dh;        // [N, H] in: from the step after; out, if wanted: the share of the gradient
   bool dh_wanted;   // of h_prev that does not pass the gates
   float* dc;        // [N, H] in: from the step after, out: for the step before
-  T* dc_0;          // [N, H] dc once more in the first step, else null
+  T* dc_0;          // [N, H] copy of dc in the first step, else null
   T* dgates_x;      // [N, G*H] gradients of the input's share
-  T* dgates_h;      // [N, G*H] gradients of the hidden state's share, where they differ
-  T* dgates_first;  // [N, G*H] dgates_h again, in a row's first step
+  T* dgates_h;      // [N, G*H] gradients of the hidden state's share, if the cell splits them
+  T* dgates_first;  // [N, G*H] copy of dgates_h in a row's first step
 };
 
 }  // namespace fastrnn

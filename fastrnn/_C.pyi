@@ -90,7 +90,7 @@ def plan(
 ) -> Dict[str, Any]: ...
 
 class DeviceArray:
-    """An array on a GPU."""
+    """An array on a GPU, from `fastrnn.kernels.to_device` or a call; for DLPack's consumers."""
 
     @property
     def shape(self) -> Tuple[int, ...]: ...

@@ -18,7 +18,7 @@ try:
 except ImportError as error:
     # Not fatal yet: `fastrnn.kernels`, `features()` and `fastrnn info` work without MXNet.
     _without_mxnet = error
-    # The command says it by itself, where it matters ("-m": Python has not found its file yet).
+    # The command line reports it itself where MXNet is needed ("-m": sys.argv is not set up yet).
     if os.path.basename(sys.argv[0]) not in ("fastrnn", "-m"):
         warnings.warn(str(error), stacklevel=2)
 

@@ -1,4 +1,4 @@
-"""What this installation can do, and for each thing that it cannot, why."""
+"""What this installation can do, and why it cannot do the rest."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ _LABELS = {
 
 
 def features() -> Dict[str, Any]:
-    """Say what this installation consists of and can do.
+    """Return what this installation consists of and can do.
 
     Returns
     -------
     dict
         ``fastrnn``, ``python``, ``numpy``, ``mxnet``: versions. ``mxnet_build``: ``cpu``, ``cu112``
-        or the like. ``mxnet_gpus``: how many MXNet sees. ``native_library``: its path.
+        or similar. ``mxnet_gpus``: number of GPUs that MXNet sees. ``native_library``: its path.
         ``compiler``, ``onednn``, ``cuda_toolkit``: versions. ``mxnet_operators``: whether MXNet
-        runs the native operators. ``cuda_architectures``: those with machine code.
-        ``driver``: the newest CUDA that it serves. ``devices``: a dict for each GPU. What is
-        missing is None, False or empty, and the dict ``off`` has the reason under the same key.
+        runs the native operators. ``cuda_architectures``: those with machine code. ``driver``: the
+        newest CUDA that the driver supports. ``devices``: a dict for each GPU. A missing item is
+        None, False or empty, and the dict ``off`` has the reason under the same key.
     """
     off: Dict[str, str] = {}
     found: Dict[str, Any] = {

@@ -1,8 +1,8 @@
-"""MXNet, imported on any NumPy from 1.17 to 2.x and any Python from 3.8 to 3.13.
+"""Imports MXNet on any NumPy from 1.17 to 2.x and any Python from 3.8 to 3.13.
 
-MXNet 1.9.1 looks up names that NumPy has since removed. They are put back on the ``numpy`` module
-before MXNet is imported, and stay there because MXNet also uses some of them at run time. A name
-that NumPy still has is left alone.
+MXNet 1.9.1 uses names that NumPy has since removed. This module puts them back on ``numpy`` before
+it imports MXNet. They stay there because MXNet also uses some of them at run time. Names that NumPy
+still has are not changed.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _INSTALL = (
 )
 MISSING = f"fastrnn's layers need MXNet, which is not installed. Install it {_INSTALL}"
 _BROKEN = (
-    "fastrnn's layers need MXNet, which is installed and does not load: {}. Provide what it lacks, "
-    f"or install it again {_INSTALL}"
+    "fastrnn's layers need MXNet, which is installed but does not load: {}. Install what is "
+    f"missing, or install MXNet again {_INSTALL}"
 )
 _NO_DISTUTILS = (
     "MXNet 1.9.1 imports distutils, which Python {}.{} no longer has; setuptools brings it back: "
@@ -49,7 +49,7 @@ def _in1d(ar1: Any, ar2: Any, assume_unique: bool = False, invert: bool = False)
 
 
 def _removed_names() -> dict[str, Any]:
-    """Every removed NumPy name that MXNet 1.9.1 uses, with what it used to stand for."""
+    """Every removed NumPy name that MXNet 1.9.1 uses, with its former value."""
     names: dict[str, Any] = {
         "bool": bool,
         "int": int,
@@ -77,9 +77,9 @@ def _removed_names() -> dict[str, Any]:
 
 
 def restore_numpy_names() -> None:
-    """Put back on the ``numpy`` module the removed names that MXNet uses. Safe to repeat."""
+    """Put the removed names that MXNet uses back on the ``numpy`` module. Safe to repeat."""
     with warnings.catch_warnings():
-        # NumPy warns when a deprecated or removed name is looked up, which is what is done here.
+        # NumPy warns when a deprecated or removed name is looked up.
         warnings.simplefilter("ignore")
         for name, value in _removed_names().items():
             if not hasattr(numpy, name):
@@ -102,20 +102,20 @@ def import_mxnet() -> Any:  # MXNet has no types
     Raises
     ------
     ImportError
-        Without MXNet, or where it does not load: says why, and names the extra to install. Without
-        ``distutils``: names setuptools.
+        MXNet is missing or does not load; the message says why, and names the extra to install, or
+        setuptools if ``distutils`` is missing.
     """
     if not installed():
         raise ImportError(MISSING)
     restore_numpy_names()
     try:
         with warnings.catch_warnings():
-            # NumPy 1.20 to 1.23 deprecate names that MXNet uses while it is imported.
+            # NumPy 1.20 to 1.23 deprecate names that MXNet uses during its import.
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.simplefilter("ignore", FutureWarning)
             return importlib.import_module("mxnet")
     except (ImportError, OSError, RuntimeError) as error:
-        # OSError: a shared library is missing or too old; RuntimeError: MXNet's own one is.
+        # OSError: a shared library is missing or too old; RuntimeError: MXNet's own is missing.
         if isinstance(error, ImportError) and (error.name or "").split(".")[0] == "distutils":
             raise ImportError(_NO_DISTUTILS.format(*sys.version_info)) from error
         first_line = (str(error) or type(error).__name__).splitlines()[0]

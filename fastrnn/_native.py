@@ -1,4 +1,4 @@
-"""The native library `fastrnn._C`, which is loaded here and nowhere else."""
+"""Loads the native library `fastrnn._C`; no other module does."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def library() -> Any:
     ModuleNotFoundError
         fastrnn was installed without it.
     ImportError
-        It does not load.
+        The library does not load.
     """
     return importlib.import_module("fastrnn._C")
 
 
 def find() -> Tuple[Optional[ModuleType], str]:
-    """Return the library, or None and the reason why there is none."""
+    """Return the library, or None and the reason."""
     if importlib.util.find_spec("fastrnn._C") is None:
         return None, NOT_INSTALLED
     try:

@@ -1,7 +1,7 @@
-"""What MXNet's ONNX exporter needs to know about the native operator, registered with it.
+"""Registers converters for the native operator with MXNet's ONNX exporter.
 
-MXNet imports the package ``onnx`` by itself, where there is one. Nothing here adds to that until a
-model is exported.
+MXNet imports the package ``onnx`` itself if it is installed; this module imports more of it only
+when a model is exported.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ import_mxnet()
 _exporter: Any = importlib.import_module("mxnet.onnx.mx2onnx._export_onnx").MXNetGraph
 
 _KINDS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
-# Which of MXNet's gates each of ONNX's is: i, o, f, g of i, f, g, o, and z, r, n of r, z, n.
+# The index in MXNet's gate order of each of ONNX's gates: i, o, f, g and z, r, n.
 _GATES = {"lstm": [0, 3, 1, 2], "gru": [1, 0, 2], "rnn_tanh": [0], "rnn_relu": [0]}
 _ACTIVATIONS = {"rnn_tanh": "Tanh", "rnn_relu": "Relu"}
 
 _ZEROS = ("_zeros", "zeros_like")
-# May stand between zeros and the layer whose states they are.
+# Operators that may be between zeros and the layer whose states they are.
 _KEEP_ZEROS = ("_copy", "BlockGrad", "Cast", "SliceChannel", "_identity_with_attr_like_rhs")
-# What the exporter calls those of a graph's outputs that have the names of MXNet's RNN's.
+# Outputs of a graph that are named as MXNet's RNN's outputs, and the exporter's names for them.
 _RENAMED = {"_state": "1", "_statecell": "2"}
 
 
 class _Nodes:
-    """ONNX's nodes that take the place of one of MXNet's; their tensors are named after it."""
+    """The ONNX nodes that replace one node of MXNet's; their tensors are named after it."""
 
     def __init__(self, name: str, initializer: List[Any]) -> None:
         self.made: List[Any] = []
@@ -53,7 +53,7 @@ class _Nodes:
 
     def put_out(self, tensors: Sequence[str]) -> None:
         for k, tensor in enumerate(tensors):
-            # So the exporter calls the outputs of a node that has several.
+            # The exporter's names for the outputs of a node that has several.
             self.made.append(self._make_node("Identity", [tensor], [f"{self._name}{k}"]))
 
     def _new_name(self) -> str:
@@ -62,12 +62,12 @@ class _Nodes:
 
 
 def _layer(node: graphs.Node, **exporter: Any) -> Any:
-    """Convert a node of the native operator into an LSTM, GRU or RNN of ONNX's."""
+    """Convert a node of the native operator to an ONNX LSTM, GRU or RNN."""
     call = graphs.call(node)
     sources = [exporter["outputs_lookup"][number][k] for number, k, *_ in node["inputs"]]
     inputs = [source.name for source in sources]
     nodes = _Nodes(node["name"], exporter["initializer"])
-    # A state that is left out is zero, for any number of rows.
+    # ONNX takes an omitted state as zero, for any number of rows.
     zero = [_is_zero(node["inputs"][k], exporter["mx_graph"]) for k in call.states]
     states = ["" if z else inputs[k] for k, z in zip(call.states, zero)]
     lengths = "" if call.lengths is None else inputs[call.lengths]
@@ -105,7 +105,7 @@ def _packed(nodes: _Nodes, call: graphs.Call, inputs: List[str]) -> List[str]:
 
 
 def _after_no_steps(nodes: _Nodes, lengths: str, before: List[str], after: List[str]) -> List[str]:
-    """Return the last states, for rows without steps those before: onnxruntime has zeros there."""
+    """Return the last states; for rows without steps the initial ones, where onnxruntime has 0."""
     none = nodes.add("Equal", [lengths, nodes.constant(0, np.int32)])
     none = nodes.add("Reshape", [none, nodes.constant([-1, 1])])
     return [
@@ -127,7 +127,7 @@ def _attributes(cell: Cell, directions: int) -> Dict[str, Any]:
 
 
 def _copy(node: graphs.Node, **exporter: Any) -> List[Any]:
-    """Convert as MXNet's own converter does, under the second name as well."""
+    """Convert as MXNet's own converter does, and give the output its second name too."""
     make_node = importlib.import_module("onnx.helper").make_node
     (number, k, *_), name = node["inputs"][0], node["name"]
     made = [make_node("Identity", [exporter["outputs_lookup"][number][k].name], [name], name)]
@@ -138,7 +138,7 @@ def _copy(node: graphs.Node, **exporter: Any) -> List[Any]:
 
 
 def _shape_only(node: graphs.Node, **exporter: Any) -> Any:
-    """Convert zeros that only tell a shape, and whose values nothing uses."""
+    """Convert zeros of which only the shape is used, not the values."""
     numpy_helper = importlib.import_module("onnx.numpy_helper")
     make_node = importlib.import_module("onnx.helper").make_node
     value = numpy_helper.from_array(np.zeros(1, np.float32))
@@ -147,7 +147,7 @@ def _shape_only(node: graphs.Node, **exporter: Any) -> Any:
 
 
 def _with_counts(convert: Callable[..., List[Any]]) -> Callable[..., List[Any]]:
-    """Convert in the same way, and say into how many equal parts each Split divides its input."""
+    """Convert in the same way, and set how many equal parts each Split makes."""
 
     def converted(node: graphs.Node, **exporter: Any) -> List[Any]:
         made = convert(node, **exporter)
@@ -161,14 +161,14 @@ def _with_counts(convert: Callable[..., List[Any]]) -> Callable[..., List[Any]]:
 
 
 def register() -> None:
-    """Tell MXNet's exporter, where it can be used. Safe to repeat."""
-    converters = _exporter.registry_  # by opset and operator; empty where there is no onnx
+    """Register with MXNet's exporter, if it can be used. Safe to repeat."""
+    converters = _exporter.registry_  # by opset and operator; empty without onnx
     if not converters:
         return
     _exporter.register(GRAPH_OPERATOR)(_layer)
     _exporter.register("_copy")(_copy)
     _exporter.register("_identity_with_attr_like_rhs")(_copy)  # its second input is a shape
     _exporter.register("_zeros_without_dtype")(_shape_only)
-    # MXNet's own converters are older than opset 18, in which Split must be told that number.
+    # MXNet's own converters are older than opset 18, in which Split requires that number.
     for operator in ("RNN", "SliceChannel"):
         _exporter.register(operator, 18)(_with_counts(converters[13][operator]))

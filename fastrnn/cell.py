@@ -1,4 +1,4 @@
-"""What a recurrent layer's cell is, whichever operators compute it."""
+"""The cell of a recurrent layer, independent of the operators that compute it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a layer's arguments have to look like: each check says what came and what was wanted."""
+"""Checks of a layer's arguments: each error says what was expected and what was passed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _integer(name: str, value: Any, low: int) -> None:
 
 
 def sizes(options: Mapping[str, Any]) -> None:
-    """Check a layer's sizes; `input_size` is 0 where the first call tells."""
+    """Check a layer's sizes; an `input_size` of 0 is inferred in the first call."""
     _integer("hidden_size", options["hidden_size"], 1)
     _integer("num_layers", options["num_layers"], 1)
     _integer("input_size", options["input_size"], 0)
@@ -30,7 +30,7 @@ def sizes(options: Mapping[str, Any]) -> None:
 
 
 def _number(name: str, value: Any) -> float:
-    """Return a number that may be a bool or in words, as MXNet's operators take them."""
+    """Return a number, which may be given as a bool or a string, as for MXNet's operators."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -38,7 +38,7 @@ def _number(name: str, value: Any) -> float:
 
 
 def float_type(value: Any) -> Any:
-    """Check a layer's number type, and return it as NumPy's."""
+    """Check a layer's dtype, and return it as NumPy's."""
     try:
         dtype = None if value is None else np.dtype(value)  # None would mean float64
     except TypeError:
@@ -71,7 +71,7 @@ def rate(dropout: Any) -> float:
 def clipping(low: Any, high: Any) -> Tuple[Optional[float], Optional[float]]:
     """Check the LSTM's range for the cell state, and return it: two numbers or two None.
 
-    A bound that is not given is infinite.
+    A bound that is not passed is infinite.
     """
     if low is None and high is None:
         return None, None
@@ -88,7 +88,7 @@ def _dense(name: str, value: Any) -> None:
 
 
 def array(name: str, value: Any, kind: Any, shape: Tuple[int, ...], device: Any) -> None:
-    """Check an array that has to have this NumPy scalar type, this shape and this device."""
+    """Check that an array has this NumPy scalar type, this shape and this device."""
     if not isinstance(value, mx.nd.NDArray):
         raise TypeError(f"{name}: expected an MXNet array, got {type(value).__name__}")
     _dense(name, value)
@@ -101,17 +101,17 @@ def array(name: str, value: Any, kind: Any, shape: Tuple[int, ...], device: Any)
 
 
 def _one_memory(device: Any, other: Any) -> bool:
-    """Tell whether an operator takes arrays of both: all of MXNet's kinds of CPU are one memory."""
+    """Whether an operator takes arrays of both: MXNet's kinds of CPU device share one memory."""
     return device == other or "gpu" not in (device.device_type, other.device_type)
 
 
 def inputs(value: Any, layout: str, features: int, kind: Any) -> int:
-    """Check a layer's input; `features` below 1 means that any number will do. Returns N."""
+    """Check a layer's input, and return N; with `features` below 1, any number is accepted."""
     _dense("inputs", value)
     features = max(features, 0)  # NumPy shapes say -1 for unknown
     shape = value.shape
     wanted = f"({', '.join(layout[:2])}, {features or 'C'})"
-    # Batches of no rows are the only empty arrays; MXNet has them where NumPy's shapes are on.
+    # A batch may be empty, which MXNet supports with NumPy's shapes; the other sizes may not be 0.
     if (
         len(shape) != 3
         or 0 in (shape[layout.index("T")], shape[2])
@@ -135,13 +135,13 @@ def states(values: Sequence[Any], like: Any, kind: Any, shapes: Sequence[Tuple[i
 
 
 def sequence_length(value: Any, like: Any, rows: int) -> None:
-    """Check the array of the rows' lengths, not what it holds."""
-    kind = getattr(value, "dtype", None)  # any will do
+    """Check the array of the rows' lengths, not its values."""
+    kind = getattr(value, "dtype", None)  # any type is accepted
     array("sequence_length", value, kind, (rows,), like.ctx)
 
 
 def lengths(value: Any, steps: int) -> None:
-    """Check the lengths of the rows. Waits until they are computed."""
+    """Check the rows' lengths. Waits until they are computed."""
     found = value.asnumpy()
     if not ((found >= 0) & (found <= steps)).all():
         raise ValueError(f"sequence_length: expected lengths from 0 to {steps}, got {found}")

@@ -1,9 +1,9 @@
-"""Recurrent layers by MXNet's own ``RNN`` operator, used only for what that operator gets right.
+"""Recurrent layers by MXNet's own ``RNN`` operator, used only where its results are correct.
 
-On the CPU it ignores or refuses sequence lengths, projection and clipping. Where it runs there
-without oneDNN, as it does in float64, the gradients of a stack's weights are wrong: those of the
-lower layers if the input needs none, and those of three or more tanh or ReLU layers. One plain
-layer a call is right everywhere.
+On the CPU it ignores or refuses sequence lengths, projection and clipping. When it runs there
+without oneDNN, as in float64, it computes wrong gradients of the weights of a stack: of the lower
+layers if the input needs no gradient, and of three or more tanh or ReLU layers. A call with one
+plain layer is correct everywhere.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def layers(
     states: Sequence[Any],
     weights: Sequence[Sequence[Sequence[Any]]],
 ) -> Tuple[Any, List[Any]]:
-    """Run layers in any float type; otherwise as `fastrnn.native.layers` runs them."""
+    """Run layers in any float type; otherwise as `fastrnn.native.layers`."""
     directions = [direction for layer in weights for direction in layer]
     # The matrices of all layers and directions come first, then their biases.
     flat = [

@@ -1,4 +1,4 @@
-"""Nodes of the native operator in traced graphs: what they compute, and graphs without them."""
+"""Reads nodes of the native operator in traced graphs, and replaces them by MXNet's operators."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from fastrnn.native import GRAPH_OPERATOR
 mx: Any = import_mxnet()
 
 Node = Dict[str, Any]  # of a graph in JSON
-Entry = List[int]  # a node's number, which of its outputs, and a version
-# Where a node's output is in another graph; _ALL in the output's place: where the node is.
+Entry = List[int]  # a node's number, an output's number, and a version
+# Where a node's output is in another graph; with _ALL for the output, where the node is.
 _Places = Dict[Tuple[int, int], Entry]
 _ALL = -1
 
 
 class Call(NamedTuple):
-    """What a node computes; its inputs are given by their positions."""
+    """What a node computes; the numbers are positions of its inputs."""
 
     cell: Cell
     dtype: str
-    weights: List[List[int]]  # of each direction
+    weights: List[List[int]]  # for each direction
     states: List[int]
     lengths: Optional[int]
 
@@ -47,26 +47,26 @@ def call(node: Node) -> Call:
 
 
 def portable(symbol: Any) -> Any:
-    """Return a graph of MXNet's own operators, which loads where fastrnn is not installed.
+    """Return the same graph in MXNet's own operators, which loads without fastrnn.
 
     Parameters
     ----------
     symbol : mxnet.sym.Symbol
-        A graph, such as `mxnet.sym.load` reads from the file that ``export`` wrote.
+        A graph, for example one that `mxnet.sym.load` read from a file of ``export``.
 
     Returns
     -------
     mxnet.sym.Symbol
-        The same graph with MXNet's operators in place of the native one. Variables keep their
-        names, though not their order, so that a file of parameters stays as it is.
+        The graph with MXNet's operators in place of the native one. Variables keep their names but
+        not their order: the same file of parameters fits.
 
     Raises
     ------
     TypeError
-        `symbol` is none.
+        `symbol` is not a symbol.
     ValueError
-        There is a recurrent layer inside a loop of MXNet's, or one whose reserve, which its
-        backward pass reads, is an output of the graph.
+        A recurrent layer is inside a loop of MXNet's, or its reserve, which only its backward pass
+        may read, is an output of the graph.
     """
     if not isinstance(symbol, mx.sym.Symbol):
         raise TypeError(f"symbol: expected an MXNet symbol, got {type(symbol).__name__}")
@@ -89,7 +89,7 @@ def portable(symbol: Any) -> Any:
 
 
 def _check_loops(node: Node) -> None:
-    # A loop knows the arguments of its body by their order.
+    # A loop identifies the arguments of its body by their order.
     for body in node.get("subgraphs", ()):
         for inner in body["nodes"]:
             _check_loops(inner)
@@ -107,15 +107,15 @@ def _moved(entry: Entry, places: _Places) -> Entry:
     if (number, _ALL) in places:
         return [*places[number, _ALL], output, *version]
     raise ValueError(
-        f"symbol: expected the reserve of a recurrent layer to be used by nothing, got output "
-        f"{output} of node {number}"
+        f"symbol: expected no use of a recurrent layer's reserve, got output {output} of node "
+        f"{number}"
     )
 
 
 def _replace(
     node: Node, inputs: List[Entry], number: int, nodes: List[Node], places: _Places
 ) -> None:
-    """Append nodes that compute what `node` does from `inputs`, and enter its outputs' places."""
+    """Append nodes that compute the same as `node` from `inputs`; record its outputs' places."""
     variables = [mx.sym.var(str(k)) for k in range(len(inputs))]
     with mx.name.Prefix(f"{node['name']}_"):
         outcome = _layer(call(node), variables)
@@ -133,12 +133,12 @@ def _replace(
 
 
 def _layer(of: Call, inputs: List[Any]) -> Any:
-    """Return the outputs of a node, but for the reserve, by MXNet's own operators."""
+    """Compute a node's outputs, except the reserve, with MXNet's own operators."""
     data, states = inputs[0], [inputs[k] for k in of.states]
     weights = [[inputs[k] for k in direction] for direction in of.weights]
     if of.lengths is None:
         output, after = fused.layers(mx.sym, of.cell, data, states, [weights])
-    elif of.dtype == "float16":  # too narrow a range for what lengths.py does
+    elif of.dtype == "float16":  # lengths.py needs numbers beyond its range
         output, after = unrolled.layer(mx.sym, of.cell, data, states, weights, inputs[of.lengths])
     else:
         output, after = lengths.layer(

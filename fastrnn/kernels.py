@@ -1,14 +1,17 @@
 """The kernels without a framework: recurrent layers, forward and backward.
 
-Arrays may come from any library that speaks DLPack (NumPy, PyTorch, CuPy) and from MXNet. They are
-dense, row-major, of one type and on one device; nothing is copied or converted behind the caller's
-back. On the CPU the type is float32, and results are new NumPy arrays. On an NVIDIA GPU it is
-float32 or float16 (compute capability 7.0 and higher) or bfloat16 (8.0), results are new
-`DeviceArray`, and calls return before the work is done. The calls' own work keeps a `DeviceArray`'s
-memory for as long as it needs it; another library that shares the memory and works on a stream of
-its own holds on to the array until then. So must who passes another library's array and a stream
-that is not the array's own: PyTorch's `Tensor.record_stream` does that. T
-steps, N rows, I inputs, H hidden units, G gates (LSTM 4: i, f, g, o; GRU 3: r, z, n; RNN 1), D
+Arrays may come from any library that supports DLPack (NumPy, PyTorch, CuPy) and from MXNet. They
+are dense, row-major, of one type and on one device; nothing is copied or converted implicitly. On
+the CPU the type is float32, and results are new NumPy arrays. On an NVIDIA GPU it is float32 or
+float16 (compute capability 7.0 and higher) or bfloat16 (8.0), results are new `DeviceArray`, and
+calls return before the work is done.
+
+A call keeps the memory of each `DeviceArray` until its work is done. A library that shares the
+memory and works on another stream must keep the array itself. If you pass another library's array
+and a stream that is not the array's own, you must keep the array too, for example with PyTorch's
+`Tensor.record_stream`.
+
+T steps, N rows, I inputs, H hidden units, G gates (LSTM 4: i, f, g, o; GRU 3: r, z, n; RNN 1), D
 directions (1 or 2), L layers.
 
     result = forward("lstm", x, weights, reserve=True)
@@ -16,11 +19,11 @@ directions (1 or 2), L layers.
     output = torch.from_dlpack(result.output)
 
 Calls can be captured into a CUDA graph (CUDA 11.4 and newer: workspaces become the graph's own
-memory) on a stream that does not wait for the legacy default stream, as PyTorch's graphs do. They
-need the arrays to write to (`out`), and the same call before, in the same thread, which sets up
-what cannot be set up in a capture. All arrays have to be ready when the graph is launched, and to
-live as long as it; until the capture ends, other arrays are neither made nor dropped, and the
-thread makes no call that is not captured.
+memory) on a stream that does not wait for the legacy default stream, as PyTorch's graphs do. A
+captured call needs arrays to write to (`out`). Make the same call once before, in the same thread:
+it sets up what a capture cannot. All arrays must be ready when the graph is launched, and must live
+as long as the graph. Until the capture ends, create and free no other arrays, and make no call in
+this thread that is not captured.
 """
 
 from __future__ import annotations
@@ -34,13 +37,23 @@ from . import _native
 from .plans import plan
 
 _MOST_LAYERS = 2**16  # far from an overflow of what counts weights
-_HOST_TYPES = ("float32", "float16", "int32")  # of a GPU's, those that NumPy has
+_HOST_TYPES = ("float32", "float16", "int32")  # the device types that NumPy has
 
 __all__ = ["Gradients", "Reserve", "Result", "backward", "forward", "plan", "to_device", "to_host"]
 
 
 class Reserve(NamedTuple):
-    """What `backward` needs of a forward call. It holds the arrays themselves, not copies."""
+    """What `backward` needs from a forward call. It holds the arrays themselves, not copies.
+
+    Attributes
+    ----------
+    mode, x, h_0, c_0, weights, layers, lengths, tf32, algorithm
+        The arguments of the call.
+    output : array [T, N, D*H]
+        Its output.
+    values : array of float32
+        What the cells keep of each step, and the outputs of all layers but the last.
+    """
 
     mode: str
     x: Any
@@ -56,16 +69,40 @@ class Reserve(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Outcome of `forward`: NumPy arrays, or on a GPU `DeviceArray`."""
+    """Results of `forward`: NumPy arrays, or on a GPU `DeviceArray`.
 
-    output: Any  # [T, N, D*H], the forward direction's H first
-    h_n: Any  # [L*D, N, H], after the last step of each layer and direction
-    c_n: Optional[Any]  # [L*D, N, H], LSTM only
-    reserve: Optional[Reserve]  # where it was asked for
+    Attributes
+    ----------
+    output : array [T, N, D*H]
+        Output of the last layer, the forward direction's H first.
+    h_n : array [L*D, N, H]
+        Hidden states after the last step of each layer and direction.
+    c_n : array [L*D, N, H] or None
+        Cell states, LSTM only.
+    reserve : Reserve or None
+        With ``reserve=True``, what `backward` needs.
+    """
+
+    output: Any
+    h_n: Any
+    c_n: Optional[Any]
+    reserve: Optional[Reserve]
 
 
 class Gradients(NamedTuple):
-    """Outcome of `backward`, in the shapes of what `forward` was given."""
+    """Results of `backward`.
+
+    Attributes
+    ----------
+    x : array [T, N, I]
+        Gradient with respect to the input.
+    h_0 : array [L*D, N, H]
+        With respect to the initial hidden states.
+    c_0 : array [L*D, N, H] or None
+        With respect to the initial cell states, LSTM only.
+    weights : list of arrays
+        With respect to each of the weights, in their order and shapes.
+    """
 
     x: Any
     h_0: Any
@@ -112,43 +149,45 @@ def forward(
 
     Parameters
     ----------
-    mode : {'lstm', 'gru', 'rnn_tanh', 'rnn_relu'}
-        The cell. The GRU applies its reset gate after the product, as MXNet and cuDNN do.
+    mode : str
+        The cell: ``lstm``, ``gru``, ``rnn_tanh`` or ``rnn_relu``. The GRU applies its reset gate
+        after the product, as MXNet and cuDNN do.
     x : array [T, N, I]
         The input.
     weights : sequence of arrays
         For each layer, the lowest first, and each of its directions: i2h_weight [G*H, I],
-        h2h_weight [G*H, H], i2h_bias [G*H], h2h_bias [G*H]. Of the layers above the first, which
-        take what the one below puts out, I is D*H.
+        h2h_weight [G*H, H], i2h_bias [G*H], h2h_bias [G*H]. A layer above the first takes the
+        output of the one below: its I is D*H.
     h_0, c_0 : array [L*D, N, H], optional
         Initial states, zero by default; `c_0` for an LSTM only.
     layers : int
-        L.
+        The number of layers, L.
     lengths : array [N] of int32, optional
-        Each row's number of steps. What is below 0 counts as 0 and what is above T as T. Outputs
-        past a row's length are zeros, the final states are the row's own last ones, and the reverse
-        direction starts at the row's last step.
+        Each row's number of steps, clamped to 0 to T. Outputs past a row's length are zeros, the
+        final states are those after the row's last step, and the reverse direction starts at the
+        row's last step.
     tf32 : bool, optional
-        Whether products of float32 on a GPU may round their factors to TF32, with 10 bits of
-        mantissa. By default what the environment variable FASTRNN_TF32 says (0 or 1), or True.
+        Whether float32 products on a GPU may round their factors to TF32, with 10 bits of mantissa.
+        The default is the environment variable FASTRNN_TF32 (0 or 1), or else True.
     algorithm : str, optional
-        On a GPU, ``auto``, ``stepwise`` or ``persistent``, by default what the environment variable
-        FASTRNN_ALGORITHM says, or ``auto``; see `plan`. A choice that cannot be is an error, and
-        ``auto`` never. ``persistent:NAME=NUMBER,...`` (or ``auto:``) fixes `Plan`'s numbers of
-        these names, for tests and benchmarks: row_tiles, batch_tiles, groups, directions, and
-        shared_chunks, beyond which a warp streams its weights; backward alone: backward_row_tiles,
-        split, if there are plans with that number, and cluster (0 or 1).
+        On a GPU, ``auto``, ``stepwise`` or ``persistent``; see `plan`. The default is the
+        environment variable FASTRNN_ALGORITHM, or else ``auto``. An algorithm that cannot run the
+        layer is an error; ``auto`` always can. For tests and benchmarks,
+        ``persistent:NAME=NUMBER,...`` (or ``auto:``) fixes numbers of the `Plan`: row_tiles,
+        batch_tiles, groups, directions, and shared_chunks, beyond which a warp streams its weights;
+        backward alone: backward_row_tiles, split, if there are plans with that number, and cluster
+        (0 or 1).
     reserve : bool
-        Keep what `backward` needs: at most G*H + H values a step, row and direction of each layer,
-        and the outputs of all layers but the last.
+        Keep what `backward` needs: at most G*H + H values for each step, row and direction of each
+        layer, and the outputs of all layers but the last.
     out : Result, optional
-        Arrays to write to, in place of new ones: an earlier call's result, or one of arrays of any
-        library, in the right shapes and apart from all others. Of its reserve `values` is looked
-        at, where a reserve is wanted. A stream that is being captured needs it. Who else still
-        reads the arrays is known of a `DeviceArray` and of MXNet's; of others, that is the caller's
-        concern.
-    stream : optional
-        The CUDA stream to work on: an address, or an object of PyTorch or CuPy; by default the
+        Arrays to write to instead of new ones: the result of an earlier call, or arrays of any
+        library, in the right shapes. They must not overlap each other or the inputs. Of its
+        reserve, only `values` is used, and only with ``reserve=True``. A call on a stream that is
+        being captured requires it. The call waits for other readers of a `DeviceArray` or an MXNet
+        array; for arrays of other libraries, the caller must.
+    stream : object, optional
+        The CUDA stream to work on: an address, or a stream of PyTorch or CuPy. The default is the
         legacy default stream. The arrays are made ready on it as DLPack prescribes.
 
     Returns
@@ -163,9 +202,10 @@ def forward(
         A wrong mode, shape, dtype, device or layout, or an array that cannot be read; the message
         names the argument.
     TypeError
-        An argument that is no array, a mode that is no string, `weights` that are no sequence.
+        An argument that is not an array, a mode that is not a string, `weights` that are not a
+        sequence.
     RuntimeError
-        The library underneath failed.
+        A library underneath (oneDNN, CUDA, cuBLAS) failed.
     ModuleNotFoundError
         fastrnn was installed without its native library.
     """
@@ -190,7 +230,7 @@ def _arrays_of_result(out: Result, reserve: bool) -> List[Any]:
         raise TypeError(f"out is of type {type(out).__name__}, expected a Result")
     if reserve and not isinstance(out.reserve, Reserve):
         kind = type(out.reserve).__name__
-        raise TypeError(f"out.reserve is of type {kind}, expected a Reserve, as one is wanted")
+        raise TypeError(f"out.reserve is of type {kind}, expected a Reserve with reserve=True")
     return [*out[:3], out.reserve.values if reserve and out.reserve else None]
 
 
@@ -208,15 +248,15 @@ def backward(
     Parameters
     ----------
     reserve : Reserve
-        From the forward call. The arrays given to that call must not have changed since.
+        From the forward call. The arrays given to that call must not have changed since then.
     d_output : array [T, N, D*H]
-        Gradient of the output; past a row's length it is ignored.
+        Gradient of the output; ignored past a row's length.
     d_h_n, d_c_n : array [L*D, N, H], optional
         Gradients of the final states, zero by default; `d_c_n` for an LSTM only.
     out : Gradients, optional
         Arrays to write to, as for `forward`.
-    stream : optional
-        As `forward`.
+    stream : object, optional
+        As for `forward`.
 
     Returns
     -------
@@ -226,7 +266,7 @@ def backward(
     Raises
     ------
     ValueError, TypeError, RuntimeError
-        As `forward`.
+        As for `forward`.
     """
     if not isinstance(reserve, Reserve):
         raise TypeError(
@@ -257,7 +297,8 @@ def to_device(array: np.ndarray, dtype: Optional[str] = None, device: int = 0) -
     array : numpy.ndarray
         Of float32, float16 or int32.
     dtype : str, optional
-        Convert it first; also to bfloat16, to the nearest number, ties to even.
+        Convert to this type first: float32, float16, int32 or bfloat16 (rounded to nearest, ties to
+        even).
     device : int
         The GPU, as CUDA counts them.
 
@@ -269,9 +310,9 @@ def to_device(array: np.ndarray, dtype: Optional[str] = None, device: int = 0) -
     Raises
     ------
     ValueError
-        A type or a device that is none, or a build without CUDA.
+        An unknown type or device, or a build without CUDA.
     TypeError
-        No NumPy array.
+        `array` is not a NumPy array.
     RuntimeError
         CUDA failed.
     """
@@ -279,7 +320,7 @@ def to_device(array: np.ndarray, dtype: Optional[str] = None, device: int = 0) -
         raise TypeError(f"array is of type {type(array).__name__}, expected a NumPy array")
     wanted = np.dtype(array.dtype).name if dtype is None else dtype
     if wanted == "bfloat16":
-        # The upper half of a float32, after a rounding that leaves NaN what it is.
+        # The upper half of a float32, rounded; NaN stays NaN.
         bits = np.asarray(array, np.float32, order="C").view(np.uint32)
         rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
         array = np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
@@ -289,7 +330,7 @@ def to_device(array: np.ndarray, dtype: Optional[str] = None, device: int = 0) -
 
 
 def to_host(array: Any) -> np.ndarray:
-    """Copy a `DeviceArray` to the host, once its content is there; bfloat16 becomes float32."""
+    """Copy a `DeviceArray` to the host, once it has been computed; bfloat16 becomes float32."""
     if not isinstance(array, _native.library().DeviceArray):
         raise TypeError(f"array is of type {type(array).__name__}, expected a DeviceArray")
     copy = array.to_host()

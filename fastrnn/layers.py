@@ -35,7 +35,7 @@ _ONEDNN = (
 
 @dataclass(frozen=True)
 class Backend:
-    """Which operators a layer runs on, and why."""
+    """The operators that a layer runs on, and the reason."""
 
     name: str  # native or gluon
     reason: str
@@ -45,13 +45,13 @@ class Backend:
 
 
 class _ZeroStates(List[Any]):
-    """States that the caller did not give and does not get back."""
+    """Initial states that the caller did not pass; the call returns no states."""
 
 
 class _Recorders(threading.local):
-    """A layer's recorders in each thread, as MXNet's traced graphs serve one thread at a time.
+    """A layer's recorders, by thread: a traced graph of MXNet serves one thread at a time.
 
-    They belong to a process and a layer, so copies begin without any.
+    They belong to one layer in one process, so a copy starts without any.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class _Recorders(threading.local):
 
 
 def _choose(backend: Any) -> Tuple[str, str]:
-    """Return the backend that was asked for, and by what."""
+    """Return the backend that was asked for, and which argument or variable asked."""
     source, choice = "backend", backend
     if choice is None:
         source, choice = "FASTRNN_BACKEND", os.environ.get("FASTRNN_BACKEND", "auto")
@@ -84,27 +84,27 @@ def _check_static_shape(static_shape: bool, operators: str, backend: Backend) ->
 
 
 class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
-    """What the three layers share. It stands between MXNet's layers and MXNet's base of them."""
+    """What the three layers share. In the MRO it follows MXNet's layer and precedes its base."""
 
     def __init__(self, mode: str, backend: Any, options: Dict[str, Any]) -> None:
-        """Make a layer from the arguments of MXNet's base of all layers, by their names."""
+        """Make a layer from the named arguments of MXNet's base class."""
         checks.sizes(options)
         checks.layout(options["layout"])
         options["dropout"] = checks.rate(options["dropout"])
         clip = checks.clipping(options["lstm_state_clip_min"], options["lstm_state_clip_max"])
         options["lstm_state_clip_min"], options["lstm_state_clip_max"] = clip
         if options["dtype"] is None:
-            options["dtype"] = "float32"  # as Parameter has it
+            options["dtype"] = "float32"  # as for Parameter
         self._choice, self._choice_source = _choose(backend)
         mx.gluon.rnn.rnn_layer._RNNLayer.__init__(self, mode=mode, **options)
         projected = bool(self._projection_size)
         self._cell = Cell(mode, self._hidden_size, projected, *clip, self._lstm_state_clip_nan)
         self._recorders = _Recorders()
-        self._decide(self._dtype)  # an impossible choice of backend is an error here already
+        self._decide(self._dtype)  # raises now if the backend cannot run the layer
 
     @property
     def backend(self) -> Backend:
-        """Which operators the layer runs on, and why."""
+        """The operators that the layer runs on (`name`: native or gluon) and the `reason`."""
         self._follow_parameters()
         return self._runs_on
 
@@ -114,15 +114,15 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         Raises
         ------
         TypeError
-            `dtype` is no float.
+            `dtype` is not float16, float32 or float64.
         ValueError
-            The layer's ``backend`` or ``static_shape`` was asked for and cannot be had in `dtype`.
+            The requested ``backend`` or ``static_shape`` does not support `dtype`.
         """
         self._decide(dtype)
         super().cast(dtype)
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
-        # A copy may wake up in a process with another library.
+        # A copy may be unpickled in a process with another library.
         self.__dict__.update(state)
         self._decide(self._stack.dtype)
 
@@ -136,10 +136,10 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
     def _decide(self, dtype: Any) -> None:
         """Choose the operators from the layer's options and the process, never from a device.
 
-        A graph, once traced, serves all devices. An error leaves the layer as it was.
+        A traced graph serves all devices. An error leaves the layer unchanged.
         """
         dtype = checks.float_type(dtype)
-        # Without a GPU, MXNet has no recurrent operator in float16.
+        # On a CPU, MXNet has no recurrent operator in float16.
         half = dtype == np.float16 and not native.GPUS and self._obstacle("float16") is not None
         computed_in = "float32" if half else dtype.name
         note = "; float16 is computed in float32" if half else ""
@@ -166,7 +166,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         self._runs_on = runs_on
 
     def _obstacle(self, dtype: str) -> Optional[str]:
-        """Say why the native operator is not used, if it is not."""
+        """Return why the native operator cannot be used, or None."""
         if self._choice == "gluon":
             return self._choice_source
         if not native.STATUS.usable:
@@ -182,15 +182,15 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         return f"the native operator does not cover {option}"
 
     def _gluon_operators(self, dtype: str) -> str:
-        """Choose the fastest of MXNet's own operators that are right."""
+        """Choose the fastest of MXNet's own operators that give correct results."""
         cell = self._cell
         if cell.projected or cell.clip_min is not None:
             return stack.UNROLLED
         if dtype == "float16" and self._use_sequence_length:
-            return stack.UNROLLED  # too narrow a range for what lengths.py does
+            return stack.UNROLLED  # lengths.py needs numbers beyond its range
         if dtype == "float64" and cell.mode == "rnn_relu":
             return stack.UNROLLED  # the RNN operator rounds it to float32 on the CPU
-        # On the CPU the RNN operator leaves dropout out, and see fused.py about stacks.
+        # On the CPU the RNN operator ignores dropout. For stacks see fused.py.
         dropped = self._dropout and self._num_layers > 1
         stacked = self._num_layers > 1 and (dtype == "float64" or not _ONEDNN)
         deep = cell.mode.startswith("rnn_") and self._num_layers > 2
@@ -199,7 +199,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         return stack.FUSED
 
     def _collect_params_with_prefix(self, prefix: str = "") -> Dict[str, Any]:
-        """Return the parameters by the names that MXNet's layer gives them in a file."""
+        """Return the parameters by the names that MXNet's layers use in files."""
         dot = f"{prefix}." if prefix else ""
         found = {}
         for key, parameter in self._reg_params.items():
@@ -231,8 +231,8 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         Raises
         ------
         ValueError
-            static_shape, for a layer on unrolled operators: MXNet's loop does not wait there for
-            what it reads.
+            `static_shape` for a layer on unrolled operators: MXNet's loop then reads arrays before
+            they are computed.
         """
         if active:
             _check_static_shape(static_shape, self._stack.operators, self.backend)
@@ -244,25 +244,24 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         Parameters
         ----------
         inputs
-            [T, N, I], or [N, T, I] where the layout is NTC.
+            [T, N, I], or [N, T, I] with the layout NTC.
         states
             [L*D, N, H], for the LSTM a list of two; zeros by default. With a projection the first
             one is [L*D, N, P].
         sequence_length
             [N], each row's number of steps, for a layer made with ``use_sequence_length=True``. The
-            native operator on a GPU does not wait for them to be known: there, what is below 0
-            counts as 0, and what is above T as T.
+            native operator on a GPU does not wait for the values, and clamps them to 0 to T.
 
         Returns
         -------
         output or (output, states)
-            [T, N, D*H] or [N, T, D*H], zero past a row's length, and, where states were given,
-            the states after each row's last step.
+            [T, N, D*H] or [N, T, D*H], zero past a row's length; and, if states were given, the
+            states after each row's last step.
 
         Raises
         ------
         TypeError, ValueError
-            An argument of the wrong kind, type, shape or device; lengths that are not from 0 to T.
+            An argument of the wrong kind, type, shape or device; lengths outside of 0 to T.
         """
         eager = isinstance(inputs, mx.nd.NDArray)
         if not eager and not isinstance(inputs, mx.sym.Symbol):
@@ -294,7 +293,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         if sequence_length is not None:
             steps = inputs.shape[self._layout.index("T")]
             checks.sequence_length(sequence_length, inputs, rows)
-            # MXNet's operators would read beyond the arrays.
+            # With others, MXNet's operators would read out of bounds.
             if self._stack.operators != stack.NATIVE or inputs.ctx.device_type != "gpu":
                 checks.lengths(sequence_length, steps)
         if states is None:
@@ -303,7 +302,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         return list(states)
 
     def _empty(self, inputs: Any, states: Any) -> Any:
-        """Return the results for a batch of no rows, which MXNet's operators refuse."""
+        """Return the results for an empty batch, which MXNet's operators refuse."""
         width = self._dir * (self._projection_size or self._hidden_size)
         output = inputs.reshape((*inputs.shape[:2], width))
         if mx.autograd.is_recording():  # the parameters' gradients are zeros
@@ -315,7 +314,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
 
     def forward(self, inputs: Any, states: Any, *args: Any) -> Any:
         """Run the layer with all states; return them only if the caller gave them."""
-        # Decided here, per call: a graph always has both, and threads may share the layer.
+        # Decided in each call: a graph always returns both, and threads may share the layer.
         outcome = super().forward(inputs, states, *args)
         return outcome[0] if isinstance(states, _ZeroStates) else outcome
 
@@ -340,7 +339,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             recorders[key] = recorder
         for name, parameter in self._reg_params.items():
             if parameter.grad_req == "null":
-                # Autograd would hang a node on the array, which threads may share.
+                # Autograd would attach a node to the array, which threads may share.
                 params[name] = params[name].detach()
         return recorder(inputs, states, sequence_length, params)
 
@@ -348,8 +347,8 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
 def _constructor(gluon_layer: Any, mode: str) -> Any:
     """Return a constructor with the arguments of one of MXNet's layers, and `backend`.
 
-    It passes MXNet's own by, which finds the next class by its own class's global name: programs
-    that put our class in that name's place would send it to itself.
+    It does not call MXNet's own constructor, which calls super() with its class's global name: it
+    would recurse in a program that replaces ``gluon.rnn.LSTM`` by our class.
     """
     signature = inspect.signature(gluon_layer.__init__)
 
@@ -371,7 +370,7 @@ def _constructor(gluon_layer: Any, mode: str) -> Any:
     return construct
 
 
-# What only the LSTM has, as it is where a layer has none.
+# The arguments that only the LSTM has, with the values that other layers use.
 _ABSENT = {
     "projection_size": None,
     "h2r_weight_initializer": None,
@@ -382,23 +381,30 @@ _ABSENT = {
 
 
 class LSTM(mx.gluon.rnn.LSTM, _Layer):
-    """Long short-term memory: a drop-in `mxnet.gluon.rnn.LSTM`.
+    """Long short-term memory: a drop-in replacement for `mxnet.gluon.rnn.LSTM`.
 
-    Takes the same arguments, and `backend`: ``'native'`` for the native operator, ``'gluon'`` for
-    MXNet's, ``'auto'`` for the first of them that can; by default what the environment variable
-    FASTRNN_BACKEND says, or ``'auto'``. The property `backend` tells which of them runs, and why.
+    It takes the same arguments, and `backend`: ``'native'`` for the native operator, ``'gluon'``
+    for MXNet's operators, ``'auto'`` for the native one wherever it covers the layer. The default
+    is the environment variable FASTRNN_BACKEND, or else ``'auto'``. The property `backend` tells
+    which one runs, and why.
     """
 
     __init__ = _constructor(mx.gluon.rnn.LSTM, "lstm")
 
 
 class GRU(mx.gluon.rnn.GRU, _Layer):
-    """Gated recurrent unit: a drop-in `mxnet.gluon.rnn.GRU`. For `backend` see `LSTM`."""
+    """Gated recurrent unit: a drop-in replacement for `mxnet.gluon.rnn.GRU`.
+
+    It takes the same arguments, and `backend`, as for `LSTM`.
+    """
 
     __init__ = _constructor(mx.gluon.rnn.GRU, "gru")
 
 
 class RNN(mx.gluon.rnn.RNN, _Layer):
-    """Elman network, tanh or ReLU: a drop-in `mxnet.gluon.rnn.RNN`. For `backend` see `LSTM`."""
+    """Elman network, tanh or ReLU: a drop-in replacement for `mxnet.gluon.rnn.RNN`.
+
+    It takes the same arguments, and `backend`, as for `LSTM`.
+    """
 
     __init__ = _constructor(mx.gluon.rnn.RNN, "rnn")

@@ -1,11 +1,11 @@
-"""Rows of differing length on MXNet's ``RNN`` operator, which knows nothing of lengths.
+"""Rows of different lengths on MXNet's ``RNN`` operator, which does not support lengths.
 
-The output is masked and a row's last h read from it, so nothing that the operator computes past a
-row's length comes to light, except the LSTM's last cell state, which no output holds. So there the
-LSTM's gates put the row to rest: one more input feature, 1 past the row's length and 0 before,
-shuts the input gate and opens the forget gate so far that the cell state stays as it is and passes
-its gradient on unchanged. A ReLU layer is silenced in the same way. The second direction is the
-first one on rows that are reversed within their own length.
+The output is masked, and a row's last h is read from it. So whatever the operator computes past a
+row's length has no effect, except on the LSTM's last cell state, which is not in the output. One
+more input feature, 1 past the row's length and 0 before, therefore closes the LSTM's input gate and
+opens its forget gate: the cell state and its gradient then pass unchanged. The same feature sets a
+ReLU layer to zero. The reverse direction is the forward one on rows that are reversed within their
+own length.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Any, List, Sequence, Tuple
 from fastrnn import fused
 from fastrnn.cell import Cell
 
-# What drives each gate while a row rests. A GRU's h and a tanh stay bounded without; that of a ReLU
-# may grow to infinity, which would turn its zero gradient into NaN.
+# The sign of each gate's input past a row's length. A GRU's h and a tanh stay bounded without it;
+# a ReLU's h may grow to infinity, which would turn its zero gradient into NaN.
 _REST = {"lstm": (-1, 1, 0, 0), "rnn_relu": (-1,)}
-# Beyond any pre-activation that has not exploded, and finite in float32.
+# Larger than any pre-activation of a model that has not diverged, and finite in float32.
 _DRIVE = 1e12
 
 
 def reverse(F: Any, data: Any, lengths: Any) -> Any:
-    """Reverse each row's own steps of [T, N, ...] and leave what follows them in place."""
+    """Reverse each row's own steps of [T, N, ...]; leave later steps in place."""
     if lengths is None:
         return F.reverse(data, axis=0)
     return F.SequenceReverse(data, lengths, use_sequence_length=True)
 
 
 def mask(F: Any, data: Any, lengths: Any) -> Any:
-    """Put zeros past each row's length, whatever [T, N, ...] holds there."""
+    """Set [T, N, ...] to zero past each row's length, even where it holds NaN."""
     return F.SequenceMask(data, lengths, use_sequence_length=True)
 
 
@@ -53,7 +53,7 @@ def layer(
     Parameters
     ----------
     data, states, weights
-        As `fastrnn.native.layers` has them for each layer.
+        As for one layer of `fastrnn.native.layers`.
     lengths
         [N] of int32, between 0 and T.
     dtype
@@ -62,11 +62,11 @@ def layer(
     Returns
     -------
     output, states
-        [T, N, D*H], zero past a row's length, and the states after each row's last step, which
-        for a row without steps are those it came with.
+        [T, N, D*H], zero past a row's length, and the states after each row's last step: the
+        initial ones for a row without steps.
     """
     directions = len(weights)
-    # Padding may hold anything: zeros in its place keep NaN out of the gradients.
+    # Zeros in place of padding keep its NaN out of the gradients.
     data = mask(F, data, lengths)
     rest = _REST.get(cell.mode)
     if rest is not None:
@@ -74,7 +74,7 @@ def layer(
         drive = F.concat(*drives, dim=0)
         data = F.concat(data, 1 - steps(F, data, lengths), dim=2)
     each = [[state] for state in states]
-    if directions > 1:  # split infers a number of rows that only the output tells; slices do not
+    if directions > 1:  # split can infer N from its outputs; slice_axis cannot
         each = [F.split(state, num_outputs=directions, axis=0) for state in states]
     outputs, last = [], []
     for d, (i2h_weight, *others) in enumerate(weights):
@@ -84,7 +84,7 @@ def layer(
             driven = F._internal._rnn_param_concat(i2h_weight, drive, dim=1)
         ordered = reverse(F, data, lengths) if d == 1 else data
         output, end = fused.layers(F, cell, ordered, own, [[[driven, *others]]])
-        steps_of_h = F.concat(own[0], output, dim=0)  # from before the first step on
+        steps_of_h = F.concat(own[0], output, dim=0)  # the initial state first
         h = F.SequenceLast(steps_of_h, lengths + 1, use_sequence_length=True)
         end[0] = F.expand_dims(h, axis=0)
         output = mask(F, output, lengths)

@@ -1,7 +1,7 @@
-"""The native library inside MXNet: loads it once, says whether it can be used, calls its operator.
+"""The native library inside MXNet: loads it once, tells whether it is usable, calls its operators.
 
-MXNet wraps and regenerates its operator functions when a library is loaded, so that happens while
-`fastrnn` is imported and never again.
+MXNet regenerates all its operator functions when it loads a library, so fastrnn loads it only while
+`fastrnn` is imported.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from fastrnn.cell import GATES, Cell
 
 mx = import_mxnet()
 
-OPERATOR = "_fastrnn_layer"  # of eager calls without a backward pass
-GRAPH_OPERATOR = "_fastrnn_rnn"  # of graphs
+OPERATOR = "_fastrnn_layer"  # for eager calls without a backward pass
+GRAPH_OPERATOR = "_fastrnn_rnn"  # for graphs
 # 10901 for 1.9.1.
 _MXNET_VERSION = sum(
     int(part) * weight for part, weight in zip(mx.__version__.split("."), (10000, 100, 1))
@@ -31,14 +31,14 @@ class Status(NamedTuple):
 
     usable: bool
     reason: str  # why or why not
-    types: Tuple[str, ...] = ()  # that it computes in
+    types: Tuple[str, ...] = ()  # dtypes that it computes in
 
 
 def _visible_gpus() -> int:
     try:
         return mx.context.num_gpus()
     except mx.MXNetError:
-        # MXNet was built with CUDA, and CUDA cannot start: there is no GPU to compute on.
+        # MXNet was built with CUDA, but CUDA does not start: there is no usable GPU.
         return 0
 
 
@@ -46,12 +46,12 @@ GPUS = _visible_gpus()
 
 
 def _load() -> Status:
-    """Load the library, where there is one, and decide once for the process."""
+    """Load the library if there is one, and decide once for the process."""
     library, reason = _native.find()
     if library is None:
         return Status(False, reason)
     info = library.build_info()
-    # A graph, once traced, serves all contexts: the operator has to be there for each of them.
+    # A traced graph serves all contexts: the operator must support each of them.
     kind = "gpu" if GPUS else "cpu"
     types = info["operator_types"]
     obstacle = None
@@ -71,13 +71,13 @@ def _load() -> Status:
 
 
 def _unsuitable_gpu(found: Any, architectures: Sequence[str]) -> Optional[str]:
-    """Say which of the GPUs the library's kernels do not run on, if there is one."""
+    """Return why the library's kernels do not run on one of the GPUs, or None."""
     if len(found["devices"]) < GPUS:
         reason = found["error"] or f"it sees {len(found['devices'])} of MXNet's {GPUS} GPU(s)"
         return f"the native library cannot use the GPU: {reason}"
     for device in found["devices"]:
         major, minor = map(int, device["compute_capability"].split("."))
-        # Machine code runs on later models of its generation, the newest one's PTX on later ones.
+        # Machine code runs on later models of its generation; the newest PTX on later generations.
         runs = any(int(a) // 10 == major and int(a) % 10 <= minor for a in architectures)
         if not runs and 10 * major + minor < max(map(int, architectures)):
             return (
@@ -88,9 +88,9 @@ def _unsuitable_gpu(found: Any, architectures: Sequence[str]) -> Optional[str]:
 
 
 def _register(path: str) -> Optional[str]:
-    """Put the library's operators into MXNet and AMP's lists; return what prevents it, if so."""
+    """Add the library's operators to MXNet and to AMP's lists; return why it cannot, or None."""
     if mixed_precision():
-        return "fastrnn was imported after amp.init(), and its operators have to come before"
+        return "fastrnn was imported after amp.init(): import it before"
     if hasattr(mx.nd._internal, OPERATOR):
         return None
     try:
@@ -114,7 +114,7 @@ def layers(
     dtype: str,
     lengths: Any = None,
 ) -> Tuple[Any, List[Any]]:
-    """Run layers, one on top of the other, as many as there are `weights`, for no backward pass.
+    """Run layers, one on top of the other, without a backward pass.
 
     Parameters
     ----------
@@ -126,9 +126,9 @@ def layers(
         For each layer, the lowest first, and each direction: i2h_weight [G*H, I], h2h_weight
         [G*H, H], i2h_bias [G*H], h2h_bias [G*H]; above the first layer I is D*H.
     dtype
-        Of these arrays: one of ``STATUS.types``.
+        Type of these arrays: one of ``STATUS.types``.
     lengths
-        [N] of int32, each row's number of steps, between 0 and T; by default all have T.
+        [N] of int32, each row's number of steps, between 0 and T; None: all rows have T.
 
     Returns
     -------
@@ -161,12 +161,12 @@ def graph_layer(
     lengths: Any,
     name: str,
 ) -> Tuple[Any, List[Any], Any]:
-    """Return the symbols of one layer that can be differentiated.
+    """Return the symbols of one differentiable layer.
 
-    The node's subgraph is what MXNet infers shapes and types from; it never runs. Composing is the
-    one way to give a node a subgraph, and JSON the one way to write one.
+    MXNet infers shapes and types from the node's subgraph, which never runs. A subgraph can only be
+    written in JSON and attached by composing symbols.
 
-    The operator cannot add to a gradient: an operator of MXNet's has to stand between it and every
+    The operator cannot add to a gradient, so an operator of MXNet's must be between it and every
     variable.
 
     Parameters
@@ -179,16 +179,16 @@ def graph_layer(
         For each direction: i2h_weight [G*H, I], h2h_weight [G*H, H], i2h_bias [G*H], h2h_bias
         [G*H].
     dtype
-        Of these arrays: one of ``STATUS.types``.
+        Type of these arrays: one of ``STATUS.types``.
     lengths
-        As in `layers`, or None. The operator leaves its gradient as it is, so none may be taken.
+        As for `layers`. The operator does not write its gradient, so it must not be differentiated.
     name
         The node's name.
 
     Returns
     -------
     output, states, reserve
-        [T, N, D*H]; for each state, [D, N, H]; and what the backward pass reads.
+        [T, N, D*H]; for each state, [D, N, H]; and the input of the backward pass.
     """
     extra = [w for direction in weights for w in direction[1:]]
     arrays = [data, *(direction[0] for direction in weights), *states]
@@ -200,10 +200,10 @@ def graph_layer(
         "num_directions": len(weights),
         "dtype": dtype,
         "use_sequence_length": int(lengths is not None),
-        "__ext_extra_inputs__": len(extra),  # the last ones, which the subgraph does without
+        "__ext_extra_inputs__": len(extra),  # the last ones, which the subgraph does not have
         # MXNet's drawing tools label the node with the shape of output number num_outputs - 1.
         "num_outputs": 1,
-        # What mx.AttrScope says, such as ctx_group, is on every node that MXNet makes.
+        # MXNet puts the attributes of mx.AttrScope, such as ctx_group, on every node.
         **{key: value for key, value in data.list_attr().items() if key[:2] == "__"},
     }
     nodes = [_node("null", argument) for argument in arguments]
@@ -215,9 +215,9 @@ def graph_layer(
 
 
 def with_shape(symbol: Any, shape: Tuple[int, ...]) -> Any:
-    """Return a symbol as it is, of which MXNet knows the shape as far as it is given here.
+    """Return a symbol with the same value, whose known dimensions MXNet can infer from `shape`.
 
-    Not made by calls of `mxnet.sym`, which AMP wraps to change types.
+    It does not call `mxnet.sym`, whose functions AMP wraps to change types.
     """
     data, name = _node("null", "data"), symbol.name
     zeros = _node("_zeros_without_dtype", f"{name}_shape", shape=shape)
@@ -228,12 +228,12 @@ def with_shape(symbol: Any, shape: Tuple[int, ...]) -> Any:
 def _inferred(
     cell: Cell, directions: int, states: int, dtype: str, has_lengths: bool
 ) -> Dict[str, Any]:
-    """Return the graph that MXNet infers a layer's shapes and types from.
+    """Return the graph from which MXNet infers a layer's shapes and types.
 
-    MXNet's own RNN operator tells them all but for the first weights' shape, which a product does;
-    the product takes the place of its data, so that zeros of a known size may be its parameters.
-    MXNet writes this graph out at every call without static_alloc: it has as few nodes as can be.
-    Not made by calls of `mxnet.sym`, which AMP wraps to change types.
+    MXNet's own RNN operator determines all of them except the shape of i2h_weight. A FullyConnected
+    determines that; RNN takes its output as data, so that RNN's parameters have a known size.
+    MXNet serializes this graph at every call without static_alloc, so it has few nodes. It does not
+    call `mxnet.sym`, whose functions AMP wraps to change types.
     """
     nodes: List[Dict[str, Any]] = []
 
@@ -263,7 +263,7 @@ def _inferred(
         **({"bidirectional": True} if directions == 2 else {}),
         **({"use_sequence_length": True} if has_lengths else {}),
     )
-    # As ReserveWords in csrc/rnn.h has it: words of 4 bytes for each value of the output.
+    # As ReserveWords in csrc/rnn.h: words of 4 bytes for each value of the output.
     size = np.dtype(dtype).itemsize
     words = {"lstm": size + 1, "gru": size}.get(cell.mode, 0)
     if words:
@@ -277,7 +277,7 @@ def _inferred(
 def _node(
     op: str, name: str, inputs: Sequence[Tuple[int, int]] = (), **attrs: Any
 ) -> Dict[str, Any]:
-    """Return a node of a graph in JSON; `inputs` are numbers of nodes and of their outputs."""
+    """Return a node of a graph in JSON; `inputs` are pairs of a node and its output, by number."""
     node = {"op": op, "name": name, "inputs": [[k, output, 0] for k, output in inputs]}
     return {**node, "attrs": {key: str(value) for key, value in attrs.items()}} if attrs else node
 
@@ -288,5 +288,5 @@ def _graph(nodes: List[Dict[str, Any]], heads: Sequence[Tuple[int, int]]) -> Dic
         "nodes": nodes,
         "arg_nodes": [k for k, node in enumerate(nodes) if node["op"] == "null"],
         "heads": [[k, output, 0] for k, output in heads],
-        "attrs": {"mxnet_version": ["int", _MXNET_VERSION]},  # or it upgrades what is old
+        "attrs": {"mxnet_version": ["int", _MXNET_VERSION]},  # otherwise MXNet upgrades the graph
     }

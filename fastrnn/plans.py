@@ -1,4 +1,4 @@
-"""What the CUDA kernels would run a layer with, and why: for the GPU at hand or any other."""
+"""How the CUDA kernels would run a layer, and why: on the GPU at hand or on any other."""
 
 from __future__ import annotations
 
@@ -12,26 +12,52 @@ __all__ = ["DEVICES", "DeviceFacts", "LayerPlan", "Plan", "plan"]
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """What the choice knows of a GPU."""
+    """What the choice of an algorithm knows of a GPU.
 
-    capability: int  # compute capability, 10 * major + minor
-    multiprocessors: int  # those that other work leaves free
-    shared_bytes: int  # shared memory, the most that a block may have
-    # Those of the multiprocessors that clusters of four blocks can take, one block on each.
+    The last four are measured rates, for the cost model alone; 0 stands for its nominal figure. The
+    kernels that a call runs never depend on a measurement.
+
+    Attributes
+    ----------
+    capability : int
+        Compute capability, 10 * major + minor.
+    multiprocessors : int
+        Those that other work leaves free.
+    shared_bytes : int
+        The most shared memory that a block may have.
+    cluster_multiprocessors : int
+        How many multiprocessors clusters of four blocks can fill, one block on each.
+    l2_bytes : int
+        Size of the L2 cache.
+    code_capability : int
+        The capability that the kernels are compiled for; 0: the device's own.
+    cooperative : bool
+        Whether the GPU has cooperative launches.
+    exchange_us : float
+        Time from one block's release of a flag to another block's acquire.
+    memory_bytes_per_us : float
+        Memory bandwidth.
+    products_per_us : float
+        Multiply-adds of one multiprocessor.
+    host_us : float
+        Time that the host takes to issue a stepwise step.
+    """
+
+    capability: int
+    multiprocessors: int
+    shared_bytes: int
     cluster_multiprocessors: int = 0
-    l2_bytes: int = 0  # of the L2 cache
-    code_capability: int = 0  # what the kernels are compiled for, if not for the device; 0: for it
-    cooperative: bool = True  # whether there are cooperative launches
-    # What was measured on the GPU, 0 for the cost model's nominal figure. What the kernels run with
-    # never depends on these.
-    exchange_us: float = 0.0  # from a block's release of a flag to another block's acquire
+    l2_bytes: int = 0
+    code_capability: int = 0
+    cooperative: bool = True
+    exchange_us: float = 0.0
     memory_bytes_per_us: float = 0.0
-    products_per_us: float = 0.0  # multiplications with an addition, of one multiprocessor
-    host_us: float = 0.0  # to issue a stepwise step
+    products_per_us: float = 0.0
+    host_us: float = 0.0
 
 
 # From NVIDIA's CUDA C++ Programming Guide and the products' data sheets. Hopper's multiprocessors
-# come in groups of 16 or 18, of which clusters of four leave two over.
+# come in groups of 16 or 18; clusters of four leave two of an 18 idle.
 DEVICES: Mapping[str, DeviceFacts] = {
     "V100": DeviceFacts(70, 80, 96 << 10, 0, 6 << 20),
     "T4": DeviceFacts(75, 40, 64 << 10, 0, 4 << 20),
@@ -47,32 +73,72 @@ DEVICES: Mapping[str, DeviceFacts] = {
 class Plan:
     """How the steps of one pass are run.
 
-    The numbers from `row_tiles` on are a persistent kernel's and 0 for the stepwise algorithm; the
-    costs are those of a model whose constants have not been measured on any GPU, but for what
-    `DeviceFacts` says was.
+    The costs come from a model whose constants have not been measured on any GPU, except for the
+    rates given in `DeviceFacts`. The fields from `row_tiles` on describe a persistent kernel; the
+    stepwise algorithm has 0 in them.
+
+    Attributes
+    ----------
+    algorithm : str
+        ``persistent``: all steps in one launch; ``stepwise``: a few launches for each step.
+    reason : str
+        Why it was chosen.
+    flops : float
+        Floating-point operations of a step.
+    l2_bytes : float
+        Bytes that all blocks read from L2 in a step.
+    memory_bytes : float
+        Bytes of recurrent weights, read from memory once.
+    synchronizations : int
+        Exchanges between blocks, or launches, in a step.
+    step_us : float
+        Lower bound on the time of a step.
+    total_us : float
+        Time of all steps, directions and launches.
+    row_tiles : int
+        Tiles of 16 rows of weights in a block.
+    batch_tiles : int
+        Tiles of 8 rows of the batch in a block.
+    units : int
+        Hidden units of a block.
+    blocks : int
+        Blocks in a group; they exchange data with each other.
+    groups : int
+        Groups in a launch and direction, each with its rows of the batch.
+    launches : int
+        Launches for all rows of the batch.
+    directions : int
+        Directions in a launch.
+    split : int
+        Backward: blocks that share the sums of a product.
+    cluster : int
+        Backward: blocks of a cluster; 1: no clusters.
+    streamed_chunks : int
+        Chunks of a warp's weights, 64 bytes along K, that do not fit on the chip and are read
+        through L2 in every step.
+    shared_bytes : int
+        Shared memory of a block.
     """
 
-    algorithm: str  # persistent: all steps in one launch; stepwise: a few launches for each step
+    algorithm: str
     reason: str
-    flops: float  # a step, 2 for each multiplication and addition
-    l2_bytes: float  # a step, of all blocks
-    memory_bytes: float  # once, the recurrent weights
-    synchronizations: int  # a step: exchanges between blocks, or launches
-    step_us: float  # the least that a step takes
-    total_us: float  # all steps, directions and launches
-    row_tiles: int = 0  # of 16 rows of weights, in a block
-    batch_tiles: int = 0  # of 8 rows of the batch, in a block
-    units: int = 0  # hidden units of a block
-    blocks: int = 0  # that exchange among themselves
-    groups: int = 0  # of such blocks in a launch and direction, each with its rows of the batch
-    launches: int = 0  # for all rows of the batch
-    directions: int = 0  # in a launch
-    split: int = 0  # backward: blocks that share the sums of a product
-    cluster: int = 0  # backward: blocks of a cluster, 1 where there are none
-    # Of each warp, 64 bytes along K of all its rows, that come through L2 in every step as the chip
-    # has no room for them.
+    flops: float
+    l2_bytes: float
+    memory_bytes: float
+    synchronizations: int
+    step_us: float
+    total_us: float
+    row_tiles: int = 0
+    batch_tiles: int = 0
+    units: int = 0
+    blocks: int = 0
+    groups: int = 0
+    launches: int = 0
+    directions: int = 0
+    split: int = 0
+    cluster: int = 0
     streamed_chunks: int = 0
-    shared_bytes: int = 0  # shared memory of a block
+    shared_bytes: int = 0
 
     def __str__(self) -> str:
         lines = [f"{self.algorithm}: {self.reason}"]
@@ -96,7 +162,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """The plans of both passes; they are chosen independently."""
+    """The plans of both passes, which are chosen independently.
+
+    Attributes
+    ----------
+    forward, backward : Plan
+        How each pass is run.
+    """
 
     forward: Plan
     backward: Plan
@@ -117,30 +189,36 @@ def plan(
     algorithm: Optional[str] = None,
     device: Union[int, str, DeviceFacts] = 0,
 ) -> LayerPlan:
-    """Say what the CUDA kernels would run the steps of a layer with.
+    """Tell how the CUDA kernels would run the steps of a layer.
 
     Parameters
     ----------
-    mode, directions, tf32, algorithm
-        As `fastrnn.kernels.forward` has them.
+    mode : str
+        The cell, as for `fastrnn.kernels.forward`.
     steps, rows, hidden : int
-        T, N and H. The input's share is one product before the steps, and no part of this.
+        T, N and H. The product with the inputs comes before the steps and is not included.
+    directions : int
+        1 or 2.
     dtype : {'float32', 'float16', 'bfloat16'}
-        The arrays' type.
+        Type of the arrays.
+    tf32 : bool, optional
+        As for `fastrnn.kernels.forward`.
+    algorithm : str, optional
+        As for `fastrnn.kernels.forward`.
     device : int, str or DeviceFacts
-        A GPU of this machine, which is asked how many blocks of the kernels it holds at once, one
-        of `DEVICES` by its name, or what is known of another.
+        A GPU of this machine, which is asked how many blocks of a kernel it holds at once; a name
+        in `DEVICES`; or the facts about another GPU.
 
     Returns
     -------
     LayerPlan
-        Printable, with the reason and the cost.
+        The plans of both passes; printed, they show the reason and the cost.
 
     Raises
     ------
     ValueError
-        A mode, size, type, algorithm, device or measurement that is none; an algorithm that cannot
-        be.
+        An unknown mode, type, algorithm or device, a size or measurement out of range, or an
+        algorithm that cannot run the layer.
     RuntimeError
         CUDA failed.
     ModuleNotFoundError

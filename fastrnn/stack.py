@@ -1,4 +1,4 @@
-"""The layers of a stack, on one set of operators, run eagerly or traced into a graph."""
+"""A stack of layers on one set of operators, run eagerly or traced into a graph."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastrnn.cell import Cell
 
 mx: Any = import_mxnet()
 
-# The sets of operators: the native one; MXNet's RNN, all layers at once or one at a time; plain
+# The sets of operators: the native one; MXNet's RNN, for all layers at once or for each; plain
 # operators, step by step.
 NATIVE, FUSED, LAYERWISE, UNROLLED = "native", "fused", "layerwise", "unrolled"
 
@@ -28,7 +28,7 @@ class Stack:
     directions: int
     dropout: float
     layout: str
-    dtype: Any  # NumPy's type of the arrays
+    dtype: Any  # the arrays' dtype, as NumPy's
     computed_in: str
     operators: str
 
@@ -53,19 +53,19 @@ class Stack:
         F
             `mxnet.nd`, for a call without a backward pass, or `mxnet.sym`.
         inputs
-            [T, N, I] or [N, T, I], as the layout says.
+            [T, N, I] or [N, T, I], by the layout.
         states
             [L*D, N, H], for the LSTM two of them.
         sequence_length
             [N] of any type, or None.
         params
-            By their names.
+            Parameters by their names.
 
         Returns
         -------
         output, states
         """
-        # MXNet's own node has the names of Gluon's layer already.
+        # MXNet's own node already has the names that Gluon's layer gives.
         renamed = F is mx.sym and (self.operators != FUSED or self._converted)
         name = _next_name() if renamed else ""
         numpy = mx.util.is_np_array()
@@ -92,15 +92,15 @@ class Stack:
 
     @property
     def _converted(self) -> bool:
-        """Whether the operators compute in another type than that of the arrays."""
+        """Whether the operators compute in a type other than the arrays'."""
         return self.computed_in != self.dtype.name
 
     def _own(
         self, F: Any, inputs: Any, states: Sequence[Any], params: Dict[str, Any]
     ) -> Tuple[Any, List[Any], Dict[str, Any]]:
-        """Put operators of MXNet's between the arrays and ours, where a gradient or type needs it.
+        """Put MXNet's operators between the arrays and ours, for gradients and types.
 
-        Neither the native operator nor MXNet's RNN can add to a gradient. Nor can casts on a CPU.
+        Neither the native operator nor MXNet's RNN can add to a gradient, nor can casts on a CPU.
         """
         native_graph = F is mx.sym and self.operators == NATIVE
         if F is mx.sym:
@@ -151,7 +151,7 @@ class Stack:
         """Return each layer's part [D, N, H] of a state."""
         if self.layers == 1:
             return [state]
-        if F is mx.sym:  # split has to know how much there is to be split
+        if F is mx.sym:  # split needs the size of the dimension
             unknown = -1 if mx.util.is_np_shape() else 0
             shape = (self.layers * self.directions, unknown, unknown)
             state = native.with_shape(state, shape)
@@ -188,12 +188,12 @@ def _dropout(F: Any, data: Any, rate: float) -> Any:
 
 
 def _next_name() -> str:
-    """Return the name that MXNet would give to the next RNN node."""
+    """Return the name that MXNet would give the next RNN node."""
     return mx.sym.RNN(mx.sym.var("data"), state_size=1, num_layers=1, mode="gru").name
 
 
 def _named(name: str, output: Any, states: Sequence[Any]) -> _Outcome:
-    """Give symbols the names that the outputs of MXNet's RNN node have."""
+    """Give symbols the names of the outputs of MXNet's RNN node."""
     names = [name, f"{name}_state", f"{name}_statecell"]
     with mx.name.NameManager():  # adds no prefix
         output, *states = (
@@ -203,10 +203,10 @@ def _named(name: str, output: Any, states: Sequence[Any]) -> _Outcome:
 
 
 class Recorder:
-    """Eager calls that autograd records, each as one node, as Gluon's are.
+    """Runs eager calls that autograd records, each as one node, as Gluon's are.
 
-    What is left over of one call, such as states that were carried on without the loss depending on
-    all of them, would otherwise hang on nodes that ``backward`` does not clear.
+    With several nodes, those that the loss does not depend on, such as the ones of carried states,
+    would not be cleared by ``backward``.
     """
 
     def __init__(self, stack: Stack, states: int, has_lengths: bool) -> None:
@@ -232,7 +232,7 @@ class Recorder:
     def __call__(
         self, inputs: Any, states: Sequence[Any], sequence_length: Any, params: Dict[str, Any]
     ) -> _Outcome:
-        """Run the layers on arrays, all of which are moved to where the parameters are."""
+        """Run the layers on arrays, after moving all of them to the parameters' device."""
         device = next(iter(params.values())).ctx
         arrays = {"inputs": inputs, "sequence_length": sequence_length}
         arrays.update({f"state{k}": state for k, state in enumerate(states)})

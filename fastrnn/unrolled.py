@@ -1,7 +1,7 @@
 """Recurrent layers made of Gluon's plain operators, one step at a time.
 
-For what neither the native operator nor MXNet's ``RNN`` operator gets right. The loop over the
-steps is ``F.contrib.foreach``, so one graph serves any number of steps, on any device. The same
+For layers that neither the native operator nor MXNet's ``RNN`` computes correctly. The loop over
+the steps is ``F.contrib.foreach``, so one graph serves any number of steps, on any device. The same
 code runs eagerly (``F`` is `mxnet.nd`) and while a graph is traced (``F`` is `mxnet.sym`).
 """
 
@@ -21,7 +21,7 @@ def layer(
     weights: Sequence[Sequence[Any]],
     lengths: Any = None,
 ) -> Tuple[Any, List[Any]]:
-    """Run one layer, in as many directions as there are `weights`.
+    """Run one layer.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def layer(
         For each direction: i2h_weight [G*H, I], h2h_weight [G*H, P], i2h_bias [G*H],
         h2h_bias [G*H] and, when projected, h2r_weight [P, H].
     lengths
-        Steps of each row, [N] of int32, between 0 and T; None when all rows have T.
+        Steps of each row, [N] of int32, between 0 and T; None: all rows have T.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def layer(
 def _direction(
     F: Any, cell: Cell, data: Any, states: List[Any], weights: Sequence[Any], own: Any
 ) -> Tuple[Any, List[Any]]:
-    """One direction from the first step to the last; a row rests where `own` [T, N] is 0."""
+    """One direction from the first step to the last; a row keeps its state where `own` is 0."""
     i2h_weight, h2h_weight, i2h_bias, h2h_bias = weights[:4]
     rows = GATES[cell.mode] * cell.hidden_size
     i2h = F.FullyConnected(data, i2h_weight, i2h_bias, num_hidden=rows, flatten=False)

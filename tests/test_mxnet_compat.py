@@ -155,7 +155,7 @@ def test_a_broken_mxnet_leaves_the_rest_working(_broken):
     )
     assert done.returncode == 0, done.stderr
     for text in (done.stdout, done.stderr):
-        assert "MXNet, which is installed and does not load: libgfortran.so.3: no file." in text
+        assert "MXNet, which is installed but does not load: libgfortran.so.3: no file." in text
     done = _broken("-c", "import fastrnn; fastrnn.LSTM")
     assert done.returncode == 1
     assert "\nOSError: libgfortran.so.3: no file" in done.stderr  # where it comes from

@@ -99,7 +99,7 @@ def test_a_layer_inside_a_loop_is_refused():
 def test_a_reserve_as_an_output_is_refused():
     layer = fastrnn.GRU(2, input_size=3)
     internals = layer(mx.sym.var("x")).get_internals()
-    with pytest.raises(ValueError, match="expected the reserve of a recurrent layer to be used by"):
+    with pytest.raises(ValueError, match="expected no use of a recurrent layer's reserve"):
         fastrnn.portable(internals)
 
 

@@ -1,8 +1,8 @@
 // The GRU cell (Cho et al. 2014) in cuDNN's and MXNet's variant, which is linear before the reset
 // gate; gate order r, z, n:
 //   n = tanh(x_n + r * hidden_n)      h = (1 - z) * n + z * h_prev
-// where x_n and hidden_n are the input's and the hidden state's share of the new gate, biases
-// included.
+// where x_n and hidden_n are the input's and the hidden state's share of the new gate, including
+// biases.
 #pragma once
 
 #include "cell.h"

@@ -1,8 +1,9 @@
 // The cells' elementary functions, for host and device.
 //
-// The host versions are plain arithmetic without branches or library calls, so that a loop over
-// hidden units is vectorised; they are accurate to a few units in the last place of float32,
-// relative to the result for tanh (also near zero) and absolute for sigmoid. NaN stays NaN.
+// The host versions are plain arithmetic without branches or library calls, so the compiler
+// vectorises a loop over hidden units. They are accurate to a few units in the last place of
+// float32, relative to the result for tanh (also near zero) and absolute for sigmoid. NaN stays
+// NaN.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +37,7 @@ FASTRNN_HOST_DEVICE ExpParts ExpSplit(float x) {
   // ln 2 in two parts; the first has few enough bits that its product with an exponent is exact.
   constexpr float kLn2High = 0.693359375f;
   constexpr float kLn2Low = -2.12194440e-4f;
-  // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits of the mantissa.
+  // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits of the mantissa.
   constexpr float kRound = 12582912.0f;
   const float shifted = x * kLog2E + kRound;
   const float exponent = shifted - kRound;
@@ -57,14 +58,14 @@ FASTRNN_HOST_DEVICE ExpParts ExpSplit(float x) {
   return parts;
 }
 
-// Comparisons with NaN are false, so a NaN passes through.
+// Comparisons with NaN are false, so NaN passes through.
 FASTRNN_HOST_DEVICE float Clamp(float x, float low, float high) {
   x = x > high ? high : x;
   return x < low ? low : x;
 }
 
 FASTRNN_HOST_DEVICE float Sigmoid(float x) {
-  // The upper bound is where exp overflows, so that a gate that is driven shut is exactly 0.
+  // exp overflows at the upper bound, so that a closed gate is exactly 0.
   const ExpParts e = ExpSplit(Clamp(-x, -87.0f, 88.8f));
   return 1.0f / (1.0f + e.scale * (1.0f + e.remainder));
 }

@@ -1,4 +1,4 @@
-// What a description's mode says: the table of the cells.
+// The table of the cells, by the mode of a description.
 #pragma once
 
 #include "../rnn.h"

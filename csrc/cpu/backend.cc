@@ -1,4 +1,4 @@
-// The CPU backend: float32 layers, on the threads of Threads().
+// The CPU backend: float32 layers.
 #include "../backend.h"
 
 #include <cstring>
@@ -12,7 +12,7 @@ namespace fastrnn {
 namespace cpu {
 namespace {
 
-// The number of threads decides over oneDNN's products, which are made under it.
+// oneDNN chooses its kernels for the number of threads at the time, so they are made in its scope.
 class CpuLayer final : public LayerPlan {
  public:
   explicit CpuLayer(const LayerDesc& desc) : desc_(desc) {

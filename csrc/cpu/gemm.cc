@@ -10,7 +10,7 @@ namespace {
 
 using dnnl::memory;
 
-// Never destroyed: other static objects may still hold primitives when the process ends.
+// Never destroyed: other static objects may hold primitives until the process ends.
 const dnnl::engine& Engine() {
   static const auto* engine = new dnnl::engine(dnnl::engine::kind::cpu, 0);
   return *engine;

@@ -15,12 +15,12 @@ namespace cpu {
 void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
           Result<float> c);
 
-// The product of many [m, k] sources with one [k, n] weight matrix, which is brought once into the
-// order that the kernel reads best. At m = 32 that reaches twice the rate of a product that packs
-// on every call. Made once for the sizes, used by calls from any thread.
+// The product of many [m, k] sources with one [k, n] weight matrix, which is packed once into the
+// order that the kernel reads best. At m = 32 this runs at twice the rate of a product that packs
+// every time. Made once for the sizes; any thread may use it.
 class PackedProduct {
  public:
-  // The weights are given as stored: [k, n] where transpose is no, [n, k] where it is yes.
+  // The weights are stored as [k, n], or as [n, k] if transpose is kYes.
   // accumulate: add to the destination instead of overwriting it.
   PackedProduct(int64_t m, int64_t n, int64_t k, Transpose transpose, bool accumulate);
 
@@ -36,10 +36,10 @@ class PackedProduct {
   dnnl::reorder pack_;
 };
 
-// The weights of one call.
+// A product with the weights of one call.
 class PackedWeights {
  public:
-  // Packs. Both buffers stay in use until the last Run; they are aligned to kWorkspaceAlignment.
+  // Packs the weights. Run uses both buffers, which are aligned to kWorkspaceAlignment.
   PackedWeights(const PackedProduct& product, const float* weights, void* packed, void* scratch);
   // source [m, k] and destination [m, n], both dense.
   void Run(const float* source, float* destination);

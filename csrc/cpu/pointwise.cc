@@ -6,9 +6,9 @@
 #include "../cells/lstm.h"
 #include "../cells/rnn.h"
 
-// One binary serves every x86-64 processor: the loader picks the clone. They are named by feature
-// and not by architecture, which would be matched against the maker's own model list. Elsewhere the
-// baseline has vectors of its own.
+// One binary serves every x86-64 processor: the loader picks the clone. Clones are named by
+// feature, because an architecture's name matches only its vendor's models. Processors other than
+// x86-64 have vectors in their baseline.
 #if defined(__x86_64__)
 #define FASTRNN_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
@@ -84,7 +84,7 @@ FASTRNN_HOST_DEVICE void Backward(const BackwardRow& row, Units units) {
   }
 }
 
-// target_clones is for functions, not for templates.
+// target_clones works on functions, not on templates.
 #define FASTRNN_CELL(name, Cell, relu)                                      \
   FASTRNN_CLONES void name##Forward(const ForwardRow& row, Units units) {   \
     Forward<Cell, relu>(row, units);                                        \

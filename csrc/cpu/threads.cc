@@ -16,18 +16,18 @@ namespace fastrnn {
 namespace cpu {
 namespace {
 
-// A forked child has no OpenMP threads, but its runtime may count on those of the parent and wait
-// for them for ever. Alone it waits for nobody.
+// A forked child has no OpenMP threads, but its runtime may wait for the parent's forever. With one
+// thread it waits for none.
 std::atomic<bool> forked{false};
 [[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
-// The processors that this process may run on, none if the system does not say.
+// The processors that this process may run on; none if the system does not tell.
 cpu_set_t AllowedProcessors() {
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
   const int places = omp_get_num_places();
   if (places == 0) sched_getaffinity(getpid(), sizeof allowed, &allowed);
-  // Where OpenMP binds threads (OMP_PROC_BIND), a thread's own mask is only the place it is at.
+  // If OpenMP binds threads (OMP_PROC_BIND), a thread's own mask covers only its current place.
   for (int place = 0; place < places; ++place) {
     std::vector<int> processors(omp_get_place_num_procs(place));
     omp_get_place_proc_ids(place, processors.data());
@@ -36,8 +36,8 @@ cpu_set_t AllowedProcessors() {
   return allowed;
 }
 
-// The cores of these processors, told apart by the list of hardware threads that share each; 0
-// where the system does not say.
+// The number of cores of these processors, identified by their lists of hardware threads; 0 if the
+// system does not tell.
 int PhysicalCores(const cpu_set_t& allowed) {
   std::set<std::string> cores;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {

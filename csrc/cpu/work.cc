@@ -6,22 +6,21 @@ namespace fastrnn {
 namespace cpu {
 namespace {
 
-// Rows of a chunk: enough that the products run at full rate and re-reading the weight gradients
-// once a chunk does not show, few enough that a long sequence does not need a workspace as long.
+// Rows of a chunk: enough for products at full rate and to hide one pass over the weight gradients
+// per chunk; few enough for a small workspace.
 constexpr int64_t kChunkRows = 2048;
 
-// Packing costs about as much as two steps; below this many steps the weights are read as they are.
+// Packing costs about as much as two steps; below this many steps the weights are not packed.
 constexpr int64_t kMinPackedSteps = 4;
 
-// Hidden units that one thread works on at a time, and the least total that more than one thread is
-// woken for.
+// Hidden units of a thread's task, and the least total for more than one thread.
 constexpr int64_t kUnitsPerTask = 512;
 constexpr int64_t kMinParallelUnits = 4096;
 
-// Rows of a copy of inputs, in which those past their length are zeros.
+// Rows of a copy of inputs, with zeros past a row's length.
 constexpr int64_t kInputCopyRows = 256;
 
-// Calls body(row, Units) over all rows and hidden units; `work` is what a unit costs, in values.
+// Calls body(row, Units) over all rows and hidden units; `work` is the number of values per unit.
 // body must not throw.
 template <class Body>
 void ForUnits(int64_t rows, int64_t hidden, Body body, int64_t work = 1) {
@@ -95,7 +94,7 @@ ForwardWork::ForwardWork(const LayerDesc& desc, const StepProduct& h2h,
       units_(ForwardOf(desc.mode)),
       share_(buffers.share),
       bias_(buffers.bias) {
-  // Where the last gate's shares are split, its h2h bias is no part of the sum.
+  // If the last gate's shares are split, the sum excludes its h2h bias.
   const int64_t both = desc.gate_rows() - (desc.cell().split_shares ? desc.hidden : 0);
   for (int64_t j = 0; j < desc.gate_rows(); ++j) {
     buffers.bias[j] = weights.i2h_bias[j] + (j < both ? weights.h2h_bias[j] : 0.0f);
@@ -151,7 +150,7 @@ void BackwardWork::Step(const LayerDesc& desc, const BackwardStep<float>& step, 
     const int64_t last_time = std::min(length, step.steps) - 1;
     float* const dgates_x = step.dgates_x + n * GH;
     float* const dgates_h = step.dgates_h + n * GH;
-    if (step.time > last_time) {  // The gradients of the row's states stay as they are.
+    if (step.time > last_time) {  // The gradients of the row's states do not change.
       ForGates(desc, [&](int64_t k) {
         std::fill(dgates_x + k + units.begin, dgates_x + k + units.end, 0.0f);
         std::fill(dgates_h + k + units.begin, dgates_h + k + units.end, 0.0f);

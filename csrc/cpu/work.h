@@ -1,9 +1,8 @@
-// What the CPU gives to the walk through time (pass.h): products on oneDNN, cells vectorised in
+// The CPU's Work for the walk through time (pass.h): products by oneDNN, vectorised cells from
 // pointwise.cc.
 //
-// The running states live in the output arrays (hn and cn, dh0 and dc0), so a step reads and writes
-// dense [N, H] arrays. A row that is past its length goes through the products with the others and
-// is left out of the cells.
+// The running states are in the output arrays (hn and cn, dh0 and dc0), so a step reads and writes
+// dense [N, H] arrays. Rows past their length take part in the products but not in the cells.
 #pragma once
 
 #include <optional>
@@ -16,8 +15,8 @@
 namespace fastrnn {
 namespace cpu {
 
-// The product of a state or gate gradient [N, k] with the recurrent weights, packed or as they are;
-// made once for a layer.
+// The product of a state or gate gradient [N, k] with the recurrent weights, packed or not; made
+// once for a layer.
 class StepProduct {
  public:
   // accumulate: add to the destination.
@@ -38,7 +37,7 @@ class StepProduct {
   std::optional<PackedProduct> packed_;
 };
 
-// With the weights of a call.
+// A StepProduct with the weights of a call.
 class LoadedProduct {
  public:
   LoadedProduct(const StepProduct& product, const float* weights, StepProduct::Buffers buffers);
@@ -54,7 +53,7 @@ struct ForwardBuffers {
   StepProduct::Buffers product;
   float* share;  // [N, G*H] hidden state's share of the pre-activations
   float* bias;   // [G*H]
-  float* gates;  // [chunk rows, G*H], unless the reserve takes them
+  float* gates;  // [chunk rows, G*H], unless they are in the reserve
   ForwardBuffers(const LayerDesc& desc, const StepProduct& h2h, Carver* carver);
 };
 
@@ -77,7 +76,7 @@ class ForwardWork {
 
 struct BackwardBuffers {
   StepProduct::Buffers product;
-  BackwardArraysOfDirection<float> arrays = {};  // but for dh and dc
+  BackwardArraysOfDirection<float> arrays = {};  // without dh and dc
   BackwardBuffers(const LayerDesc& desc, const StepProduct& h2h, Carver* carver);
 };
 

@@ -9,7 +9,7 @@ namespace fastrnn {
 namespace operators {
 namespace {
 
-constexpr int64_t kMostLayers = 1 << 16;  // far from an overflow of what counts inputs
+constexpr int64_t kMostLayers = 1 << 16;  // the number of inputs stays far below INT_MAX
 
 const std::string& Attribute(const Attributes& attributes, const std::string& name) {
   const auto found = attributes.find(name);
@@ -28,7 +28,7 @@ int64_t IntegerAttribute(const Attributes& attributes, const std::string& name, 
   return value;
 }
 
-// 1, or 0, which it is where it is not given.
+// 0 or 1; 0 if it is not given.
 bool Flag(const Attributes& attributes, const std::string& name) {
   return attributes.count(name) > 0 && IntegerAttribute(attributes, name, 0, 1) == 1;
 }

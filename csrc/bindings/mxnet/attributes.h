@@ -1,4 +1,4 @@
-// What the attributes of an operator's call say: the layers, and which place each array has.
+// Parses the attributes of an operator's call: the layers, and the positions of arrays.
 #pragma once
 
 #include <string>
@@ -13,7 +13,7 @@ using Attributes = std::unordered_map<std::string, std::string>;
 
 constexpr int kWeightsPerDirection = 4;
 
-// Throws InvalidArgument, naming the attribute. Sizes that only the arrays tell are left out.
+// Throws InvalidArgument, naming the attribute. Sizes that come from the arrays are not set.
 Layers ParseLayers(const Attributes& attributes);
 
 // Positions of the operator's inputs and outputs.

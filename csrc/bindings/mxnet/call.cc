@@ -11,7 +11,7 @@ namespace {
 using mxnet::ext::MXTensor;
 using mxnet::ext::OpResource;
 
-// In tests, the CUDA backend may be an emulated one, which works in the host's memory.
+// In tests the CUDA backend may be emulated, and works in the host's memory.
 #ifdef FASTRNN_EMULATE
 constexpr bool kEmulated = true;
 #else

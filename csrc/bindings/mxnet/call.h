@@ -1,5 +1,5 @@
-// What every call of an operator needs: the layer's sizes, MXNet's stream, a workspace, and a guard
-// at the C ABI.
+// For every call of an operator: the layer's sizes, MXNet's stream, a workspace, and a guard at the
+// C ABI.
 #pragma once
 
 #include <mxnet/lib_api.h>
@@ -13,7 +13,7 @@
 namespace fastrnn {
 namespace operators {
 
-// An exception must not cross into MXNet; its message becomes the MXNetError's.
+// Stops exceptions before they reach MXNet; the message becomes that of the MXNetError.
 template <class Call>
 mxnet::ext::MXReturnValue Guard(Call call) {
   try {
@@ -25,14 +25,14 @@ mxnet::ext::MXReturnValue Guard(Call call) {
   }
 }
 
-// Sets the device and the sizes T, N and I, which the input [T, N, I] tells.
+// Sets the device and the sizes T, N and I from the input [T, N, I].
 void SetSizes(LayerDesc* desc, const mxnet::ext::MXTensor& data);
 
-// The stream to launch on. MXNet synchronizes with it; the operators never do.
+// The stream to work on. MXNet synchronizes with it; the operators never do.
 void* Stream(const LayerDesc& desc, const mxnet::ext::OpResource& resource);
 
-// MXNet hands out one shared chunk per call, of less than 2 GiB. A larger workspace is allocated
-// here, for the length of the call.
+// MXNet provides one shared chunk per call, of less than 2 GiB. The backend allocates a larger
+// workspace for the duration of the call.
 class Workspace {
  public:
   Workspace(const LayerDesc& desc, const mxnet::ext::OpResource& resource, size_t bytes);
@@ -40,7 +40,7 @@ class Workspace {
 
  private:
   void* data_;
-  std::unique_ptr<Memory> memory_;  // freed in the stream's order
+  std::unique_ptr<Memory> memory_;  // freed in the order of the stream
 };
 
 }  // namespace operators

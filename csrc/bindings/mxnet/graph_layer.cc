@@ -1,30 +1,30 @@
 // The MXNet operator _fastrnn_rnn: one recurrent layer in a graph, both directions inside.
 //
 // MXNet passes shapes to an operator of a library through buffers that an array of unknown rank
-// overruns, and it cannot be told that a dimension is unknown. So this is a subgraph operator:
-// MXNet infers shapes and types from the node's subgraph, which calls MXNet's own RNN operator, and
-// never asks the library (fastrnn/native.py builds the node).
+// overruns, and the operator cannot report that a dimension is unknown. So this is a subgraph
+// operator: MXNet infers shapes and types from the node's subgraph, which calls MXNet's own RNN
+// operator, and never asks the library (fastrnn/native.py builds the node).
 //
 // Attributes
-//   mode, hidden_size, num_directions, dtype, tf32, use_sequence_length: as _fastrnn_layer has
-//   them (operators.cc)
+//   mode, hidden_size, num_directions, dtype, tf32, use_sequence_length: as for _fastrnn_layer
+//   (operators.cc)
 // Inputs
 //   data             [T, N, I]
 //   i2h_weight       [G*H, I], for each direction
 //   state            [D, N, H]
 //   state_cell       [D, N, H], LSTM only
-//   sequence_length  [N] of int32, where it is used; its gradient is not written
+//   sequence_length  [N] of int32, if it is used; its gradient is not written
 //   h2h_weight [G*H, H], i2h_bias [G*H], h2h_bias [G*H], for each direction. Their shapes depend on
-//   no other, so they are what MXNet calls extra inputs, which the subgraph does without: MXNet
-//   writes the subgraph out at every call of a graph without static_alloc.
+//   no other array, so they are what MXNet calls extra inputs, which the subgraph does not have:
+//   MXNet serializes the subgraph at every call of a graph without static_alloc.
 // Outputs
 //   output           [T, N, D*H]
 //   state            [D, N, H]
 //   state_cell       [D, N, H], LSTM only
-//   reserve          [T, N, words] of float32: what backward reads
+//   reserve          [T, N, words] of float32, for backward
 //
-// It overwrites its outputs, as lib_api does not pass MXNet's request to add. Every array whose
-// gradient may be accumulated needs an operator of MXNet's between it and this one.
+// It overwrites its outputs, because lib_api does not pass MXNet's request to add. Every array
+// whose gradient may be accumulated needs one of MXNet's operators between it and this one.
 #include <mxnet/lib_api.h>
 
 #include <memory>
@@ -118,7 +118,7 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
  private:
   static constexpr int kExtraPerDirection = 3;
 
-  // Where the inputs are.
+  // Positions of the inputs.
   int state() const { return 1 + directions(); }
   int cell() const { return state() + 1; }
   int lengths() const { return state() + (layers_.has_c() ? 2 : 1); }
@@ -126,8 +126,8 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
   int num_inputs() const { return first_extra() + kExtraPerDirection * directions(); }
   int directions() const { return static_cast<int>(layers_.directions); }
 
-  // The plan for a call's inputs, whose types are checked: a graph that was traced in one type may
-  // be given arrays of another.
+  // Checks the types of a call's inputs, since a graph traced in one type may be called with
+  // another; returns the plan.
   std::shared_ptr<const fastrnn::Plan> PlanFor(const MXTensor* inputs) const {
     Layers layers = layers_;
     SetSizes(&layers, inputs[0]);
@@ -161,7 +161,7 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
     return has_lengths_ ? static_cast<int32_t*>(inputs[lengths()].data_ptr) : nullptr;
   }
 
-  Layers layers_;  // without what the arrays tell
+  Layers layers_;  // without the sizes that come from the arrays
   const bool has_lengths_;
 };
 

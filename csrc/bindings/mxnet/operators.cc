@@ -1,23 +1,22 @@
-// The MXNet operator _fastrnn_layer, of eager calls without a backward pass: recurrent layers, one
-// on top of the other, both directions inside. Graphs have an operator of their own
-// (graph_layer.cc).
+// The MXNet operator _fastrnn_layer, for eager calls without a backward pass: recurrent layers, one
+// on top of the other, both directions inside. For graphs see graph_layer.cc.
 //
 // Attributes
 //   mode             lstm, gru, rnn_tanh or rnn_relu
 //   hidden_size      H
 //   num_directions   1 or 2
 //   num_layers       L, 1 by default
-//   dtype            float32 (default) or float16, which only a GPU has
-//   tf32             1 where float32 products may round their factors to TF32 on a GPU;
+//   dtype            float32 (default) or float16, on a GPU only
+//   tf32             1 if float32 products may round their factors to TF32 on a GPU;
 //                    the default is DefaultTf32()
-//   use_sequence_length  1 where each row has a length of its own, otherwise 0 (default)
+//   use_sequence_length  1 if each row has its own length, otherwise 0 (default)
 // Inputs
 //   data             [T, N, I]
 //   state            [L*D, N, H]
 //   state_cell       [L*D, N, H], LSTM only
 //   for each layer and direction: i2h_weight [G*H, I], h2h_weight [G*H, H], i2h_bias [G*H],
 //     h2h_bias [G*H]; above the first layer, I is D*H
-//   sequence_length  [N] of int32, where it is used
+//   sequence_length  [N] of int32, if it is used
 // Outputs
 //   output           [T, N, D*H]
 //   state            [L*D, N, H]
@@ -99,7 +98,7 @@ void ExpectShape(const std::string& name, const Shape& shape, const Shape& expec
                                          ", expected " + ToString(expected));
 }
 
-// Of arrays, whose shapes are all known.
+// Called for arrays, whose shapes are all known.
 MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* outputs) {
   return Guard([&] {
     const Layers layers = ParseLayers(attributes);
@@ -133,7 +132,7 @@ const int32_t* Lengths(const Positions& positions, const MXTensor* inputs) {
   return positions.has_lengths ? static_cast<int32_t*>(Data(inputs[positions.lengths])) : nullptr;
 }
 
-// Of each layer and direction.
+// For each layer and direction.
 std::vector<fastrnn::Weights> Weights(const Positions& positions,
                                       const std::vector<MXTensor>& inputs) {
   std::vector<fastrnn::Weights> weights;
@@ -177,7 +176,7 @@ REGISTER_OP(_fastrnn_layer)
     .setForward(Forward, "cpu")
     .setForward(Forward, "gpu");
 
-// MXNet asks whether the library runs with its version.
+// MXNet calls this to ask whether the library supports its version.
 MXReturnValue initialize(int version) {
   constexpr int kFirstVersion = 10900;
   if (version >= kFirstVersion) return mxnet::ext::MX_SUCCESS;

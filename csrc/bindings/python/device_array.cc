@@ -17,7 +17,7 @@ namespace {
 
 struct Type {
   const char* name;
-  const char* numpy_name;  // of what stands for it on the host
+  const char* numpy_name;  // of its host representation
   int dl_code;
   int bytes;
 };
@@ -46,8 +46,8 @@ struct Exported {
 
 void Release(DlManagedTensor* managed) { delete static_cast<Exported*>(managed->context); }
 
-// The stream that __dlpack__ was given, after the array API standard: None and 1 are the legacy
-// default stream, 2 is the per-thread one, and -1 is none that would have to wait.
+// The stream argument of __dlpack__, by the array API standard: None and 1 are the legacy default
+// stream, 2 is the per-thread one, and -1 means that no stream has to wait.
 intptr_t StreamNumber(const py::object& stream) {
   if (stream.is_none()) return 1;
   if (!py::isinstance<py::int_>(stream) || py::isinstance<py::bool_>(stream)) {
@@ -91,7 +91,7 @@ DeviceArray DeviceArray::FromHost(const py::array& array, const std::string& typ
   const py::array dense = py::array::ensure(array, py::array::c_style);
   DeviceArray copy(device, {dense.shape(), dense.shape() + dense.ndim()}, type, nullptr);
   const void* from = dense.data();
-  // A function that a stream calls on the host may be one of Python's.
+  // A host function on the stream may be Python's, and need the GIL.
   const py::gil_scoped_release release;
   cuda::Cuda().CopyToDevice(*copy.memory_, from, copy.bytes());
   copy.Publish(cuda::Cuda().Record(device, nullptr));
@@ -101,7 +101,7 @@ DeviceArray DeviceArray::FromHost(const py::array& array, const std::string& typ
 py::array DeviceArray::ToHost() const {
   py::array copy(py::dtype(Find(type_).numpy_name), shape_);
   void* const to = copy.mutable_data();
-  // Before others may run, and write to the array anew.
+  // With the GIL held, so that no other thread can write to the array first.
   memory_->Delay(nullptr);
   {
     const py::gil_scoped_release release;  // as in FromHost
@@ -126,7 +126,7 @@ py::capsule DeviceArray::ToDlpack(const py::object& stream) const {
   tensor.shape = exported->shape.data();
   exported->managed.context = exported.get();
   exported->managed.deleter = Release;
-  // Whoever takes the tensor renames the capsule, and calls the deleter.
+  // A consumer of the tensor renames the capsule, and calls the deleter.
   const py::capsule capsule(&exported->managed, kDlCapsule, [](PyObject* object) {
     if (!PyCapsule_IsValid(object, kDlCapsule)) return;
     Release(static_cast<DlManagedTensor*>(PyCapsule_GetPointer(object, kDlCapsule)));
@@ -135,7 +135,7 @@ py::capsule DeviceArray::ToDlpack(const py::object& stream) const {
   return capsule;
 }
 
-// The keywords of later versions of the protocol: their defaults are what is done.
+// Keywords of later versions of the protocol: only their defaults are supported.
 void ExpectDefaults(const py::kwargs& keywords, int device) {
   const auto get = [&](const char* name) { return py::object(keywords.attr("get")(name)); };
   const py::object wanted = get("dl_device"), copy = get("copy");

@@ -1,4 +1,4 @@
-// Arrays on a GPU that fastrnn makes: results, and copies of what lies on the host.
+// fastrnn's own arrays on a GPU: results, and copies of host arrays.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -20,17 +20,17 @@ namespace python {
 
 class DeviceArray {
  public:
-  // Not initialised; for work on the stream.
+  // An uninitialised array, for work on the stream.
   DeviceArray(int device, std::vector<int64_t> shape, std::string type, void* stream);
 
-  // Copies an array from the host, whose bytes are of this type, on the legacy default stream.
+  // Copies a host array, whose bytes are of this type, on the legacy default stream.
   static DeviceArray FromHost(const pybind11::array& array, const std::string& type, int device);
 
-  // Copies the values to the host; bfloat16 as the uint16 that it is stored as.
+  // Copies the values to the host; bfloat16 as uint16, its bits.
   pybind11::array ToHost() const;
 
   void* data() const;
-  // Lets a stream wait until nobody reads or writes the array any more.
+  // Makes a stream wait for all readers and writers of the array.
   void DelayForWriting(void* stream) const;
   void Publish(const std::shared_ptr<const cuda::Event>& ready);
   void KeepUntil(const std::shared_ptr<const cuda::Event>& end);

@@ -35,10 +35,10 @@ constexpr int kDlUint = 1;
 constexpr int kDlFloat = 2;
 constexpr int kDlBfloat = 4;
 
-// Names of a capsule that nobody has taken the tensor from, and of one that somebody has.
+// The name of a capsule whose tensor has not been consumed.
 constexpr const char* kDlCapsule = "dltensor";
 
-// A stream as DLPack's protocol counts them: null, the legacy default stream, is number 1.
+// A stream's number in DLPack's protocol: null, the legacy default stream, is 1.
 inline intptr_t DlStream(void* stream) {
   return stream == nullptr ? 1 : reinterpret_cast<intptr_t>(stream);
 }

@@ -30,9 +30,9 @@ Shape OutputShape(const LayerDesc& desc) {
   return {desc.steps, desc.batch, desc.directions * desc.hidden};
 }
 
-// ---- what Python passes -------------------------------------------------------------------------
+// ---- arguments ----------------------------------------------------------------------------------
 
-// A state or the gradient of one: given, or zeros. No pointer, if the cell has no such state.
+// A state or its gradient: the caller's, or zeros. Null if the cell has no such state.
 class State {
  public:
   static State Read(const Layers& desc, const Tensor& x, const char* name, const py::object& object,
@@ -51,7 +51,7 @@ class State {
     state.data_ = state.given_->data();
     return state;
   }
-  // For what only an LSTM has.
+  // For the cell state, which only an LSTM has.
   static State ReadCell(const Layers& desc, const Tensor& x, const char* name,
                         const py::object& object, void* stream) {
     if (desc.has_c()) return Read(desc, x, name, object, stream);
@@ -60,7 +60,7 @@ class State {
     return {};
   }
   const void* data() const { return data_; }
-  // The array, if it was given.
+  // Adds the array if the caller passed it.
   void AddTo(std::vector<const Tensor*>* tensors) const {
     if (given_) tensors->push_back(&*given_);
   }
@@ -71,7 +71,7 @@ class State {
   const void* data_ = nullptr;
 };
 
-// What forward and backward both take, checked.
+// The arguments of both forward and backward, checked.
 struct Inputs {
   Layers desc;
   void* stream;
@@ -113,7 +113,7 @@ struct Inputs {
     return lengths ? static_cast<const int32_t*>(lengths->data()) : nullptr;
   }
 
-  // All arrays that are read.
+  // All arrays that the call reads.
   std::vector<const Tensor*> tensors() const {
     std::vector<const Tensor*> all = {&x};
     for (const Tensor& weight : weights) all.push_back(&weight);
@@ -133,7 +133,7 @@ struct Inputs {
   }
 
  private:
-  // Their number tells D for L layers, and the first h2h_weight H.
+  // The number of weights gives D for L layers; the first h2h_weight gives H.
   void ReadWeights(const py::object& object) {
     static const char* const kNotes[] = {" (i2h_weight)", " (h2h_weight)", " (i2h_bias)",
                                          " (h2h_bias)"};
@@ -178,7 +178,7 @@ struct Inputs {
   }
 };
 
-// The reserve is given out as words of 4 bytes.
+// The reserve is an array of words of 4 bytes.
 int64_t ReserveValues(const Plan& plan) { return static_cast<int64_t>(plan.reserve_bytes() / 4); }
 
 // ---- the calls ----------------------------------------------------------------------------------
@@ -218,13 +218,13 @@ py::list RunForward(const py::object& mode, const py::object& x, const py::objec
     args.workspace = workspace.data();
     plan->Forward(args, in.stream);
   } catch (...) {
-    publish();  // A part of the work may be on its way.
+    publish();  // A part of the work may have been enqueued.
     throw;
   }
   return publish();
 }
 
-// What a forward call with reserve returned, and the gradients of its outputs.
+// The results of a forward call with reserve, and the gradients of its outputs.
 struct OutputGradients {
   Tensor y, reserve, dy;
   State dhn, dcn;

@@ -1,4 +1,4 @@
-// forward and backward, as fastrnn.kernels calls them.
+// Defines forward, backward and plan in the Python module, for fastrnn.kernels.
 #pragma once
 
 #include <pybind11/pybind11.h>

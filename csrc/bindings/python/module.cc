@@ -1,4 +1,4 @@
-// The Python module: the kernels, and what this build can do.
+// The Python module: the kernels, and the facts about this build.
 #include <pybind11/pybind11.h>
 
 #include "../../cells/traits.h"
@@ -20,7 +20,7 @@ std::string OnednnVersion();
 namespace python {
 namespace {
 
-// The types that the MXNet operator computes in, for each kind of MXNet's contexts.
+// The types that the MXNet operators compute in, for each kind of MXNet's contexts.
 py::dict OperatorTypes() {
   py::dict types;
 #ifdef FASTRNN_WITH_MXNET

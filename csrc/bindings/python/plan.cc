@@ -1,4 +1,4 @@
-// What the CUDA backend would choose, for Python.
+// fastrnn.kernels.plan: what the CUDA backend would choose.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -30,7 +30,7 @@ py::dict DeviceFactsOf(int device) {
   return result;
 }
 
-// A measurement of DeviceFacts, which is 0 where there is none.
+// A measurement of DeviceFacts; 0: not measured.
 double Measured(const py::dict& values, const char* name) {
   const auto value = values[name].cast<double>();
   FASTRNN_EXPECTS(value >= 0.0, std::string(name) + " is " + std::to_string(value) +
@@ -38,7 +38,7 @@ double Measured(const py::dict& values, const char* name) {
   return value;
 }
 
-// From the names of DeviceFactsOf, and measurements.
+// From a dict with the names of DeviceFactsOf and the measurements.
 cuda::DeviceFacts FactsFrom(const py::dict& values) {
   cuda::DeviceFacts facts;
   facts.capability = values["capability"].cast<int>();
@@ -66,7 +66,7 @@ py::dict CostOf(const cuda::Cost& cost) {
   return result;
 }
 
-// device: one of this machine's, or the facts about another.
+// device: a GPU of this machine, or the facts about another.
 cuda::Choice ChoiceOn(const std::variant<int, py::dict>& device, Pass pass, LayerDesc desc) {
   if (const int* index = std::get_if<int>(&device)) {
     desc.device_index = *index;
@@ -85,7 +85,7 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
   desc.dtype = ParseDType(dtype);
   desc.steps = steps;
   desc.batch = batch;
-  desc.input = 1;  // The input's share is no part of the steps.
+  desc.input = 1;  // The steps do not include the input's share.
   desc.hidden = hidden;
   desc.directions = directions;
   desc.algorithm = algorithm ? ParseAlgorithm("algorithm", *algorithm) : DefaultAlgorithm();

@@ -14,7 +14,7 @@ namespace fastrnn {
 namespace python {
 namespace {
 
-// Whoever brings an array that is not ours knows how long it lives.
+// Other libraries' arrays are kept by the caller.
 void KeepUntil(const py::object& object, const std::shared_ptr<const cuda::Event>& end) {
   if (py::isinstance<DeviceArray>(object)) object.cast<DeviceArray&>().KeepUntil(end);
 }
@@ -70,7 +70,7 @@ void* Results::Given(const ArgumentName& name, const py::object& array, const Sh
   tensor.ExpectPlace(place_, "the call's x");
   tensor.ExpectType(dtype);
   tensor.ExpectShape(shape);
-  // Ours may still be read on other streams.
+  // Our own arrays may still be in use on other streams.
   if (py::isinstance<DeviceArray>(array)) array.cast<DeviceArray&>().DelayForWriting(stream_);
   objects_.push_back(array);
   given_.push_back(tensor);

@@ -1,4 +1,4 @@
-// The arrays that a call writes, and the memory that it works in.
+// The arrays that a call writes, and its workspace.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -27,26 +27,26 @@ class Workspace {
   void* data_;
 };
 
-// The arrays that a call writes: those that the caller brought, or else NumPy's on the CPU and
-// DeviceArrays on a GPU.
+// The arrays that a call writes: the caller's, or new NumPy arrays on the CPU and DeviceArrays on a
+// GPU.
 class Results {
  public:
-  // place, stream: of the call. out: None, or a sequence of arrays of which each Add takes the
-  // next. Throws InvalidArgument where there is none on a stream that is being captured.
+  // place, stream: of the call. out: None, or a sequence of arrays, from which each Add takes the
+  // next. Throws InvalidArgument if out is None on a stream that is being captured.
   Results(const Place& place, void* stream, const pybind11::object& out);
 
   // Adds an array to the results, and returns its memory. Throws TypeError or ValueError, naming
-  // the array, where the caller brought one that does not fit.
+  // the array, if the caller's array does not fit.
   void* Add(const ArgumentName& name, const Shape& shape, DType dtype);
   void AddNone();
 
-  // Throws ValueError where an array of the caller's is also one of these, which the call reads, or
-  // another of the results.
+  // Throws ValueError if an array of the caller's overlaps one that the call reads, or another of
+  // the results.
   void ExpectApartFrom(const std::vector<const Tensor*>& read) const;
 
-  // All work that writes them has been enqueued, or, where an error ended the call, all that ever
-  // will be. It reads the inputs, of which some are None, and the weights. On a stream that is
-  // being captured, nothing is told, since the work runs when the graph is launched.
+  // Called when all work of the call has been enqueued, also after an error. Tells the results and
+  // the arrays that the work reads, inputs (some are None) and weights, when it ends; not on a
+  // stream that is being captured, since the work runs when the graph is launched.
   pybind11::list Publish(std::initializer_list<pybind11::object> inputs,
                          const pybind11::sequence& weights);
 
@@ -64,7 +64,7 @@ class Results {
   std::vector<Tensor> given_;
 };
 
-// An array of zeros, for a state or the gradient of one that nobody gave.
+// An array of zeros, for a state or its gradient that the caller did not pass.
 std::unique_ptr<Workspace> Zeros(const Place& place, void* stream, const Shape& shape, DType dtype);
 
 }  // namespace python

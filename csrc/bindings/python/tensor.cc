@@ -20,7 +20,7 @@ std::string ToString(const Place& place) {
   return place.device == Device::kCpu ? "the CPU" : "cuda:" + std::to_string(place.index);
 }
 
-// As NumPy names the type.
+// NumPy's name of the type.
 std::string TypeName(const DlTensor& tensor) {
   static const char* const kNames[] = {"int",    "uint",    "float", "opaque",
                                        "bfloat", "complex", "bool"};
@@ -30,7 +30,7 @@ std::string TypeName(const DlTensor& tensor) {
   return tensor.type_lanes == 1 ? name : name + "x" + std::to_string(tensor.type_lanes);
 }
 
-// Whether the owner of the array takes a stream on which the array is to be ready.
+// Whether the array is on CUDA, so that __dlpack__ takes the stream on which it must be ready.
 bool IsOnCuda(const py::object& object) {
   if (!py::hasattr(object, "__dlpack_device__")) return false;
   const int type = py::tuple(object.attr("__dlpack_device__")())[0].cast<int>();
@@ -80,7 +80,7 @@ Tensor::Tensor(const ArgumentName& name, const py::object& object, void* stream,
     if (IsOnCuda(object)) arguments["stream"] = DlStream(stream);
     FromDlpack(ExportDlpack(name, object, "__dlpack__", arguments));
   } else if (py::hasattr(object, "to_dlpack_for_read")) {
-    // MXNet would hand over the stored rows of a sparse array as if they were all of it.
+    // MXNet would pass the stored rows of a sparse array as if they were the whole array.
     if (py::hasattr(object, "stype") && std::string(py::str(object.attr("stype"))) != "default") {
       Fail("sparse", "a dense, row-major array");
     }
@@ -99,14 +99,14 @@ void Tensor::FromNumpy(const py::array& array, bool to_write) {
   if (to_write && !array.writeable()) Fail("read-only", "an array to write to");
   owner_ = array;
   const py::dtype dtype = array.dtype();
-  // In the other byte order, it is none of the types.
+  // No type matches the other byte order.
   const bool native = dtype.byteorder() == '=' || dtype.byteorder() == '|';
   type_ = {native ? dtype.kind() : '\0', static_cast<int>(8 * array.itemsize())};
   if (array.itemsize() == 0) Fail("of dtype " + TypeText(), "a type of numbers");
   shape_.assign(array.shape(), array.shape() + array.ndim());
   std::vector<int64_t> strides(array.strides(), array.strides() + array.ndim());
   for (int64_t& stride : strides) {
-    // A field of a packed record lies between the multiples.
+    // A field of a packed record need not be at a multiple.
     if (stride % array.itemsize() != 0) Fail("strided", "a dense, row-major array");
     stride /= array.itemsize();
   }
@@ -119,7 +119,7 @@ void Tensor::FromNumpy(const py::array& array, bool to_write) {
 }
 
 void Tensor::FromDlpack(const py::capsule& capsule) {
-  // The capsule stays unconsumed, so that it frees the tensor when it goes.
+  // The capsule stays unconsumed, so that its destructor frees the tensor.
   const auto& tensor =
       *static_cast<const DlTensor*>(PyCapsule_GetPointer(capsule.ptr(), kDlCapsule));
   if (tensor.device_type == kDlCuda || tensor.device_type == kDlCudaManaged) {

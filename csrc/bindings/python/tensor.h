@@ -1,4 +1,4 @@
-// An array that came from Python, kept alive while it is looked at.
+// A view of an array from Python, which keeps it alive.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -14,14 +14,14 @@
 namespace fastrnn {
 namespace python {
 
-// An argument's name, which is put together for messages alone: where, text, [index], note.
+// An argument's name for messages, composed only when needed: where, text, [index], note.
 struct ArgumentName {
   const char* text;
   int64_t index = -1;
   const char* note = "";
   const char* where = "";
 
-  ArgumentName(const char* name) : text(name) {}  // NOLINT: most are just that
+  ArgumentName(const char* name) : text(name) {}  // NOLINT: most names have only a text
   ArgumentName(const char* name, int64_t number, const char* what = "")
       : text(name), index(number), note(what) {}
   std::string str() const;
@@ -31,7 +31,7 @@ struct ArgumentName {
 [[noreturn]] void ThrowTypeError(const std::string& name, const pybind11::object& object,
                                  const std::string& wanted);
 
-// Where an array lies.
+// The device of an array.
 struct Place {
   Device device = Device::kCpu;
   int index = 0;  // of the CUDA device
@@ -43,26 +43,26 @@ struct Place {
 
 class Tensor {
  public:
-  // Takes NumPy arrays, and what has __dlpack__ (PyTorch, CuPy, DeviceArray) or to_dlpack_for_read
-  // (MXNet). The array's owner is asked to make it ready on the stream, a cudaStream_t. Throws
-  // TypeError or ValueError, naming the argument, unless it is a dense, aligned array on a CPU or
-  // an NVIDIA GPU. to_write: MXNet then waits for whoever still reads it as well, and a NumPy array
-  // must not be read-only.
+  // Takes NumPy arrays, and arrays with __dlpack__ (PyTorch, CuPy, DeviceArray) or
+  // to_dlpack_for_read (MXNet). Asks the array's library to make it ready on the stream, a
+  // cudaStream_t. Throws TypeError or ValueError, naming the argument, unless it is a dense,
+  // aligned array on a CPU or an NVIDIA GPU. to_write: MXNet also waits for all readers, and a
+  // NumPy array must not be read-only.
   Tensor(const ArgumentName& name, const pybind11::object& object, void* stream,
          bool to_write = false);
 
-  // These throw ValueError unless it is so.
+  // These throw ValueError if the array differs.
   void ExpectShape(const std::vector<int64_t>& expected) const;
   void ExpectRank(size_t rank) const;
   void ExpectType(DType dtype) const;
   void ExpectInt32() const;
   void ExpectPlaceOf(const Tensor& other) const;
-  // where: what is there, for the message.
+  // where: the name of an array at that place, for the message.
   void ExpectPlace(const Place& place, const ArgumentName& where) const;
-  // Whether they have no memory in common.
+  // Throws ValueError if both overlap.
   void ExpectApartFrom(const Tensor& other) const;
 
-  // The layer's type that the array is of; throws ValueError if it is none.
+  // The array's type as a layer's; throws ValueError for other types.
   DType LayerType() const;
 
   const void* data() const { return data_; }
@@ -75,14 +75,14 @@ class Tensor {
   void CheckStrides(const std::vector<int64_t>& strides) const;
   [[noreturn]] void Fail(const std::string& got, const std::string& wanted) const;
 
-  // What NumPy calls kind ('f', 'i', 'u', ...; 'B' stands for bfloat), and the size.
+  // NumPy's kind ('f', 'i', 'u', ...; 'B' for bfloat) and the size.
   struct Type {
     char kind = 0;
     int bits = 0;
     bool operator==(const Type& other) const { return kind == other.kind && bits == other.bits; }
   };
   static Type TypeOf(DType dtype);
-  std::string TypeText() const;  // as NumPy names it
+  std::string TypeText() const;  // NumPy's name
 
   ArgumentName name_;
   Type type_;
