@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastrnn.lm import InputError, preset
+from fastrnn.lm import InputError, Vocabulary, preset
 from fastrnn.lm.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from fastrnn.lm.files import atomic_writer, remove_partial, write_atomically
-from fastrnn.lm.vocabulary import CharacterVocabulary
+from fastrnn.lm.tokenizers import CharacterTokenizer
 
 RANDOM = np.random.default_rng(0)
 
@@ -24,9 +24,9 @@ def example(epoch=1):
     rows = [{"epoch": e, "loss": 1 / 3, "validation": float("nan")} for e in range(1, epoch + 1)]
     return Checkpoint(
         settings=preset("demo", hidden=5, rate=0.1),
-        vocabulary=CharacterVocabulary("abü\n"),
+        vocabulary=Vocabulary("abü\n", CharacterTokenizer()),
         text_sha256="0" * 64,
-        progress=Progress(epoch, 17 * epoch, 1, 1 / 3, rows),
+        progress=Progress(17 * epoch, rows),
         parameters={
             "a.weight": RANDOM.standard_normal((3, 4)).astype(np.float32),
             "b.bias": np.zeros(0, np.float32),
@@ -92,7 +92,7 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": "other-7"}, "the checkpoint's format is 'other-7', wanted 'fastrnn-lm-1'"),
+        ({"format": "other-7"}, "the checkpoint's format is 'other-7', wanted 'fastrnn-lm-2'"),
         ({"settings": {"hidden": 0}}, "hidden: got 0"),
         ({"settings": {"colour": 1}}, "there is no setting 'colour'"),
         ({"vocabulary": {"level": "character", "tokens": ["ab"]}}, "'ab' is not one character"),
@@ -103,16 +103,33 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(tmp_path):
 def test_wrong_content(tmp_path, change, message):
     path = tmp_path / "last.npz"
     save_checkpoint(path, example())
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    members["meta.json"] = json.dumps({**json.loads(members["meta.json"]), **change}).encode()
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    meta = {**json.loads(bytes(arrays["meta"])), **change}
+    arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    np.savez(path, **arrays)
     with pytest.raises(InputError, match=message) as caught:
         load_checkpoint(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_the_first_format(tmp_path):
+    """It had its JSON under another name and more of it; the arrays are the same."""
+    path = tmp_path / "last.npz"
+    save_checkpoint(path, example())
+    wanted = content_of(path)
+    with zipfile.ZipFile(path) as archive, np.load(path) as arrays:
+        members = {name: archive.read(name) for name in archive.namelist()}
+        meta = json.loads(bytes(arrays["meta"]))
+    del members["meta.npy"]
+    meta["format"] = "fastrnn-lm-1"
+    meta["progress"].update(epoch=1, best_epoch=1, best=1 / 3)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("meta.json", json.dumps(meta))
+        for name, content in members.items():
+            archive.writestr(name, content)
+    assert content_of(path) == wanted
 
 
 def test_missing_file(tmp_path):

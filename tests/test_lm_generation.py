@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fastrnn._mxnet import import_mxnet
-from fastrnn.lm import InputError, data, generation, preset
+from fastrnn.lm import InputError, Vocabulary, data, generation, preset
 from fastrnn.lm.checkpoint import save_checkpoint
 from fastrnn.lm.generation import Writer, choose
+from fastrnn.lm.tokenizers import END_OF_LINE, UNKNOWN, CharacterTokenizer, WordTokenizer
 from fastrnn.lm.training import Training
-from fastrnn.lm.vocabulary import END_OF_LINE, UNKNOWN, CharacterVocabulary, WordVocabulary
 
 mx = import_mxnet()
 TEXT = data.load_text("builtin")[:3000]
@@ -172,7 +172,8 @@ def test_options_out_of_range(writer, options):
 
 
 def test_pieces_of_words_have_their_spaces():
-    vocabulary = WordVocabulary.build(WordVocabulary.tokenize("Hello, old (new) world\nend"))
+    words = WordTokenizer()
+    vocabulary = Vocabulary.build(words.tokenize("Hello, old (new) world\nend"), words)
     writer = Writer(None, vocabulary, preset("zaremba-small"), None)
     numbers = vocabulary.encode("Hello, old (new) world\nend")
     pieces = [writer._piece(int(a), int(b)) for a, b in zip(numbers, numbers[1:])]
@@ -186,12 +187,12 @@ class Lexicon(Writer):
     """Knows exactly how often each word is meant, and nothing else."""
 
     def __init__(self):
-        vocabulary = CharacterVocabulary(" aehnoty")
+        vocabulary = Vocabulary(" aehnoty", CharacterTokenizer())
         super().__init__(None, vocabulary, preset("demo"), None)
 
     def read(self, numbers, state=None):
         text = (state or "") + self.vocabulary.decode(numbers)
-        begun = self.vocabulary.begun(text)
+        begun = self.vocabulary.tokenizer.begun(text)
         weight = dict.fromkeys(self.vocabulary.tokens, 1e-12)
         for word, probability in WORDS.items():
             if word.startswith(begun):
@@ -226,7 +227,9 @@ def test_suggestions_of_a_model(writer):
 
 
 def test_completed_words_come_from_the_text_before():
-    vocabulary = WordVocabulary([UNKNOWN, END_OF_LINE, "the", "cat-nap", "cat-door", "dog"])
+    vocabulary = Vocabulary(
+        [UNKNOWN, END_OF_LINE, "the", "cat-nap", "cat-door", "dog"], WordTokenizer()
+    )
 
     class Fixed(Writer):
         def read(self, numbers, state=None):

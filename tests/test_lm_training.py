@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from fastrnn._mxnet import import_mxnet
-from fastrnn.lm import InputError, Settings, data, preset, runs
+from fastrnn.lm import InputError, Settings, Vocabulary, data, preset, runs
 from fastrnn.lm.checkpoint import load_checkpoint, save_checkpoint
 from fastrnn.lm.evaluation import batch_loss, evaluate, predicted
 from fastrnn.lm.models import parameter_values
@@ -241,7 +241,7 @@ def test_checkpoint_of_another_text():
 def test_checkpoint_with_another_vocabulary():
     settings = preset("demo", **SMALL)
     checkpoint = Training(settings, TEXT, CPU).checkpoint()
-    checkpoint.vocabulary = type(checkpoint.vocabulary)("ab")
+    checkpoint.vocabulary = Vocabulary("ab", checkpoint.vocabulary.tokenizer)
     with pytest.raises(InputError, match="vocabulary: the text has .* differ from"):
         Training(settings, TEXT, CPU, checkpoint)
 
@@ -323,22 +323,22 @@ def test_only_some_settings_change_on_resume():
 
 # The victim trains; in the second epoch's save it kills itself at a chosen place.
 VICTIM = """
-import json, os, signal, sys
+import json, os, signal, sys, zipfile
 from pathlib import Path
 from fastrnn._mxnet import import_mxnet
-from fastrnn.lm import Settings, checkpoint, runs
+from fastrnn.lm import Settings, runs
 
 folder, settings, module, function, times = json.loads(sys.argv[1])
-place = {"checkpoint": checkpoint, "os": os}[module]
+place = {"archive": zipfile.ZipFile, "os": os}[module]
 original = getattr(place, function)
 calls = 0
 
-def deadly(*arguments):
+def deadly(*arguments, **options):
     global calls
     calls += 1
     if calls == times:
         os.kill(os.getpid(), signal.SIGKILL)
-    return original(*arguments)
+    return original(*arguments, **options)
 
 def after_epoch(row):
     setattr(place, function, deadly)
@@ -352,8 +352,8 @@ SCRIPT_ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 @pytest.mark.parametrize(
     ("module", "function", "times"),
     [
-        ("checkpoint", "_write_array", 1),  # the first array of best.npz
-        ("checkpoint", "_write_array", 12),  # amid the optimizer's arrays
+        ("archive", "open", 1),  # the first array of best.npz
+        ("archive", "open", 12),  # amid the optimizer's arrays
         ("os", "replace", 1),  # best.npz is complete but has no name yet
         ("os", "replace", 2),  # best.npz is new, last.npz is not
         ("os", "replace", 3),  # log.csv

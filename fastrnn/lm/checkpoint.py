@@ -1,30 +1,28 @@
 """Checkpoints: one file each, with all it takes to write text or to go on training.
 
-The file is a ZIP archive without compression: ``meta.json`` (format, settings, vocabulary,
-progress) and the arrays ``parameters/NAME.npy`` and ``optimizer/NAME/NUMBER.npy``; `numpy.load`
-opens it too. Every member has a checksum, so a damaged file is noticed.
+The file is what `numpy.savez` writes, without pickles: ``meta``, which is JSON in UTF-8 (format,
+settings, vocabulary, progress), and the arrays ``parameters/NAME`` and ``optimizer/NAME/NUMBER``.
 """
 
 from __future__ import annotations
 
-import io
 import json
+import math
+import os
 import zipfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import BinaryIO, Dict, List
 
 import numpy as np
 
 from fastrnn.lm.config import Settings
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.files import atomic_writer, describe
+from fastrnn.lm.files import atomic_writer, explained
 from fastrnn.lm.vocabulary import Vocabulary
 
-FORMAT = "fastrnn-lm-1"
-
-
+FORMAT = "fastrnn-lm-2"
 # What the readers of archives, arrays and JSON raise for bytes that are not what they should be.
 _DAMAGED = (
     zipfile.BadZipFile,
@@ -44,23 +42,35 @@ class Progress:
 
     Attributes
     ----------
-    epoch : int
-        Finished epochs.
     updates : int
         Steps the optimizer has made.
-    best_epoch : int
-        The epoch with the lowest loss so far (validation, or training without a validation part).
-    best : float
-        That loss, nats per token.
     rows : list of dict
-        What ``log.csv`` shows, one for each epoch.
+        What ``log.csv`` shows, one for each finished epoch.
     """
 
-    epoch: int = 0
     updates: int = 0
-    best_epoch: int = 0
-    best: float = float("inf")
     rows: List[Dict[str, float]] = field(default_factory=list)
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs."""
+        return len(self.rows)
+
+    @property
+    def best(self) -> float:
+        """The lowest loss so far, of validation if there is such a part, in nats per token."""
+        return min(map(judged_loss, self.rows), default=math.inf)
+
+    @property
+    def best_epoch(self) -> int:
+        """The first epoch with that loss, 0 if none is finished."""
+        losses = [judged_loss(row) for row in self.rows]
+        return losses.index(min(losses)) + 1 if losses else 0
+
+
+def judged_loss(row: Dict[str, float]) -> float:
+    """The loss by which an epoch is judged: of validation, or of training where there is none."""
+    return row["loss"] if math.isnan(row["validation"]) else row["validation"]
 
 
 @dataclass
@@ -88,29 +98,25 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write `checkpoint` to `path`: whole, or the old file stays.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written, for example because the disk is full.
-    """
+    """Write `checkpoint` to `path`: whole, or the old file stays and InputError says why."""
     meta = {
         "format": FORMAT,
         "settings": checkpoint.settings.as_dict(),
         "vocabulary": json.loads(checkpoint.vocabulary.to_json()),
         "text_sha256": checkpoint.text_sha256,
         "progress": vars(checkpoint.progress),
+        # So that an array which a damaged archive does not list is missed.
         "parameters": list(checkpoint.parameters),
-        "optimizer": {name: len(arrays) for name, arrays in checkpoint.optimizer.items()},
+        "optimizer": {name: len(states) for name, states in checkpoint.optimizer.items()},
     }
-    with atomic_writer(path) as file, zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("meta.json", json.dumps(meta))
-        for name, array in checkpoint.parameters.items():
-            _write_array(archive, f"parameters/{name}.npy", array)
-        for name, arrays in checkpoint.optimizer.items():
-            for number, array in enumerate(arrays):
-                _write_array(archive, f"optimizer/{name}/{number}.npy", array)
+    arrays = {"meta": np.frombuffer(json.dumps(meta).encode("utf-8"), np.uint8)}
+    for name, array in checkpoint.parameters.items():
+        arrays[f"parameters/{name}"] = array
+    for name, states in checkpoint.optimizer.items():
+        for number, array in enumerate(states):
+            arrays[f"optimizer/{name}/{number}"] = array
+    with atomic_writer(path) as file:
+        np.savez(file, **arrays)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -121,43 +127,37 @@ def load_checkpoint(path: Path) -> Checkpoint:
     InputError
         If the file is missing, truncated, damaged, or not a checkpoint.
     """
+    if not os.path.exists(path):
+        raise InputError(f"{path}: there is no such checkpoint")
     try:
-        with zipfile.ZipFile(path) as archive:
-            meta = json.loads(archive.read("meta.json"))
-            if meta["format"] != FORMAT:
-                raise InputError(
-                    f"{path}: the checkpoint's format is {meta['format']!r}, wanted {FORMAT!r}"
-                )
-            parameters = {
-                name: _read_array(archive, f"parameters/{name}.npy") for name in meta["parameters"]
-            }
-            optimizer = {
-                name: [_read_array(archive, f"optimizer/{name}/{n}.npy") for n in range(count)]
-                for name, count in meta["optimizer"].items()
-            }
-        return Checkpoint(
-            settings=Settings.from_dict(meta["settings"]),
-            vocabulary=Vocabulary.from_json(json.dumps(meta["vocabulary"])),
-            text_sha256=meta["text_sha256"],
-            progress=Progress(**meta["progress"]),
-            parameters=parameters,
-            optimizer=optimizer,
-        )
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such checkpoint") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {describe(error)}") from None
+        with explained(f"{path}: cannot be read"), open(path, "rb") as file:
+            return _read(file)
     except InputError as error:
         raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     except _DAMAGED as error:
         raise InputError(f"{path}: truncated, damaged or no checkpoint ({error})") from None
 
 
-def _write_array(archive: zipfile.ZipFile, name: str, array: Any) -> None:
-    with archive.open(name, "w", force_zip64=True) as member:
-        np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
-
-
-def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    # Read in one go: only at the end of a member is its checksum compared.
-    return np.load(io.BytesIO(archive.read(name)), allow_pickle=False)
+def _read(file: BinaryIO) -> Checkpoint:
+    with zipfile.ZipFile(file) as members:
+        # Every member to its end, where its checksum is: NumPy reads as far as an array goes.
+        damaged = members.testzip()
+    if damaged:
+        raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+    file.seek(0)
+    archive = np.load(file, allow_pickle=False)
+    old = "meta.json" in archive.files  # where fastrnn-lm-1 has it; the rest is the same
+    meta = json.loads(bytes(archive["meta.json" if old else "meta"]))
+    if meta["format"] not in (FORMAT, "fastrnn-lm-1"):
+        raise InputError(f"the checkpoint's format is {meta['format']!r}, wanted {FORMAT!r}")
+    return Checkpoint(
+        settings=Settings.from_dict(meta["settings"]),
+        vocabulary=Vocabulary.from_json(json.dumps(meta["vocabulary"])),
+        text_sha256=meta["text_sha256"],
+        progress=Progress(meta["progress"]["updates"], meta["progress"]["rows"]),
+        parameters={name: archive[f"parameters/{name}"] for name in meta["parameters"]},
+        optimizer={
+            name: [archive[f"optimizer/{name}/{number}"] for number in range(count)]
+            for name, count in meta["optimizer"].items()
+        },
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import sys
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any, Callable, Dict, Optional, get_type_hints
 
 import numpy as np
 
+from fastrnn.lm.batches import Corpus
 from fastrnn.lm.checkpoint import Checkpoint
 from fastrnn.lm.config import Settings, preset
-from fastrnn.lm.data import is_gone, load_text, title
+from fastrnn.lm.data import load_text, title
 from fastrnn.lm.devices import parse_devices
 from fastrnn.lm.display import EpochBar, epoch_line, figure, noun, quoted, unit, wrapped
 from fastrnn.lm.errors import InputError
@@ -22,8 +22,8 @@ from fastrnn.lm.generation import Writer
 from fastrnn.lm.models import parameters_of
 from fastrnn.lm.ngram import NGram
 from fastrnn.lm.runs import BEST, LAST, LOG, PLOT, Run, can_plot, open_checkpoint, resumed
-from fastrnn.lm.text import Corpus
-from fastrnn.lm.training import encode_text
+from fastrnn.lm.tokenizers import normalize
+from fastrnn.lm.training import same_corpus
 
 
 def train(options: argparse.Namespace) -> None:
@@ -135,7 +135,9 @@ def evaluate_run(options: argparse.Namespace) -> None:
     checkpoint = open_checkpoint(options.checkpoint)
     changes = {"metric": options.metric} if options.metric else {}
     settings = checkpoint.settings.updated({**changes, "ngram": options.ngram})
-    corpus = _own_corpus(checkpoint) if options.data is None or options.ngram else None
+    corpus: Optional[Corpus] = None
+    if options.data is None or options.ngram:
+        corpus = same_corpus(load_text(settings.data), settings, checkpoint)
     if options.data is not None:
         name, numbers = title(options.data), checkpoint.vocabulary.encode(load_text(options.data))
     else:
@@ -161,22 +163,6 @@ def evaluate_run(options: argparse.Namespace) -> None:
         _print_ngram(corpus, numbers, settings)
 
 
-def _own_corpus(checkpoint: Checkpoint) -> Corpus:
-    """The text a checkpoint was trained on, split as it was."""
-    settings = checkpoint.settings
-    if is_gone(settings.data):
-        raise InputError(
-            "data: the run's text came from a pipe, which is gone: nothing is left to split or to "
-            "count in; --data measures another text, without --ngram"
-        )
-    text = load_text(settings.data)
-    if hashlib.sha256(text.encode("utf-8")).hexdigest() != checkpoint.text_sha256:
-        raise InputError(
-            f"data: {settings.data} is not the text that the checkpoint was trained on"
-        )
-    return encode_text(text, settings, checkpoint.vocabulary)
-
-
 def generate(options: argparse.Namespace) -> None:
     """``fastrnn generate``."""
     writer = Writer.from_checkpoint(options.checkpoint, parse_devices(options.device)[0])
@@ -188,7 +174,7 @@ def generate(options: argparse.Namespace) -> None:
         options.top_p,
         options.seed,
     )
-    sys.stdout.write(writer.vocabulary.normalize(options.prompt))
+    sys.stdout.write(normalize(options.prompt))
     for piece in pieces:
         sys.stdout.write(piece)
         sys.stdout.flush()

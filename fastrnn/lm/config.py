@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Dict, Tuple, get_type_hints
 
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.text import split_sizes
-from fastrnn.lm.vocabulary import LEVELS
+from fastrnn.lm.tokenizers import LEVELS
 
 MODELS = ("language", "unrolled")
 CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
@@ -83,7 +82,11 @@ class Settings:
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(Settings).items():
             _check(name, getattr(self, name), kind, Settings.limits(name))
-        split_sizes(0, self.validation, self.test)
+        if self.validation + self.test >= 1:
+            raise InputError(
+                f"validation and test: got {self.validation} and {self.test}, which leaves nothing "
+                f"to train on"
+            )
         if self.tie_weights and self.embed != self.hidden:
             raise InputError(
                 f"tie_weights: wants embed and hidden to be the same, got {self.embed} and "

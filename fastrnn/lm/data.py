@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Union
 
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.files import describe, write_atomically
-from fastrnn.lm.segmentation import normalize
+from fastrnn.lm.files import explained, write_atomically
+from fastrnn.lm.tokenizers import normalize
 
 BUILTIN = "builtin"
 # Standard input, for texts to read; and what a run keeps as the name of a text that had none.
@@ -64,7 +64,8 @@ def load_text(data: str) -> str:
         raise InputError("data: got '', wanted the name of a text or of a file")
     if data == PIPE:  # a run that is resumed
         raise InputError(
-            "data: the run's text came from a pipe, which is gone: --data can name a file with it"
+            "data: the run's text came from a pipe, which is gone: --data can name a file with it, "
+            "except where a part of the text or --ngram is asked for"
         )
     if data == BUILTIN:
         return builtin_text()
@@ -92,20 +93,14 @@ def lasting(data: str) -> str:
     return path if os.path.isfile(path) else PIPE
 
 
-def is_gone(data: str) -> bool:
-    """Whether a run's text came from a pipe; older runs kept the descriptor's name."""
-    return data == PIPE or data.startswith(_DESCRIPTORS)
-
-
 def _read(path: Union[Path, int]) -> Optional[bytes]:
     """The content of a file or descriptor, None if there is none."""
-    try:
-        with open(path, "rb", closefd=path != 0) as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise InputError(f"{path or title(STDIN)}: cannot be read: {describe(error)}") from None
+    with explained(f"{path or title(STDIN)}: cannot be read"):
+        try:
+            with open(path, "rb", closefd=path != 0) as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
 
 
 def _decode(content: bytes, name: str) -> str:
@@ -152,10 +147,8 @@ def _download(name: str, source: Source) -> bytes:
             f"FASTRNN_DATA can name a folder that has {name}.txt"
         ) from None
     _check(content, source, source.url)
-    try:
+    with explained(f"{path.parent}: cannot be made"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path.parent}: cannot be made: {describe(error)}") from None
     write_atomically(path, content)
     return content
 

@@ -7,12 +7,10 @@ from typing import Any, Iterator, Tuple
 import numpy as np
 
 from fastrnn._mxnet import import_mxnet
+from fastrnn.lm.batches import Batch, arrange, bptt_batches, sliding_windows
 from fastrnn.lm.config import Settings
-from fastrnn.lm.text import arrange, bptt_batches, sliding_windows
 
 mx = import_mxnet()
-
-Batch = Tuple[np.ndarray, np.ndarray]
 
 
 def batch_loss(model: Any, inputs: Any, targets: Any, states: Any) -> Tuple[Any, Any]:

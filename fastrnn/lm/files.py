@@ -15,6 +15,17 @@ _PARTIAL = ".partial"
 
 
 @contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn an error of the system's into an InputError that begins with `what`."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno == errno.ENOSPC
+        reason = "no space left on the disk" if full else error.strerror or str(error)
+        raise InputError(f"{what}: {reason}") from None
+
+
+@contextmanager
 def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` when the block ends without an error.
 
@@ -29,20 +40,19 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
         If the file cannot be written, for example because the disk is full.
     """
     partial = path.parent / f"{path.name}.{secrets.token_hex(8)}{_PARTIAL}"
-    try:
-        # Not tempfile: its files are the owner's alone, and these get the usual permissions.
-        with open(partial, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        _sync_folder(path.parent)
-    except BaseException as error:
-        with suppress(OSError):  # what went wrong first is what the user has to know
-            partial.unlink()
-        if isinstance(error, OSError):
-            raise InputError(f"{path}: not written: {describe(error)}") from None
-        raise
+    with explained(f"{path}: not written"):
+        try:
+            # Not tempfile: its files are the owner's alone, and these get the usual permissions.
+            with open(partial, "xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+            _sync_folder(path.parent)
+        except BaseException:
+            with suppress(OSError):  # the first error is the one the user has to know
+                partial.unlink()
+            raise
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -52,7 +62,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def remove_partial(path: Path) -> None:
-    """Remove what killed writers of `path` left behind; nobody may be writing it now."""
+    """Remove what killed writers of `path` left behind; no process may be writing it now."""
     for partial in path.parent.glob(f"{path.name}.*{_PARTIAL}"):
         partial.unlink()
 
@@ -63,15 +73,8 @@ def _sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some file systems, such as those of networks, know no such thing as syncing a folder.
+        # Some file systems, such as those of networks, cannot sync a folder.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
         os.close(descriptor)
-
-
-def describe(error: OSError) -> str:
-    """What went wrong with a file, in words."""
-    if error.errno == errno.ENOSPC:
-        return "no space left on the disk"
-    return error.strerror or str(error)

@@ -14,7 +14,7 @@ from fastrnn.lm.config import Settings
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.models import build_model, set_parameter_values
 from fastrnn.lm.runs import open_checkpoint
-from fastrnn.lm.segmentation import END_OF_LINE, JOINERS, UNKNOWN, in_word
+from fastrnn.lm.tokenizers import END_OF_LINE, JOINERS, UNKNOWN, in_word, normalize
 from fastrnn.lm.vocabulary import Vocabulary
 
 mx = import_mxnet()
@@ -215,7 +215,7 @@ class Writer:
         """
         if k < 1:
             raise InputError(f"k: got {k}, wanted at least 1")
-        prefix = self.vocabulary.normalize(prefix)
+        prefix = normalize(prefix)
         log_probabilities, state = self.read(self._prompt(prefix))
         known = self._known(log_probabilities)
         tokens = [
@@ -223,7 +223,7 @@ class Writer:
             for i in np.argsort(-known, kind="stable")[:k]
             if known[i] > -np.inf
         ]
-        begun = self.vocabulary.begun(prefix)
+        begun = self.vocabulary.tokenizer.begun(prefix)
         if not begun:
             return Suggestions(tokens, [])
         if self.vocabulary.level == "character":

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastrnn._mxnet import import_mxnet
 from fastrnn.layers import GRU, LSTM, RNN
-from fastrnn.lm.config import CELLS, Settings
+from fastrnn.lm.config import Settings
 from fastrnn.lm.errors import InputError
 
 mx = import_mxnet()
@@ -48,8 +48,7 @@ class UnrolledRNN(HybridBlock):
         self, vocab_size: int, embed: int = 30, hidden: int = 256, window: int = 3, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if window < 1:
-            raise InputError(f"window: got {window}, wanted at least 1")
+        Settings(model="unrolled", embed=embed, hidden=hidden, window=window)  # checks them
         self.window = window
         with self.name_scope():
             self.embedding = nn.Embedding(vocab_size, embed)
@@ -108,12 +107,14 @@ class LanguageModel(HybridBlock):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if cell not in CELLS:
-            raise InputError(f"cell: got {cell!r}, wanted one of {', '.join(CELLS)}")
-        if tie_weights and embed != hidden:
-            raise InputError(
-                f"tie_weights: wants embed and hidden to be the same, got {embed} and {hidden}"
-            )
+        Settings(  # checks them
+            cell=cell,
+            embed=embed,
+            hidden=hidden,
+            layers=layers,
+            dropout=dropout,
+            tie_weights=tie_weights,
+        )
         with self.name_scope():
             self.embedding = nn.Embedding(
                 vocab_size, embed, weight_initializer=mx.init.Uniform(embed_init)
@@ -168,11 +169,10 @@ def build_model(settings: Settings, vocab_size: int) -> Any:
 
 def parameters_of(model: Any) -> Dict[str, Any]:
     """The model's parameters by their place in it, each once."""
-    unique: Dict[int, str] = {}
-    named = model._collect_params_with_prefix()
-    for name, parameter in named.items():
-        unique.setdefault(id(parameter), name)
-    return {name: named[name] for name in unique.values()}
+    first_names: Dict[Any, str] = {}
+    for name, parameter in model._collect_params_with_prefix().items():
+        first_names.setdefault(parameter, name)
+    return {name: parameter for parameter, name in first_names.items()}
 
 
 def parameter_values(model: Any) -> Dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ import io
 import math
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
@@ -15,7 +16,7 @@ from fastrnn.lm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fastrnn.lm.config import Settings
 from fastrnn.lm.data import lasting, load_text
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.files import describe, remove_partial, write_atomically
+from fastrnn.lm.files import explained, remove_partial, write_atomically
 from fastrnn.lm.training import Report, Training
 
 BEST, LAST, LOG, PLOT = FILES = "best.npz", "last.npz", "log.csv", "loss.png"
@@ -59,7 +60,11 @@ class Run:
         overwrite: bool = False,
     ) -> None:
         self.folder = folder
-        self._replaces = checkpoint is None and any(_exists(folder / name) for name in FILES[:2])
+        self._replaces = checkpoint is None and any(
+            # Other than Path.exists, this is False for names that no file can have.
+            os.path.exists(folder / name)
+            for name in (BEST, LAST)
+        )
         if self._replaces and not overwrite:
             raise InputError(
                 f"out: {folder} already holds a run; use --resume to continue it, --overwrite to "
@@ -109,31 +114,21 @@ class Run:
             write_atomically(self.folder / PLOT, loss_picture(progress.rows))
 
 
-def _exists(path: Path) -> bool:
-    # Other than Path.exists, this is False for names that no file can have.
-    return os.path.exists(path)
-
-
 def _make_writable(folder: Path) -> None:
     """Make `folder`, see that files can be made there, and clear what killed processes left."""
-    try:
+    with explained(f"out: {folder}: cannot be written to"):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
         for name in FILES:
             remove_partial(folder / name)
-    except OSError as error:
-        raise InputError(f"out: {folder}: cannot be written to: {describe(error)}") from None
 
 
 def _remove_run(folder: Path) -> None:
     """Remove all but the best model: --resume must never mix what is left with a new run."""
-    try:
-        for name in (LAST, LOG, PLOT):
-            if _exists(folder / name):
-                (folder / name).unlink()
-    except OSError as error:
-        raise InputError(f"out: {folder}: {name} cannot be replaced: {describe(error)}") from None
+    for name in (LAST, LOG, PLOT):
+        with explained(f"out: {folder}: {name} cannot be replaced"), suppress(FileNotFoundError):
+            (folder / name).unlink()
 
 
 def open_checkpoint(path: Path, last: bool = False) -> Checkpoint:

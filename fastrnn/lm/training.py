@@ -6,25 +6,26 @@ import hashlib
 import math
 import time
 from collections import deque
-from dataclasses import replace
 from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from fastrnn._mxnet import import_mxnet
-from fastrnn.lm.checkpoint import Checkpoint, Progress
+from fastrnn.lm.batches import (
+    Batch,
+    Corpus,
+    arrange,
+    bptt_batches,
+    encode_corpus,
+    sliding_windows,
+    too_short,
+)
+from fastrnn.lm.checkpoint import Checkpoint, Progress, judged_loss
 from fastrnn.lm.config import Settings
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.evaluation import Batch, batch_loss, evaluate
-from fastrnn.lm.models import (
-    build_model,
-    parameter_values,
-    parameters_of,
-    set_parameter_values,
-)
-from fastrnn.lm.segmentation import normalize
-from fastrnn.lm.text import Corpus, arrange, bptt_batches, encode_corpus, sliding_windows
-from fastrnn.lm.vocabulary import Vocabulary
+from fastrnn.lm.evaluation import batch_loss, evaluate
+from fastrnn.lm.models import build_model, parameter_values, parameters_of, set_parameter_values
+from fastrnn.lm.tokenizers import normalize
 
 mx = import_mxnet()
 
@@ -70,20 +71,12 @@ class Training:
     ) -> None:
         self.settings = settings
         self.contexts = list(contexts)
-        known = checkpoint.vocabulary if checkpoint else None
-        if not checkpoint or checkpoint.text_sha256 != _sha256(text):
-            text = normalize(text)
+        text = normalize(text)
         self.text_sha256 = _sha256(text)
-        if checkpoint and checkpoint.text_sha256 != self.text_sha256:
-            raise InputError(
-                f"data: {settings.data} is not the text that the checkpoint was trained on"
-            )
-        self.corpus = encode_text(text, settings, known)
-        if known and known != self.corpus.vocabulary:
-            raise InputError(
-                f"vocabulary: the text has {len(self.corpus.vocabulary)} tokens that differ from "
-                f"the checkpoint's {len(known)}"
-            )
+        if checkpoint:
+            self.corpus = same_corpus(text, settings, checkpoint)
+        else:
+            self.corpus = encode_corpus(text, settings)
         self._check_lengths()
         self.model = build_model(settings, len(self.corpus.vocabulary))
         seed_epoch(settings.seed, 0)
@@ -105,15 +98,11 @@ class Training:
         if settings.model == "unrolled":
             least = settings.window + settings.stride * (settings.batch - 1) + 1
         if len(self.corpus.train) < least:
-            raise InputError(
-                f"data: the text is too short: {len(self.corpus.train)} tokens to train on, and a "
-                f"batch of {settings.batch} takes {least}"
-            )
+            wanted = f"a batch of {settings.batch} takes {least}"
+            raise too_short(self.corpus.train, wanted, " to train on")
         if settings.validation and len(self.corpus.validation) <= settings.window:
-            raise InputError(
-                f"data: the text is too short: {len(self.corpus.validation)} tokens to validate "
-                f"on; --validation wants a larger share, or 0"
-            )
+            wanted = "--validation wants a larger share, or 0"
+            raise too_short(self.corpus.validation, wanted, " to validate on")
 
     def _make_trainer(self) -> Any:
         # Gradients are summed over the devices first and clipped after that, so the update cannot
@@ -149,34 +138,18 @@ class Training:
         losses, tokens = self._train_on(self._batches(generator), report)
         mx.nd.waitall()
         trained = time.perf_counter() - begun
-        validation = self.validate()
         row = {"epoch": epoch, "loss": _mean(losses, tokens)}
         for first, last in _LOGGED:
             part = slice(first, last)
             row[f"loss_{first + 1}_{last}"] = _mean(losses[part], tokens[part])
-        row["validation"] = validation
+        row["validation"] = self.validate()
         row["rate"] = self.rate(epoch)
         row["tokens_per_second"] = sum(tokens) / trained
         row["seconds"] = time.perf_counter() - begun
-        self._note(row, len(losses))
-        return row
-
-    def _note(self, row: Dict[str, float], batches: int) -> None:
+        _check_finite(judged_loss(row), f"after epoch {epoch}")
         now = self.progress
-        loss = row["validation"] if len(self.corpus.validation) else row["loss"]
-        if not math.isfinite(loss):
-            raise InputError(
-                f"the loss is {loss} after epoch {row['epoch']}: training diverged; "
-                f"try a lower --rate or --clip"
-            )
-        better = loss < now.best
-        self.progress = Progress(
-            epoch=int(row["epoch"]),
-            updates=now.updates + batches,
-            best_epoch=int(row["epoch"]) if better else now.best_epoch,
-            best=loss if better else now.best,
-            rows=[*now.rows, row],
-        )
+        self.progress = Progress(now.updates + len(losses), [*now.rows, row])
+        return row
 
     @property
     def finished(self) -> bool:
@@ -213,11 +186,7 @@ class Training:
             arrays, count = waiting.popleft()
             losses.append(sum(float(array.asscalar()) for array in arrays))
             tokens.append(count)
-            if not math.isfinite(losses[-1]):
-                raise InputError(
-                    f"the loss is {losses[-1]} in batch {len(losses)}: training diverged; "
-                    f"try a lower --rate or --clip"
-                )
+            _check_finite(losses[-1], f"in batch {len(losses)}")
             if report:
                 speed = sum(tokens) / (time.perf_counter() - begun)
                 report(len(losses), len(batches), losses[-1] / count, speed)
@@ -274,10 +243,13 @@ class Training:
 
     def checkpoint(self) -> Checkpoint:
         """All of it, copied to the host."""
+        # Not Trainer.save_states: that is a pickle, so that resuming from a file would run what
+        # the file says, and it is for this kind of device.
+        states = self._trainer._updaters[0].states
         optimizer = {}
         for index, name in enumerate(self._parameters):
-            arrays = _as_list(self._trainer._updaters[0].states.get(index))
-            if arrays:
+            arrays = states.get(index)  # None for plain SGD
+            if arrays is not None:
                 optimizer[name] = [array.asnumpy() for array in arrays]
         return Checkpoint(
             settings=self.settings,
@@ -290,7 +262,7 @@ class Training:
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         set_parameter_values(self.model, checkpoint.parameters)
-        self.progress = replace(checkpoint.progress)
+        self.progress = checkpoint.progress
         if not checkpoint.progress.updates:
             return
         optimizer = self._trainer.optimizer
@@ -299,7 +271,7 @@ class Training:
         for updater, context in zip(self._trainer._updaters, self.contexts):
             for index, (name, parameter) in enumerate(self._parameters.items()):
                 state = optimizer.create_state_multi_precision(index, parameter.data(context))
-                arrays, values = _as_list(state), checkpoint.optimizer.get(name, [])
+                arrays, values = state or (), checkpoint.optimizer.get(name, [])
                 got, wanted = ([a.shape for a in kept] for kept in (values, arrays))
                 if got != wanted:
                     raise InputError(
@@ -312,11 +284,19 @@ class Training:
                 updater.states_synced[index] = True
 
 
-def encode_text(text: str, settings: Settings, like: Optional[Vocabulary] = None) -> Corpus:
-    """The text as numbers, split as `settings` say, and cut as for `like`."""
-    return encode_corpus(
-        text, settings.level, settings.validation, settings.test, settings.min_count, like
-    )
+def same_corpus(text: str, settings: Settings, checkpoint: Checkpoint) -> Corpus:
+    """`text`, normalized, cut and split as it was when `checkpoint` was trained on it."""
+    if _sha256(text) != checkpoint.text_sha256:
+        raise InputError(
+            f"data: {settings.data} is not the text that the checkpoint was trained on"
+        )
+    corpus = encode_corpus(text, settings, checkpoint.vocabulary.tokenizer)
+    if corpus.vocabulary != checkpoint.vocabulary:
+        raise InputError(
+            f"vocabulary: the text has {len(corpus.vocabulary)} tokens that differ from the "
+            f"checkpoint's {len(checkpoint.vocabulary)}"
+        )
+    return corpus
 
 
 def seed_epoch(seed: int, epoch: int) -> np.random.Generator:
@@ -337,10 +317,11 @@ def _initializer(settings: Settings) -> Any:
     return mx.init.Uniform(settings.init) if settings.init else mx.init.Xavier()
 
 
-def _as_list(state: Any) -> List[Any]:
-    if state is None:
-        return []
-    return list(state) if isinstance(state, (tuple, list)) else [state]
+def _check_finite(loss: float, when: str) -> None:
+    if not math.isfinite(loss):
+        raise InputError(
+            f"the loss is {loss} {when}: training diverged; try a lower --rate or --clip"
+        )
 
 
 def _mean(losses: Sequence[float], tokens: Sequence[int]) -> float:

@@ -9,22 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrnn.lm import InputError, Vocabulary
-from fastrnn.lm.text import arrange, bptt_batches, encode_corpus, sliding_windows, split_sizes
-from fastrnn.lm.vocabulary import (
+from fastrnn.lm import InputError, Settings, Vocabulary
+from fastrnn.lm.batches import arrange, bptt_batches, encode_corpus, sliding_windows, split_sizes
+from fastrnn.lm.tokenizers import (
     END_OF_LINE,
     UNKNOWN,
-    CharacterVocabulary,
-    WhitespaceVocabulary,
-    WordVocabulary,
+    CharacterTokenizer,
+    WhitespaceTokenizer,
+    WordTokenizer,
 )
 
+CHARACTERS, WORDS, PIECES = CharacterTokenizer(), WordTokenizer(), WhitespaceTokenizer()
 TEXT = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1)
 
 
 @given(TEXT)
 def test_characters_come_back(text):
-    vocabulary = CharacterVocabulary.build(text)
+    vocabulary = Vocabulary.build(text, CHARACTERS)
     numbers = vocabulary.encode(text)
     assert numbers.dtype == np.int32
     assert vocabulary.decode(numbers) == text
@@ -35,16 +36,16 @@ def test_characters_come_back(text):
 @given(TEXT)
 def test_json_keeps_the_vocabulary(text):
     for built in (
-        CharacterVocabulary.build(text),
-        WordVocabulary.build(WordVocabulary.tokenize(text)),
+        Vocabulary.build(text, CHARACTERS),
+        Vocabulary.build(WORDS.tokenize(text), WORDS),
     ):
         back = Vocabulary.from_json(built.to_json())
         assert back == built
-        assert type(back) is type(built)
+        assert back.tokenizer == built.tokenizer
 
 
 def test_vocabulary_file(tmp_path):
-    vocabulary = CharacterVocabulary.build("grün\n")
+    vocabulary = Vocabulary.build("grün\n", CHARACTERS)
     path = tmp_path / "vocabulary.json"
     vocabulary.save(path)
     assert json.loads(path.read_text(encoding="utf-8"))["tokens"] == ["\n", "g", "n", "r", "ü"]
@@ -82,21 +83,21 @@ def test_bad_vocabulary(content, message):
 
 def test_unknown_character_is_shown():
     with pytest.raises(InputError, match=r"'ß' \(U\+00DF\) at position 2 .* 3 characters"):
-        CharacterVocabulary.build("abc").encode("abß")
+        Vocabulary.build("abc", CHARACTERS).encode("abß")
 
 
 def test_words():
     text = "Don't stop, said the cat's friend: (never)!\nA well-known rule"
-    assert WordVocabulary.tokenize(text) == [
+    assert WORDS.tokenize(text) == [
         *["Don't", "stop", ",", "said", "the", "cat's", "friend", ":", "(", "never", ")", "!"],
         *[END_OF_LINE, "A", "well-known", "rule"],
     ]
-    vocabulary = WordVocabulary.build(WordVocabulary.tokenize(text))
+    vocabulary = Vocabulary.build(WORDS.tokenize(text), WORDS)
     assert vocabulary.decode(vocabulary.encode(text)) == text
 
 
 def test_unknown_words():
-    vocabulary = WordVocabulary.build(["a", "a", "b"], min_count=2)
+    vocabulary = Vocabulary.build(["a", "a", "b"], WORDS, min_count=2)
     assert "b" not in vocabulary
     assert vocabulary.encode("a b\n").tolist() == [
         vocabulary.number(token) for token in ("a", UNKNOWN, END_OF_LINE)
@@ -120,14 +121,14 @@ def test_unknown_words():
     ],
 )
 def test_word_being_typed(text, word, piece):
-    assert WordVocabulary.begun(text) == CharacterVocabulary.begun(text) == word
-    assert WhitespaceVocabulary.begun(text) == piece
+    assert WORDS.begun(text) == CHARACTERS.begun(text) == word
+    assert PIECES.begun(text) == piece
 
 
 @given(st.text("ab'- (\n_"))
 def test_a_word_being_typed_is_the_last_token_so_far(text):
     """Typed on with a letter, the tokenizer makes one token of the word."""
-    for kind in (WordVocabulary, WhitespaceVocabulary):
+    for kind in (WORDS, PIECES):
         begun = kind.begun(text)
         if begun:
             assert kind.tokenize(text + "b")[-1] == begun + "b"
@@ -135,7 +136,7 @@ def test_a_word_being_typed_is_the_last_token_so_far(text):
 
 def test_whitespace_keeps_tokens_as_they_are():
     text = "the <unk> u.s. 's N\nn't stop"
-    vocabulary = WhitespaceVocabulary.build(WhitespaceVocabulary.tokenize(text))
+    vocabulary = Vocabulary.build(PIECES.tokenize(text), PIECES)
     assert vocabulary.encode("u.s. 's")[0] == vocabulary.number("u.s.")
     assert vocabulary.number(UNKNOWN) in vocabulary.encode(text)
     assert vocabulary.decode(vocabulary.encode(text)) == text
@@ -152,27 +153,27 @@ def test_split_sizes(length, validation, test):
 @pytest.mark.parametrize(("validation", "test"), [(-0.1, 0), (1, 0), (0.5, 0.5), (0, float("nan"))])
 def test_bad_split(validation, test):
     with pytest.raises(InputError):
-        split_sizes(100, validation, test)
+        Settings(validation=validation, test=test)
 
 
 def test_corpus_parts_follow_each_other():
     text = "".join(map(chr, range(32, 132)))
-    corpus = encode_corpus(text, "character", 0.2, 0.1)
+    corpus = encode_corpus(text, Settings(validation=0.2, test=0.1))
     assert [len(part) for part in corpus[1:]] == [70, 20, 10]
     assert corpus.vocabulary.decode(np.concatenate(corpus[1:])) == text
 
 
 def test_words_of_the_held_out_part_may_be_unknown():
-    corpus = encode_corpus("a b a b a b a c", "word", validation=0.25)
+    corpus = encode_corpus("a b a b a b a c", Settings(level="word", validation=0.25))
     assert "c" not in corpus.vocabulary
     assert corpus.validation.tolist()[-1] == corpus.vocabulary.number(UNKNOWN)
 
 
 def test_empty_text():
     with pytest.raises(InputError, match="empty"):
-        encode_corpus("")
+        encode_corpus("", Settings())
     with pytest.raises(InputError, match="empty"):
-        encode_corpus("   ", "word")
+        encode_corpus("   ", Settings(level="word"))
 
 
 @given(st.integers(2, 400), st.integers(1, 20), st.integers(1, 30))
@@ -205,11 +206,3 @@ def test_windows(length, width, stride):
     np.testing.assert_array_equal(windows[:, 0], stride * np.arange(len(windows)))
     np.testing.assert_array_equal(windows[:, -1] + 1, targets)
     assert windows.shape[1] == width
-
-
-@pytest.mark.parametrize("call", [lambda: arrange(np.arange(9), 0),
-                                  lambda: list(bptt_batches(np.ones((2, 1)), np.ones((2, 1)), 0)),
-                                  lambda: sliding_windows(np.arange(9), 0)])  # fmt: skip
-def test_bad_sizes(call):
-    with pytest.raises(InputError, match="at least 1"):
-        call()

@@ -1,4 +1,4 @@
-"""Words by Unicode's text segmentation, the older rule, and normalized texts."""
+"""Tokenizers: words by Unicode's text segmentation, the older rule, and normalized texts."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrnn._mxnet import import_mxnet
-from fastrnn.lm import InputError, Vocabulary, data, preset, segmentation, text, training
+from fastrnn.lm import InputError, Settings, Vocabulary, batches, data, preset, tokenizers
+from fastrnn.lm.batches import encode_corpus
 from fastrnn.lm.checkpoint import load_checkpoint, save_checkpoint
 from fastrnn.lm.generation import Writer
-from fastrnn.lm.segmentation import END_OF_LINE, UNKNOWN, CodePoints, Graphemes
-from fastrnn.lm.training import Training
-from fastrnn.lm.vocabulary import (
-    CharacterVocabulary,
-    CodePointWordVocabulary,
-    WhitespaceVocabulary,
-    WordVocabulary,
+from fastrnn.lm.tokenizers import (
+    END_OF_LINE,
+    UNKNOWN,
+    CharacterTokenizer,
+    CodePointTokenizer,
+    WhitespaceTokenizer,
+    WordTokenizer,
 )
+from fastrnn.lm.training import Training
 
 regex = pytest.importorskip("regex")
 mx = import_mxnet()
 
-KINDS = [CharacterVocabulary, WordVocabulary, CodePointWordVocabulary, WhitespaceVocabulary]
+CHARACTERS, WORDS, CODE_POINTS = CharacterTokenizer(), WordTokenizer(), CodePointTokenizer()
+KINDS = [CHARACTERS, WORDS, CODE_POINTS, WhitespaceTokenizer()]
 # Letters, marks and signs of many scripts, what joins them, spaces of several kinds.
 MIXED = (
     "aé 1'’-_.<>()\u00a0\u3000\u0301\u200d\u200c\u200b\u200f\u00ad\ufe0f\u0600"
@@ -61,8 +64,8 @@ HINDI = "हिन्दी भाषा है। हिन्दी की क
     ],
 )
 def test_words_are_not_torn(line, tokens):
-    assert WordVocabulary.tokenize(line) == tokens
-    assert WordVocabulary.join(tokens) == line
+    assert WORDS.tokenize(line) == tokens
+    assert WORDS.detokenize(tokens) == line
 
 
 @pytest.mark.parametrize(
@@ -81,7 +84,7 @@ def test_words_are_not_torn(line, tokens):
     ],
 )
 def test_text_with_the_usual_spaces_comes_back(line):
-    vocabulary = WordVocabulary.build(WordVocabulary.tokenize(line))
+    vocabulary = Vocabulary.build(WORDS.tokenize(line), WORDS)
     assert vocabulary.decode(vocabulary.encode(line)) == line
     numbers = vocabulary.encode(line)
     writer = Writer(None, vocabulary, preset("zaremba-small"), None)
@@ -101,51 +104,51 @@ def without_spaces(line):
 def test_no_token_ends_inside_a_grapheme(line):
     # Some versions of \X bind a letter to a virama that stands on no letter.
     line = regex.sub(r"\p{InSC=Virama}", "", without_spaces(line))
-    pieces = Graphemes.cut(line)
+    pieces = WORDS.cut(line)
     assert "".join(pieces) == line
     assert boundaries(pieces) <= boundaries(regex.findall(r"\X", line))
 
 
 @given(UNICODE)
 def test_nothing_but_spaces_is_lost(line):
-    assert without_spaces("".join(Graphemes.cut(line))) == without_spaces(line)
+    assert without_spaces("".join(WORDS.cut(line))) == without_spaces(line)
 
 
 @given(UNICODE)
 def test_what_is_written_reads_as_it_was_written(line):
-    written = Graphemes.join(Graphemes.cut(line))
-    assert Graphemes.join(Graphemes.cut(written)) == written
+    written = WORDS.detokenize(WORDS.cut(line))
+    assert WORDS.detokenize(WORDS.cut(written)) == written
     assert without_spaces(written) == without_spaces(line)
 
 
 @given(st.text("你好ガกำ\u0301\u200f\u200d👩👍🏽🇩。，“”’—«€  \u3000\u00a0\n"))
 def test_beside_other_signs_every_space_comes_back(whole):
     lines = "\n".join(line and "你" + line + "你" for line in whole.split("\n"))
-    assert WordVocabulary.join(WordVocabulary.tokenize(lines)) == lines
+    assert WORDS.detokenize(WORDS.tokenize(lines)) == lines
 
 
 @given(st.text(st.characters(max_codepoint=127)))
 def test_ascii_is_cut_and_joined_as_ever(line):
     line = line.replace(END_OF_LINE, "")
-    tokens = WordVocabulary.tokenize(line)
-    assert tokens == CodePointWordVocabulary.tokenize(line)
-    assert WordVocabulary.join(tokens) == CodePointWordVocabulary.join(tokens)
+    tokens = WORDS.tokenize(line)
+    assert tokens == CODE_POINTS.tokenize(line)
+    assert WORDS.detokenize(tokens) == CODE_POINTS.detokenize(tokens)
 
 
 def test_a_long_english_text_is_cut_and_joined_as_ever():
     whole = data.load_text("builtin")
-    tokens = WordVocabulary.tokenize(whole)
-    assert tokens == CodePointWordVocabulary.tokenize(whole)
-    assert WordVocabulary.join(tokens) == CodePointWordVocabulary.join(tokens)
+    tokens = WORDS.tokenize(whole)
+    assert tokens == CODE_POINTS.tokenize(whole)
+    assert WORDS.detokenize(tokens) == CODE_POINTS.detokenize(tokens)
 
 
 @given(UNICODE)
 def test_a_word_being_typed_is_the_last_token_so_far(line):
-    begun = Graphemes.begun(line)
+    begun = WORDS.begun(line)
     assert line.endswith(begun)
     if begun:
         # An ending such as 's would be no token of its own with a letter more.
-        assert begun + "b" == Graphemes.cut(line + "b")[-1] or begun == Graphemes.cut(line)[-1]
+        assert begun + "b" == WORDS.cut(line + "b")[-1] or begun == WORDS.cut(line)[-1]
 
 
 @pytest.mark.parametrize(
@@ -161,8 +164,8 @@ def test_a_word_being_typed_is_the_last_token_so_far(line):
     ],
 )
 def test_word_being_typed(line, characters, words):
-    assert CharacterVocabulary.begun(line) == characters
-    assert WordVocabulary.begun(line) == words
+    assert CHARACTERS.begun(line) == characters
+    assert WORDS.begun(line) == words
 
 
 class Dictionary(Writer):
@@ -170,7 +173,7 @@ class Dictionary(Writer):
 
     def __init__(self):
         self.words = {"हिन्दी": 0.5, "हित": 0.3, "हाथ": 0.2}
-        vocabulary = CharacterVocabulary.build(" ".join(self.words))
+        vocabulary = Vocabulary.build(" ".join(self.words), CHARACTERS)
         super().__init__(None, vocabulary, preset("demo"), None)
 
     def read(self, numbers, state=None):
@@ -196,19 +199,36 @@ def small(**changes):
 def test_a_run_from_before_keeps_its_rule_and_its_numbers(tmp_path, monkeypatch):
     settings = small(validation=0.2)
     with monkeypatch.context() as before:
-        before.setattr(text, "vocabulary_class", lambda level: CodePointWordVocabulary)
+        before.setattr(batches, "tokenizer_for", lambda level: CODE_POINTS)
         old = Training(settings, HINDI, [mx.cpu()])
         row = old.run_epoch()
     content = json.loads(old.corpus.vocabulary.to_json())
     assert content.pop("version") == 1
-    monkeypatch.setattr(CodePointWordVocabulary, "to_json", lambda self: json.dumps(content))
+    monkeypatch.setattr(Vocabulary, "to_json", lambda self: json.dumps(content))
     save_checkpoint(tmp_path / "best.npz", old.checkpoint())
 
     kept = load_checkpoint(tmp_path / "best.npz")
-    assert type(kept.vocabulary) is CodePointWordVocabulary
-    assert kept.vocabulary.tokenize("हिन्दी है।") == ["ह", "ि", "न", "्", "द", "ी", "ह", "ै", "।"]
-    assert kept.vocabulary.tokenize("cafe\u0301 🇩🇪 ’s") == ["cafe", "\u0301", "🇩", "🇪", "’s"]
-    assert CodePoints.join(["“", "a", "”", ",", "(", "b", ")"]) == "“ a ”, (b)"
+    assert kept.vocabulary.tokenizer == CODE_POINTS
+    tokenize = kept.vocabulary.tokenizer.tokenize
+    assert tokenize("हिन्दी है।") == [
+        "ह",
+        "ि",
+        "न",
+        "्",
+        "द",
+        "ी",
+        "ह",
+        "ै",
+        "।",
+    ]
+    assert tokenize("cafe\u0301 🇩🇪 ’s") == [
+        "cafe",
+        "\u0301",
+        "🇩",
+        "🇪",
+        "’s",
+    ]
+    assert CODE_POINTS.detokenize(["“", "a", "”", ",", "(", "b", ")"]) == "“ a ”, (b)"
     resumed = Training(settings, HINDI, [mx.cpu()], kept)
     assert resumed.validate() == row["validation"]
     assert Writer.from_checkpoint(kept).suggest("ह").next
@@ -221,7 +241,7 @@ def test_new_runs_keep_the_new_rule(tmp_path):
     save_checkpoint(tmp_path / "best.npz", new.checkpoint())
     kept = load_checkpoint(tmp_path / "best.npz").vocabulary
     assert kept == new.corpus.vocabulary
-    assert kept != CodePointWordVocabulary(kept.tokens)
+    assert kept != Vocabulary(kept.tokens, CODE_POINTS)
     assert "version" in json.loads(kept.to_json())
 
 
@@ -241,19 +261,19 @@ def test_a_version_from_the_future(version, message):
 
 def test_without_regex_one_line_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "regex", None)
-    segmentation._rules.cache_clear()
+    tokenizers._rules.cache_clear()
     with pytest.raises(InputError, match=r"pip install 'fastrnn\[lm\]'") as caught:
         Training(small(), HINDI, [mx.cpu()])
     assert "\n" not in str(caught.value)
-    assert CodePointWordVocabulary.tokenize("a b") == ["a", "b"]
+    assert CODE_POINTS.tokenize("a b") == ["a", "b"]
     assert Dictionary().suggest("हि", k=2).completions
     monkeypatch.undo()
-    segmentation._rules.cache_clear()
+    tokenizers._rules.cache_clear()
 
 
 def seconds(kind, line):
     begun = time.process_time()
-    kind.join(kind.tokenize(line))
+    kind.detokenize(kind.tokenize(line))
     kind.begun(line)
     return time.process_time() - begun
 
@@ -282,8 +302,9 @@ def test_texts_and_prompts_are_normalized_alike(level, tmp_path):
     path = tmp_path / "book.txt"
     path.write_bytes(FILE.encode())
     assert data.load_text(str(path)) == CLEAN
-    corpus = text.encode_corpus(FILE, level, 0)
-    assert corpus.vocabulary == text.encode_corpus(CLEAN, level, 0).vocabulary
+    settings = Settings(level=level, validation=0)
+    corpus = encode_corpus(FILE, settings)
+    assert corpus.vocabulary == encode_corpus(CLEAN, settings).vocabulary
     assert corpus.vocabulary.encode(FILE).tolist() == corpus.train.tolist()
     assert corpus.vocabulary.decode(corpus.train) == CLEAN
 
@@ -306,23 +327,10 @@ def test_a_prompt_from_the_file_of_the_text(tmp_path):
 
 def test_marks_within_a_text_keep_no_prompt_from_being_normalized():
     """Such as between files that were put together."""
-    vocabulary = text.encode_corpus(FILE * 2).vocabulary
+    vocabulary = encode_corpus(FILE * 2, Settings()).vocabulary
     assert "\ufeff" in vocabulary
     assert vocabulary.encode(FILE).tolist() == vocabulary.encode(CLEAN).tolist()
 
 
-def test_a_text_that_was_not_normalized_stays_as_it_is(monkeypatch, tmp_path):
-    settings = preset("demo", embed=8, hidden=8, batch=4, steps=10, validation=0.2)
-    with monkeypatch.context() as before:
-        for module in (text, training):
-            before.setattr(module, "normalize", lambda text: text)
-        old = Training(settings, FILE * 20, [mx.cpu()])
-    loss = old.validate()
-    save_checkpoint(tmp_path / "best.npz", old.checkpoint())
-    kept = load_checkpoint(tmp_path / "best.npz")
-    assert Training(settings, FILE * 20, [mx.cpu()], kept).validate() == loss
-    assert kept.vocabulary.decode(kept.vocabulary.encode(FILE)) == FILE
-
-
 def test_markers_of_unknown_words_are_not_torn():
-    assert WordVocabulary.tokenize(f"a {UNKNOWN} b") == ["a", UNKNOWN, "b"]
+    assert WORDS.tokenize(f"a {UNKNOWN} b") == ["a", UNKNOWN, "b"]

@@ -1,0 +1,261 @@
+"""Tokenizers: they cut a text into tokens, and make text of tokens.
+
+A token is a character, a word or sign, or what stands between spaces. A model keeps the rule that
+it was trained with, which `level` and `version` name.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from abc import ABC, abstractmethod
+from functools import lru_cache
+from typing import Any, Iterable, List, Optional, Sequence, Tuple
+
+from fastrnn.lm.errors import InputError
+
+UNKNOWN = "<unk>"
+END_OF_LINE = "<eos>"
+LEVELS = ("character", "word", "whitespace")
+# What can stand inside a word but not end it, at every level.
+JOINERS = "'’-"
+_ENDINGS = "s|t|re|ve|ll|d|m"
+
+
+def normalize(text: str) -> str:
+    """`text` without byte order marks at its start, and with line feeds for all line ends."""
+    return text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def in_word(character: str) -> bool:
+    """Whether a character can stand in a word: letters, digits, marks and format controls."""
+    if character.isalnum() or character == "_":
+        return True
+    category = unicodedata.category(character)
+    return category[0] == "M" or (category == "Cf" and character != "\u200b")
+
+
+class Tokenizer(ABC):
+    """How texts are cut.
+
+    Attributes
+    ----------
+    level : str
+        What a token is, one of `LEVELS`.
+    version : int
+        Of the rule.
+    markers : tuple of str
+        Tokens that stand for something else, which every vocabulary has to have.
+    """
+
+    level = ""
+    version = 1
+    markers: Tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    @abstractmethod
+    def tokenize(self, text: str) -> Sequence[str]:
+        """Cut `text` into tokens."""
+
+    @abstractmethod
+    def detokenize(self, tokens: Iterable[str]) -> str:
+        """The text that `tokens` make."""
+
+    @abstractmethod
+    def begun(self, text: str) -> str:
+        """The word being typed at the end of `text`; empty after a space or sign."""
+
+
+class CharacterTokenizer(Tokenizer):
+    """Every character is a token."""
+
+    level = "character"
+
+    def tokenize(self, text: str) -> str:
+        return text
+
+    def detokenize(self, tokens: Iterable[str]) -> str:
+        return "".join(tokens)
+
+    def begun(self, text: str) -> str:
+        # Needs no `regex`: to `re` a mark is no part of a word, but an underscore is.
+        piece = _last_piece(text)
+        shape = "".join("_" if in_word(c) and not c.isalnum() else c for c in piece)
+        return _begun(piece, shape, _BEGUN)
+
+
+class WhitespaceTokenizer(Tokenizer):
+    """What stands between spaces, for corpora that come tokenized, such as the Penn Treebank."""
+
+    level = "whitespace"
+    markers = (UNKNOWN, END_OF_LINE)
+
+    def tokenize(self, text: str) -> List[str]:
+        tokens: List[str] = []
+        lines = text.split("\n")
+        for line in lines[:-1]:
+            tokens += self.cut(line)
+            tokens.append(END_OF_LINE)
+        return tokens + self.cut(lines[-1])
+
+    def cut(self, line: str) -> List[str]:
+        """Cut one line into tokens."""
+        return line.split()
+
+    def detokenize(self, tokens: Iterable[str]) -> str:
+        lines = " ".join(tokens).split(END_OF_LINE)
+        return "\n".join(line.strip() for line in lines)
+
+    def begun(self, text: str) -> str:
+        return _last_piece(text)
+
+
+class WordTokenizer(WhitespaceTokenizer):
+    """Words and signs, by Unicode's text segmentation (UAX 29).
+
+    No token ends inside what a reader takes for one character. A word keeps its marks, format
+    controls and joiners, and so does any other sign, which is a token of its own. In scripts that
+    set no spaces between words, each grapheme cluster is a token.
+
+    Between words and ASCII signs there are the spaces that English has, whatever the text has.
+    Beside any other token the text's own spaces are tokens: there the text comes back exactly.
+    """
+
+    level = "word"
+    version = 2
+
+    def cut(self, line: str) -> List[str]:
+        rules = _rules()
+        tokens = rules.token.findall(line)
+        if line.isascii():
+            return [token for token in tokens if not token.isspace()]
+        own = [rules.english.match(token) is None and not token.isspace() for token in tokens]
+        own = [False, *own, False]
+        return [
+            token for n, token in enumerate(tokens) if not token.isspace() or own[n] or own[n + 2]
+        ]
+
+    def detokenize(self, tokens: Iterable[str]) -> str:
+        rules = _rules()
+        text: List[str] = []
+        glued = True  # whether no space comes before the next token
+        for token in tokens:
+            english = token != END_OF_LINE and rules.english.match(token)
+            if english and not glued and not rules.closing.match(token):
+                text.append(" ")
+            text.append("\n" if token == END_OF_LINE else token)
+            glued = not english or token[0] in "([{"
+        return "".join(text)
+
+    def begun(self, text: str) -> str:
+        """The word being typed at the end of `text`; empty in scripts without spaces."""
+        piece = _last_piece(text)
+        return _begun(piece, piece, _rules().begun)
+
+
+class CodePointTokenizer(WhitespaceTokenizer):
+    """Words by code point: a mark, a joiner or a sign is a token each.
+
+    The rule of models from before `WordTokenizer`. On ASCII text both do the same.
+    """
+
+    level = "word"
+    # A marker such as <unk>, a word with its apostrophes and hyphens, an ending such as 's on its
+    # own, or one sign of punctuation.
+    _TOKEN = re.compile(rf"<\w+>|\w+(?:['’-]\w+)*|['’](?:{_ENDINGS})\b|[^\w\s]")
+    _NO_SPACE_BEFORE = re.compile(rf" (?=[.,;:!?)\]}}%]|['’](?:{_ENDINGS})\b)")
+    _NO_SPACE_AFTER = re.compile(r"(?<=[(\[{]) ")
+
+    def cut(self, line: str) -> List[str]:
+        return self._TOKEN.findall(line)
+
+    def detokenize(self, tokens: Iterable[str]) -> str:
+        text = super().detokenize(tokens)
+        return self._NO_SPACE_AFTER.sub("", self._NO_SPACE_BEFORE.sub("", text))
+
+    def begun(self, text: str) -> str:
+        piece = _last_piece(text)
+        return _begun(piece, piece, _BEGUN)
+
+
+def tokenizer_for(level: str, version: Optional[int] = None) -> Tokenizer:
+    """The tokenizer of a level, the newest without a version."""
+    if level not in LEVELS:
+        raise InputError(f"level: got {level!r}, wanted one of {', '.join(LEVELS)}")
+    newest_first = (CharacterTokenizer, WordTokenizer, WhitespaceTokenizer, CodePointTokenizer)
+    for kind in newest_first:
+        if kind.level == level and version in (None, kind.version):
+            return kind()
+    raise InputError(f"vocabulary: version {version} of level {level!r} is of a newer fastrnn")
+
+
+def _last_piece(text: str) -> str:
+    """What stands after the last space."""
+    return "" if not text or text[-1].isspace() else text.rsplit(None, 1)[-1]
+
+
+def _begun(piece: str, shape: str, pattern: Any) -> str:
+    # Backwards, since a search from the start would try every beginning of a long word.
+    found = pattern.match(shape[::-1])
+    return piece[len(piece) - found.end() :] if found else ""
+
+
+def _typed(word: str, joiner: str) -> str:
+    """The pattern of a word or ending that is being typed, for text that is read backwards."""
+    endings = "|".join(ending[::-1] for ending in _ENDINGS.split("|"))
+    return rf"(?:{endings})['’](?!{word})|['’-]?{word}(?:{joiner}{word})*"
+
+
+_BEGUN = re.compile(_typed(r"\w+", "['’-]"))
+
+
+class _Rules:
+    """The patterns of `WordTokenizer`; `regex` knows characters' properties, `re` does not."""
+
+    def __init__(self, regex: Any) -> None:
+        # What UAX 29 takes to belong to the character after it, and before it.
+        prefix = r"\p{GCB=Prepend}"
+        mark = (
+            r"[\p{WB=Extend}\p{WB=Format}\p{WB=ZWJ}\p{GCB=Extend}\p{GCB=SpacingMark}"
+            rf"--{prefix}]"
+        )
+        # Scripts without spaces, and emoji.
+        alone = (
+            r"[\p{lb=SA}\p{ea=W}\p{ea=F}\p{Katakana}\p{WB=Katakana}\p{Tibetan}\p{Balinese}"
+            r"\p{Javanese}\p{Extended_Pictographic}\p{RI}--\p{Hangul}--[\p{ea=F}&&\p{Alphanumeric}]]"
+        )
+        letter = rf"[\w\p{{N}}\p{{WB=ALetter}}--{prefix}--{mark}--{alone}]"
+        within = rf"[{letter}{mark}]"
+        # Beside English's: Catalan's and Hebrew's signs inside words, and Unicode's hyphens.
+        joiner = r"""(?:['’\-‐‑־·‧״]|(?<=\p{Hebrew})"(?=\p{Hebrew}))"""
+        ending = rf"['’](?:{_ENDINGS})(?!{within})"
+        space = r"[\s\x1c-\x1f]"
+        word = rf"{letter}{within}*+"
+        words = rf"<{word}>(?!{mark})|{word}(?:{joiner}{word})*+|{ending}"
+        # Not \X: it counts back to where a row of flags begins, and its versions differ.
+        emoji = rf"\p{{Extended_Pictographic}}{mark}*+"
+        sign = rf"\p{{RI}}{{2}}{mark}*+|{emoji}(?:(?<=\u200d){emoji})*+|(?!{space}).{mark}*+"
+
+        def compiled(pattern: str) -> Any:
+            return regex.compile(pattern, regex.VERSION1 | regex.DOTALL)
+
+        self.token = compiled(rf"{space}++|{prefix}*(?:{words}|{mark}++|{sign})")
+        self.english = compiled(rf"{prefix}*(?:{letter}|(?!{space})\p{{ASCII}}|{ending})")
+        self.closing = compiled(rf"[.,;:!?)\]}}%]|{ending}")
+        self.begun = compiled(_typed(rf"{within}*{letter}{prefix}*", joiner))
+
+
+@lru_cache(maxsize=None)
+def _rules() -> _Rules:
+    try:
+        import regex
+    except ImportError:
+        raise InputError(
+            "level: words need the package regex, which is not installed: pip install 'fastrnn[lm]'"
+        ) from None
+    return _Rules(regex)
