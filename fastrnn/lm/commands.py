@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Optional, get_type_hints
 
 import numpy as np
 
-from fastrnn.lm.batches import Corpus
+from fastrnn.lm.batches import Corpus, too_short
 from fastrnn.lm.checkpoint import Checkpoint
 from fastrnn.lm.config import Settings, preset
 from fastrnn.lm.data import load_text, title
@@ -150,7 +150,7 @@ def evaluate_run(options: argparse.Namespace) -> None:
                 f"{getattr(settings, options.split):g}, which leaves that part empty"
             )
     if len(numbers) <= settings.window:
-        raise InputError(f"{name}: too short: {len(numbers)} tokens")
+        raise too_short(numbers, f"a loss takes {settings.window + 1}", f" in {name}")
     writer = Writer.from_checkpoint(checkpoint, context)
     loss = evaluate(writer.model, numbers, settings, context)
     first, last = predicted(numbers, settings)

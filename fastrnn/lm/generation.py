@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
@@ -20,20 +19,19 @@ from fastrnn.lm.vocabulary import Vocabulary
 mx = import_mxnet()
 
 _WIDEST_BEAM = 32
+_LONGEST_WORD = 24  # characters that are added to a word being typed
 # Tokens read at once: a longer prompt takes more time but no more memory.
 _PIECE = 1000
 
 
-@dataclass(frozen=True)
-class Suggestion:
+class Suggestion(NamedTuple):
     """A continuation and its probability."""
 
     text: str
     probability: float
 
 
-@dataclass(frozen=True)
-class Suggestions:
+class Suggestions(NamedTuple):
     """What may come next.
 
     Attributes
@@ -41,7 +39,7 @@ class Suggestions:
     next : list of Suggestion
         The most likely next tokens, characters or words.
     completions : list of Suggestion
-        Words that the one being typed may become; none where no word is being typed.
+        Words that the one being typed may become; empty where no word is being typed.
     """
 
     next: List[Suggestion]
@@ -71,13 +69,7 @@ class Writer:
     def from_checkpoint(
         checkpoint: Union[Checkpoint, str, Path], context: Optional[Any] = None
     ) -> Writer:
-        """The model of a checkpoint, or of a run's folder or file.
-
-        Raises
-        ------
-        InputError
-            If the checkpoint cannot be read, or its model does not fit its vocabulary.
-        """
+        """The model of a checkpoint, or of a run's folder or file, by default on the CPU."""
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = open_checkpoint(Path(checkpoint))
         context = context or mx.cpu()
@@ -156,30 +148,32 @@ class Writer:
         InputError
             For an option out of range or a character the model does not know.
         """
-        check_sampling(temperature, top_k, top_p)
-        if length < 0:
-            raise InputError(f"length: got {length}, wanted at least 0")
-        if seed is not None and seed < 0:
-            raise InputError(f"seed: got {seed}, wanted at least 0")
-        pieces = self._generate(self._prompt(prompt), length, temperature, top_k, top_p, seed)
+        for name, value, fits, wanted in (
+            ("temperature", temperature, 0 <= temperature < float("inf"), "0 or more"),
+            ("top_k", top_k, top_k >= 0, "0 or more"),
+            ("top_p", top_p, 0 < top_p <= 1, "more than 0 and at most 1"),
+            ("length", length, length >= 0, "at least 0"),
+            ("seed", seed, seed is None or seed >= 0, "at least 0"),
+        ):
+            if not fits:
+                raise InputError(f"{name}: got {value}, wanted {wanted}")
+        generator = np.random.default_rng(seed)
+
+        def draw(log_probabilities: np.ndarray) -> int:
+            return choose(log_probabilities, generator, temperature, top_k, top_p)
+
+        pieces = self._pieces(self._prompt(prompt), length, draw)
         if self.vocabulary.level != "character" and prompt[-1:].isspace():
             return (piece if n else piece.lstrip(" ") for n, piece in enumerate(pieces))
         return pieces
 
-    def _generate(
-        self,
-        numbers: np.ndarray,
-        length: int,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        seed: Optional[int],
+    def _pieces(
+        self, numbers: np.ndarray, length: int, draw: Callable[[np.ndarray], int]
     ) -> Iterator[str]:
-        generator = np.random.default_rng(seed)
         state = None
         for _ in range(length):
             log_probabilities, state = self.read(numbers, state)
-            chosen = choose(self._known(log_probabilities), generator, temperature, top_k, top_p)
+            chosen = draw(self._known(log_probabilities))
             yield self._piece(int(numbers[-1]), chosen)
             numbers = np.array([chosen], np.int32)
 
@@ -201,17 +195,9 @@ class Writer:
     def suggest(self, prefix: str, k: int = 5) -> Suggestions:
         """The `k` likeliest next tokens, and completions of the word being typed.
 
-        Parameters
-        ----------
-        prefix : str
-        k : int
-
-        Returns
-        -------
-        Suggestions
-            The probability of a completion is that of the whole word, given that a word which
-            begins so is being typed. Words are spelled with a beam of `k` beginnings, at most
-            32.
+        The probability of a completion is that of the whole word, given that a word which begins
+        so is being typed. At character level, words are spelled with a beam of `k` beginnings, at
+        most 32.
         """
         if k < 1:
             raise InputError(f"k: got {k}, wanted at least 1")
@@ -247,14 +233,14 @@ class Writer:
         ]
 
     def _spell(
-        self, begun: str, log_probabilities: np.ndarray, state: Any, k: int, longest: int = 24
+        self, begun: str, log_probabilities: np.ndarray, state: Any, k: int
     ) -> List[Suggestion]:
         """Spell words to their end, keeping the `k` likeliest beginnings at each length."""
         inside = np.array([in_word(t) or t in JOINERS for t in self.vocabulary.tokens], bool)
         width = min(k, _WIDEST_BEAM)
         beam = [(0.0, begun, log_probabilities, state)]
         words: Dict[str, float] = {}
-        for _ in range(longest):
+        for _ in range(_LONGEST_WORD):
             longer: List[Tuple[float, str, int, Any]] = []
             for score, word, scores, after in beam:
                 if word[-1] not in JOINERS:
@@ -269,20 +255,8 @@ class Writer:
                 if score > kth:
                     scores, new = self.read(np.array([i], np.int32), after)
                     beam.append((score, word + self.vocabulary.tokens[i], scores, new))
-            if not beam:
-                break
         best = sorted(words.items(), key=lambda item: -item[1])[:k]
         return [Suggestion(word, float(np.exp(score))) for word, score in best]
-
-
-def check_sampling(temperature: float, top_k: int, top_p: float) -> None:
-    """Raise InputError for options out of range."""
-    if not 0 <= temperature < float("inf"):
-        raise InputError(f"temperature: got {temperature}, wanted 0 or more")
-    if top_k < 0:
-        raise InputError(f"top_k: got {top_k}, wanted 0 or more")
-    if not 0 < top_p <= 1:
-        raise InputError(f"top_p: got {top_p}, wanted more than 0 and at most 1")
 
 
 def choose(
@@ -292,17 +266,10 @@ def choose(
     top_k: int = 0,
     top_p: float = 1.0,
 ) -> int:
-    """Draw one token.
+    """Draw one token, with options as for :meth:`Writer.generate`.
 
     Temperature comes first, then the `top_k` likeliest are kept, then among these the fewest that
     together have the probability `top_p`. Equally likely tokens rank by their number.
-
-    Parameters
-    ----------
-    log_probabilities : ndarray, shape (vocabulary,)
-    generator : numpy.random.Generator
-    temperature, top_k, top_p
-        As for :meth:`Writer.generate`.
     """
     if temperature == 0:
         return int(np.argmax(log_probabilities))

@@ -184,13 +184,7 @@ def parameter_values(model: Any) -> Dict[str, np.ndarray]:
 
 
 def set_parameter_values(model: Any, values: Dict[str, np.ndarray]) -> None:
-    """Put `values` into an initialized model.
-
-    Raises
-    ------
-    InputError
-        If names or shapes are not those of the model.
-    """
+    """Put `values` into an initialized model; InputError if names or shapes are not the model's."""
     parameters = parameters_of(model)
     if set(parameters) != set(values):
         odd = sorted(set(parameters) ^ set(values))[0]

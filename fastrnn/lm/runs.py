@@ -103,8 +103,7 @@ class Run:
         if self._replaces:
             _remove_run(self.folder)
             self._replaces = False
-        # The best model first: were only the last one new, it would speak of a best epoch that is
-        # not on the disk.
+        # The best model first, so that the best epoch of last.npz is always on the disk.
         if progress.best_epoch == progress.epoch:
             save_checkpoint(self.folder / BEST, checkpoint)
         save_checkpoint(self.folder / LAST, checkpoint)
@@ -139,13 +138,7 @@ def open_checkpoint(path: Path, last: bool = False) -> Checkpoint:
 
 
 def resumed(settings: Settings, changes: Dict[str, Any]) -> Settings:
-    """The settings of a checkpoint with `changes` that do not change what was trained.
-
-    Raises
-    ------
-    InputError
-        For a change that would make it another run.
-    """
+    """A checkpoint's settings with `changes`; InputError for one that makes it another run."""
     for name, value in changes.items():
         if name not in CHANGEABLE and value != getattr(settings, name):
             raise InputError(

@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -80,7 +80,8 @@ class Training:
         self._check_lengths()
         self.model = build_model(settings, len(self.corpus.vocabulary))
         seed_epoch(settings.seed, 0)
-        self.model.initialize(_initializer(settings), ctx=self.contexts)
+        initializer = mx.init.Uniform(settings.init) if settings.init else mx.init.Xavier()
+        self.model.initialize(initializer, ctx=self.contexts)
         self.model.hybridize()
         self._parameters = parameters_of(self.model)
         self._trainer = self._make_trainer()
@@ -105,8 +106,8 @@ class Training:
             raise too_short(self.corpus.validation, wanted, " to validate on")
 
     def _make_trainer(self) -> Any:
-        # Gradients are summed over the devices first and clipped after that, so the update cannot
-        # be the business of the store that sums them.
+        # Gradients are clipped between their sum over the devices and the update, so the store
+        # that sums them must not update.
         return mx.gluon.Trainer(
             list(self._parameters.values()),
             self.settings.optimizer,
@@ -135,7 +136,16 @@ class Training:
         epoch = self.progress.epoch + 1
         generator = seed_epoch(self.settings.seed, epoch)
         self._trainer.set_learning_rate(self.rate(epoch))
-        losses, tokens = self._train_on(self._batches(generator), report)
+        batches = self._batches(generator)
+        losses: List[float] = []
+        tokens: List[int] = []
+        for loss, targets in self._train_on(batches):
+            losses.append(loss)
+            tokens.append(targets)
+            _check_finite(loss, f"in batch {len(losses)}")
+            if report:
+                speed = sum(tokens) / (time.perf_counter() - begun)
+                report(len(losses), len(batches), loss / targets, speed)
         mx.nd.waitall()
         trained = time.perf_counter() - begun
         row = {"epoch": epoch, "loss": _mean(losses, tokens)}
@@ -167,38 +177,22 @@ class Training:
         if settings.model == "language":
             return list(bptt_batches(*arrange(self.corpus.train, settings.batch), settings.steps))
         windows, targets = sliding_windows(self.corpus.train, settings.window, settings.stride)
-        # The windows that would not fill a batch sit this epoch out; others will in the next.
+        # Windows that do not fill a batch are left out of this epoch, other ones of the next.
         full = len(windows) // settings.batch * settings.batch
         order = generator.permutation(len(windows))[:full]
         return [(windows[rows], targets[rows]) for rows in order.reshape(-1, settings.batch)]
 
-    def _train_on(
-        self, batches: Sequence[Batch], report: Optional[Report]
-    ) -> Tuple[List[float], List[int]]:
-        """Train on `batches`; the summed loss and the number of targets of each."""
-        begun = time.perf_counter()
+    def _train_on(self, batches: Sequence[Batch]) -> Iterator[Tuple[float, int]]:
+        """Train on `batches`; yields the summed loss of each and its number of targets."""
         states = self._begin_states(self.settings.batch)
         waiting: Deque[Tuple[List[Any], int]] = deque()
-        losses: List[float] = []
-        tokens: List[int] = []
-
-        def read() -> None:
-            arrays, count = waiting.popleft()
-            losses.append(sum(float(array.asscalar()) for array in arrays))
-            tokens.append(count)
-            _check_finite(losses[-1], f"in batch {len(losses)}")
-            if report:
-                speed = sum(tokens) / (time.perf_counter() - begun)
-                report(len(losses), len(batches), losses[-1] / count, speed)
-
         for inputs, targets in batches:
-            arrays, states = self._step(inputs, targets, states)
-            waiting.append((arrays, targets.size))
+            losses, states = self._step(inputs, targets, states)
+            waiting.append((losses, targets.size))
             if len(waiting) > _BATCHES_AHEAD:
-                read()
+                yield _read(*waiting.popleft())
         while waiting:
-            read()
-        return losses, tokens
+            yield _read(*waiting.popleft())
 
     def _step(
         self, inputs: np.ndarray, targets: np.ndarray, states: List[Any]
@@ -313,15 +307,16 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def _initializer(settings: Settings) -> Any:
-    return mx.init.Uniform(settings.init) if settings.init else mx.init.Xavier()
-
-
 def _check_finite(loss: float, when: str) -> None:
     if not math.isfinite(loss):
         raise InputError(
             f"the loss is {loss} {when}: training diverged; try a lower --rate or --clip"
         )
+
+
+def _read(losses: List[Any], targets: int) -> Tuple[float, int]:
+    """The loss summed over the devices, for which it waits."""
+    return sum(float(loss.asscalar()) for loss in losses), targets
 
 
 def _mean(losses: Sequence[float], tokens: Sequence[int]) -> float:
