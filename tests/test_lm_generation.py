@@ -81,7 +81,7 @@ def writer(request, tmp_path_factory):
 
 def test_a_long_prompt_is_read_in_pieces(writer, monkeypatch):
     whole, _ = writer.read(writer.vocabulary.encode(TEXT))
-    monkeypatch.setattr(generation, "_PIECE", 100)
+    monkeypatch.setattr(generation, "_TOKENS_AT_ONCE", 100)
     sizes = []
 
     def forward(tokens, *states):

@@ -20,7 +20,7 @@ from fastrnn.lm.files import explained, write_atomically
 from fastrnn.lm.tokenizers import normalize
 
 BUILTIN = "builtin"
-# Standard input, for texts to read; and what a run keeps as the name of a text that had none.
+# Standard input; and what a run keeps as the name of a text that has none.
 STDIN, PIPE = "-", "<pipe>"
 _DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/proc/")
 TIMEOUT_SECONDS = 60
@@ -65,7 +65,7 @@ def load_text(data: str) -> str:
     if data == PIPE:  # a run that is resumed
         raise InputError(
             "data: the run's text came from a pipe, which is gone: --data can name a file with it, "
-            "except where a part of the text or --ngram is asked for"
+            "but not for evaluate --ngram"
         )
     if data == BUILTIN:
         return builtin_text()

@@ -20,8 +20,8 @@ mx = import_mxnet()
 
 _WIDEST_BEAM = 32
 _LONGEST_WORD = 24  # characters that are added to a word being typed
-# Tokens read at once: a longer prompt takes more time but no more memory.
-_PIECE = 1000
+# A longer prompt takes more time but no more memory.
+_TOKENS_AT_ONCE = 1000
 
 
 class Suggestion(NamedTuple):
@@ -102,8 +102,8 @@ class Writer:
         else:
             if state is None:
                 state = self.model.begin_state(1, ctx=self.context)
-            for begin in range(0, len(numbers), _PIECE):
-                piece = numbers[begin : begin + _PIECE, None]
+            for begin in range(0, len(numbers), _TOKENS_AT_ONCE):
+                piece = numbers[begin : begin + _TOKENS_AT_ONCE, None]
                 logits, state = self.model(mx.nd.array(piece, self.context, dtype="int32"), state)
                 logits = logits[-1]
                 logits.wait_to_read()  # else all pieces could be under way at once

@@ -47,8 +47,7 @@ class Run:
     Raises
     ------
     InputError
-        If the text cannot be had or used, there is a run in `folder` already, or nothing can be
-        written there.
+        If the text cannot be read or used, `folder` holds a run already, or takes no files.
     """
 
     def __init__(

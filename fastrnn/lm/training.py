@@ -132,7 +132,7 @@ class Training:
             first 64 and the next 64 batches), `validation` (nats per token, or nan without a
             validation part), `rate`, `tokens_per_second`, `seconds`.
         """
-        begun = time.perf_counter()
+        started = time.perf_counter()
         epoch = self.progress.epoch + 1
         generator = seed_epoch(self.settings.seed, epoch)
         self._trainer.set_learning_rate(self.rate(epoch))
@@ -144,10 +144,10 @@ class Training:
             tokens.append(targets)
             _check_finite(loss, f"in batch {len(losses)}")
             if report:
-                speed = sum(tokens) / (time.perf_counter() - begun)
+                speed = sum(tokens) / (time.perf_counter() - started)
                 report(len(losses), len(batches), loss / targets, speed)
         mx.nd.waitall()
-        trained = time.perf_counter() - begun
+        trained = time.perf_counter() - started
         row = {"epoch": epoch, "loss": _mean(losses, tokens)}
         for first, last in _LOGGED:
             part = slice(first, last)
@@ -155,7 +155,7 @@ class Training:
         row["validation"] = self.validate()
         row["rate"] = self.rate(epoch)
         row["tokens_per_second"] = sum(tokens) / trained
-        row["seconds"] = time.perf_counter() - begun
+        row["seconds"] = time.perf_counter() - started
         _check_finite(judged_loss(row), f"after epoch {epoch}")
         now = self.progress
         self.progress = Progress(now.updates + len(losses), [*now.rows, row])
