@@ -50,7 +50,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     """
     _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A text may have characters that the terminal has not; better escaped than not at all.
+        # Characters that the terminal's encoding lacks are escaped.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _run(arguments)
@@ -74,8 +74,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 def _open_closed_streams() -> None:
     """Open the null device for each standard stream that the process was started without.
 
-    In this order they get the free descriptors 0 to 2, which no checkpoint may have: libraries
-    write messages there.
+    In this order they get the descriptors 0 to 2. A checkpoint must not: libraries write messages
+    to them.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -98,14 +98,14 @@ def _say(message: str) -> None:
 
 
 def _silence(stream: TextIO) -> None:
-    """Let what is still in the buffer go nowhere, or it would fail again at exit."""
+    """Discard what is still buffered: to flush it at exit would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run(arguments: Optional[Sequence[str]]) -> int:
     try:
         options = make_parser().parse_args(arguments)
-    except SystemExit as leave:  # after --help, --version or an error that was told
+    except SystemExit as leave:  # after --help, --version or an error already reported
         return int(leave.code or OK)
     if options.command == "info":
         from fastrnn._info import format_features

@@ -354,6 +354,7 @@ SCRIPT_ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
     [
         ("archive", "open", 1),  # the first array of best.npz
         ("archive", "open", 12),  # amid the optimizer's arrays
+        ("os", "fsync", 1),  # best.npz is not yet on the disk
         ("os", "replace", 1),  # best.npz is complete but has no name yet
         ("os", "replace", 2),  # best.npz is new, last.npz is not
         ("os", "replace", 3),  # log.csv

@@ -1,4 +1,4 @@
-"""Checkpoints: one file each, with all it takes to write text or to go on training.
+"""Checkpoints: one file each, with everything needed to generate text or to continue training.
 
 The file is what `numpy.savez` writes, without pickles: ``meta``, which is JSON in UTF-8 (format,
 settings, vocabulary, progress), and the arrays ``parameters/NAME`` and ``optimizer/NAME/NUMBER``.
@@ -6,9 +6,9 @@ settings, vocabulary, progress), and the arrays ``parameters/NAME`` and ``optimi
 
 from __future__ import annotations
 
+import io
 import json
 import math
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ import numpy as np
 
 from fastrnn.lm.config import Settings
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.files import atomic_writer, explained
+from fastrnn.lm.files import explained, write_atomically
 from fastrnn.lm.vocabulary import Vocabulary
 
 FORMAT = "fastrnn-lm-2"
@@ -59,17 +59,17 @@ class Progress:
     @property
     def best(self) -> float:
         """The lowest loss so far, of validation if there is such a part, in nats per token."""
-        return min(map(judged_loss, self.rows), default=math.inf)
+        return min(map(_judged, self.rows), default=math.inf)
 
     @property
     def best_epoch(self) -> int:
         """The first epoch with that loss, 0 if none is finished."""
-        losses = [judged_loss(row) for row in self.rows]
+        losses = [_judged(row) for row in self.rows]
         return losses.index(min(losses)) + 1 if losses else 0
 
 
-def judged_loss(row: Dict[str, float]) -> float:
-    """The loss by which an epoch is judged: of validation, or of training where there is none."""
+def _judged(row: Dict[str, float]) -> float:
+    """The loss by which an epoch is judged: of validation, or of training where that is nan."""
     return row["loss"] if math.isnan(row["validation"]) else row["validation"]
 
 
@@ -115,8 +115,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     for name, states in checkpoint.optimizer.items():
         for number, array in enumerate(states):
             arrays[f"optimizer/{name}/{number}"] = array
-    with atomic_writer(path) as file:
-        np.savez(file, **arrays)
+    # In memory: NumPy before 2 leaves an archive open that it cannot finish, and closing that
+    # fails once the file is gone.
+    archive = io.BytesIO()
+    np.savez(archive, **arrays)
+    write_atomically(path, archive.getbuffer())
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -127,15 +130,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
     InputError
         If the file is missing, truncated, damaged, or not a checkpoint.
     """
-    if not os.path.exists(path):
-        raise InputError(f"{path}: there is no such checkpoint")
-    try:
-        with explained(f"{path}: cannot be read"), open(path, "rb") as file:
-            return _read(file)
-    except InputError as error:
-        raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-    except _DAMAGED as error:
-        raise InputError(f"{path}: truncated, damaged or no checkpoint ({error})") from None
+    with explained(f"{path}: cannot be read"):
+        try:
+            with open(path, "rb") as file:
+                return _read(file)
+        except FileNotFoundError:
+            raise InputError(f"{path}: there is no such checkpoint") from None
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        except _DAMAGED as error:
+            raise InputError(f"{path}: truncated, damaged or no checkpoint ({error})") from None
 
 
 def _read(file: BinaryIO) -> Checkpoint:

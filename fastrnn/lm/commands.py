@@ -71,7 +71,7 @@ def _train(run: Run) -> None:
 
 
 def _is_interrupt(error: Optional[BaseException]) -> bool:
-    """Return whether it is Ctrl-C, or what that led to: a half-written archive fails to close."""
+    """Whether the cause is Ctrl-C: a half-written archive may then fail to close."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error is not None

@@ -1,8 +1,8 @@
-"""Texts by name or path: a file of one's own, two public books, and one that needs no network.
+"""Texts by name or path: your own files, two public books, and a text that needs no network.
 
 A named text is looked for in the folder that the environment variable ``FASTRNN_DATA`` names, then
 in the user's cache (``$XDG_CACHE_HOME/fastrnn`` or ``~/.cache/fastrnn``), and else downloaded into
-the cache. Wherever it lies, its SHA-256 is checked.
+the cache. Its SHA-256 is always checked.
 """
 
 from __future__ import annotations
@@ -79,12 +79,12 @@ def load_text(data: str) -> str:
 
 
 def title(data: str) -> str:
-    """What `data` is called in messages."""
+    """The name of `data` in messages."""
     return "standard input" if data == STDIN else data
 
 
 def lasting(data: str) -> str:
-    """`data` such that it names the same text later and in any working folder, or else `PIPE`."""
+    """A name of the same text that is right later and in any working folder, or `PIPE`."""
     if data == BUILTIN or data in SOURCES:
         return data
     path = os.path.abspath("/dev/stdin" if data == STDIN else data)
@@ -188,7 +188,7 @@ def _plain(block: str) -> str:
 
 
 def _is_prose(paragraph: str) -> bool:
-    # A sentence of some length; what has other signs in plenty is code or grammar.
+    # Long enough for a sentence; many other signs mean code or grammar.
     if len(paragraph) < 40 or not paragraph.isascii() or "::=" in paragraph or ">>>" in paragraph:
         return False
     if not re.match(r'["*(]*[A-Z"]', paragraph) or paragraph[-1] not in ".:!?)":

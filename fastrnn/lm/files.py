@@ -7,7 +7,7 @@ import os
 import secrets
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Iterator
+from typing import BinaryIO, Iterator, Union
 
 from fastrnn.lm.errors import InputError
 
@@ -55,7 +55,7 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
             raise
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: Union[bytes, memoryview]) -> None:
     """Replace the content of `path` by `data` in one go."""
     with atomic_writer(path) as file:
         file.write(data)

@@ -120,7 +120,7 @@ class Writer:
         top_p: float = 1.0,
         seed: Optional[int] = None,
     ) -> Iterator[str]:
-        """Go on from `prompt`, piece by piece.
+        """Continue `prompt`, token by token.
 
         Parameters
         ----------
@@ -186,7 +186,7 @@ class Writer:
         return numbers if len(numbers) else np.array([self.vocabulary.start], np.int32)
 
     def _known(self, log_probabilities: np.ndarray) -> np.ndarray:
-        # "Some unknown word" is nothing to write.
+        # The marker of unknown words is never written.
         if UNKNOWN in self.vocabulary:
             log_probabilities = log_probabilities.copy()
             log_probabilities[self.vocabulary.number(UNKNOWN)] = -np.inf

@@ -113,7 +113,7 @@ class Run:
 
 
 def _make_writable(folder: Path) -> None:
-    """Make `folder`, see that files can be made there, and clear what killed processes left."""
+    """Make `folder`, check that it takes files, and remove what killed processes left."""
     with explained(f"out: {folder}: cannot be written to"):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

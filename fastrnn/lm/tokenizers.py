@@ -118,9 +118,9 @@ class WhitespaceTokenizer(Tokenizer):
 class WordTokenizer(WhitespaceTokenizer):
     """Words and signs, by Unicode's text segmentation (UAX 29).
 
-    No token ends inside what a reader takes for one character. A word keeps its marks, format
-    controls and joiners, and so does any other sign, which is a token of its own. In scripts that
-    set no spaces between words, each grapheme cluster is a token.
+    No token ends inside a grapheme cluster. A word keeps its marks, format controls and joiners,
+    and so does any other sign, which is a token of its own. In scripts that set no spaces between
+    words, each grapheme cluster is a token.
 
     Between words and ASCII signs there are the spaces that English has, whatever the text has.
     Beside any other token the text's own spaces are tokens: there the text comes back exactly.

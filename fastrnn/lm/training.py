@@ -20,7 +20,7 @@ from fastrnn.lm.batches import (
     sliding_windows,
     too_short,
 )
-from fastrnn.lm.checkpoint import Checkpoint, Progress, judged_loss
+from fastrnn.lm.checkpoint import Checkpoint, Progress
 from fastrnn.lm.config import Settings
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.evaluation import batch_loss, evaluate
@@ -156,7 +156,8 @@ class Training:
         row["rate"] = self.rate(epoch)
         row["tokens_per_second"] = sum(tokens) / trained
         row["seconds"] = time.perf_counter() - started
-        _check_finite(judged_loss(row), f"after epoch {epoch}")
+        judged = "validation" if len(self.corpus.validation) else "loss"
+        _check_finite(row[judged], f"after epoch {epoch}")
         now = self.progress
         self.progress = Progress(now.updates + len(losses), [*now.rows, row])
         return row
@@ -236,9 +237,9 @@ class Training:
         return evaluate(self.model, self.corpus.validation, self.settings, self.contexts[0])
 
     def checkpoint(self) -> Checkpoint:
-        """All of it, copied to the host."""
-        # Not Trainer.save_states: that is a pickle, so that resuming from a file would run what
-        # the file says, and it is for this kind of device.
+        """The state of the training, copied to the host."""
+        # Not Trainer.save_states: it writes a pickle, and loading a pickle runs the code in
+        # it. A checkpoint that somebody else made must be safe to resume.
         states = self._trainer._updaters[0].states
         optimizer = {}
         for index, name in enumerate(self._parameters):
