@@ -89,6 +89,17 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(tmp_path):
     assert noticed > len(whole) / 2
 
 
+def test_an_array_that_says_it_is_smaller_is_noticed(tmp_path):
+    """NumPy reads as far as an array goes, which is then not to its checksum."""
+    path = tmp_path / "last.npz"
+    save_checkpoint(path, example())
+    content = path.read_bytes()
+    assert b"'shape': (3, 4)" in content
+    path.write_bytes(content.replace(b"'shape': (3, 4)", b"'shape': (3, 2)"))
+    with pytest.raises(InputError, match="truncated, damaged or no checkpoint"):
+        load_checkpoint(path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
