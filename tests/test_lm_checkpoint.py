@@ -89,6 +89,19 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(tmp_path):
     assert noticed > len(whole) / 2
 
 
+def test_an_array_that_says_it_is_smaller_is_noticed(tmp_path):
+    """NumPy reads as far as an array goes, which is then not to its checksum."""
+    path = tmp_path / "last.npz"
+    large = example()
+    large.parameters["a.weight"] = np.ones((3000, 4), np.float32)  # more than is read at once
+    save_checkpoint(path, large)
+    content = path.read_bytes()
+    assert b"'shape': (3000, 4)" in content
+    path.write_bytes(content.replace(b"'shape': (3000, 4)", b"'shape': (3000, 2)"))
+    with pytest.raises(InputError, match="truncated, damaged or no checkpoint"):
+        load_checkpoint(path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
