@@ -35,8 +35,7 @@ from fastrnn_build.plan import cuda_architectures
 from fastrnn_build.settings import Settings
 
 SOURCES = sorted(ROOT.glob("csrc/cuda/*.cu"))
-# Have no kernel, and what they include of the C++ library does not go with a macro that clang has
-# from CUDA 11 before everything else: there the host's compiler looks at them.
+# Have no kernel: for CUDA 11 the host's compiler looks at them.
 HOST_ONLY = ("memory.cu",)
 FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", f"-I{ROOT / 'csrc'}"]
 CLANGS = ("clang-16", "clang-17", "clang-18", "clang-19", "clang")
@@ -173,6 +172,10 @@ def make_cuda_11(folder: Path) -> Path:
         for name in ("bin", "include", "nvvm"):
             if (part / name).is_dir():
                 shutil.copytree(part / name, toolkit / name, dirs_exist_ok=True)
+    # As a macro the name breaks the C++ library, which writes __attribute__((__noinline__)).
+    defines = toolkit / "include" / "crt" / "host_defines.h"
+    lines = defines.read_text().replace("__attribute__((noinline))", "noinline")
+    defines.write_text(lines)
     (toolkit / "bin" / "ptxas").chmod(0o755)
     (toolkit / "version.json").write_text('{"cuda": {"version": "11.8.0"}}\n')
     return toolkit
