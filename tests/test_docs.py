@@ -75,3 +75,12 @@ def test_what_forward_is_said_to_be_equivalent_to(mode):
     np.testing.assert_allclose(result.h_n[0], h_n, rtol=1e-4, atol=1e-5)
     if c_0 is not None:
         np.testing.assert_allclose(result.c_n[0], c_n, rtol=1e-4, atol=1e-5)
+
+
+def test_sources_that_how_it_works_names_exist():
+    page = (ROOT / "docs" / "how_it_works.md").read_text()
+    names = re.findall(r"`((?:csrc|fastrnn|tests)/[\w/.]+)`", page)
+    assert len(names) > 20
+    assert [name for name in names if not (ROOT / name).exists()] == []
+    files = re.findall(r"`(\w+\.(?:cc|h|cu|cuh))`", page)
+    assert [name for name in files if not list(ROOT.glob(f"csrc/**/{name}"))] == []
