@@ -216,7 +216,7 @@ def markdown(content: Dict[str, Any], plots: Sequence[str] = ()) -> str:
         facts.append(f"measured in {number(about['seconds'] / 60)} minutes")
     lines = ["; ".join(facts) + ".", "", *table(rows), *method(rows)]
     missing = [f"{name} ({reason})" for name, reason in about["missing"].items()]
-    lines += ["", "Did not take part: " + ("; ".join(missing) or "nobody") + "."]
+    lines += ["", "Did not take part: " + ("; ".join(missing) or "none") + "."]
     slower = losses(rows)
     lines += ["", f"Where {OURS} is slower:" if slower else "Nobody was faster in any row."]
     lines += [*([""] if slower else []), *slower]

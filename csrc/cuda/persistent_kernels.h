@@ -22,29 +22,11 @@ struct Kernels {
 
 template <class T>
 ForwardKernel<T> FindForwardKernel(Mode mode, const PersistentPlan& plan, bool tf32) {
-  switch (mode) {
-    case Mode::kLstm:
-      return Kernels<LstmCell, T>::Forward(plan, tf32);
-    case Mode::kGru:
-      return Kernels<GruCell, T>::Forward(plan, tf32);
-    case Mode::kRnnTanh:
-    case Mode::kRnnRelu:
-      return Kernels<RnnCell, T>::Forward(plan, tf32);
-  }
-  return nullptr;
+  return ForCell(mode, [&](auto cell) { return Kernels<decltype(cell), T>::Forward(plan, tf32); });
 }
 template <class T>
 BackwardKernel<T> FindBackwardKernel(Mode mode, const PersistentPlan& plan, bool tf32) {
-  switch (mode) {
-    case Mode::kLstm:
-      return Kernels<LstmCell, T>::Backward(plan, tf32);
-    case Mode::kGru:
-      return Kernels<GruCell, T>::Backward(plan, tf32);
-    case Mode::kRnnTanh:
-    case Mode::kRnnRelu:
-      return Kernels<RnnCell, T>::Backward(plan, tf32);
-  }
-  return nullptr;
+  return ForCell(mode, [&](auto cell) { return Kernels<decltype(cell), T>::Backward(plan, tf32); });
 }
 
 }  // namespace cuda

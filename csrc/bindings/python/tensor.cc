@@ -55,7 +55,7 @@ py::capsule ExportDlpack(const ArgumentName& argument, const py::object& object,
   }
   if (!PyCapsule_IsValid(capsule.ptr(), kDlCapsule)) {
     throw py::value_error(text() +
-                          " is a DLPack capsule that somebody has consumed, expected a new one");
+                          " is a DLPack capsule that has been consumed, expected a new one");
   }
   return capsule;
 }
