@@ -1,9 +1,9 @@
 // What a step's exchange costs with each way for blocks to wait for each other: every block hands
-// on a part, and reads those of all. csrc/cuda/exchange.cuh is kFlags; the others are what it was
-// chosen among. Built and called by synchronization.py.
+// on a part, and reads those of all. csrc/cuda/persistent/exchange.cuh is kFlags; the others are
+// what it was chosen among. Built and called by synchronization.py.
 #include <cooperative_groups.h>
 
-#include "../csrc/cuda/device.cuh"
+#include "../csrc/cuda/runtime/device.cuh"
 
 namespace {
 

@@ -4,13 +4,13 @@
 #include <mutex>
 
 #include "../error.h"
-#include "device_scope.h"
 #include "devices.h"
-#include "memory.h"
-#include "persistent.h"
+#include "persistent/persistent.h"
 #include "plan.h"
-#include "runtime.h"
-#include "stepwise.h"
+#include "runtime/device_scope.h"
+#include "runtime/memory.h"
+#include "runtime/runtime.h"
+#include "stepwise/stepwise.h"
 
 namespace fastrnn {
 namespace cuda {

@@ -10,7 +10,7 @@
 
 #include "../layout.h"
 #include "../rnn.h"
-#include "product_shape.h"
+#include "persistent/product_shape.h"
 
 namespace fastrnn {
 namespace cuda {

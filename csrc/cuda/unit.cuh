@@ -12,7 +12,7 @@
 #include "../error.h"
 #include "../rnn.h"
 #include "../step.h"
-#include "device.cuh"
+#include "runtime/device.cuh"
 
 namespace fastrnn {
 namespace cuda {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "control.h"
-#include "cuda/device.cuh"
+#include "cuda/runtime/device.cuh"
 
 namespace {
 

@@ -1,4 +1,5 @@
-// The emulator's half of csrc/cuda/launch.cuh, which includes this file and describes the names.
+// The emulator's half of csrc/cuda/runtime/launch.cuh, which includes this file and describes the
+// names.
 #pragma once
 
 #include <cstddef>

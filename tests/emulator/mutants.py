@@ -25,7 +25,7 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tup
 import builds
 
 TARGETS = [f"{what}_{kind}" for kind in ("plain", "thread") for what in ("module", "selftest")]
-VOCABULARY = "csrc/cuda/device.cuh"  # what it has of these primitives is nvcc's
+VOCABULARY = "csrc/cuda/runtime/device.cuh"  # what it has of these primitives is nvcc's
 THREAD = ("thread", "random:3")
 PLAIN = [("plain", schedule) for schedule in ("lifo", "random:1", "random:2", "fifo")]
 # ThreadSanitizer comes first: a few cases are enough for it to see almost all of them.
@@ -144,7 +144,7 @@ def all_sites(passing: Sequence[Baseline]) -> List[Site]:
     """
     reached = {place: name for baseline in passing for place, name in baseline.reached.items()}
     names = {name.split(".")[-1] for name in reached.values()}
-    patterns = [f"csrc/cuda/*.{suffix}" for suffix in ("cu", "cuh", "h")]
+    patterns = [f"csrc/cuda/**/*.{suffix}" for suffix in ("cu", "cuh", "h")]
     patterns.append("tests/emulator/selftest_[!m]*.cc")  # not those with mistakes
     files = [path for pattern in patterns for path in builds.ROOT.glob(pattern)]
     sites: Dict[str, Site] = {}

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "cuda/device.cuh"
+#include "cuda/runtime/device.cuh"
 
 namespace selftest {
 

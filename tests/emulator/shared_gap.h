@@ -1,5 +1,5 @@
-// The gap behind each array in dynamic shared memory: csrc/cuda/shared_carver.h includes this file.
-// AddressSanitizer watches the gap, so that an overrun into the next array is seen.
+// The gap behind each array in dynamic shared memory: csrc/cuda/runtime/shared_carver.h includes
+// this file. AddressSanitizer watches the gap, so that an overrun into the next array is seen.
 #pragma once
 
 #include <cstddef>

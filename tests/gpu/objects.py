@@ -34,7 +34,7 @@ from fastrnn_build.detect import Missing, find_nvcc
 from fastrnn_build.plan import cuda_architectures
 from fastrnn_build.settings import Settings
 
-SOURCES = sorted(ROOT.glob("csrc/cuda/*.cu"))
+SOURCES = sorted(ROOT.glob("csrc/cuda/**/*.cu"))
 # Have no kernel: for CUDA 11 the host's compiler looks at them.
 HOST_ONLY = ("memory.cu",)
 FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", f"-I{ROOT / 'csrc'}"]

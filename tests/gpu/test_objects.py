@@ -27,7 +27,7 @@ MACHINE_CODE = """
         /*00b0*/                   LDG.E.CONSTANT R3, desc[UR4][R2.64] ;
 """
 KERNELS = """
-#include "cuda/device.cuh"
+#include "cuda/runtime/device.cuh"
 using namespace fastrnn::cuda;
 __global__ void Indexed(float* x, int n) {
   volatile float values[64];

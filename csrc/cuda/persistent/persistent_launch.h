@@ -7,9 +7,9 @@
 #include <string>
 #include <tuple>
 
-#include "../error.h"
-#include "../layout.h"
-#include "plan.h"
+#include "../../error.h"
+#include "../../layout.h"
+#include "../plan.h"
 #include "product.cuh"
 
 namespace fastrnn {

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "../error.h"
+#include "../../error.h"
 #include "runtime.h"
 
 namespace fastrnn {

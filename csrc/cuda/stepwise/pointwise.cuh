@@ -5,7 +5,7 @@
 // in memory, and there is nothing more to it.
 #pragma once
 
-#include "unit.cuh"
+#include "../unit.cuh"
 
 namespace fastrnn {
 namespace cuda {

@@ -2,7 +2,7 @@
 // their length.
 #pragma once
 
-#include "device.cuh"
+#include "../runtime/device.cuh"
 
 namespace fastrnn {
 namespace cuda {

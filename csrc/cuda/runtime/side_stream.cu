@@ -1,7 +1,7 @@
 #include <map>
 #include <utility>
 
-#include "../error.h"
+#include "../../error.h"
 #include "side_stream.h"
 
 namespace fastrnn {

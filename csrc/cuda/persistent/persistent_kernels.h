@@ -1,9 +1,9 @@
 // Which persistent kernel is a plan's; the kernels themselves are compiled cell by cell.
 #pragma once
 
+#include "../plan.h"
 #include "persistent_backward.cuh"
 #include "persistent_forward.cuh"
-#include "plan.h"
 
 namespace fastrnn {
 namespace cuda {

@@ -1,7 +1,7 @@
 // Memory of the CUDA backend: devices.h describes the functions.
 #pragma once
 
-#include "devices.h"
+#include "../devices.h"
 
 namespace fastrnn {
 namespace cuda {

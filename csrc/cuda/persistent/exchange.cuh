@@ -23,7 +23,7 @@
 // others being there.
 #pragma once
 
-#include "device.cuh"
+#include "../runtime/device.cuh"
 
 namespace fastrnn {
 namespace cuda {

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "forward_work.h"
+#include "../stepwise/forward_work.h"
 #include "persistent.h"
 #include "persistent_kernels.h"
 #include "persistent_launch.h"

@@ -1,7 +1,7 @@
 #include <vector>
 
+#include "../runtime/side_stream.h"
 #include "backward_work.h"
-#include "side_stream.h"
 
 namespace fastrnn {
 namespace cuda {

@@ -12,10 +12,10 @@
 // The grid is blocks of a group x groups x directions.
 #pragma once
 
-#include "../rnn.h"
+#include "../../rnn.h"
+#include "../unit.cuh"
 #include "exchange.cuh"
 #include "product_float.cuh"
-#include "unit.cuh"
 
 namespace fastrnn {
 namespace cuda {

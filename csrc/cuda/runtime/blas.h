@@ -6,8 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "../layout.h"
-#include "../rnn.h"
+#include "../../layout.h"
+#include "../../rnn.h"
 
 namespace fastrnn {
 namespace cuda {

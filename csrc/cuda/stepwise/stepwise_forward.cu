@@ -1,5 +1,5 @@
+#include "../runtime/side_stream.h"
 #include "forward_work.h"
-#include "side_stream.h"
 
 namespace fastrnn {
 namespace cuda {

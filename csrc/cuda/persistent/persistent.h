@@ -1,8 +1,8 @@
 // The persistent algorithm: the steps of a chunk of time in one cooperative launch.
 #pragma once
 
-#include "../rnn.h"
-#include "plan.h"
+#include "../../rnn.h"
+#include "../plan.h"
 
 namespace fastrnn {
 namespace cuda {

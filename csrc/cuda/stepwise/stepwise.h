@@ -7,13 +7,13 @@
 
 #include <algorithm>
 
-#include "../error.h"
-#include "../layout.h"
-#include "../pass.h"
-#include "../rnn.h"
-#include "blas.h"
-#include "device.cuh"
-#include "plan.h"
+#include "../../error.h"
+#include "../../layout.h"
+#include "../../pass.h"
+#include "../../rnn.h"
+#include "../plan.h"
+#include "../runtime/blas.h"
+#include "../runtime/device.cuh"
 #include "pointwise.cuh"
 
 namespace fastrnn {

@@ -23,7 +23,7 @@
 
 #include <type_traits>
 
-#include "device.cuh"
+#include "../runtime/device.cuh"
 #include "product_shape.h"
 
 namespace fastrnn {

@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <limits>
 
-#include "../cells/math.h"
-#include "shared_carver.h"
+#include "../../cells/math.h"
+#include "../runtime/shared_carver.h"
 
 namespace fastrnn {
 namespace cuda {

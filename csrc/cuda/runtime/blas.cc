@@ -14,8 +14,8 @@
 #include <string>
 #include <utility>
 
-#include "../error.h"
-#include "../rnn.h"
+#include "../../error.h"
+#include "../../rnn.h"
 #include "memory.h"
 
 namespace fastrnn {

@@ -3,9 +3,9 @@
 // blocks make and share the products is persistent_backward.cuh's and persistent_scatter.cuh's.
 #pragma once
 
-#include "../rnn.h"
-#include "plan.h"
-#include "unit.cuh"
+#include "../../rnn.h"
+#include "../plan.h"
+#include "../unit.cuh"
 
 namespace fastrnn {
 namespace cuda {

@@ -26,9 +26,9 @@
 // The grid is blocks of a group x groups x directions.
 #pragma once
 
+#include "../plan.h"
 #include "backward_cells.cuh"
 #include "exchange.cuh"
-#include "plan.h"
 #include "product_float.cuh"
 
 namespace fastrnn {

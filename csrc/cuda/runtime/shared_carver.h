@@ -3,7 +3,7 @@
 
 #include <cstddef>
 
-#include "../cells/math.h"
+#include "../../cells/math.h"
 
 #if defined(FASTRNN_EMULATE)
 #include "shared_gap.h"
