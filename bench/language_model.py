@@ -80,8 +80,8 @@ class GluonModel(_Model):
     """fastrnn's language model on the CPU, with its own layer or with MXNet's."""
 
     def __init__(self, case: Case, text: TextData, own_layer: bool):
-        from fastrnn._mxnet import import_mxnet
         from fastrnn.lm.models import LanguageModel
+        from fastrnn.mxnet import import_mxnet
 
         super().__init__(case)
         mx = self._mx = import_mxnet()

@@ -50,7 +50,7 @@ int64_t OutputBytes(const LayerDesc& desc) {
 
 // The workspace: the layers' outputs, double-buffered, since a layer reads one array and writes the
 // other; and the workspace of a single layer.
-struct Workspace {
+struct WorkspaceLayout {
   static constexpr int64_t kArrays = 2;
 
   char* between[kArrays] = {};
@@ -58,7 +58,7 @@ struct Workspace {
   size_t bytes;
 
   // layer_bytes: the most that a layer needs. Forward with a reserve keeps the outputs there.
-  Workspace(const Layers& layers, Pass pass, size_t layer_bytes, void* base) {
+  WorkspaceLayout(const Layers& layers, Pass pass, size_t layer_bytes, void* base) {
     Carver carver(base);
     const bool in_reserve = pass == Pass::kForward && layers.reserve;
     const int64_t handed = in_reserve ? 0 : std::min(layers.layers - 1, kArrays);
@@ -92,8 +92,8 @@ Byte* OutputInReserve(const Layers& layers, Byte* reserve, int64_t layer) {
 
 // The arguments of both passes of a layer, without x.
 template <class Args, class Arrays>
-Args ArgsOf(const Layers& layers, const Arrays& arrays, const Workspace& workspace, void* stream,
-            int64_t layer) {
+Args ArgsOf(const Layers& layers, const Arrays& arrays, const WorkspaceLayout& workspace,
+            void* stream, int64_t layer) {
   Args args;
   args.lengths = arrays.lengths;
   args.h0 = StatesAt(layers, arrays.h0, layer);
@@ -104,15 +104,15 @@ Args ArgsOf(const Layers& layers, const Arrays& arrays, const Workspace& workspa
   return args;
 }
 
-void* ForwardOutput(const Layers& layers, const ForwardArrays& arrays, const Workspace& workspace,
-                    int64_t layer) {
+void* ForwardOutput(const Layers& layers, const ForwardArrays& arrays,
+                    const WorkspaceLayout& workspace, int64_t layer) {
   if (layer == layers.layers - 1) return arrays.y;
-  if (!layers.reserve) return workspace.between[layer % Workspace::kArrays];
+  if (!layers.reserve) return workspace.between[layer % WorkspaceLayout::kArrays];
   return OutputInReserve(layers, static_cast<char*>(arrays.reserve), layer);
 }
 
-ForwardArgs LayerArgs(const Layers& layers, const ForwardArrays& arrays, const Workspace& workspace,
-                      void* stream, int64_t layer) {
+ForwardArgs LayerArgs(const Layers& layers, const ForwardArrays& arrays,
+                      const WorkspaceLayout& workspace, void* stream, int64_t layer) {
   auto args = ArgsOf<ForwardArgs>(layers, arrays, workspace, stream, layer);
   args.x = layer == 0 ? arrays.x : ForwardOutput(layers, arrays, workspace, layer - 1);
   args.y = ForwardOutput(layers, arrays, workspace, layer);
@@ -123,12 +123,12 @@ ForwardArgs LayerArgs(const Layers& layers, const ForwardArrays& arrays, const W
 }
 
 BackwardArgs LayerArgs(const Layers& layers, const BackwardArrays& arrays,
-                       const Workspace& workspace, void* stream, int64_t layer) {
+                       const WorkspaceLayout& workspace, void* stream, int64_t layer) {
   const int64_t top = layers.layers - 1;
   const auto* reserve = static_cast<const char*>(arrays.reserve);
   // Gradient of the input of a layer above the first.
   const auto gradient = [&](int64_t upper) {
-    return workspace.between[(upper - 1) % Workspace::kArrays];
+    return workspace.between[(upper - 1) % WorkspaceLayout::kArrays];
   };
   auto args = ArgsOf<BackwardArgs>(layers, arrays, workspace, stream, layer);
   args.x = layer == 0 ? arrays.x : OutputInReserve(layers, reserve, layer - 1);
@@ -225,7 +225,7 @@ Plan::Plan(const Layers& layers) : layers_(layers) {
 Plan::~Plan() = default;
 
 size_t Plan::workspace_bytes(Pass pass) const {
-  return Workspace(layers_, pass, LayerBytes(pass), nullptr).bytes;
+  return WorkspaceLayout(layers_, pass, LayerBytes(pass), nullptr).bytes;
 }
 
 size_t Plan::LayerBytes(Pass pass) const {
@@ -247,7 +247,8 @@ std::string Plan::Reason() const {
 
 void Plan::Forward(const ForwardArrays& arrays, void* stream) const {
   Check(layers_, arrays);
-  const Workspace workspace(layers_, Pass::kForward, LayerBytes(Pass::kForward), arrays.workspace);
+  const WorkspaceLayout workspace(layers_, Pass::kForward, LayerBytes(Pass::kForward),
+                                  arrays.workspace);
   for (int64_t layer = 0; layer < layers_.layers; ++layer) {
     At(layer).Forward(LayerArgs(layers_, arrays, workspace, stream, layer));
   }
@@ -255,8 +256,8 @@ void Plan::Forward(const ForwardArrays& arrays, void* stream) const {
 
 void Plan::Backward(const BackwardArrays& arrays, void* stream) const {
   Check(layers_, arrays);
-  const Workspace workspace(layers_, Pass::kBackward, LayerBytes(Pass::kBackward),
-                            arrays.workspace);
+  const WorkspaceLayout workspace(layers_, Pass::kBackward, LayerBytes(Pass::kBackward),
+                                  arrays.workspace);
   for (int64_t layer = layers_.layers - 1; layer >= 0; --layer) {
     At(layer).Backward(LayerArgs(layers_, arrays, workspace, stream, layer));
   }

@@ -7,7 +7,7 @@ import sys
 import warnings
 from typing import NoReturn
 
-from fastrnn import _mxnet
+from fastrnn import mxnet as _mxnet
 from fastrnn._info import features
 from fastrnn._version import __version__
 

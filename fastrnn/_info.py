@@ -12,7 +12,8 @@ from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
-from fastrnn import _mxnet, _native
+from fastrnn import _native
+from fastrnn import mxnet as _mxnet
 from fastrnn._version import __version__
 
 _REPORT = Path(__file__).with_name("_build.json")
@@ -150,7 +151,7 @@ def _why_no_operators(built: bool, left_out: Dict[str, str], mxnet: bool) -> Opt
         return left_out.get("mxnet_operators", "left out of the build")
     if not mxnet:
         return _NO_MXNET
-    status = importlib.import_module("fastrnn.native").STATUS
+    status = importlib.import_module("fastrnn.mxnet.native").STATUS
     return None if status.usable else status.reason
 
 

@@ -12,9 +12,9 @@ from typing import Any, Callable, Dict, List, Sequence
 import numpy as np
 
 from fastrnn import graphs
-from fastrnn._mxnet import import_mxnet
 from fastrnn.cell import Cell
-from fastrnn.native import GRAPH_OPERATOR
+from fastrnn.mxnet import import_mxnet
+from fastrnn.mxnet.native import GRAPH_OPERATOR
 
 import_mxnet()
 _exporter: Any = importlib.import_module("mxnet.onnx.mx2onnx._export_onnx").MXNetGraph

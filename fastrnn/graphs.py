@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from fastrnn import fused, lengths, unrolled
-from fastrnn._mxnet import import_mxnet
 from fastrnn.cell import Cell
-from fastrnn.native import GRAPH_OPERATOR
+from fastrnn.mxnet import import_mxnet, lengths, rnn_operator, unrolled
+from fastrnn.mxnet.native import GRAPH_OPERATOR
 
 mx: Any = import_mxnet()
 
@@ -30,7 +29,7 @@ class Call(NamedTuple):
 
 
 def call(node: Node) -> Call:
-    """Read a node that `fastrnn.native.graph_layer` made."""
+    """Read a node that `fastrnn.mxnet.native.graph_layer` made."""
     attributes: Dict[str, str] = node["attrs"]
     mode, directions = attributes["mode"], int(attributes["num_directions"])
     states = [directions + 1, directions + 2] if mode == "lstm" else [directions + 1]
@@ -137,7 +136,7 @@ def _layer(of: Call, inputs: List[Any]) -> Any:
     data, states = inputs[0], [inputs[k] for k in of.states]
     weights = [[inputs[k] for k in direction] for direction in of.weights]
     if of.lengths is None:
-        output, after = fused.layers(mx.sym, of.cell, data, states, [weights])
+        output, after = rnn_operator.layers(mx.sym, of.cell, data, states, [weights])
     elif of.dtype == "float16":  # lengths.py needs numbers beyond its range
         output, after = unrolled.layer(mx.sym, of.cell, data, states, weights, inputs[of.lengths])
     else:

@@ -11,9 +11,9 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from fastrnn import checks, native, stack
-from fastrnn._mxnet import import_mxnet, mixed_precision
+from fastrnn import stack
 from fastrnn.cell import Cell
+from fastrnn.mxnet import checks, import_mxnet, mixed_precision, native
 from fastrnn.stack import Recorder, Stack
 
 mx: Any = import_mxnet()
@@ -190,7 +190,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             return stack.UNROLLED  # lengths.py needs numbers beyond its range
         if dtype == "float64" and cell.mode == "rnn_relu":
             return stack.UNROLLED  # the RNN operator rounds it to float32 on the CPU
-        # On the CPU the RNN operator ignores dropout. For stacks see fused.py.
+        # On the CPU the RNN operator ignores dropout. For stacks see rnn_operator.py.
         dropped = self._dropout and self._num_layers > 1
         stacked = self._num_layers > 1 and (dtype == "float64" or not _ONEDNN)
         deep = cell.mode.startswith("rnn_") and self._num_layers > 2

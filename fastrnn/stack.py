@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from fastrnn import fused, lengths, native, unrolled
-from fastrnn._mxnet import import_mxnet, mixed_precision
 from fastrnn.cell import Cell
+from fastrnn.mxnet import import_mxnet, lengths, mixed_precision, native, rnn_operator, unrolled
 
 mx: Any = import_mxnet()
 
@@ -133,7 +132,7 @@ class Stack:
         ]
         drops = bool(self.dropout) and (F is mx.sym or mx.autograd.is_training())
         if self.operators == FUSED:
-            return fused.layers(F, self.cell, data, states, weights)
+            return rnn_operator.layers(F, self.cell, data, states, weights)
         if self.operators == NATIVE and F is mx.nd and not drops:
             return native.layers(
                 self.cell, data, states, weights, self.computed_in, sequence_length
@@ -171,7 +170,7 @@ class Stack:
         if self.operators == UNROLLED:
             return unrolled.layer(F, cell, data, states, weights, sequence_length)
         if self.operators == LAYERWISE and sequence_length is None:
-            return fused.layers(F, cell, data, states, [weights])
+            return rnn_operator.layers(F, cell, data, states, [weights])
         if self.operators == LAYERWISE:
             return lengths.layer(F, cell, data, states, weights, sequence_length, dtype)
         if F is mx.nd:

@@ -9,7 +9,7 @@ import numpy as np
 import reference as ref
 
 import fastrnn
-from fastrnn._mxnet import import_mxnet
+from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()
 

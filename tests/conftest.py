@@ -19,7 +19,7 @@ settings.load_profile("fastrnn")
 
 
 def _backends():
-    from fastrnn import native
+    from fastrnn.mxnet import native
 
     return ["native", "gluon"] if native.STATUS.usable else ["gluon"]
 

@@ -9,7 +9,8 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from fastrnn import _info, _mxnet, _native
+from fastrnn import _info, _native
+from fastrnn import mxnet as _mxnet
 
 BUILD = {
     "version": "0.1.0",
@@ -43,9 +44,9 @@ def installation(monkeypatch, tmp_path):
         cuda = {"driver": driver, "devices": list(devices), "error": error}
         library.cuda_devices = lambda: cuda
         monkeypatch.setattr(_native, "find", lambda: (library, ""))
-        native = ModuleType("fastrnn.native")
+        native = ModuleType("fastrnn.mxnet.native")
         native.STATUS = SimpleNamespace(usable=usable, reason="MXNet sees 1 GPU")
-        monkeypatch.setitem(sys.modules, "fastrnn.native", native)
+        monkeypatch.setitem(sys.modules, "fastrnn.mxnet.native", native)
         monkeypatch.setattr(_mxnet, "installed", lambda: True)
         monkeypatch.setattr(_mxnet, "import_mxnet", fake_mxnet)
         return _info.features()

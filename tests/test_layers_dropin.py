@@ -10,7 +10,7 @@ import pytest
 from cases import MODES, Case, mx
 
 import fastrnn
-from fastrnn import native
+from fastrnn.mxnet import native
 
 PAIRS = [(fastrnn.LSTM, "LSTM"), (fastrnn.GRU, "GRU"), (fastrnn.RNN, "RNN")]
 

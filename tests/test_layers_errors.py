@@ -7,7 +7,7 @@ import pytest
 from cases import Case, mx
 
 import fastrnn
-from fastrnn import checks
+from fastrnn.mxnet import checks
 
 ones = mx.nd.ones
 

@@ -8,7 +8,7 @@ import pytest
 import reference as ref
 from cases import MODES, Case, Parent, attach, layer_class, mx
 
-from fastrnn import native
+from fastrnn.mxnet import native
 
 STATIC = [
     {},

@@ -13,7 +13,7 @@ import reference as ref
 from cases import MODES, Case, Parent, layer_class, mx
 
 import fastrnn
-from fastrnn import native
+from fastrnn.mxnet import native
 
 # A parameter's type that changes behind the layer.
 
@@ -189,7 +189,7 @@ def test_attributes_of_a_scope_are_on_the_operator(backend):
     layer = fastrnn.LSTM(4, 2)
     with mx.AttrScope(ctx_group="dev1"):
         nodes = json.loads(layer(mx.sym.var("data")).tojson())["nodes"]
-    operators = [node for node in nodes if node["op"] == fastrnn.native.GRAPH_OPERATOR]
+    operators = [node for node in nodes if node["op"] == fastrnn.mxnet.native.GRAPH_OPERATOR]
     assert [node["attrs"]["__ctx_group__"] for node in operators] == ["dev1"] * 2
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastrnn
-from fastrnn import native
+from fastrnn.mxnet import native
 
 sizes = st.one_of(st.integers(1, 9), st.sampled_from([16, 17, 31, 33]))
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastrnn
-from fastrnn import native
+from fastrnn.mxnet import native
 
 CLIP = ref.Clip(-0.15, 0.2)
 # Everything but the plain layer, in words and as arguments of Case.
@@ -325,7 +325,7 @@ def test_dropout_of_mixed_precision_is_drawn_in_the_layers_own_type():
         pytest.skip(native.STATUS.reason)
     code = """
 import fastrnn, mxnet as mx
-from fastrnn import native
+from fastrnn.mxnet import native
 from mxnet.contrib import amp
 
 class Net(mx.gluon.HybridBlock):

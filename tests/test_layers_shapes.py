@@ -13,7 +13,7 @@ import pytest
 from cases import MODES, layer_class, mx
 
 import fastrnn
-from fastrnn import native
+from fastrnn.mxnet import native
 
 needs_native = pytest.mark.skipif(
     not native.STATUS.usable, reason="MXNet's own operators, which raise where shapes are unknown"

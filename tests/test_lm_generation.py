@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fastrnn._mxnet import import_mxnet
 from fastrnn.lm import InputError, Vocabulary, data, generation, preset
 from fastrnn.lm.checkpoint import save_checkpoint
 from fastrnn.lm.generation import Writer, choose
 from fastrnn.lm.tokenizers import END_OF_LINE, UNKNOWN, CharacterTokenizer, WordTokenizer
 from fastrnn.lm.training import Training
+from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()
 TEXT = data.load_text("builtin")[:3000]

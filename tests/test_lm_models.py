@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import reference as ref
 
-from fastrnn._mxnet import import_mxnet
 from fastrnn.lm import InputError, preset
 from fastrnn.lm.config import CELLS
 from fastrnn.lm.models import (
@@ -17,6 +16,7 @@ from fastrnn.lm.models import (
     parameters_of,
     set_parameter_values,
 )
+from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}

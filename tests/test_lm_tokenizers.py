@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrnn._mxnet import import_mxnet
 from fastrnn.lm import InputError, Settings, Vocabulary, batches, data, preset, tokenizers
 from fastrnn.lm.batches import encode_corpus
 from fastrnn.lm.checkpoint import load_checkpoint, save_checkpoint
@@ -25,6 +24,7 @@ from fastrnn.lm.tokenizers import (
     WordTokenizer,
 )
 from fastrnn.lm.training import Training
+from fastrnn.mxnet import import_mxnet
 
 regex = pytest.importorskip("regex")
 mx = import_mxnet()

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastrnn._mxnet import import_mxnet
 from fastrnn.lm import InputError, Settings, Vocabulary, data, preset, runs
 from fastrnn.lm.checkpoint import load_checkpoint, save_checkpoint
 from fastrnn.lm.evaluation import batch_loss, evaluate, predicted
 from fastrnn.lm.models import parameter_values
 from fastrnn.lm.runs import Run, can_plot, open_checkpoint, resumed
 from fastrnn.lm.training import Training
+from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()
 CPU = [mx.cpu()]
@@ -325,7 +325,7 @@ def test_only_some_settings_change_on_resume():
 VICTIM = """
 import json, os, signal, sys, zipfile
 from pathlib import Path
-from fastrnn._mxnet import import_mxnet
+from fastrnn.mxnet import import_mxnet
 from fastrnn.lm import Settings, runs
 
 folder, settings, module, function, times = json.loads(sys.argv[1])

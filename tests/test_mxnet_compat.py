@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from fastrnn import _mxnet
+from fastrnn import mxnet as _mxnet
 
 
 def test_names_that_numpy_still_has_are_left_alone():

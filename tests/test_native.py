@@ -15,7 +15,8 @@ from types import SimpleNamespace
 import pytest
 
 import fastrnn
-from fastrnn import _native, native
+from fastrnn import _native
+from fastrnn.mxnet import native
 
 REPORT = "import fastrnn; print(fastrnn.LSTM(4).backend)"
 

@@ -10,7 +10,8 @@ import reference as ref
 from cases import MODES, Case, Parent, layer_class, mx
 
 import fastrnn
-from fastrnn import _onnx, native
+from fastrnn import _onnx
+from fastrnn.mxnet import native
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnx.mapping", reason="MXNet's exporter needs onnx below 1.19")

@@ -10,7 +10,7 @@ import pytest
 
 from fastrnn.cell import GATES, Cell
 
-native = pytest.importorskip("fastrnn.native")
+native = pytest.importorskip("fastrnn.mxnet.native")
 if not native.STATUS.usable:
     pytest.skip(native.STATUS.reason, allow_module_level=True)
 

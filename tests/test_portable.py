@@ -12,8 +12,9 @@ import reference as ref
 from cases import MODES, Case, Parent, attach, mx
 
 import fastrnn
-from fastrnn import _mxnet, native
+from fastrnn import mxnet as _mxnet
 from fastrnn.cell import Cell
+from fastrnn.mxnet import native
 
 needs_native = pytest.mark.skipif(not native.STATUS.usable, reason=native.STATUS.reason)
 

@@ -43,7 +43,7 @@ print(os.waitpid(child, 0)[1])
 FORK_MXNET = """
 import os, signal
 import fastrnn
-from fastrnn._mxnet import import_mxnet
+from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()
 layer = fastrnn.LSTM(256, input_size=64, backend="native")
@@ -94,7 +94,7 @@ def test_a_forked_child_computes_on_one_thread():
 # With the naive engine the layers run on the thread that forks.
 @pytest.mark.parametrize("engine", ["NaiveEngine", "ThreadedEnginePerDevice"])
 def test_layers_in_a_forked_child(engine):
-    native = pytest.importorskip("fastrnn.native")
+    native = pytest.importorskip("fastrnn.mxnet.native")
     if not native.STATUS.usable:
         pytest.skip(native.STATUS.reason)
     assert result_of(FORK_MXNET, OMP_NUM_THREADS="2", MXNET_ENGINE_TYPE=engine) == 0

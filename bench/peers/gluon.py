@@ -12,7 +12,7 @@ from bench.peers.base import Layer, Peer
 
 
 def _mxnet() -> Any:
-    from fastrnn._mxnet import import_mxnet
+    from fastrnn.mxnet import import_mxnet
 
     return import_mxnet()
 

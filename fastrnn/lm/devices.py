@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any, List
 
-from fastrnn._mxnet import import_mxnet
 from fastrnn.lm.errors import InputError
-from fastrnn.native import GPUS
+from fastrnn.mxnet import import_mxnet
+from fastrnn.mxnet.native import GPUS
 
 mx = import_mxnet()
 

@@ -6,9 +6,9 @@ from typing import Any, Iterator, Tuple
 
 import numpy as np
 
-from fastrnn._mxnet import import_mxnet
 from fastrnn.lm.batches import Batch, arrange, bptt_batches, sliding_windows
 from fastrnn.lm.config import Settings
+from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()
 

@@ -7,7 +7,6 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 
 import numpy as np
 
-from fastrnn._mxnet import import_mxnet
 from fastrnn.lm.checkpoint import Checkpoint
 from fastrnn.lm.config import Settings
 from fastrnn.lm.errors import InputError
@@ -15,6 +14,7 @@ from fastrnn.lm.models import build_model, set_parameter_values
 from fastrnn.lm.runs import open_checkpoint
 from fastrnn.lm.tokenizers import END_OF_LINE, JOINERS, UNKNOWN, in_word, normalize
 from fastrnn.lm.vocabulary import Vocabulary
+from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()
 

@@ -6,10 +6,10 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
-from fastrnn._mxnet import import_mxnet
 from fastrnn.layers import GRU, LSTM, RNN
 from fastrnn.lm.config import Settings
 from fastrnn.lm.errors import InputError
+from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()
 nn = mx.gluon.nn

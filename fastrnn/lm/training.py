@@ -10,7 +10,6 @@ from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Sequenc
 
 import numpy as np
 
-from fastrnn._mxnet import import_mxnet
 from fastrnn.lm.batches import (
     Batch,
     Corpus,
@@ -26,6 +25,7 @@ from fastrnn.lm.errors import InputError
 from fastrnn.lm.evaluation import batch_loss, evaluate
 from fastrnn.lm.models import build_model, parameter_values, parameters_of, set_parameter_values
 from fastrnn.lm.tokenizers import normalize
+from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()
 

@@ -60,7 +60,7 @@ print(json.dumps([library.build_info(), library.cuda_devices(), *versions]))
 # Ends well where MXNet loads and sees a GPU.
 SEES_GPU = """
 import sys
-from fastrnn._mxnet import import_mxnet
+from fastrnn.mxnet import import_mxnet
 sys.exit(not import_mxnet().context.num_gpus())
 """
 

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import reference as ref
 
-pytest.importorskip("fastrnn.native")
+pytest.importorskip("fastrnn.mxnet.native")
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
 from kernel_cases import Case, compare
 
-from fastrnn import _C, native
+from fastrnn import _C
 from fastrnn.cell import Cell
+from fastrnn.mxnet import native
 
 mx = native.mx
 KIND = "gpu" if native.GPUS else "cpu"

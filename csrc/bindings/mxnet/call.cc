@@ -42,7 +42,7 @@ void* Stream(const LayerDesc& desc, const OpResource& resource) {
   return OnGpu(desc) ? resource.get_cuda_stream() : nullptr;
 }
 
-Workspace::Workspace(const LayerDesc& desc, const OpResource& resource, size_t bytes) {
+MxnetWorkspace::MxnetWorkspace(const LayerDesc& desc, const OpResource& resource, size_t bytes) {
   size_t space = bytes + kWorkspaceAlignment;
   if (space > kMostOfMxnet) {
     memory_ = BackendOf(desc.device).Allocate(desc.device_index, space, Stream(desc, resource));

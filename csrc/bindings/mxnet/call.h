@@ -33,9 +33,9 @@ void* Stream(const LayerDesc& desc, const mxnet::ext::OpResource& resource);
 
 // MXNet provides one shared chunk per call, of less than 2 GiB. The backend allocates a larger
 // workspace for the duration of the call.
-class Workspace {
+class MxnetWorkspace {
  public:
-  Workspace(const LayerDesc& desc, const mxnet::ext::OpResource& resource, size_t bytes);
+  MxnetWorkspace(const LayerDesc& desc, const mxnet::ext::OpResource& resource, size_t bytes);
   void* data() const { return data_; }
 
  private:

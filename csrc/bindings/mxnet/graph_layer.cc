@@ -42,9 +42,9 @@ using fastrnn::Layers;
 using fastrnn::Pass;
 using fastrnn::operators::Attributes;
 using fastrnn::operators::Guard;
+using fastrnn::operators::MxnetWorkspace;
 using fastrnn::operators::SetSizes;
 using fastrnn::operators::Stream;
-using fastrnn::operators::Workspace;
 using mxnet::ext::MXReturnValue;
 using mxnet::ext::MXTensor;
 using mxnet::ext::OpResource;
@@ -77,7 +77,8 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
       args.reserve = outputs->back().data_ptr;
       FASTRNN_EXPECTS(ReserveWords(plan->layers()) <= outputs->back().shape.back(),
                       "_fastrnn_rnn: the reserve is smaller than this library's");
-      const Workspace workspace(plan->layers(), resource, plan->workspace_bytes(Pass::kForward));
+      const MxnetWorkspace workspace(plan->layers(), resource,
+                                     plan->workspace_bytes(Pass::kForward));
       args.workspace = workspace.data();
       plan->Forward(args, Stream(plan->layers(), resource));
     });
@@ -109,7 +110,8 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
         args.c0 = in[cell()].data_ptr;
         args.dc0 = gradients->at(cell()).data_ptr;
       }
-      const Workspace workspace(plan->layers(), resource, plan->workspace_bytes(Pass::kBackward));
+      const MxnetWorkspace workspace(plan->layers(), resource,
+                                     plan->workspace_bytes(Pass::kBackward));
       args.workspace = workspace.data();
       plan->Backward(args, Stream(plan->layers(), resource));
     });

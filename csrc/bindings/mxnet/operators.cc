@@ -40,11 +40,11 @@ using fastrnn::operators::Attributes;
 using fastrnn::operators::Guard;
 using fastrnn::operators::InputName;
 using fastrnn::operators::kWeightsPerDirection;
+using fastrnn::operators::MxnetWorkspace;
 using fastrnn::operators::ParseLayers;
 using fastrnn::operators::Positions;
 using fastrnn::operators::SetSizes;
 using fastrnn::operators::Stream;
-using fastrnn::operators::Workspace;
 using mxnet::ext::MXReturnValue;
 using mxnet::ext::MXTensor;
 using mxnet::ext::OpResource;
@@ -161,7 +161,8 @@ MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* input
       args.cn = Data(outputs->at(2));
     }
     args.weights = Weights(positions, *inputs);
-    const Workspace workspace(layers, resource, plan->workspace_bytes(fastrnn::Pass::kForward));
+    const MxnetWorkspace workspace(layers, resource,
+                                   plan->workspace_bytes(fastrnn::Pass::kForward));
     args.workspace = workspace.data();
     plan->Forward(args, Stream(layers, resource));
   });

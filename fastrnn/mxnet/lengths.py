@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import Any, List, Sequence, Tuple
 
-from fastrnn import fused
 from fastrnn.cell import Cell
+from fastrnn.mxnet import rnn_operator
 
 # The sign of each gate's input past a row's length. A GRU's h and a tanh stay bounded without it;
 # a ReLU's h may grow to infinity, which would turn its zero gradient into NaN.
@@ -53,7 +53,7 @@ def layer(
     Parameters
     ----------
     data, states, weights
-        As for one layer of `fastrnn.native.layers`.
+        As for one layer of `fastrnn.mxnet.native.layers`.
     lengths
         [N] of int32, between 0 and T.
     dtype
@@ -83,7 +83,7 @@ def layer(
         if rest is not None:
             driven = F._internal._rnn_param_concat(i2h_weight, drive, dim=1)
         ordered = reverse(F, data, lengths) if d == 1 else data
-        output, end = fused.layers(F, cell, ordered, own, [[[driven, *others]]])
+        output, end = rnn_operator.layers(F, cell, ordered, own, [[[driven, *others]]])
         steps_of_h = F.concat(own[0], output, dim=0)  # the initial state first
         h = F.SequenceLast(steps_of_h, lengths + 1, use_sequence_length=True)
         end[0] = F.expand_dims(h, axis=0)

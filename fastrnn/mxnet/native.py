@@ -13,8 +13,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from fastrnn import _native
-from fastrnn._mxnet import import_mxnet, mixed_precision
 from fastrnn.cell import GATES, Cell
+from fastrnn.mxnet import import_mxnet, mixed_precision
 
 mx = import_mxnet()
 

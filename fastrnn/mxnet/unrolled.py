@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, List, Sequence, Tuple
 
 from fastrnn.cell import GATES, Cell
-from fastrnn.lengths import mask, reverse, steps
+from fastrnn.mxnet.lengths import mask, reverse, steps
 
 
 def layer(

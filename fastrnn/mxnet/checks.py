@@ -8,7 +8,7 @@ from typing import Any, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from fastrnn._mxnet import import_mxnet, mixed_precision
+from fastrnn.mxnet import import_mxnet, mixed_precision
 
 mx = import_mxnet()
 

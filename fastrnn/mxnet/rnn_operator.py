@@ -20,7 +20,7 @@ def layers(
     states: Sequence[Any],
     weights: Sequence[Sequence[Sequence[Any]]],
 ) -> Tuple[Any, List[Any]]:
-    """Run layers in any float type; otherwise as `fastrnn.native.layers`."""
+    """Run layers in any float type; otherwise as `fastrnn.mxnet.native.layers`."""
     directions = [direction for layer in weights for direction in layer]
     # The matrices of all layers and directions come first, then their biases.
     flat = [
