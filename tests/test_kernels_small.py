@@ -37,7 +37,8 @@ def test_agrees_where_rows_end_before_others(mode, hidden):
 @pytest.mark.parametrize(("rows", "hidden"), BORDER)
 @for_every_mode
 def test_agrees_on_both_sides_of_the_border(mode, rows, hidden):
-    assert_agrees(Case(mode, 5, rows, 3, hidden, 2))
+    for steps in (4, 9):
+        assert_agrees(Case(mode, steps, rows, 3, hidden, 2))
 
 
 @pytest.mark.parametrize("hidden", [5, 24, 64])

@@ -74,15 +74,21 @@ size_t SmallProduct::weight_bytes() const {
   return (n_ + kernels.lanes - 1) / kernels.lanes * kernels.lanes * k_ * sizeof(float);
 }
 
+// Reads along the rows of what is stored.
 void SmallProduct::Pack(const float* weights, float* packed) const {
-  const bool transposed = transpose_ == Transpose::kYes;
-  const int64_t lanes = kernels.lanes, across = transposed ? k_ : 1, down = transposed ? 1 : n_;
-  for (int64_t column = 0; column < n_; column += lanes) {
-    const float* const from = weights + column * across;
+  const int64_t lanes = kernels.lanes;
+  for (int64_t column = 0; column < n_; column += lanes, packed += k_ * lanes) {
     const int64_t count = std::min(lanes, n_ - column);
-    for (int64_t i = 0; i < k_; ++i, packed += lanes) {
-      for (int64_t lane = 0; lane < count; ++lane) packed[lane] = from[i * down + lane * across];
-      std::fill(packed + count, packed + lanes, 0.0f);
+    if (count < lanes) std::fill_n(packed, k_ * lanes, 0.0f);
+    if (transpose_ == Transpose::kNo) {
+      for (int64_t i = 0; i < k_; ++i) {
+        std::copy_n(weights + i * n_ + column, count, packed + i * lanes);
+      }
+      continue;
+    }
+    for (int64_t lane = 0; lane < count; ++lane) {
+      const float* const row = weights + (column + lane) * k_;
+      for (int64_t i = 0; i < k_; ++i) packed[i * lanes + lane] = row[i];
     }
   }
 }
