@@ -33,8 +33,9 @@ class CpuLayer final : public LayerPlan {
     return pass == Pass::kForward ? forward_bytes_ : backward_bytes_;
   }
 
-  std::string Reason(Pass) const override {
-    return "oneDNN's products on " + std::to_string(desc_.threads) + " thread(s)";
+  std::string Reason(Pass pass) const override {
+    const StepProduct& product = pass == Pass::kForward ? *forward_ : *backward_;
+    return product.Reason() + ", up to " + std::to_string(desc_.threads) + " thread(s)";
   }
 
   void Forward(const ForwardArgs& args) const override {

@@ -13,6 +13,18 @@ constexpr int64_t kChunkRows = 2048;
 // Packing costs about as much as two steps; below this many steps the weights are not packed.
 constexpr int64_t kMinPackedSteps = 4;
 
+// The most multiplications of a step for the small product: a few microseconds of one thread, which
+// is where a second one begins to pay. The number of threads does not matter, so that it does not
+// change the results.
+constexpr int64_t kMaxSmallWork = 1 << 17;
+// oneDNN packs faster: the most weights that a sequence's steps pay for, for each step.
+constexpr int64_t kMaxSmallWeights = 1 << 14;
+
+bool IsSmall(const LayerDesc& desc) {
+  const int64_t weights = desc.gate_rows() * desc.hidden;
+  return desc.batch * weights <= kMaxSmallWork && weights <= desc.steps * kMaxSmallWeights;
+}
+
 // Hidden units of a thread's task, and the least total for more than one thread.
 constexpr int64_t kUnitsPerTask = 512;
 constexpr int64_t kMinParallelUnits = 4096;
@@ -26,11 +38,16 @@ template <class Body>
 void ForUnits(int64_t rows, int64_t hidden, Body body, int64_t work = 1) {
   const int64_t blocks = (hidden + kUnitsPerTask - 1) / kUnitsPerTask;
   const bool parallel = rows * hidden * work >= kMinParallelUnits;
-#pragma omp parallel for schedule(static) if (parallel)
-  for (int64_t task = 0; task < rows * blocks; ++task) {
+  const auto run = [&](int64_t task) {
     const int64_t begin = task % blocks * kUnitsPerTask;
     body(task / blocks, Units{hidden, begin, std::min(begin + kUnitsPerTask, hidden)});
+  };
+  if (!parallel) {  // OpenMP's if clause would start a team of one.
+    for (int64_t task = 0; task < rows * blocks; ++task) run(task);
+    return;
   }
+#pragma omp parallel for schedule(static)
+  for (int64_t task = 0; task < rows * blocks; ++task) run(task);
 }
 
 // Copies the units of one state.
@@ -53,10 +70,21 @@ int64_t ChunkRows() { return kChunkRows; }
 StepProduct::StepProduct(const LayerDesc& desc, int64_t n, int64_t k, Transpose transpose,
                          bool accumulate)
     : m_(desc.batch), n_(n), k_(k), transpose_(transpose), accumulate_(accumulate) {
-  if (desc.steps >= kMinPackedSteps) packed_.emplace(m_, n, k, transpose, accumulate);
+  if (desc.steps < kMinPackedSteps) return;
+  if (IsSmall(desc)) {
+    small_.emplace(n, k, transpose, accumulate);
+  } else {
+    packed_.emplace(m_, n, k, transpose, accumulate);
+  }
+}
+
+std::string StepProduct::Reason() const {
+  if (small_) return "products of our own, since a step has little work";
+  return packed_ ? "oneDNN's products, weights packed" : "oneDNN's products, too few steps to pack";
 }
 
 StepProduct::Buffers StepProduct::Take(Carver* carver) const {
+  if (small_) return {carver->Take<char>(small_->weight_bytes()), nullptr};
   if (!packed_) return {};
   char* const weights = carver->Take<char>(packed_->weight_bytes());
   return {weights, carver->Take<char>(packed_->scratch_bytes())};
@@ -65,14 +93,19 @@ StepProduct::Buffers StepProduct::Take(Carver* carver) const {
 LoadedProduct::LoadedProduct(const StepProduct& product, const float* weights,
                              StepProduct::Buffers buffers)
     : product_(product), weights_(weights) {
-  if (product.packed_) {
+  if (product.small_) {
+    auto* const packed = reinterpret_cast<float*>(buffers.weights);
+    product.small_->Pack(weights, packed);
+    weights_ = packed;
+  } else if (product.packed_) {
     packed_.emplace(*product.packed_, weights, buffers.weights, buffers.scratch);
   }
 }
 
 void LoadedProduct::Run(const float* source, float* destination) {
-  if (packed_) return packed_->Run(source, destination);
   const StepProduct& p = product_;
+  if (p.small_) return p.small_->Run(p.m_, source, weights_, destination);
+  if (packed_) return packed_->Run(source, destination);
   const int64_t stride = p.transpose_ == Transpose::kYes ? p.k_ : p.n_;
   Gemm(p.m_, p.n_, p.k_, {source, p.k_}, {weights_, stride, p.transpose_},
        p.accumulate_ ? 1.0f : 0.0f, {destination, p.n_});

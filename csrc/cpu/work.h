@@ -6,17 +6,19 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "../layout.h"
 #include "../pass.h"
 #include "gemm.h"
 #include "pointwise.h"
+#include "small.h"
 
 namespace fastrnn {
 namespace cpu {
 
-// The product of a state or gate gradient [N, k] with the recurrent weights, packed or not; made
-// once for a layer.
+// The product of a state or gate gradient [N, k] with the recurrent weights, made once for a layer:
+// small, or oneDNN's with weights that are packed or not.
 class StepProduct {
  public:
   // accumulate: add to the destination.
@@ -28,12 +30,15 @@ class StepProduct {
     char* scratch = nullptr;
   };
   Buffers Take(Carver* carver) const;
+  // Which product, and why.
+  std::string Reason() const;
 
  private:
   friend class LoadedProduct;
   int64_t m_, n_, k_;
   Transpose transpose_;
   bool accumulate_;
+  std::optional<SmallProduct> small_;
   std::optional<PackedProduct> packed_;
 };
 
@@ -45,7 +50,7 @@ class LoadedProduct {
 
  private:
   const StepProduct& product_;
-  const float* weights_;
+  const float* weights_;  // of the small product: packed
   std::optional<PackedWeights> packed_;
 };
 

@@ -1,0 +1,35 @@
+// The recurrent product of small layers. A library's fixed cost, about a microsecond a call, is
+// many times what such a product takes; these are plain loops over weights that stay in cache,
+// vectorised for the processor at hand.
+//
+// Each number is summed in an order that depends on n and k alone: a row's numbers are the same
+// bits whichever rows are computed with it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "../layout.h"
+
+namespace fastrnn {
+namespace cpu {
+
+// destination[m, n] = source[m, k] * weights[k, n], or += where it accumulates; all dense.
+class SmallProduct {
+ public:
+  // The weights are given as stored: [k, n] where transpose is no, [n, k] where it is yes.
+  SmallProduct(int64_t n, int64_t k, Transpose transpose, bool accumulate)
+      : n_(n), k_(k), transpose_(transpose), accumulate_(accumulate) {}
+
+  size_t weight_bytes() const;
+  void Pack(const float* weights, float* packed) const;
+  void Run(int64_t m, const float* source, const float* packed, float* destination) const;
+
+ private:
+  int64_t n_, k_;
+  Transpose transpose_;
+  bool accumulate_;
+};
+
+}  // namespace cpu
+}  // namespace fastrnn

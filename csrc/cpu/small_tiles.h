@@ -1,0 +1,108 @@
+// The tiles of SmallProduct. small.cc includes this once for each instruction set, in a namespace
+// of its own, with
+//   FASTRNN_LANES         floats of a vector
+//   FASTRNN_ACCUMULATORS  vectors of sums that fit the registers beside the factors
+//   FASTRNN_TARGET        the attribute of functions that use the instruction set
+// Vectors are split for the instruction set of the function that holds them before anything is
+// inlined, so every function has the attribute. (No guard: it is included more than once.)
+
+constexpr int kLanes = FASTRNN_LANES;
+typedef float Lanes __attribute__((vector_size(4 * FASTRNN_LANES)));
+
+// A product's arrays from some row and column on; packed is [n / kLanes, k, kLanes], zeros at its
+// end.
+struct Tiles {
+  int64_t n, k;
+  bool accumulate;
+  const float* source;
+  const float* packed;
+  float* destination;
+};
+
+FASTRNN_TARGET FASTRNN_INLINE Lanes Load(const float* from) {
+  Lanes lanes;
+  std::memcpy(&lanes, from, sizeof lanes);
+  return lanes;
+}
+
+// `left` columns are left in the row.
+FASTRNN_TARGET FASTRNN_INLINE void Put(Lanes sum, int64_t left, bool accumulate, float* to) {
+  if (left >= kLanes) {
+    if (accumulate) sum += Load(to);
+    std::memcpy(to, &sum, sizeof sum);
+  } else {
+    for (int64_t lane = 0; lane < left; ++lane) {
+      to[lane] = accumulate ? to[lane] + sum[lane] : sum[lane];
+    }
+  }
+}
+
+// kRows rows and kVectors vectors of columns. Each number is summed in kSums parts, of every
+// kSums-th term: the sums of a tile are what hides an addition's latency.
+template <int kSums, int kRows, int kVectors>
+FASTRNN_TARGET FASTRNN_INLINE void Tile(const Tiles& at, int64_t row, int64_t vector) {
+  const int64_t k = at.k;
+  const float* const source = at.source + row * k;
+  const float* const packed = at.packed + vector * k * kLanes;
+  Lanes sums[kSums][kRows][kVectors] = {};
+  int64_t i = 0;
+  for (; i + kSums <= k; i += kSums) {
+#pragma GCC unroll 4
+    for (int s = 0; s < kSums; ++s) {
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) {
+        const Lanes weights = Load(packed + (v * k + i + s) * kLanes);
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r) sums[s][r][v] += source[r * k + i + s] * weights;
+      }
+    }
+  }
+  for (; i < k; ++i) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      const Lanes weights = Load(packed + (v * k + i) * kLanes);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) sums[0][r][v] += source[r * k + i] * weights;
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
+      Lanes sum = sums[0][r][v];
+#pragma GCC unroll 4
+      for (int s = 1; s < kSums; ++s) sum += sums[s][r][v];
+      const int64_t column = (vector + v) * kLanes;
+      Put(sum, at.n - column, at.accumulate, at.destination + (row + r) * at.n + column);
+    }
+  }
+}
+
+// The columns of kRows rows, from a vector on.
+template <int kSums, int kRows, int kVectors>
+FASTRNN_TARGET FASTRNN_INLINE void Columns(const Tiles& at, int64_t row, int64_t vector) {
+  const int64_t vectors = (at.n + kLanes - 1) / kLanes;
+  for (; vector + kVectors <= vectors; vector += kVectors) {
+    Tile<kSums, kRows, kVectors>(at, row, vector);
+  }
+  if constexpr (kVectors > 1) Columns<kSums, kRows, kVectors / 2>(at, row, vector);
+}
+
+template <int kSums>
+FASTRNN_TARGET void Rows(const Tiles& at, int64_t m) {
+  int64_t row = 0;
+  if constexpr (4 * kSums <= FASTRNN_ACCUMULATORS) {
+    for (; row + 4 <= m; row += 4) {
+      Columns<kSums, 4, FASTRNN_ACCUMULATORS / 4 / kSums>(at, row, 0);
+    }
+  }
+  for (; row + 2 <= m; row += 2) Columns<kSums, 2, 4 / kSums>(at, row, 0);
+  if (row < m) Columns<kSums, 1, 8 / kSums>(at, row, 0);
+}
+
+// Fewer columns have more partial sums.
+FASTRNN_TARGET inline void Run(const Tiles& at, int64_t m) {
+  if (at.n > 7 * kLanes) return Rows<1>(at, m);
+  if (at.n > 3 * kLanes) return Rows<2>(at, m);
+  Rows<4>(at, m);
+}
