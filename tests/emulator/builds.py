@@ -62,9 +62,15 @@ def environment(build: str, schedule: str) -> Dict[str, str]:
 
 def preload(build: str) -> str:
     """Return the sanitizers' runtimes, which have to be in the process before Python is."""
-    names = {"address": ("libasan.so", "libubsan.so"), "thread": ("libtsan.so",)}.get(build, ())
-    find = [[COMPILER, f"-print-file-name={name}"] for name in names]
-    return " ".join(subprocess.check_output(command, text=True).strip() for command in find)
+    return find(
+        *{"address": ("libasan.so", "libubsan.so"), "thread": ("libtsan.so",)}.get(build, ())
+    )
+
+
+def find(*names: str) -> str:
+    """Return the paths of the compiler's libraries."""
+    commands = [[COMPILER, f"-print-file-name={name}"] for name in names]
+    return " ".join(subprocess.check_output(command, text=True).strip() for command in commands)
 
 
 def pytest(*arguments: str) -> Sequence[str]:

@@ -4,6 +4,7 @@
 //                                  release becomes a relaxed access
 //   FASTRNN_MUTANTS_REACHED=FILE   receives a line NAME FILE:LINE for each that the process reaches
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <mutex>
 #include <set>
@@ -40,7 +41,8 @@ class Mutants {
 
  private:
   static std::string Place(const Site& site) {
-    return std::string(site.file) + ":" + std::to_string(site.line);
+    const std::filesystem::path file = site.file;  // that of an include may go up and down again
+    return file.lexically_normal().string() + ":" + std::to_string(site.line);
   }
   void Note(const Site& site) {
     const std::lock_guard<std::mutex> lock(mutex_);
