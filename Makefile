@@ -28,7 +28,7 @@ SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find build_backend csr
 CXX_SOURCES := $(shell find csrc tests bench -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name '*.cuh')
 
 # Compute capabilities of the GPUs that are there.
-GPUS = $(shell cd build_backend && $(PYTHON) -c \
+GPUS = $(shell PYTHONPATH=build_backend $(PYTHON) -c \
 	'from fastrnn_build.detect import find_gpus; print(*find_gpus())')
 
 .PHONY: demo test emulated mutants objects gpu-check gpu-bench lint docs bench clean

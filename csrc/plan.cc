@@ -268,6 +268,8 @@ void Plan::Backward(const BackwardArrays& arrays, void* stream) const {
 namespace {
 
 // All fields of a description.
+// A new field of a description belongs here, too.
+static_assert(sizeof(Algorithm) == 36 && sizeof(Layers) == 112, "is a field missing in Tied()?");
 auto Tied(const Layers& l) {
   const Algorithm& a = l.algorithm;
   return std::tie(l.mode, l.dtype, l.device, l.device_index, l.steps, l.batch, l.input, l.hidden,

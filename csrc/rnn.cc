@@ -117,6 +117,10 @@ void ValidateLayer(const LayerDesc& desc) {
   ExpectPositive("batch size", desc.batch);
   ExpectPositive("input size", desc.input);
   ExpectPositive("hidden size", desc.hidden);
+  // The rows of a step are counted in ints.
+  constexpr int64_t kMostRows = std::numeric_limits<int>::max();
+  FASTRNN_EXPECTS(desc.batch <= kMostRows, "batch size is " + std::to_string(desc.batch) +
+                                               ", expected at most " + std::to_string(kMostRows));
   FASTRNN_EXPECTS(
       desc.directions == 1 || desc.directions == kMaxDirections,
       "number of directions is " + std::to_string(desc.directions) + ", expected 1 or 2");

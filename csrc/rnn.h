@@ -19,9 +19,7 @@
 // arithmetic, c, the running gradients and the sums of weight gradients are float32 throughout. dx
 // of two directions is rounded twice.
 //
-// Its Python interface is fastrnn.kernels:
-//   forward(mode, x, weights, h_0, c_0, layers=1, lengths=None, tf32=None, algorithm=None,
-//           reserve=False, out=None, stream=None)
+// Its Python interface is fastrnn.kernels.
 #pragma once
 
 #include <cstddef>

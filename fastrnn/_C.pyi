@@ -76,6 +76,20 @@ def backward(
     stream: int,
 ) -> List[Any]: ...
 def device_facts(device: int) -> Dict[str, int]: ...
+def reason(
+    mode: str,
+    dtype: str,
+    steps: int,
+    batch: int,
+    input: int,
+    hidden: int,
+    directions: int,
+    layers: int,
+    reserve: bool,
+    tf32: Optional[bool],
+    algorithm: Optional[str],
+    device: Optional[int],
+) -> str: ...
 def plan(
     backward: bool,
     mode: str,

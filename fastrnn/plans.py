@@ -7,7 +7,7 @@ from typing import Any, Dict, Mapping, Optional, Union
 
 from . import _native
 
-__all__ = ["DEVICES", "DeviceFacts", "LayerPlan", "Plan", "plan"]
+__all__ = ["DEVICES", "DeviceFacts", "LayerPlan", "Plan", "plan", "reason"]
 
 
 @dataclass(frozen=True)
@@ -243,6 +243,69 @@ def plan(
         return Plan(**choice)
 
     return LayerPlan(of_pass(False), of_pass(True))
+
+
+def reason(
+    mode: str,
+    steps: int,
+    rows: int,
+    inputs: int,
+    hidden: int,
+    *,
+    layers: int = 1,
+    directions: int = 1,
+    dtype: str = "float32",
+    reserve: bool = False,
+    tf32: Optional[bool] = None,
+    algorithm: Optional[str] = None,
+    device: Union[int, str] = "cpu",
+) -> str:
+    """Tell how layers run on this machine, and why.
+
+    Parameters
+    ----------
+    mode, layers, directions, reserve, tf32, algorithm
+        As in `fastrnn.kernels.forward`.
+    steps, rows, inputs, hidden : int
+        T, N, I and H.
+    dtype : {'float32', 'float16', 'bfloat16'}
+        Type of the arrays; float32 on the CPU.
+    device : int or 'cpu'
+        The CPU, or the number of a GPU of this machine.
+
+    Returns
+    -------
+    str
+        A line for forward and, with a reserve, one for backward; of several layers, two each: for
+        the first layer and for those above it.
+
+    Raises
+    ------
+    ValueError
+        Invalid mode, size, type or device, or an algorithm that cannot run the layers.
+    RuntimeError
+        CUDA or oneDNN failed.
+    ModuleNotFoundError
+        fastrnn was installed without its native library.
+    """
+    if device != "cpu" and (not isinstance(device, int) or isinstance(device, bool)):
+        raise ValueError(f"device is {device!r}, expected 'cpu' or the number of a GPU")
+    number = None if device == "cpu" else int(device)
+    text: str = _native.library().reason(
+        mode,
+        dtype,
+        steps,
+        rows,
+        inputs,
+        hidden,
+        directions,
+        layers,
+        reserve,
+        tf32,
+        algorithm,
+        number,
+    )
+    return text
 
 
 def _device(device: Union[int, str, DeviceFacts]) -> Union[int, Dict[str, Any]]:

@@ -11,12 +11,13 @@ pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
 from kernel_cases import Case, devices, get
 
-from fastrnn import _native, cell, kernels
+from fastrnn import _native, cell, kernels, plans
 
 if not devices():
     pytest.skip("no kernels", allow_module_level=True)
 
 DEVICE = devices()[-1]  # a GPU before the CPU
+PLACE = "cpu" if DEVICE == "cpu" else 0
 KEPT = 256
 
 
@@ -27,9 +28,9 @@ def made(call):
     return _native.library().plans_made() - before
 
 
-def case(hidden=3, inputs=101, layers=2, mode="lstm", **options):
+def case(hidden=3, inputs=101, layers=2, mode="lstm", steps=6, rows=2, **options):
     """Return a case in sizes that no other test has."""
-    return Case(mode, 6, 2, inputs, hidden, layers=layers, device=DEVICE, **options)
+    return Case(mode, steps, rows, inputs, hidden, layers=layers, device=DEVICE, **options)
 
 
 def run(the_case, reserve=True):
@@ -50,7 +51,17 @@ def test_one_plan_for_each_description_and_none_after():
 
 @pytest.mark.parametrize(
     "other",
-    [{"mode": "gru"}, {"hidden": 4}, {"inputs": 104}, {"layers": 1}, {"directions": 2}],
+    [
+        {"mode": "gru"},
+        {"steps": 7},
+        {"rows": 3},
+        {"hidden": 4},
+        {"inputs": 104},
+        {"layers": 1},
+        {"directions": 2},
+        {"tf32": True},
+        {"algorithm": "stepwise"},
+    ],
     ids=str,
 )
 def test_another_description_is_another_plan(other):
@@ -71,8 +82,11 @@ def test_a_description_that_is_refused_is_refused_again():
     assert made(lambda: [call(), call()]) == 0
 
 
-def test_threads_share_a_plan():
-    cases = [case(inputs=106, seed=seed) for seed in range(8)]
+# A small product, and one of oneDNN's, whose primitives the threads share.
+@pytest.mark.parametrize(("hidden", "rows"), [(3, 2), (96, 16)])
+def test_threads_share_a_plan(hidden, rows):
+    sizes = {"inputs": 106, "hidden": hidden, "rows": rows}
+    cases = [case(**sizes, seed=seed) for seed in range(8)]
     results = [None] * len(cases)
     together = threading.Barrier(len(cases))
 
@@ -103,6 +117,14 @@ def test_the_plans_used_last_are_kept():
         run(used)
     assert made(lambda: run(used)) == 0
     assert made(lambda: run(unused)) == 1
+
+
+def test_a_plan_says_how_it_runs():
+    text = plans.reason("gru", 6, 2, 5, 4, layers=2, reserve=True, device=PLACE)
+    lines = text.splitlines()
+    assert len(lines) == 4
+    assert all(" product" in line for line in lines) or DEVICE == "cuda"
+    assert lines[1].startswith("first layer, backward: ")
 
 
 def test_both_languages_count_the_same_gates():

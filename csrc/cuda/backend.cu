@@ -27,7 +27,6 @@ void ExpectKernelSizes(const LayerDesc& desc) {
     FASTRNN_EXPECTS(size <= kMost, std::string(what) + " is " + std::to_string(size) +
                                        ", expected at most " + std::to_string(kMost) + " on CUDA");
   };
-  expect("batch size", desc.batch);
   expect("input size", desc.input);
 }
 

@@ -33,7 +33,7 @@ class Event {
 
 // An array, allocated and given back in the order of streams: neither waits for the device. It
 // comes from a pool of our own that keeps up to kKeptBytes of what was given back, where the
-// default one returns all of it to the driver whenever somebody waits for the device.
+// default one returns all of it to the driver at each synchronization.
 constexpr uint64_t kKeptBytes = uint64_t{1} << 30;
 
 class DeviceMemory : public Memory {
@@ -67,8 +67,8 @@ struct DeviceInfo {
 
 // What the CUDA runtime says of the machine.
 struct Machine {
-  int driver_version =
-      0;  // 1000 * major + 10 * minor, the newest CUDA the driver serves; 0: no driver
+  // 1000 * major + 10 * minor, the newest CUDA the driver serves; 0: no driver
+  int driver_version = 0;
   int runtime_version = 0;  // of the toolkit that this library was built with
   std::vector<DeviceInfo> devices;
   std::string error;  // why there are no devices

@@ -93,8 +93,8 @@ constexpr Instance kInstances[] = {
 // How an instance's work is cut. Forward, the rows of weights are the gates of a block's units, as
 // many as there is room for; backward they are units of dh, of which a block's own are as many as
 // its part of the tile. The blocks of a group have all units of their rows of the batch, and
-// exchange with nobody else. Groups that do not fit beside each other are launched one after the
-// other.
+// exchange only among themselves. Groups that do not fit beside each other are launched one after
+// the other.
 struct PersistentPlan {
   size_t instance = 0;             // of kInstances
   int units = 1;                   // hidden units of a block

@@ -3,7 +3,7 @@
 // MXNet passes shapes to an operator of a library through buffers that an array of unknown rank
 // overruns, and the operator cannot report that a dimension is unknown. So this is a subgraph
 // operator: MXNet infers shapes and types from the node's subgraph, which calls MXNet's own RNN
-// operator, and never asks the library (fastrnn/native.py builds the node).
+// operator, and never asks the library (fastrnn/mxnet/native.py builds the node).
 //
 // Attributes
 //   mode, hidden_size, num_directions, dtype, tf32, use_sequence_length: as for _fastrnn_layer

@@ -31,7 +31,6 @@ constexpr int kDlCudaHost = 3;
 constexpr int kDlCudaManaged = 13;
 
 constexpr int kDlInt = 0;
-constexpr int kDlUint = 1;
 constexpr int kDlFloat = 2;
 constexpr int kDlBfloat = 4;
 

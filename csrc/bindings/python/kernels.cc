@@ -103,7 +103,10 @@ struct Inputs {
     desc.input = x.size(2);
     desc.layers = layers;
     ReadWeights(weight_objects);
-    plan = MakePlan(desc);
+    {
+      const py::gil_scoped_release release;  // A new plan may take a while.
+      plan = MakePlan(desc);
+    }
     h0 = State::Read(desc, x, "h_0", h0_object, stream);
     c0 = State::ReadCell(desc, x, "c_0", c0_object, stream);
     if (!lengths_object.is_none()) ReadLengths(lengths_object);

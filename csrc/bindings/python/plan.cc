@@ -111,9 +111,35 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
   return result;
 }
 
+// device: the CPU, or one of this machine's GPUs.
+std::string ReasonOf(const std::string& mode, const std::string& dtype, int64_t steps,
+                     int64_t batch, int64_t input, int64_t hidden, int64_t directions,
+                     int64_t layers, bool reserve, std::optional<bool> tf32,
+                     const std::optional<std::string>& algorithm, std::optional<int> device) {
+  Layers desc;
+  desc.mode = ParseMode(mode);
+  desc.dtype = ParseDType(dtype);
+  desc.device = device ? Device::kCuda : Device::kCpu;
+  desc.device_index = device.value_or(0);
+  desc.steps = steps;
+  desc.batch = batch;
+  desc.input = input;
+  desc.hidden = hidden;
+  desc.directions = directions;
+  desc.layers = layers;
+  desc.reserve = reserve;
+  desc.tf32 = WithoutOverruledTf32(tf32.value_or(DefaultTf32()));
+  desc.algorithm = algorithm ? ParseAlgorithm("algorithm", *algorithm) : DefaultAlgorithm();
+  const py::gil_scoped_release release;
+  return MakePlan(desc)->Reason();
+}
+
 }  // namespace
 
 void DefinePlan(py::module_* m) {
+  m->def("reason", &ReasonOf, py::arg("mode"), py::arg("dtype"), py::arg("steps"), py::arg("batch"),
+         py::arg("input"), py::arg("hidden"), py::arg("directions"), py::arg("layers"),
+         py::arg("reserve"), py::arg("tf32"), py::arg("algorithm"), py::arg("device"));
   m->def("device_facts", &DeviceFactsOf, py::arg("device"));
   m->def("plan", &Plan, py::arg("backward"), py::arg("mode"), py::arg("dtype"), py::arg("steps"),
          py::arg("batch"), py::arg("hidden"), py::arg("directions"), py::arg("tf32"),

@@ -13,7 +13,7 @@
 // Why a buffer may be written again: round r + 2 goes where round r was. A block publishes r + 1
 // only after all its warps have read what they need of round r, as the barriers of the step stand
 // between, and it writes round r + 2 only after its warps, taken together, have waited for round
-// r + 1 of every block of the group. So nobody reads round r any more.
+// r + 1 of every block of the group. By then all reads of round r are done.
 //
 // Exchanged arrays are read past the L1 cache (LoadExchanged), and never through the read-only
 // path, for which a kernel must not call them const __restrict__.

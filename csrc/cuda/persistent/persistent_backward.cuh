@@ -145,8 +145,8 @@ class BackwardBlock {
   }
 
   // The sums go straight to where they are needed, in the shared memory of the cluster's blocks.
-  // What is written for step s + 2 meets nobody who still reads that of s: the barrier of s + 1
-  // stands between. After the last one no block looks at another's memory, so that each may end.
+  // Double buffering: sums of step s + 2 overwrite those of s, whose reads end before the barrier
+  // of s + 1. After the last barrier no block reads another's memory, so each may exit.
   FASTRNN_DEVICE void AddPartsInCluster(int s) {
     constexpr int kPart = kRows * kUnits;
     float* parts = parts_ + s % 2 * kParts * kPart;

@@ -1,6 +1,6 @@
 // Backward with one exchange in a step, of sums: every block of a group has a part of K. As in
 // persistent_backward.cuh, a block owns 16 hidden units in its rows of the batch. It multiplies the
-// gradients of its own units' gates, which nobody else ever reads, into sums for all units, and
+// gradients of its own units' gates, which no other block reads, into sums for all units, and
 // adds up what all blocks have summed for its own (a reduce-scatter, where the other kernels
 // gather and then multiply). For each row of the batch a block writes 4 * H bytes, and reads as
 // many; the gradients of all gates would be G * H numbers. Over the other kernels, which share K

@@ -16,9 +16,9 @@
 // multiplication (words w of the w-th where it takes one register, on sm_75).
 //
 // The weights' words stand in the same order: as many of a warp's chunks as fit in registers, the
-// next ones in shared memory, and what is left, where a kernel streams, in global memory. From
-// there they come through L2 in every step; the first of them are asked for a step ahead, since
-// they depend on nobody.
+// next ones in shared memory, and the rest, where a kernel streams, in global memory. These are
+// read through L2 in every step; the first of them are prefetched a step ahead, since weights do
+// not change.
 #pragma once
 
 #include <type_traits>
@@ -201,7 +201,7 @@ class StepProductBase {
   WeightQuad* const streamed_;  // as ProductMemory's weights, but of the streamed chunks
 };
 
-// What is left of the registers for exchanged words beside the sums and the cells of a thread; code
+// The registers that remain for exchanged words beside the sums and the cells of a thread; code
 // for architectures before sm_90 takes more of them.
 FASTRNN_HOST_DEVICE constexpr int AheadTiles(int row_tiles, int cells) {
   return row_tiles > 2 ? 4 : cells > 1 || FASTRNN_ARCH < 900 ? 8 : 16;

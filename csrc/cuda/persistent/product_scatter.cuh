@@ -3,10 +3,10 @@
 //
 //   D[16 * tiles, 8 * kBatchTiles] = weights[rows, K] * gradients[K, rows of the batch]
 //
-// It is the other way round than in product.cuh: K, 16 * kGates numbers, is short, and nobody else
-// has it; the rows are many, and the warps share them, tile by tile. So no sums are added up within
-// the block, and a tile's go out as they are. Fragments are as in product.cuh. A warp has the
-// weights of its first tiles in registers, and those of the others in shared memory.
+// It is the other way round than in product.cuh: K, 16 * kGates numbers, is short, and only this
+// block has it; the rows are many, and the warps share them, tile by tile. So no sums are added up
+// within the block, and a tile's go out as they are. Fragments are as in product.cuh. A warp has
+// the weights of its first tiles in registers, and those of the others in shared memory.
 #pragma once
 
 #include "product_float.cuh"

@@ -8,8 +8,8 @@ namespace fastrnn {
 namespace cuda {
 namespace {
 
-// An event may be recorded again while somebody still waits for what it was: a wait is for what had
-// been recorded when it was asked for.
+// An event may be recorded again while a stream waits for it: the wait is for what was recorded
+// when it was enqueued.
 struct Side {
   cudaStream_t stream = nullptr;
   cudaEvent_t event = nullptr;

@@ -12,7 +12,7 @@ class SideStream {
  public:
   // What the side gets starts after all that `stream` has got so far.
   SideStream(int device, cudaStream_t stream);
-  // Joins: also where an error ended the work, whoever waits for the caller's stream waits for all.
+  // Joins, so that after an error, too, waiting for the caller's stream waits for all work.
   ~SideStream();
   SideStream(const SideStream&) = delete;
   SideStream& operator=(const SideStream&) = delete;

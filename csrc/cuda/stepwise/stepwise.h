@@ -1,5 +1,5 @@
 // The stepwise algorithm: per step one product with the recurrent weights and one kernel for
-// everything else. It covers every size, and what it covers is checked before (layer.cu).
+// everything else. It covers every size, and what it covers is checked before (backend.cu).
 //
 // Both directions are walked (pass.h) at once, step by step in turn and on two streams, where the
 // workspace that takes is not too much: a small product leaves a GPU room for another.
