@@ -355,7 +355,7 @@ def test_after_mixed_precision_was_started_layers_are_gluons():
     code = """
 import importlib.util, sys
 spec = importlib.util.find_spec("fastrnn")
-path = spec.submodule_search_locations[0] + "/_mxnet.py"
+path = spec.submodule_search_locations[0] + "/mxnet/__init__.py"
 shim = importlib.util.module_from_spec(importlib.util.spec_from_file_location("shim", path))
 shim.__spec__.loader.exec_module(shim)
 mx = shim.import_mxnet()
