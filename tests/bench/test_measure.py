@@ -216,7 +216,7 @@ def test_graphs_are_deleted_before_the_next_ones(torch):
     assert not torch.alive
 
 
-def test_the_limit_of_a_cold_and_of_a_warm_row(torch, monkeypatch):
+def test_the_limit_of_a_cold_and_of_a_warm_row(torch):
     slow = {"float32": Peaks(1e30, 1.0, None, 1 << 8)}
     cold = measure.frame(TRAIN, "cuda", slow)
     assert cold["limit"] == roofline.cold_bytes(TRAIN, 1 << 8)
@@ -226,6 +226,10 @@ def test_the_limit_of_a_cold_and_of_a_warm_row(torch, monkeypatch):
     assert row["warm"]
     assert "evicted" not in row
     assert row["limit"] == roofline.warm_bytes(text, 1, 1 << 8) > 0
+
+
+def test_a_row_whose_steps_bound_it(torch, monkeypatch):
+    pytest.importorskip("fastrnn._C", reason="installed without the native library")
     monkeypatch.setattr(roofline, "device_facts", lambda: DEVICES["H100"])
     row = measure.frame(TRAIN, "cuda", PEAKS)
     assert row["bound"] == "steps"
