@@ -28,8 +28,8 @@ ONEDNN_WHEEL_PLATFORM = "linux-x86_64"
 # MXNet pins numpy<2, which has no wheel for this Python: asking for it would compile NumPy.
 FIRST_PYTHON_WITHOUT_MXNET = (3, 13)
 ARCHITECTURES = ("70", "75", "80", "86", "90", "100", "120")
-# Seconds of one processor that the build takes, measured with CUDA 13.0 on a server of 2024: the
-# host's part, the CUDA part for its first architecture, and for each one more.
+# Rough seconds of one processor that the build takes with CUDA 13.0: the host's part, the CUDA part
+# for its first architecture, and for each one more.
 HOST_SECONDS, CUDA_SECONDS, ARCHITECTURE_SECONDS = 70, 140, 60
 
 
