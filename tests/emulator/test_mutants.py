@@ -51,9 +51,16 @@ def test_all_that_orders_memory_can_be_left_out(file):
     assert all("IsLeftOut(" in f or "StaticShared(" in f for f in ordering)
 
 
-def test_a_call_that_a_test_reaches_and_nobody_lists_is_an_error():
-    reached = {"csrc/cuda/no_such.cuh:7": "LoadAcquire"}
+def test_a_reached_call_that_is_not_in_the_sources_is_an_error():
+    names = sorted(mutants.PRIMITIVES)
+    reached = {f"csrc/cuda/no_such.cuh:{line}": name for line, name in enumerate(names, 7)}
     with pytest.raises(SystemExit, match="no_such.cuh:7"):
+        mutants.all_sites([Baseline(mutants.Test("a", (), "plain", "fifo"), 1.0, reached)])
+
+
+def test_a_primitive_that_no_test_reaches_is_an_error():
+    reached = {"csrc/cuda/persistent/exchange.cuh:7": "LoadAcquire"}
+    with pytest.raises(SystemExit, match="no test reaches ClusterBarrier, StoreRelease"):
         mutants.all_sites([Baseline(mutants.Test("a", (), "plain", "fifo"), 1.0, reached)])
 
 
