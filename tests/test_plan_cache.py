@@ -85,6 +85,8 @@ def test_a_description_that_is_refused_is_refused_again():
 # A small product, and one of oneDNN's, whose primitives the threads share.
 @pytest.mark.parametrize(("hidden", "rows"), [(3, 2), (96, 16)])
 def test_threads_share_a_plan(hidden, rows):
+    if hidden == 96 and DEVICE == "cuda":
+        pytest.skip("about oneDNN")
     sizes = {"inputs": 106, "hidden": hidden, "rows": rows}
     cases = [case(**sizes, seed=seed) for seed in range(8)]
     results = [None] * len(cases)

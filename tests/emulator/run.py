@@ -58,6 +58,7 @@ RUNS = [
         "plain", "random:5", (*KERNELS, "tests/test_kernels_out.py", "tests/test_device_arrays.py")
     ),
     Run("plain", "random:4", KERNELS, STEPWISE),
+    Run("plain", "random:6", ("tests/test_plan_cache.py",)),
     Run("plain", "fifo", (EMULATOR + "device_faults.py", EMULATOR + "occupancy.py")),
     Run("turing", "random:2", (PERSISTENT,)),
     Run("plain", "fifo", (*SMALL[1:], EMULATOR + "calls.py")),
