@@ -132,7 +132,7 @@ class CudnnError(RuntimeError):
         self.status = status
 
 
-class Unsupported(CudnnError, NotImplementedError):  # noqa: N818 - an answer, and no mistake
+class UnsupportedError(CudnnError, NotImplementedError):
     """CuDNN, or this GPU, does not have what was asked for."""
 
 
@@ -167,7 +167,7 @@ class Cudnn:
             self._last_error.argtypes, self._last_error.restype = [c_char_p, c_size_t], None
 
     def call(self, name: str, *arguments: Any) -> None:
-        """Call a function; `Unsupported` or `CudnnError` is raised if it fails."""
+        """Call a function; `UnsupportedError` or `CudnnError` is raised if it fails."""
         status = self._functions[name](*arguments)
         if status == CUDNN_STATUS_SUCCESS:
             return
@@ -177,7 +177,7 @@ class Cudnn:
             self._last_error(detail, len(detail))
             reason += f" ({detail.value.decode(errors='replace')})" if detail.value else ""
         unsupported = UNSUPPORTED_8 if self.major == 8 else UNSUPPORTED_9
-        raise (Unsupported if status in unsupported else CudnnError)(name, status, reason)
+        raise (UnsupportedError if status in unsupported else CudnnError)(name, status, reason)
 
     @contextmanager
     def created(self, kind: str = "") -> Iterator[c_void_p]:

@@ -89,7 +89,7 @@ struct Reserve {
     if (!GatesInReserve(desc)) return;
     const int64_t values = desc.rows() * desc.hidden;
     auto* words = static_cast<Like<float>*>(base) + direction * values * UnitReserveWords(desc);
-    if (desc.cell().has_c) {
+    if (desc.has_c()) {
       c = words;
       words += values;
     }

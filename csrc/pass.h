@@ -234,7 +234,7 @@ class BackwardDirection {
                Result<T>{dx_ + begin_time * N * I, I});
     InputWeightGradient(begin_time, end - first);
     RecurrentGradients(first, end);
-    BiasGradients((end - first) * N, end == walk_.steps);
+    BiasGradients((end - first) * N, end < walk_.steps);
   }
 
   // Called after the last chunk, which holds the first steps.
@@ -347,13 +347,14 @@ class BackwardDirection {
     *started = true;
   }
 
-  void BiasGradients(int64_t rows, bool initial) {
+  // accumulate: the sums hold those of other chunks.
+  void BiasGradients(int64_t rows, bool accumulate) {
     const int64_t GH = desc_.gate_rows();
     if (desc_.cell().split_shares) {
-      work_.SumRows(arrays_.dgates_x, rows, GH, !initial, sums_.i2h_bias, nullptr);
-      work_.SumRows(arrays_.dgates_h, rows, GH, !initial, sums_.h2h_bias, nullptr);
+      work_.SumRows(arrays_.dgates_x, rows, GH, accumulate, sums_.i2h_bias, nullptr);
+      work_.SumRows(arrays_.dgates_h, rows, GH, accumulate, sums_.h2h_bias, nullptr);
     } else {
-      work_.SumRows(arrays_.dgates_x, rows, GH, !initial, sums_.i2h_bias, sums_.h2h_bias);
+      work_.SumRows(arrays_.dgates_x, rows, GH, accumulate, sums_.i2h_bias, sums_.h2h_bias);
     }
   }
 

@@ -53,7 +53,7 @@ class CudnnLayer(TensorLayer):
 
     Raises
     ------
-    Unsupported
+    UnsupportedError
         When cuDNN has no such algorithm for such a layer, here or in a pass.
     CudnnError
         When a call fails for any other reason.
@@ -107,7 +107,7 @@ class CudnnLayer(TensorLayer):
         case, library = self.case, self._cudnn
         small = self._algorithm == Algorithm.PERSIST_STATIC_SMALL_H
         if small and library.version < api.SMALL_H_VERSION:
-            raise api.Unsupported("cudnnSetRNNDescriptor_v8", 0, f"not in {library.version}")
+            raise api.UnsupportedError("cudnnSetRNNDescriptor_v8", 0, f"not in {library.version}")
         self._handle = stack.enter_context(library.created())
         self._dtype = DTYPES[case.dtype]
         dropout = stack.enter_context(library.created("Dropout"))

@@ -61,7 +61,7 @@ class CpuLayer final : public LayerPlan {
       buffers.arrays.dh = StateOf<float>(desc_, args.dh0, d);
       buffers.arrays.dc = StateOf<float>(desc_, args.dc0, d);
       work.Round(StateOf<const float>(desc_, args.dhn, d), states, buffers.arrays.dh);
-      if (desc_.cell().has_c) {
+      if (desc_.has_c()) {
         work.Round(StateOf<const float>(desc_, args.dcn, d), states, buffers.arrays.dc);
       }
       RunSteps(BackwardDirection<float, BackwardWork>(desc_, args, ChunkRows(), buffers.arrays,

@@ -137,6 +137,7 @@ ForwardWork::ForwardWork(const LayerDesc& desc, const StepProduct& h2h,
 void ForwardWork::Step(const LayerDesc& desc, const ForwardStep<float>& step, const float*) {
   const int64_t H = desc.hidden, GH = desc.gate_rows();
   h2h_.Run(step.h_prev, share_);
+  // Without a reserve the activated gates, which nothing reads, overwrite their own chunk's sums.
   float* const gates = step.gates != nullptr ? step.gates : const_cast<float*>(step.input_sum);
   const float* const c_prev = step.c_0 != nullptr ? step.c_0 : step.c_prev;
   ForUnits(step.rows, H, [&](int64_t n, Units units) {
@@ -146,7 +147,7 @@ void ForwardWork::Step(const LayerDesc& desc, const ForwardStep<float>& step, co
     if (step.lengths != nullptr && step.time >= step.lengths[n]) {
       std::fill(y + units.begin, y + units.end, 0.0f);
       Copy(step.h_prev + n * H, units, step.h + n * H);
-      if (desc.cell().has_c) Copy(row_c_prev, units, c);
+      if (desc.has_c()) Copy(row_c_prev, units, c);
     } else {
       float* const share = share_ + n * GH;
       float* const hidden_n = step.hidden_n != nullptr ? step.hidden_n + n * H : share + GH - H;
@@ -154,7 +155,7 @@ void ForwardWork::Step(const LayerDesc& desc, const ForwardStep<float>& step, co
               step.h_prev + n * H, step.h + n * H, y},
              units);
     }
-    if (desc.cell().has_c && step.c_n != nullptr) Copy(c, units, step.c_n + n * H);
+    if (desc.has_c() && step.c_n != nullptr) Copy(c, units, step.c_n + n * H);
   });
 }
 

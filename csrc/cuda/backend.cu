@@ -65,8 +65,8 @@ __global__ void AskedAboutKernel() {}
 int ResidentBlocks(Pass pass, const LayerDesc& desc, bool tf32, const PersistentPlan& plan) {
   return ForType(desc.dtype, [&](auto type) {
     using T = decltype(type);
-    return pass == Pass::kForward ? ResidentForwardBlocks<T>(desc, tf32, plan)
-                                  : ResidentBackwardBlocks<T>(desc, tf32, plan);
+    return pass == Pass::kForward ? PersistentForward<T>::ResidentBlocks(desc, tf32, plan)
+                                  : PersistentBackward<T>::ResidentBlocks(desc, tf32, plan);
   });
 }
 
@@ -160,12 +160,12 @@ class CudaLayer final : public LayerPlan {
  public:
   CudaLayer(const LayerDesc& desc, bool tf32, const DeviceFacts& facts)
       : desc_(desc), tf32_(tf32), forward_(ChooseWhatFits(Pass::kForward, desc, tf32, facts)) {
-    forward_bytes_ = forward_.persistent ? PersistentForwardBytes<T>(desc, forward_.plan)
-                                         : StepwiseForwardBytes<T>(desc);
+    forward_bytes_ = forward_.persistent ? PersistentForward<T>::Bytes(desc, forward_.plan)
+                                         : StepwiseForward<T>::Bytes(desc);
     if (!desc.reserve) return;
     backward_ = ChooseWhatFits(Pass::kBackward, desc, tf32, facts);
-    backward_bytes_ = backward_.persistent ? PersistentBackwardBytes<T>(desc, backward_.plan)
-                                           : StepwiseBackwardBytes<T>(desc);
+    backward_bytes_ = backward_.persistent ? PersistentBackward<T>::Bytes(desc, backward_.plan)
+                                           : StepwiseBackward<T>::Bytes(desc);
   }
 
   size_t WorkspaceBytes(Pass pass) const override {
@@ -179,14 +179,14 @@ class CudaLayer final : public LayerPlan {
 
   void Forward(const ForwardArgs& args) const override {
     const DeviceScope device(desc_.device_index);
-    if (forward_.persistent) return PersistentForward<T>(desc_, args, tf32_, forward_.plan);
-    StepwiseForward<T>(desc_, args, tf32_);
+    if (forward_.persistent) return PersistentForward<T>::Run(desc_, args, tf32_, forward_.plan);
+    StepwiseForward<T>::Run(desc_, args, tf32_);
   }
 
   void Backward(const BackwardArgs& args) const override {
     const DeviceScope device(desc_.device_index);
-    if (backward_.persistent) return PersistentBackward<T>(desc_, args, tf32_, backward_.plan);
-    StepwiseBackward<T>(desc_, args, tf32_);
+    if (backward_.persistent) return PersistentBackward<T>::Run(desc_, args, tf32_, backward_.plan);
+    StepwiseBackward<T>::Run(desc_, args, tf32_);
   }
 
  private:

@@ -238,8 +238,8 @@ class Training:
 
     def checkpoint(self) -> Checkpoint:
         """The state of the training, copied to the host."""
-        # Not Trainer.save_states: it writes a pickle, and loading a pickle runs the code in
-        # it. A checkpoint that somebody else made must be safe to resume.
+        # Not Trainer.save_states: it writes a pickle, and loading a pickle runs the code in it.
+        # Resuming a checkpoint from an unknown source must be safe.
         states = self._trainer._updaters[0].states
         optimizer = {}
         for index, name in enumerate(self._parameters):

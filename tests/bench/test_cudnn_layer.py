@@ -94,4 +94,4 @@ def test_a_refusal_is_no_failure(major, status, unsupported):
         library(major, status).call("cudnnCreate", None)
     with pytest.raises(NotImplementedError if unsupported else api.CudnnError) as caught:
         library(major, status).call("cudnnCreate", None)
-    assert isinstance(caught.value, api.Unsupported) == unsupported
+    assert isinstance(caught.value, api.UnsupportedError) == unsupported

@@ -97,7 +97,7 @@ def test_peak_memory_of_a_process(task):
 
 
 def test_without_a_peak_there_is_a_reason():
-    assert memory.cpu_peak("nobody", Case("gru", **SMALL)).keys() == {"peak_reason"}
+    assert memory.cpu_peak("no_such_peer", Case("gru", **SMALL)).keys() == {"peak_reason"}
 
 
 def test_a_layer_on_gluon_is_not_fastrnn(monkeypatch):

@@ -6,7 +6,7 @@
 
 namespace emulator {
 
-// Shared memory that nobody may touch from now on.
+// Marks shared memory that no thread may access from now on.
 void GuardGap(const void* begin, size_t bytes);
 
 }  // namespace emulator

@@ -66,6 +66,22 @@ py::dict CostOf(const cuda::Cost& cost) {
   return result;
 }
 
+Layers Described(const std::string& mode, const std::string& dtype, int64_t steps, int64_t batch,
+                 int64_t input, int64_t hidden, int64_t directions, std::optional<bool> tf32,
+                 const std::optional<std::string>& algorithm) {
+  Layers desc;
+  desc.mode = ParseMode(mode);
+  desc.dtype = ParseDType(dtype);
+  desc.steps = steps;
+  desc.batch = batch;
+  desc.input = input;
+  desc.hidden = hidden;
+  desc.directions = directions;
+  desc.tf32 = WithoutOverruledTf32(tf32.value_or(DefaultTf32()));
+  desc.algorithm = algorithm ? ParseAlgorithm("algorithm", *algorithm) : DefaultAlgorithm();
+  return desc;
+}
+
 // device: a GPU of this machine, or the facts about another.
 cuda::Choice ChoiceOn(const std::variant<int, py::dict>& device, Pass pass, LayerDesc desc) {
   if (const int* index = std::get_if<int>(&device)) {
@@ -80,16 +96,8 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
               int64_t batch, int64_t hidden, int64_t directions, std::optional<bool> tf32,
               const std::optional<std::string>& algorithm,
               const std::variant<int, py::dict>& device) {
-  Layers desc;
-  desc.mode = ParseMode(mode);
-  desc.dtype = ParseDType(dtype);
-  desc.steps = steps;
-  desc.batch = batch;
-  desc.input = 1;  // The steps do not include the input's share.
-  desc.hidden = hidden;
-  desc.directions = directions;
-  desc.algorithm = algorithm ? ParseAlgorithm("algorithm", *algorithm) : DefaultAlgorithm();
-  desc.tf32 = WithoutOverruledTf32(tf32.value_or(DefaultTf32()));
+  // The steps do not include the input's share: I is 1.
+  const Layers desc = Described(mode, dtype, steps, batch, 1, hidden, directions, tf32, algorithm);
   Validate(desc);
   const cuda::Choice choice = ChoiceOn(device, backward ? Pass::kBackward : Pass::kForward, desc);
   py::dict result = CostOf(choice.cost);
@@ -116,20 +124,11 @@ std::string ReasonOf(const std::string& mode, const std::string& dtype, int64_t 
                      int64_t batch, int64_t input, int64_t hidden, int64_t directions,
                      int64_t layers, bool reserve, std::optional<bool> tf32,
                      const std::optional<std::string>& algorithm, std::optional<int> device) {
-  Layers desc;
-  desc.mode = ParseMode(mode);
-  desc.dtype = ParseDType(dtype);
+  Layers desc = Described(mode, dtype, steps, batch, input, hidden, directions, tf32, algorithm);
   desc.device = device ? Device::kCuda : Device::kCpu;
   desc.device_index = device.value_or(0);
-  desc.steps = steps;
-  desc.batch = batch;
-  desc.input = input;
-  desc.hidden = hidden;
-  desc.directions = directions;
   desc.layers = layers;
   desc.reserve = reserve;
-  desc.tf32 = WithoutOverruledTf32(tf32.value_or(DefaultTf32()));
-  desc.algorithm = algorithm ? ParseAlgorithm("algorithm", *algorithm) : DefaultAlgorithm();
   const py::gil_scoped_release release;
   return MakePlan(desc)->Reason();
 }

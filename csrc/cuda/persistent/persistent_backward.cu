@@ -99,33 +99,28 @@ class PersistentLayer {
 }  // namespace
 
 template <class T>
-size_t PersistentBackwardBytes(const LayerDesc& desc, const PersistentPlan& plan) {
+size_t PersistentBackward<T>::Bytes(const LayerDesc& desc, const PersistentPlan& plan) {
   Carver carver(nullptr);
   PersistentBuffers<T>(desc, plan, &carver);
   return carver.used();
 }
 
 template <class T>
-void PersistentBackward(const LayerDesc& desc, const BackwardArgs& args, bool tf32,
-                        const PersistentPlan& plan) {
+void PersistentBackward<T>::Run(const LayerDesc& desc, const BackwardArgs& args, bool tf32,
+                                const PersistentPlan& plan) {
   PersistentLayer<T>(desc, args, tf32, plan, Carver(args.workspace)).Run();
 }
 
 template <class T>
-int ResidentBackwardBlocks(const LayerDesc& desc, bool tf32, const PersistentPlan& plan) {
-  return ResidentBlocks(desc.device_index, FindBackwardKernel<T>(desc.mode, plan, tf32), plan);
+int PersistentBackward<T>::ResidentBlocks(const LayerDesc& desc, bool tf32,
+                                          const PersistentPlan& plan) {
+  return cuda::ResidentBlocks(desc.device_index, FindBackwardKernel<T>(desc.mode, plan, tf32),
+                              plan);
 }
 
-#define FASTRNN_INSTANTIATE(T)                                                                    \
-  template size_t PersistentBackwardBytes<T>(const LayerDesc& desc, const PersistentPlan& plan);  \
-  template void PersistentBackward<T>(const LayerDesc& desc, const BackwardArgs& args, bool tf32, \
-                                      const PersistentPlan& plan);                                \
-  template int ResidentBackwardBlocks<T>(const LayerDesc& desc, bool tf32,                        \
-                                         const PersistentPlan& plan);
-FASTRNN_INSTANTIATE(float)
-FASTRNN_INSTANTIATE(Half)
-FASTRNN_INSTANTIATE(Bfloat16)
-#undef FASTRNN_INSTANTIATE
+template struct PersistentBackward<float>;
+template struct PersistentBackward<Half>;
+template struct PersistentBackward<Bfloat16>;
 
 }  // namespace cuda
 }  // namespace fastrnn

@@ -93,33 +93,27 @@ class PersistentLayer {
 }  // namespace
 
 template <class T>
-size_t PersistentForwardBytes(const LayerDesc& desc, const PersistentPlan& plan) {
+size_t PersistentForward<T>::Bytes(const LayerDesc& desc, const PersistentPlan& plan) {
   Carver carver(nullptr);
   PersistentBuffers<T>(desc, plan, &carver);
   return carver.used();
 }
 
 template <class T>
-void PersistentForward(const LayerDesc& desc, const ForwardArgs& args, bool tf32,
-                       const PersistentPlan& plan) {
+void PersistentForward<T>::Run(const LayerDesc& desc, const ForwardArgs& args, bool tf32,
+                               const PersistentPlan& plan) {
   PersistentLayer<T>(desc, args, tf32, plan, Carver(args.workspace)).Run();
 }
 
 template <class T>
-int ResidentForwardBlocks(const LayerDesc& desc, bool tf32, const PersistentPlan& plan) {
-  return ResidentBlocks(desc.device_index, FindForwardKernel<T>(desc.mode, plan, tf32), plan);
+int PersistentForward<T>::ResidentBlocks(const LayerDesc& desc, bool tf32,
+                                         const PersistentPlan& plan) {
+  return cuda::ResidentBlocks(desc.device_index, FindForwardKernel<T>(desc.mode, plan, tf32), plan);
 }
 
-#define FASTRNN_INSTANTIATE(T)                                                                  \
-  template size_t PersistentForwardBytes<T>(const LayerDesc& desc, const PersistentPlan& plan); \
-  template void PersistentForward<T>(const LayerDesc& desc, const ForwardArgs& args, bool tf32, \
-                                     const PersistentPlan& plan);                               \
-  template int ResidentForwardBlocks<T>(const LayerDesc& desc, bool tf32,                       \
-                                        const PersistentPlan& plan);
-FASTRNN_INSTANTIATE(float)
-FASTRNN_INSTANTIATE(Half)
-FASTRNN_INSTANTIATE(Bfloat16)
-#undef FASTRNN_INSTANTIATE
+template struct PersistentForward<float>;
+template struct PersistentForward<Half>;
+template struct PersistentForward<Bfloat16>;
 
 }  // namespace cuda
 }  // namespace fastrnn

@@ -21,13 +21,15 @@ namespace cuda {
 
 // T is the layer's type: float, Half or Bfloat16. The device is current.
 template <class T>
-size_t StepwiseForwardBytes(const LayerDesc& desc);
+struct StepwiseForward {
+  static size_t Bytes(const LayerDesc& desc);
+  static void Run(const LayerDesc& desc, const ForwardArgs& args, bool tf32);
+};
 template <class T>
-size_t StepwiseBackwardBytes(const LayerDesc& desc);
-template <class T>
-void StepwiseForward(const LayerDesc& desc, const ForwardArgs& args, bool tf32);
-template <class T>
-void StepwiseBackward(const LayerDesc& desc, const BackwardArgs& args, bool tf32);
+struct StepwiseBackward {
+  static size_t Bytes(const LayerDesc& desc);
+  static void Run(const LayerDesc& desc, const BackwardArgs& args, bool tf32);
+};
 
 // ---- for its parts -------------------------------------------------------------------------
 

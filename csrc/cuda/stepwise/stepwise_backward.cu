@@ -49,12 +49,12 @@ void RunAtOnce(CudaBackwardDirection<T> direction, CudaBackwardDirection<T> on_s
 }  // namespace
 
 template <class T>
-size_t StepwiseBackwardBytes(const LayerDesc& desc) {
+size_t StepwiseBackward<T>::Bytes(const LayerDesc& desc) {
   return BytesOf<T>(desc, StreamsOf<T>(desc));
 }
 
 template <class T>
-void StepwiseBackward(const LayerDesc& desc, const BackwardArgs& args, bool tf32) {
+void StepwiseBackward<T>::Run(const LayerDesc& desc, const BackwardArgs& args, bool tf32) {
   Carver carver(args.workspace);
   const int64_t streams = StreamsOf<T>(desc);
   const std::vector<BackwardBuffers<T>> buffers = BuffersOf<T>(desc, streams, &carver);
@@ -75,13 +75,9 @@ void StepwiseBackward(const LayerDesc& desc, const BackwardArgs& args, bool tf32
             CudaBackwardDirection<T>(desc, args, rows, buffers[1].arrays, &side_work, 1), &side);
 }
 
-#define FASTRNN_INSTANTIATE(T)                                     \
-  template size_t StepwiseBackwardBytes<T>(const LayerDesc& desc); \
-  template void StepwiseBackward<T>(const LayerDesc& desc, const BackwardArgs& args, bool tf32);
-FASTRNN_INSTANTIATE(float)
-FASTRNN_INSTANTIATE(Half)
-FASTRNN_INSTANTIATE(Bfloat16)
-#undef FASTRNN_INSTANTIATE
+template struct StepwiseBackward<float>;
+template struct StepwiseBackward<Half>;
+template struct StepwiseBackward<Bfloat16>;
 
 }  // namespace cuda
 }  // namespace fastrnn

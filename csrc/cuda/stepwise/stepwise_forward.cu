@@ -25,12 +25,12 @@ int64_t StreamsOf(const LayerDesc& desc) {
 }  // namespace
 
 template <class T>
-size_t StepwiseForwardBytes(const LayerDesc& desc) {
+size_t StepwiseForward<T>::Bytes(const LayerDesc& desc) {
   return BytesOf<T>(desc, StreamsOf<T>(desc));
 }
 
 template <class T>
-void StepwiseForward(const LayerDesc& desc, const ForwardArgs& args, bool tf32) {
+void StepwiseForward<T>::Run(const LayerDesc& desc, const ForwardArgs& args, bool tf32) {
   Carver carver(args.workspace);
   const int64_t streams = StreamsOf<T>(desc);
   const ForwardBuffers buffers = BuffersOf<T>(desc, streams, &carver);
@@ -52,13 +52,9 @@ void StepwiseForward(const LayerDesc& desc, const ForwardArgs& args, bool tf32) 
   side.Join();
 }
 
-#define FASTRNN_INSTANTIATE(T)                                    \
-  template size_t StepwiseForwardBytes<T>(const LayerDesc& desc); \
-  template void StepwiseForward<T>(const LayerDesc& desc, const ForwardArgs& args, bool tf32);
-FASTRNN_INSTANTIATE(float)
-FASTRNN_INSTANTIATE(Half)
-FASTRNN_INSTANTIATE(Bfloat16)
-#undef FASTRNN_INSTANTIATE
+template struct StepwiseForward<float>;
+template struct StepwiseForward<Half>;
+template struct StepwiseForward<Bfloat16>;
 
 }  // namespace cuda
 }  // namespace fastrnn
