@@ -119,7 +119,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     # fails once the file is gone.
     archive = io.BytesIO()
     np.savez(archive, **arrays)
-    write_atomically(path, archive.getbuffer())
+    # Released before `archive` goes: an archive with an exported buffer cannot be freed quietly.
+    with archive.getbuffer() as data:
+        write_atomically(path, data)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
