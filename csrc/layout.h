@@ -20,9 +20,12 @@ class Carver {
   template <class T>
   T* Take(size_t count) {
     T* array = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
-    const size_t end = used_ + count * sizeof(T) + kWorkspaceAlignment - 1;
-    used_ = end / kWorkspaceAlignment * kWorkspaceAlignment;
+    used_ = Round(used_ + count * sizeof(T));
     return array;
+  }
+  // The bytes that an array of this many takes.
+  static size_t Round(size_t bytes) {
+    return (bytes + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
   }
   size_t used() const { return used_; }
 

@@ -39,6 +39,12 @@ struct Result {
   int64_t stride;
 };
 
+// Rows of the batch, [begin, end). They are independent of one another in every step.
+struct Rows {
+  int64_t begin, end;
+  int64_t count() const { return end - begin; }
+};
+
 // ---- forward ------------------------------------------------------------------------------------
 
 // The arrays of one direction in the workspace.
@@ -85,7 +91,10 @@ class ForwardDirection {
   // Runs a step of a projected chunk for the rows of the batch from first_row on. The steps before
   // it have been run.
   void RunStep(int64_t index, int64_t first, const float* input_sums, int64_t first_row = 0) const {
-    work_.Step(desc_, FromRow(first_row, StepOf(index, first, input_sums)), weights_.h2h_weight);
+    RunStep(index, first, input_sums, {first_row, desc_.batch}, &work_);
+  }
+  void RunStep(int64_t index, int64_t first, const float* input_sums, Rows rows, Work* work) const {
+    work->Step(desc_, OfRows(rows, StepOf(index, first, input_sums)), weights_.h2h_weight);
   }
 
   // A step of the chunk whose first step is `first`, without its hidden_sum.
@@ -115,11 +124,11 @@ class ForwardDirection {
   }
 
  private:
-  // The step without the rows before this one.
-  ForwardStep<T> FromRow(int64_t row, ForwardStep<T> step) const {
-    const int64_t states = row * desc_.hidden, gates = row * desc_.gate_rows();
-    step.rows -= static_cast<int>(row);
-    step.lengths = At(step.lengths, row);
+  // The step for these rows alone.
+  ForwardStep<T> OfRows(Rows rows, ForwardStep<T> step) const {
+    const int64_t states = rows.begin * desc_.hidden, gates = rows.begin * desc_.gate_rows();
+    step.rows = static_cast<int>(rows.count());
+    step.lengths = At(step.lengths, rows.begin);
     step.input_sum += gates;
     step.h_prev = At(step.h_prev, states);
     step.c_0 = At(step.c_0, states);
@@ -129,7 +138,7 @@ class ForwardDirection {
     step.h += states;
     step.c = At(step.c, states);
     step.c_n = At(step.c_n, states);
-    step.y += row * step.y_stride;
+    step.y += rows.begin * step.y_stride;
     return step;
   }
 
@@ -222,7 +231,10 @@ class BackwardDirection {
 
   // Runs a step of a chunk for the rows of the batch from first_row on. Later steps have been run.
   void RunStep(int64_t index, int64_t first, int64_t first_row = 0) const {
-    work_.Step(desc_, FromRow(first_row, StepOf(index, first)), weights_.h2h_weight);
+    RunStep(index, first, {first_row, desc_.batch}, &work_);
+  }
+  void RunStep(int64_t index, int64_t first, Rows rows, Work* work) const {
+    work->Step(desc_, OfRows(rows, StepOf(index, first)), weights_.h2h_weight);
   }
 
   // Computes a chunk's gradients of the inputs and weights, after its steps.
@@ -283,12 +295,12 @@ class BackwardDirection {
   }
 
  private:
-  // The step without the rows before this one.
-  BackwardStep<T> FromRow(int64_t row, BackwardStep<T> step) const {
-    const int64_t states = row * desc_.hidden, gates = row * desc_.gate_rows();
-    const int64_t outputs = row * step.y_stride;
-    step.rows -= static_cast<int>(row);
-    step.lengths = At(step.lengths, row);
+  // The step for these rows alone.
+  BackwardStep<T> OfRows(Rows rows, BackwardStep<T> step) const {
+    const int64_t states = rows.begin * desc_.hidden, gates = rows.begin * desc_.gate_rows();
+    const int64_t outputs = rows.begin * step.y_stride;
+    step.rows = static_cast<int>(rows.count());
+    step.lengths = At(step.lengths, rows.begin);
     step.gates = At(step.gates, gates);
     step.hidden_n = At(step.hidden_n, states);
     step.h_0 = At(step.h_0, states);
@@ -391,17 +403,25 @@ class BackwardDirection {
   T* dc0_;
 };
 
-template <class T, class Work>
-void RunSteps(BackwardDirection<T, Work> direction) {
+// Runs one direction. run_chunk(direction, first) runs the steps of a chunk.
+template <class T, class Work, class RunChunk>
+void RunChunks(BackwardDirection<T, Work> direction, RunChunk run_chunk) {
   const Walk& walk = direction.walk();
   direction.Begin();
   for (int64_t first = walk.LastChunk(); first >= 0; first -= walk.chunk_steps) {
-    for (int64_t index = walk.End(first) - 1; index >= first; --index) {
-      direction.RunStep(index, first);
-    }
+    run_chunk(direction, first);
     direction.SumChunk(first);
   }
   direction.End();
+}
+
+template <class T, class Work>
+void RunSteps(const BackwardDirection<T, Work>& direction) {
+  RunChunks(direction, [](const BackwardDirection<T, Work>& of, int64_t first) {
+    for (int64_t index = of.walk().End(first) - 1; index >= first; --index) {
+      of.RunStep(index, first);
+    }
+  });
 }
 
 }  // namespace fastrnn

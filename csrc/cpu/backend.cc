@@ -3,6 +3,7 @@
 
 #include <cstring>
 #include <optional>
+#include <vector>
 
 #include "../error.h"
 #include "threads.h"
@@ -12,18 +13,17 @@ namespace fastrnn {
 namespace cpu {
 namespace {
 
-// oneDNN chooses its kernels for the number of threads at the time, so they are made in its scope.
 class CpuLayer final : public LayerPlan {
  public:
-  explicit CpuLayer(const LayerDesc& desc) : desc_(desc) {
-    const ThreadScope threads(desc.threads);
+  explicit CpuLayer(const LayerDesc& desc) : desc_(desc), split_(Split::Of(desc)) {
+    const ThreadScope alone(1);  // for which oneDNN chooses its kernels
     const int64_t H = desc.hidden, GH = desc.gate_rows();
-    forward_.emplace(desc, GH, H, Transpose::kYes, false);
+    forward_.emplace(desc, split_, GH, H, Transpose::kYes, false);
     Carver carver(nullptr);
     ForwardBuffers(desc, *forward_, &carver);
     forward_bytes_ = carver.used();
     if (!desc.reserve) return;
-    backward_.emplace(desc, H, GH, Transpose::kNo, true);
+    backward_.emplace(desc, split_, H, GH, Transpose::kNo, true);
     carver = Carver(nullptr);
     BackwardBuffers(desc, *backward_, &carver);
     backward_bytes_ = carver.used();
@@ -35,42 +35,86 @@ class CpuLayer final : public LayerPlan {
 
   std::string Reason(Pass pass) const override {
     const StepProduct& product = pass == Pass::kForward ? *forward_ : *backward_;
-    return product.Reason() + ", up to " + std::to_string(desc_.threads) + " thread(s)";
+    return product.Reason() + ", " + split_.Reason();
   }
 
   void Forward(const ForwardArgs& args) const override {
     const ThreadScope threads(desc_.threads);
     Carver carver(args.workspace);
     const ForwardBuffers buffers(desc_, *forward_, &carver);
-    for (int64_t d = 0; d < desc_.directions; ++d) {
-      const Parameters<const float> weights(args.weights[d]);
-      ForwardWork work(desc_, *forward_, weights, buffers);
-      float* const c = StateOf<float>(desc_, args.cn, d);
-      RunSteps<float, ForwardWork>({{desc_, args, ChunkRows(), {buffers.gates, c}, &work, d}});
-    }
+    for (int64_t d = 0; d < desc_.directions; ++d) ForwardOne(args, buffers, d);
   }
 
   void Backward(const BackwardArgs& args) const override {
     const ThreadScope threads(desc_.threads);
     Carver carver(args.workspace);
     BackwardBuffers buffers(desc_, *backward_, &carver);
-    const int64_t states = desc_.batch * desc_.hidden;
-    for (int64_t d = 0; d < desc_.directions; ++d) {
-      const Parameters<const float> weights(args.weights[d]);
-      BackwardWork work(desc_, *backward_, weights.h2h_weight, buffers);
-      buffers.arrays.dh = StateOf<float>(desc_, args.dh0, d);
-      buffers.arrays.dc = StateOf<float>(desc_, args.dc0, d);
-      work.Round(StateOf<const float>(desc_, args.dhn, d), states, buffers.arrays.dh);
-      if (desc_.has_c()) {
-        work.Round(StateOf<const float>(desc_, args.dcn, d), states, buffers.arrays.dc);
-      }
-      RunSteps(BackwardDirection<float, BackwardWork>(desc_, args, ChunkRows(), buffers.arrays,
-                                                      &work, d));
-    }
+    for (int64_t d = 0; d < desc_.directions; ++d) BackwardOne(args, &buffers, d);
   }
 
  private:
+  void ForwardOne(const ForwardArgs& args, const ForwardBuffers& buffers, int64_t d) const {
+    const Parameters<const float> weights(args.weights[d]);
+    buffers.SumBiases(desc_, weights);
+    forward_->Load(weights.h2h_weight, buffers.product);
+    std::vector<ForwardWork> works;
+    for (int64_t block = 0; block < split_.blocks; ++block) {
+      const Rows rows = split_.Block(desc_, block);
+      works.emplace_back(desc_,
+                         BlockProduct(*forward_, weights.h2h_weight, buffers.product, block, rows),
+                         buffers, rows);
+    }
+    const ForwardDirection<float, ForwardWork> direction(
+        desc_, args, ChunkRows(), {buffers.gates, StateOf<float>(desc_, args.cn, d)}, &works[0], d);
+    const Walk& walk = direction.walk();
+    for (int64_t first = 0; first < walk.steps; first = walk.End(first)) {
+      const float* const sums = direction.Project(first);
+      ForBlocks([&](int64_t block) {
+        const Rows rows = split_.Block(desc_, block);
+        for (int64_t index = first; index < walk.End(first); ++index) {
+          direction.RunStep(index, first, sums, rows, &works[static_cast<size_t>(block)]);
+        }
+      });
+    }
+  }
+
+  void BackwardOne(const BackwardArgs& args, BackwardBuffers* buffers, int64_t d) const {
+    const float* const weights = static_cast<const float*>(args.weights[d].h2h_weight);
+    backward_->Load(weights, buffers->product);
+    std::vector<BackwardWork> works;
+    for (int64_t block = 0; block < split_.blocks; ++block) {
+      works.emplace_back(desc_, BlockProduct(*backward_, weights, buffers->product, block,
+                                             split_.Block(desc_, block)));
+    }
+    const int64_t states = desc_.batch * desc_.hidden;
+    buffers->arrays.dh = StateOf<float>(desc_, args.dh0, d);
+    buffers->arrays.dc = StateOf<float>(desc_, args.dc0, d);
+    works[0].Round(StateOf<const float>(desc_, args.dhn, d), states, buffers->arrays.dh);
+    if (desc_.has_c()) {
+      works[0].Round(StateOf<const float>(desc_, args.dcn, d), states, buffers->arrays.dc);
+    }
+    using Direction = BackwardDirection<float, BackwardWork>;
+    RunChunks(Direction(desc_, args, ChunkRows(), buffers->arrays, &works[0], d),
+              [&](const Direction& direction, int64_t first) {
+                ForBlocks([&](int64_t block) {
+                  const Rows rows = split_.Block(desc_, block);
+                  for (int64_t index = direction.walk().End(first) - 1; index >= first; --index) {
+                    direction.RunStep(index, first, rows, &works[static_cast<size_t>(block)]);
+                  }
+                });
+              });
+  }
+
+  // Calls body(block) for each block of rows.
+  template <class Body>
+  void ForBlocks(Body body) const {
+    if (split_.blocks > 1) return ParallelFor(split_.blocks, body);
+    const ThreadScope threads(split_.parts > 1 ? desc_.threads : 1);
+    body(0);
+  }
+
   const LayerDesc desc_;
+  const Split split_;
   std::optional<StepProduct> forward_, backward_;
   size_t forward_bytes_ = 0, backward_bytes_ = 0;
 };

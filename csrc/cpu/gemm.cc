@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "../error.h"
+#include "threads.h"
 
 namespace fastrnn {
 namespace cpu {
@@ -16,14 +17,14 @@ const dnnl::engine& Engine() {
   return *engine;
 }
 
-memory::desc RowMajor(int64_t rows, int64_t columns) {
-  return {{rows, columns}, memory::data_type::f32, memory::dims{columns, 1}};
+memory::desc RowMajor(int64_t rows, int64_t columns, int64_t stride) {
+  return {{rows, columns}, memory::data_type::f32, memory::dims{stride, 1}};
 }
 
-memory::desc Stored(int64_t k, int64_t n, Transpose transpose) {
+memory::desc Stored(int64_t k, int64_t n, Transpose transpose, int64_t stride) {
   return {{k, n},
           memory::data_type::f32,
-          transpose == Transpose::kYes ? memory::dims{1, k} : memory::dims{n, 1}};
+          transpose == Transpose::kYes ? memory::dims{1, stride} : memory::dims{stride, 1}};
 }
 
 template <class Call>
@@ -35,10 +36,14 @@ auto Try(const char* what, int line, Call call) -> decltype(call()) {
   }
 }
 
-}  // namespace
+// Multiplications that are worth a thread's while, and what the threads' parts of a result begin at
+// multiples of. There are no more parts than threads: sgemm is slower on smaller ones.
+constexpr int64_t kPartWork = 1 << 20;
+constexpr int64_t kPartMultiple = 64;
 
-void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
-          Result<float> c) {
+void SequentialGemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
+                    Result<float> c) {
+  const ThreadScope one(1);
   const dnnl_status_t status =
       dnnl_sgemm(static_cast<char>(a.transpose), static_cast<char>(b.transpose), m, n, k, 1.0f,
                  a.data, a.stride, b.data, b.stride, beta, c.data, c.stride);
@@ -48,8 +53,33 @@ void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, flo
   }
 }
 
-PackedProduct::PackedProduct(int64_t m, int64_t n, int64_t k, Transpose transpose, bool accumulate)
-    : plain_weights_(Stored(k, n, transpose)) {
+}  // namespace
+
+void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
+          Result<float> c) {
+  const int64_t wanted = std::min<int64_t>(m * n * k / kPartWork, ThreadScope::threads());
+  if (wanted <= 1) return SequentialGemm(m, n, k, a, b, beta, c);
+  const bool by_rows = m > n;
+  const int64_t size = by_rows ? m : n;
+  const int64_t multiples = (size + kPartMultiple - 1) / kPartMultiple;
+  const int64_t part = (multiples + wanted - 1) / wanted * kPartMultiple;
+  ParallelFor((size + part - 1) / part, [&](int64_t task) {
+    const int64_t begin = task * part, count = std::min(part, size - begin);
+    if (by_rows) {
+      const int64_t offset = a.transpose == Transpose::kYes ? begin : begin * a.stride;
+      SequentialGemm(count, n, k, {a.data + offset, a.stride, a.transpose}, b, beta,
+                     {c.data + begin * c.stride, c.stride});
+    } else {
+      const int64_t offset = b.transpose == Transpose::kYes ? begin * b.stride : begin;
+      SequentialGemm(m, count, k, a, {b.data + offset, b.stride, b.transpose}, beta,
+                     {c.data + begin, c.stride});
+    }
+  });
+}
+
+PackedProduct::PackedProduct(int64_t m, bool ragged, int64_t n, int64_t k, Transpose transpose,
+                             int64_t stride, int64_t destination_stride, bool accumulate)
+    : m_(m), plain_weights_(Stored(k, n, transpose, stride)) {
   Try("matmul", __LINE__, [&] {
     // oneDNN's own scratchpad is the creating thread's: no other may execute what has it.
     dnnl::primitive_attr attributes, of_pack;
@@ -60,48 +90,58 @@ PackedProduct::PackedProduct(int64_t m, int64_t n, int64_t k, Transpose transpos
       sum.append_sum(1.0f);
       attributes.set_post_ops(sum);
     }
-    const memory::desc any_order({k, n}, memory::data_type::f32, memory::format_tag::any);
-    desc_ = dnnl::matmul::primitive_desc(Engine(), RowMajor(m, k), any_order, RowMajor(m, n),
-                                         attributes);
-    product_ = dnnl::matmul(desc_);
-    pack_desc_ = dnnl::reorder::primitive_desc(Engine(), plain_weights_, Engine(),
-                                               desc_.weights_desc(), of_pack);
+    memory::desc packed({k, n}, memory::data_type::f32, memory::format_tag::any);
+    for (int64_t rows = m; rows >= (ragged ? m - 1 : m); --rows) {
+      const dnnl::matmul::primitive_desc desc(Engine(), RowMajor(rows, k, k), packed,
+                                              RowMajor(rows, n, destination_stride), attributes);
+      products_.push_back({desc, dnnl::matmul(desc)});
+      packed = desc.weights_desc();  // the same for both
+    }
+    pack_desc_ = dnnl::reorder::primitive_desc(Engine(), plain_weights_, Engine(), packed, of_pack);
     pack_ = dnnl::reorder(pack_desc_);
   });
 }
 
 size_t PackedProduct::scratch_bytes() const {
-  return std::max(desc_.scratchpad_desc().get_size(), pack_desc_.scratchpad_desc().get_size());
+  size_t bytes = pack_desc_.scratchpad_desc().get_size();
+  for (const Product& product : products_) {
+    bytes = std::max(bytes, product.desc.scratchpad_desc().get_size());
+  }
+  return bytes;
 }
 
-PackedWeights::PackedWeights(const PackedProduct& product, const float* weights, void* packed,
-                             void* scratch)
-    : product_(product) {
+void PackedProduct::Pack(const float* weights, void* packed, void* scratch) const {
   Try("reorder of weights", __LINE__, [&] {
-    const dnnl::matmul::primitive_desc& desc = product.desc_;
-    weights_ = memory(desc.weights_desc(), Engine(), packed);
-    scratch_ = memory(desc.scratchpad_desc(), Engine(), scratch);
-    source_ = memory(desc.src_desc(), Engine(), DNNL_MEMORY_NONE);
-    destination_ = memory(desc.dst_desc(), Engine(), DNNL_MEMORY_NONE);
-    memory plain(product.plain_weights_, Engine(), const_cast<float*>(weights));
+    memory plain(plain_weights_, Engine(), const_cast<float*>(weights));
+    memory to(products_[0].desc.weights_desc(), Engine(), packed);
+    memory pack_scratch(pack_desc_.scratchpad_desc(), Engine(), scratch);
     dnnl::stream stream(Engine());
-    memory pack_scratch(product.pack_desc_.scratchpad_desc(), Engine(), scratch);
-    product.pack_.execute(
-        stream,
-        {{DNNL_ARG_FROM, plain}, {DNNL_ARG_TO, weights_}, {DNNL_ARG_SCRATCHPAD, pack_scratch}});
+    pack_.execute(stream,
+                  {{DNNL_ARG_FROM, plain}, {DNNL_ARG_TO, to}, {DNNL_ARG_SCRATCHPAD, pack_scratch}});
     stream.wait();
   });
 }
 
-void PackedWeights::Run(const float* source, float* destination) {
+PackedRun::PackedRun(const PackedProduct& product, int64_t m, void* packed, void* scratch)
+    : product_(product.products_[m == product.m_ ? 0 : 1]) {
+  Try("memory of a matmul", __LINE__, [&] {
+    const dnnl::matmul::primitive_desc& desc = product_.desc;
+    weights_ = memory(desc.weights_desc(), Engine(), packed);
+    scratch_ = memory(desc.scratchpad_desc(), Engine(), scratch);
+    source_ = memory(desc.src_desc(), Engine(), DNNL_MEMORY_NONE);
+    destination_ = memory(desc.dst_desc(), Engine(), DNNL_MEMORY_NONE);
+  });
+}
+
+void PackedRun::Run(const float* source, float* destination) {
   Try("matmul", __LINE__, [&] {
     source_.set_data_handle(const_cast<float*>(source));
     destination_.set_data_handle(destination);
     dnnl::stream stream(Engine());
-    product_.product_.execute(stream, {{DNNL_ARG_SRC, source_},
-                                       {DNNL_ARG_WEIGHTS, weights_},
-                                       {DNNL_ARG_DST, destination_},
-                                       {DNNL_ARG_SCRATCHPAD, scratch_}});
+    product_.product.execute(stream, {{DNNL_ARG_SRC, source_},
+                                      {DNNL_ARG_WEIGHTS, weights_},
+                                      {DNNL_ARG_DST, destination_},
+                                      {DNNL_ARG_SCRATCHPAD, scratch_}});
     stream.wait();
   });
 }

@@ -5,13 +5,15 @@
 #include <cstdint>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <string>
+#include <vector>
 
 #include "../pass.h"
 
 namespace fastrnn {
 namespace cpu {
 
-// c[m, n] = a[m, k] * b[k, n] + beta * c; the sizes are those after transposition.
+// c[m, n] = a[m, k] * b[k, n] + beta * c; the sizes are those after transposition. The
+// threads of the scope (threads.h) share the rows or columns of c.
 void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
           Result<float> c);
 
@@ -20,32 +22,40 @@ void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, flo
 // every time. Made once for the sizes; any thread may use it.
 class PackedProduct {
  public:
-  // The weights are stored as [k, n], or as [n, k] if transpose is kYes.
-  // accumulate: add to the destination instead of overwriting it.
-  PackedProduct(int64_t m, int64_t n, int64_t k, Transpose transpose, bool accumulate);
+  // The weights are stored as [k, n], or as [n, k] if transpose is kYes, with rows `stride` apart.
+  // Sources have m rows or, if ragged, one fewer. Rows of the destination are destination_stride
+  // apart. accumulate: add to the destination instead of overwriting it.
+  PackedProduct(int64_t m, bool ragged, int64_t n, int64_t k, Transpose transpose, int64_t stride,
+                int64_t destination_stride, bool accumulate);
 
-  size_t weight_bytes() const { return desc_.weights_desc().get_size(); }
+  size_t weight_bytes() const { return products_[0].desc.weights_desc().get_size(); }
   size_t scratch_bytes() const;
+  // Both buffers are aligned to kWorkspaceAlignment.
+  void Pack(const float* weights, void* packed, void* scratch) const;
 
  private:
-  friend class PackedWeights;
+  friend class PackedRun;
+  struct Product {
+    dnnl::matmul::primitive_desc desc;
+    dnnl::matmul product;
+  };
+  int64_t m_;
   dnnl::memory::desc plain_weights_;
-  dnnl::matmul::primitive_desc desc_;
-  dnnl::matmul product_;
+  std::vector<Product> products_;  // for m rows and, if ragged, for one fewer
   dnnl::reorder::primitive_desc pack_desc_;
   dnnl::reorder pack_;
 };
 
-// A product with the weights of one call.
-class PackedWeights {
+// Runs a product with packed weights. Threads have one each, with scratch memory of their own.
+class PackedRun {
  public:
-  // Packs the weights. Run uses both buffers, which are aligned to kWorkspaceAlignment.
-  PackedWeights(const PackedProduct& product, const float* weights, void* packed, void* scratch);
-  // source [m, k] and destination [m, n], both dense.
+  // m: the product's, or one fewer.
+  PackedRun(const PackedProduct& product, int64_t m, void* packed, void* scratch);
+  // source [m, k], dense.
   void Run(const float* source, float* destination);
 
  private:
-  const PackedProduct& product_;
+  const PackedProduct::Product& product_;
   dnnl::memory source_, weights_, destination_, scratch_;
 };
 

@@ -43,14 +43,14 @@ namespace avx512 {
 
 struct Kernels {
   int64_t lanes;
-  void (*run)(int64_t n, int64_t k, bool accumulate, int64_t m, const float* source,
-              const float* packed, float* destination);
+  void (*run)(int64_t n, int64_t k, int64_t begin, int64_t end, bool accumulate, int64_t m,
+              const float* source, const float* packed, float* destination);
 };
 
 template <class Tiles, void (*kRun)(const Tiles&, int64_t)>
-void RunTiles(int64_t n, int64_t k, bool accumulate, int64_t m, const float* source,
-              const float* packed, float* destination) {
-  kRun({n, k, accumulate, source, packed, destination}, m);
+void RunTiles(int64_t n, int64_t k, int64_t begin, int64_t end, bool accumulate, int64_t m,
+              const float* source, const float* packed, float* destination) {
+  kRun({n, k, begin, end, accumulate, source, packed, destination}, m);
 }
 
 Kernels ForThisProcessor() {
@@ -93,9 +93,9 @@ void SmallProduct::Pack(const float* weights, float* packed) const {
   }
 }
 
-void SmallProduct::Run(int64_t m, const float* source, const float* packed,
-                       float* destination) const {
-  kernels.run(n_, k_, accumulate_, m, source, packed, destination);
+void SmallProduct::Run(int64_t m, const float* source, const float* packed, float* destination,
+                       int64_t begin, int64_t end) const {
+  kernels.run(n_, k_, begin, end, accumulate_, m, source, packed, destination);
 }
 
 }  // namespace cpu

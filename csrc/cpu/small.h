@@ -17,13 +17,17 @@ namespace cpu {
 // destination[m, n] = source[m, k] * weights[k, n], or += where it accumulates; all dense.
 class SmallProduct {
  public:
+  static constexpr int64_t kColumnMultiple = 16;  // the longest vector
+
   // The weights are given as stored: [k, n] where transpose is no, [n, k] where it is yes.
   SmallProduct(int64_t n, int64_t k, Transpose transpose, bool accumulate)
       : n_(n), k_(k), transpose_(transpose), accumulate_(accumulate) {}
 
   size_t weight_bytes() const;
   void Pack(const float* weights, float* packed) const;
-  void Run(int64_t m, const float* source, const float* packed, float* destination) const;
+  // Computes the columns [begin, end); begin is a multiple of kColumnMultiple.
+  void Run(int64_t m, const float* source, const float* packed, float* destination, int64_t begin,
+           int64_t end) const;
 
  private:
   int64_t n_, k_;

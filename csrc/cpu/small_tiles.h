@@ -9,10 +9,10 @@
 constexpr int kLanes = FASTRNN_LANES;
 typedef float Lanes __attribute__((vector_size(4 * FASTRNN_LANES)));
 
-// A product's arrays from some row and column on; packed is [n / kLanes, k, kLanes], zeros at its
-// end.
+// A product's arrays, and its columns that are wanted: [begin, end), where begin is a multiple of
+// kLanes. packed is [n / kLanes, k, kLanes], zeros at its end.
 struct Tiles {
-  int64_t n, k;
+  int64_t n, k, begin, end;
   bool accumulate;
   const float* source;
   const float* packed;
@@ -73,7 +73,7 @@ FASTRNN_TARGET FASTRNN_INLINE void Tile(const Tiles& at, int64_t row, int64_t ve
 #pragma GCC unroll 4
       for (int s = 1; s < kSums; ++s) sum += sums[s][r][v];
       const int64_t column = (vector + v) * kLanes;
-      Put(sum, at.n - column, at.accumulate, at.destination + (row + r) * at.n + column);
+      Put(sum, at.end - column, at.accumulate, at.destination + (row + r) * at.n + column);
     }
   }
 }
@@ -81,7 +81,7 @@ FASTRNN_TARGET FASTRNN_INLINE void Tile(const Tiles& at, int64_t row, int64_t ve
 // The columns of kRows rows, from a vector on.
 template <int kSums, int kRows, int kVectors>
 FASTRNN_TARGET FASTRNN_INLINE void Columns(const Tiles& at, int64_t row, int64_t vector) {
-  const int64_t vectors = (at.n + kLanes - 1) / kLanes;
+  const int64_t vectors = (at.end + kLanes - 1) / kLanes;
   for (; vector + kVectors <= vectors; vector += kVectors) {
     Tile<kSums, kRows, kVectors>(at, row, vector);
   }
@@ -90,14 +90,15 @@ FASTRNN_TARGET FASTRNN_INLINE void Columns(const Tiles& at, int64_t row, int64_t
 
 template <int kSums>
 FASTRNN_TARGET void Rows(const Tiles& at, int64_t m) {
+  const int64_t vector = at.begin / kLanes;
   int64_t row = 0;
   if constexpr (4 * kSums <= FASTRNN_ACCUMULATORS) {
     for (; row + 4 <= m; row += 4) {
-      Columns<kSums, 4, FASTRNN_ACCUMULATORS / 4 / kSums>(at, row, 0);
+      Columns<kSums, 4, FASTRNN_ACCUMULATORS / 4 / kSums>(at, row, vector);
     }
   }
-  for (; row + 2 <= m; row += 2) Columns<kSums, 2, 4 / kSums>(at, row, 0);
-  if (row < m) Columns<kSums, 1, 8 / kSums>(at, row, 0);
+  for (; row + 2 <= m; row += 2) Columns<kSums, 2, 4 / kSums>(at, row, vector);
+  if (row < m) Columns<kSums, 1, 8 / kSums>(at, row, vector);
 }
 
 // Fewer columns have more partial sums.

@@ -1,5 +1,8 @@
-// How many OpenMP threads a layer runs on.
+// How many threads a layer runs on, and how they share work.
 #pragma once
+
+#include <cstdint>
+#include <functional>
 
 namespace fastrnn {
 namespace cpu {
@@ -10,7 +13,8 @@ namespace cpu {
 // as in MXNet.
 int Threads();
 
-// During its lifetime, parallel regions of the calling thread have this many threads.
+// During its lifetime, ParallelFor of the calling thread shares work with this many threads.
+// OpenMP, and so oneDNN, has one.
 class ThreadScope {
  public:
   explicit ThreadScope(int threads);
@@ -18,9 +22,18 @@ class ThreadScope {
   ThreadScope(const ThreadScope&) = delete;
   ThreadScope& operator=(const ThreadScope&) = delete;
 
+  // The number of threads of the calling thread's innermost scope; 1 outside of any.
+  static int threads();
+
  private:
-  int previous_;
+  int previous_, previous_openmp_;
 };
+
+// Calls body(task) for each task below `tasks`, on the threads of the scope. Threads take the next
+// task as they get to it. The calling thread is one of them, and waits only for tasks that others
+// have begun: a thread that the system does not run holds up nothing, unlike one of an OpenMP team.
+// Tasks that call this do their own tasks alone. Throws the first exception of a task, after all.
+void ParallelFor(int64_t tasks, const std::function<void(int64_t)>& body);
 
 }  // namespace cpu
 }  // namespace fastrnn

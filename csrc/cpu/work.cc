@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "threads.h"
+
 namespace fastrnn {
 namespace cpu {
 namespace {
@@ -13,41 +15,58 @@ constexpr int64_t kChunkRows = 2048;
 // Packing costs about as much as two steps; below this many steps the weights are not packed.
 constexpr int64_t kMinPackedSteps = 4;
 
-// The most multiplications of a step for the small product: a few microseconds of one thread, which
-// is where a second one begins to pay. The number of threads does not matter, so that it does not
-// change the results.
-constexpr int64_t kMaxSmallWork = 1 << 17;
+// Where our own product is faster than oneDNN's, by the rows of a block: the most weights. It needs
+// no call of a library, and reads rows in fours; with more rows oneDNN reads the weights less
+// often, and with a single row both only read weights.
+constexpr int64_t kMaxSmallWeightsOfOneRow = 1 << 16;
+constexpr int64_t kMaxSmallWeightsOf8Rows = 1 << 20;
+constexpr int64_t kMaxSmallWeightsOf16Rows = 1 << 18;
+constexpr int64_t kMaxSmallWork = 1 << 19;  // multiplications, for more rows
 // oneDNN packs faster: the most weights that a sequence's steps pay for, for each step.
-constexpr int64_t kMaxSmallWeights = 1 << 14;
+constexpr int64_t kMaxSmallWeightsOfStep = 1 << 14;
 
-bool IsSmall(const LayerDesc& desc) {
-  const int64_t weights = desc.gate_rows() * desc.hidden;
-  return desc.batch * weights <= kMaxSmallWork && weights <= desc.steps * kMaxSmallWeights;
+int64_t MaxSmallWeights(int64_t rows) {
+  if (rows == 1) return kMaxSmallWeightsOfOneRow;
+  if (rows <= 8) return kMaxSmallWeightsOf8Rows;
+  if (rows <= 16) return kMaxSmallWeightsOf16Rows;
+  return kMaxSmallWork / rows;
 }
 
-// Hidden units of a thread's task, and the least total for more than one thread.
-constexpr int64_t kUnitsPerTask = 512;
+// Threads take rows of their own if two have at least this many, if the weights, which each of them
+// reads in every step, fit into a core's cache, and if the sequence has this many multiplications.
+constexpr int64_t kMinRows = 4;
+constexpr int64_t kMaxWeightsOfRows = 3 << 16;
+constexpr int64_t kMinSequenceWork = 1 << 21;
+// Multiplications that pay for a thread which meets the others in every step.
+constexpr int64_t kMinPartWork = 1 << 18;
+
+// Parts of the units begin at multiples of this, which suit oneDNN's vectors.
+constexpr int64_t kPartMultiple = 64;
+
+// Hidden units of a row that are computed together, how many such pieces make a task, and the least
+// work for more than one thread.
+constexpr int64_t kPieceUnits = 512;
+constexpr int64_t kTaskPieces = 8;
 constexpr int64_t kMinParallelUnits = 4096;
 
 // Rows of a copy of inputs, with zeros past a row's length.
 constexpr int64_t kInputCopyRows = 256;
 
 // Calls body(row, Units) over all rows and hidden units; `work` is the number of values per unit.
-// body must not throw.
 template <class Body>
 void ForUnits(int64_t rows, int64_t hidden, Body body, int64_t work = 1) {
-  const int64_t blocks = (hidden + kUnitsPerTask - 1) / kUnitsPerTask;
-  const bool parallel = rows * hidden * work >= kMinParallelUnits;
-  const auto run = [&](int64_t task) {
-    const int64_t begin = task % blocks * kUnitsPerTask;
-    body(task / blocks, Units{hidden, begin, std::min(begin + kUnitsPerTask, hidden)});
+  const int64_t row_pieces = (hidden + kPieceUnits - 1) / kPieceUnits, pieces = rows * row_pieces;
+  const auto run = [&](int64_t first, int64_t end) {
+    for (int64_t piece = first; piece < end; ++piece) {
+      const int64_t begin = piece % row_pieces * kPieceUnits;
+      body(piece / row_pieces, Units{hidden, begin, std::min(begin + kPieceUnits, hidden)});
+    }
   };
-  if (!parallel) {  // OpenMP's if clause would start a team of one.
-    for (int64_t task = 0; task < rows * blocks; ++task) run(task);
-    return;
-  }
-#pragma omp parallel for schedule(static)
-  for (int64_t task = 0; task < rows * blocks; ++task) run(task);
+  if (rows * hidden * work < kMinParallelUnits) return run(0, pieces);
+  const int64_t task_pieces = std::max<int64_t>(1, kTaskPieces / work);
+  ParallelFor((pieces + task_pieces - 1) / task_pieces, [&](int64_t task) {
+    run(task * task_pieces, std::min((task + 1) * task_pieces, pieces));
+  });
 }
 
 // Copies the units of one state.
@@ -65,49 +84,114 @@ void ForGates(const LayerDesc& desc, Body body) {
 
 int64_t ChunkRows() { return kChunkRows; }
 
+// ---- how threads share the steps ----------------------------------------------------------------
+
+Split Split::Of(const LayerDesc& desc) {
+  const int64_t weights = desc.gate_rows() * desc.hidden, step_work = desc.batch * weights;
+  const int64_t blocks = std::min<int64_t>(desc.threads, desc.batch / kMinRows);
+  const int64_t parts = std::min<int64_t>(desc.threads, step_work / kMinPartWork);
+  if (blocks > 1 && weights <= kMaxWeightsOfRows && desc.steps * step_work >= kMinSequenceWork) {
+    return {blocks, 1};
+  }
+  return {1, std::max<int64_t>(parts, 1)};
+}
+
+std::string Split::Reason() const {
+  if (blocks > 1) return std::to_string(blocks) + " threads with rows of their own";
+  if (parts > 1) return "threads that share each step in " + std::to_string(parts) + " parts";
+  return "one thread";
+}
+
 // ---- the step's product -------------------------------------------------------------------------
 
-StepProduct::StepProduct(const LayerDesc& desc, int64_t n, int64_t k, Transpose transpose,
-                         bool accumulate)
-    : m_(desc.batch), n_(n), k_(k), transpose_(transpose), accumulate_(accumulate) {
+StepProduct::StepProduct(const LayerDesc& desc, const Split& split, int64_t n, int64_t k,
+                         Transpose transpose, bool accumulate)
+    : blocks_(split.blocks),
+      parts_(std::min(split.parts, (n + kPartMultiple - 1) / kPartMultiple)),
+      n_(n),
+      k_(k),
+      transpose_(transpose),
+      accumulate_(accumulate) {
   if (desc.steps < kMinPackedSteps) return;
-  if (IsSmall(desc)) {
+  const int64_t rows = (desc.batch + split.blocks - 1) / split.blocks;
+  if (n * k <= std::min(MaxSmallWeights(rows), desc.steps * kMaxSmallWeightsOfStep)) {
     small_.emplace(n, k, transpose, accumulate);
-  } else {
-    packed_.emplace(m_, n, k, transpose, accumulate);
+    return;
+  }
+  const bool ragged = desc.batch % split.blocks != 0;
+  for (int64_t part = 0; part < parts_; ++part) {
+    packed_.emplace_back(rows, ragged, Column(part + 1) - Column(part), k, transpose,
+                         transpose == Transpose::kYes ? k : n, n, accumulate);
   }
 }
 
 std::string StepProduct::Reason() const {
-  if (small_) return "products of our own, since a step has little work";
-  return packed_ ? "oneDNN's products, weights packed" : "oneDNN's products, too few steps to pack";
+  if (small_) return "products of our own";
+  return packed_.empty() ? "oneDNN's products, too few steps to pack"
+                         : "oneDNN's products, weights packed";
+}
+
+int64_t StepProduct::Column(int64_t part) const {
+  const int64_t multiples = (n_ + kPartMultiple - 1) / kPartMultiple;
+  return std::min(n_, multiples * part / parts_ * kPartMultiple);
+}
+
+size_t StepProduct::weight_stride() const {
+  size_t bytes = 0;
+  for (const PackedProduct& product : packed_) bytes = std::max(bytes, product.weight_bytes());
+  return Carver::Round(bytes);
+}
+
+size_t StepProduct::scratch_stride() const {
+  size_t bytes = 0;
+  for (const PackedProduct& product : packed_) bytes = std::max(bytes, product.scratch_bytes());
+  return Carver::Round(bytes);
 }
 
 StepProduct::Buffers StepProduct::Take(Carver* carver) const {
   if (small_) return {carver->Take<char>(small_->weight_bytes()), nullptr};
-  if (!packed_) return {};
-  char* const weights = carver->Take<char>(packed_->weight_bytes());
-  return {weights, carver->Take<char>(packed_->scratch_bytes())};
+  if (packed_.empty()) return {};
+  char* const weights = carver->Take<char>(packed_.size() * weight_stride());
+  const auto users = static_cast<size_t>(blocks_ * parts_);
+  return {weights, carver->Take<char>(users * scratch_stride())};
 }
 
-LoadedProduct::LoadedProduct(const StepProduct& product, const float* weights,
-                             StepProduct::Buffers buffers)
-    : product_(product), weights_(weights) {
-  if (product.small_) {
-    auto* const packed = reinterpret_cast<float*>(buffers.weights);
-    product.small_->Pack(weights, packed);
-    weights_ = packed;
-  } else if (product.packed_) {
-    packed_.emplace(*product.packed_, weights, buffers.weights, buffers.scratch);
+void StepProduct::Load(const float* weights, const Buffers& buffers) const {
+  if (small_) return small_->Pack(weights, reinterpret_cast<float*>(buffers.weights));
+  ParallelFor(static_cast<int64_t>(packed_.size()), [&](int64_t part) {
+    const auto i = static_cast<size_t>(part);
+    const int64_t column = Column(part);
+    packed_[i].Pack(weights + (transpose_ == Transpose::kYes ? column * k_ : column),
+                    buffers.weights + i * weight_stride(), buffers.scratch + i * scratch_stride());
+  });
+}
+
+BlockProduct::BlockProduct(const StepProduct& product, const float* weights,
+                           const StepProduct::Buffers& buffers, int64_t block, Rows rows)
+    : product_(product), weights_(weights), rows_(rows.count()) {
+  if (product.small_) weights_ = reinterpret_cast<const float*>(buffers.weights);
+  for (size_t part = 0; part < product.packed_.size(); ++part) {
+    const size_t user = static_cast<size_t>(block) * product.packed_.size() + part;
+    packed_.emplace_back(product.packed_[part], rows_,
+                         buffers.weights + part * product.weight_stride(),
+                         buffers.scratch + user * product.scratch_stride());
   }
 }
 
-void LoadedProduct::Run(const float* source, float* destination) {
+void BlockProduct::Run(const float* source, float* destination) {
   const StepProduct& p = product_;
-  if (p.small_) return p.small_->Run(p.m_, source, weights_, destination);
-  if (packed_) return packed_->Run(source, destination);
+  if (p.small_) {
+    return ParallelFor(p.parts_, [&](int64_t part) {
+      p.small_->Run(rows_, source, weights_, destination, p.Column(part), p.Column(part + 1));
+    });
+  }
+  if (!packed_.empty()) {
+    return ParallelFor(p.parts_, [&](int64_t part) {
+      packed_[static_cast<size_t>(part)].Run(source, destination + p.Column(part));
+    });
+  }
   const int64_t stride = p.transpose_ == Transpose::kYes ? p.k_ : p.n_;
-  Gemm(p.m_, p.n_, p.k_, {source, p.k_}, {weights_, stride, p.transpose_},
+  Gemm(rows_, p.n_, p.k_, {source, p.k_}, {weights_, stride, p.transpose_},
        p.accumulate_ ? 1.0f : 0.0f, {destination, p.n_});
 }
 
@@ -121,18 +205,21 @@ ForwardBuffers::ForwardBuffers(const LayerDesc& desc, const StepProduct& h2h, Ca
   gates = GatesInReserve(desc) ? nullptr : carver->Take<float>(chunk_rows * desc.gate_rows());
 }
 
-ForwardWork::ForwardWork(const LayerDesc& desc, const StepProduct& h2h,
-                         const Parameters<const float>& weights, const ForwardBuffers& buffers)
-    : h2h_(h2h, weights.h2h_weight, buffers.product),
-      units_(ForwardOf(desc.mode)),
-      share_(buffers.share),
-      bias_(buffers.bias) {
+void ForwardBuffers::SumBiases(const LayerDesc& desc,
+                               const Parameters<const float>& weights) const {
   // If the last gate's shares are split, the sum excludes its h2h bias.
   const int64_t both = desc.gate_rows() - (desc.cell().split_shares ? desc.hidden : 0);
   for (int64_t j = 0; j < desc.gate_rows(); ++j) {
-    buffers.bias[j] = weights.i2h_bias[j] + (j < both ? weights.h2h_bias[j] : 0.0f);
+    bias[j] = weights.i2h_bias[j] + (j < both ? weights.h2h_bias[j] : 0.0f);
   }
 }
+
+ForwardWork::ForwardWork(const LayerDesc& desc, BlockProduct h2h, const ForwardBuffers& buffers,
+                         Rows rows)
+    : h2h_(std::move(h2h)),
+      units_(ForwardOf(desc.mode)),
+      share_(buffers.share + rows.begin * desc.gate_rows()),
+      bias_(buffers.bias) {}
 
 void ForwardWork::Step(const LayerDesc& desc, const ForwardStep<float>& step, const float*) {
   const int64_t H = desc.hidden, GH = desc.gate_rows();
@@ -172,9 +259,8 @@ BackwardBuffers::BackwardBuffers(const LayerDesc& desc, const StepProduct& h2h, 
   arrays.input_copy = carver->Take<float>(arrays.copy_rows * desc.input);
 }
 
-BackwardWork::BackwardWork(const LayerDesc& desc, const StepProduct& h2h, const float* h2h_weight,
-                           const BackwardBuffers& buffers)
-    : h2h_(h2h, h2h_weight, buffers.product), units_(BackwardOf(desc.mode)) {}
+BackwardWork::BackwardWork(const LayerDesc& desc, BlockProduct h2h)
+    : h2h_(std::move(h2h)), units_(BackwardOf(desc.mode)) {}
 
 void BackwardWork::Step(const LayerDesc& desc, const BackwardStep<float>& step, const float*) {
   const int64_t H = desc.hidden, GH = desc.gate_rows();

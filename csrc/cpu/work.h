@@ -7,6 +7,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "../layout.h"
 #include "../pass.h"
@@ -17,12 +18,27 @@
 namespace fastrnn {
 namespace cpu {
 
+// How the threads share the steps of a layer.
+struct Split {
+  // Blocks of rows. A thread takes a block through all steps of a chunk and waits for no other.
+  int64_t blocks = 1;
+  // Parts of the units, if there is one block. The threads share them and meet in every step.
+  int64_t parts = 1;
+
+  static Split Of(const LayerDesc& desc);
+  Rows Block(const LayerDesc& desc, int64_t block) const {
+    return {desc.batch * block / blocks, desc.batch * (block + 1) / blocks};
+  }
+  std::string Reason() const;
+};
+
 // The product of a state or gate gradient [N, k] with the recurrent weights, made once for a layer:
-// small, or oneDNN's with weights that are packed or not.
+// our own (small.h), or oneDNN's with weights that are packed or not.
 class StepProduct {
  public:
   // accumulate: add to the destination.
-  StepProduct(const LayerDesc& desc, int64_t n, int64_t k, Transpose transpose, bool accumulate);
+  StepProduct(const LayerDesc& desc, const Split& split, int64_t n, int64_t k, Transpose transpose,
+              bool accumulate);
 
   // The buffers of a call.
   struct Buffers {
@@ -30,28 +46,39 @@ class StepProduct {
     char* scratch = nullptr;
   };
   Buffers Take(Carver* carver) const;
+  // Packs the weights into the buffers.
+  void Load(const float* weights, const Buffers& buffers) const;
   // Which product, and why.
   std::string Reason() const;
 
  private:
-  friend class LoadedProduct;
-  int64_t m_, n_, k_;
+  friend class BlockProduct;
+  // The first column of a part of the result.
+  int64_t Column(int64_t part) const;
+  // The bytes of a part's weights and of the scratch memory of a part or block.
+  size_t weight_stride() const;
+  size_t scratch_stride() const;
+
+  int64_t blocks_, parts_, n_, k_;
   Transpose transpose_;
   bool accumulate_;
   std::optional<SmallProduct> small_;
-  std::optional<PackedProduct> packed_;
+  std::vector<PackedProduct> packed_;  // of each part
 };
 
-// A StepProduct with the weights of a call.
-class LoadedProduct {
+// A StepProduct for one block of rows.
+class BlockProduct {
  public:
-  LoadedProduct(const StepProduct& product, const float* weights, StepProduct::Buffers buffers);
+  // The buffers have been loaded with the weights.
+  BlockProduct(const StepProduct& product, const float* weights,
+               const StepProduct::Buffers& buffers, int64_t block, Rows rows);
   void Run(const float* source, float* destination);
 
  private:
   const StepProduct& product_;
-  const float* weights_;  // of the small product: packed
-  std::optional<PackedWeights> packed_;
+  const float* weights_;
+  int64_t rows_;
+  std::vector<PackedRun> packed_;  // of each part
 };
 
 struct ForwardBuffers {
@@ -60,12 +87,13 @@ struct ForwardBuffers {
   float* bias;   // [G*H]
   float* gates;  // [chunk rows, G*H], unless they are in the reserve
   ForwardBuffers(const LayerDesc& desc, const StepProduct& h2h, Carver* carver);
+  void SumBiases(const LayerDesc& desc, const Parameters<const float>& weights) const;
 };
 
+// The work of one block of rows, or of all.
 class ForwardWork {
  public:
-  ForwardWork(const LayerDesc& desc, const StepProduct& h2h, const Parameters<const float>& weights,
-              const ForwardBuffers& buffers);
+  ForwardWork(const LayerDesc& desc, BlockProduct h2h, const ForwardBuffers& buffers, Rows rows);
   void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
             Result<float> c) const {
     cpu::Gemm(m, n, k, a, b, beta, c);
@@ -73,7 +101,7 @@ class ForwardWork {
   void Step(const LayerDesc& desc, const ForwardStep<float>& step, const float* h2h_weight);
 
  private:
-  LoadedProduct h2h_;
+  BlockProduct h2h_;
   ForwardUnits units_;
   float* share_;
   const float* bias_;
@@ -87,8 +115,7 @@ struct BackwardBuffers {
 
 class BackwardWork {
  public:
-  BackwardWork(const LayerDesc& desc, const StepProduct& h2h, const float* h2h_weight,
-               const BackwardBuffers& buffers);
+  BackwardWork(const LayerDesc& desc, BlockProduct h2h);
   void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
             Result<float> c) const {
     cpu::Gemm(m, n, k, a, b, beta, c);
@@ -102,7 +129,7 @@ class BackwardWork {
   void SetZero(float* array, int64_t values) const { std::fill_n(array, values, 0.0f); }
 
  private:
-  LoadedProduct h2h_;
+  BlockProduct h2h_;
   BackwardUnits units_;
 };
 
