@@ -24,6 +24,9 @@ BATCHES = (1, 8, 16, 32, 64, 128)
 STEPS = (1, 35, 100, 1024)
 # Of a layer, or of the language model around it: one update, and one character written.
 TASKS = ("layer", "lm training", "lm generation")
+# Another process that never waits, while calls are timed: none, one that the system may move, or
+# one that stays on a core.
+NEIGHBOURS = ("", "moving", "pinned")
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,15 @@ class Case:
     tf32: bool = False  # float32's products on a GPU may be in TF32
     ragged: bool = False
     task: str = "layer"
+    neighbour: str = ""
 
     def __post_init__(self) -> None:
         if self.cell not in CELLS:
             raise ValueError(f"cell is {self.cell!r}, expected one of {', '.join(CELLS)}")
         if self.task not in TASKS:
             raise ValueError(f"task is {self.task!r}, expected one of {', '.join(TASKS)}")
+        if self.neighbour not in NEIGHBOURS:
+            raise ValueError(f"neighbour is {self.neighbour!r}, expected one of {NEIGHBOURS}")
         if self.tf32 and self.dtype != "float32":
             raise ValueError(f"tf32 is True for {self.dtype}, expected it for float32 only")
 
@@ -63,6 +69,7 @@ class Case:
         ]
         words += ["hybrid"] * self.hybridize + ["ragged"] * self.ragged
         words += ["tf32"] * self.tf32 + [self.dtype] * (self.dtype != "float32")
+        words += [f"beside a {self.neighbour} process"] * bool(self.neighbour)
         return " ".join(words)
 
     @property
@@ -94,6 +101,9 @@ LANGUAGE_MODEL = [
 def cpu_quick() -> List[Case]:
     """The CPU's cases that a run has by default."""
     one_step = Case("lstm", batch=1, steps=1, train=False)
+    words = Case("lstm", hidden=200, inputs=200, batch=20, steps=20)
+    small = Case("lstm", layers=1, hidden=32, inputs=32, batch=1, steps=35)
+    tiny = Case("gru", hidden=8, inputs=8, batch=4, steps=6, bidirectional=True)
     return [
         *(Case(cell) for cell in CELLS),
         Case("lstm", layers=1, hidden=256, inputs=64),
@@ -109,6 +119,10 @@ def cpu_quick() -> List[Case]:
         replace(one_step, cell="rnn_tanh"),
         replace(one_step, layers=1, hidden=256, inputs=64),
         replace(one_step, batch=32),
+        *(replace(words, neighbour=neighbour) for neighbour in NEIGHBOURS),
+        small,
+        replace(small, train=False, hybridize=True),
+        replace(tiny, hybridize=True),
         *LANGUAGE_MODEL,
     ]
 
@@ -118,7 +132,7 @@ def cpu_full() -> List[Case]:
     return _unique(
         [
             *cpu_quick(),
-            Case("lstm", hidden=200, inputs=200, batch=20, steps=20),
+            *(Case(cell, neighbour=neighbour) for cell in CELLS for neighbour in NEIGHBOURS),
             Case("gru", hidden=256, inputs=128, steps=35),
             Case("rnn_tanh", hidden=256, inputs=128, steps=35),
             *_around(TUTORIAL),

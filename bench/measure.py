@@ -20,6 +20,7 @@ from bench.cases import Case
 from bench.data import Data, Results
 from bench.graphs import CaptureError, captured, one_line
 from bench.peers import Layer, Peer, mandatory_groups
+from bench.process import busy_core
 from bench.roofline import Peaks
 
 # Of a layer. Each has a CUDA graph of its own, so there are few; evictions make them cold.
@@ -144,7 +145,8 @@ class _Measurement:
                 stack.callback(layer.close)
         calls: Dict[str, timing.Call] = {name: layer.run for name, layer in layers.items()}
         if self.device == "cpu":
-            self._enter(timing.time_calls(calls, self.sets, budget))
+            with busy_core(self.case.neighbour):
+                self._enter(timing.time_calls(calls, self.sets, budget))
             return
         gpu = self._gpu()  # all peaks of memory are measured, so its evictions are in none
         shares = budget * (1 - GRAPHS_SHARE), budget * GRAPHS_SHARE / max(1, len(layers))

@@ -28,7 +28,7 @@ def along(rows: Sequence[Row], size: str, value: Value, who: Sequence[str]) -> D
     plots: Dict[str, Lines] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         sizes = row["sizes"]
-        if sizes["task"] != "layer":
+        if sizes["task"] != "layer" or sizes.get("neighbour"):
             continue
         rest = {letter: sizes[key] for key, letter in LETTERS.items() if key != size}
         if size == "hidden" and sizes["inputs"] == sizes["hidden"]:

@@ -1,13 +1,46 @@
-"""A process of its own for what would leave something behind in the one that times calls."""
+"""Processes of their own: for what would leave something behind in the one that times calls, and for
+what runs beside it.
+"""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
+
+# It ends with the process that started it, also if that is killed.
+_SPIN = """
+import os, sys
+if "pinned" in sys.argv:
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+parent = os.getppid()
+print(flush=True)
+while os.getppid() == parent:
+    for _ in range(1_000_000):
+        pass
+"""
 
 
 def in_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """Return what a module's function returns, called in a new process with this one's sys.path."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
+
+
+@contextmanager
+def busy_core(neighbour: str) -> Iterator[None]:
+    """Keep a core busy in the meantime, as `bench.cases.NEIGHBOURS` says."""
+    if not neighbour:
+        yield
+        return
+    command = [sys.executable, "-c", _SPIN, neighbour]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it runs
+        try:
+            yield
+        finally:
+            process.kill()

@@ -11,7 +11,7 @@ from bench import cases
 from bench.cases import Case
 
 
-@pytest.mark.parametrize("device, quick, full", [("cpu", 19, 83), ("cuda", 16, 144)])
+@pytest.mark.parametrize("device, quick, full", [("cpu", 25, 96), ("cuda", 16, 144)])
 def test_the_quick_part_comes_first_and_no_row_is_twice(device, quick, full):
     grid = cases.grid(device, full=True)
     assert len({case.name for case in grid}) == len(grid) == full
@@ -59,6 +59,7 @@ def test_lengths_fall_from_all_steps():
     [
         ({"cell": "elman"}, "cell is 'elman', expected one of lstm"),
         ({"cell": "gru", "task": "nap"}, "task is 'nap', expected one of layer"),
+        ({"cell": "gru", "neighbour": "loud"}, "neighbour is 'loud', expected one of"),
         ({"cell": "gru", "tf32": True, "dtype": "float16"}, "tf32 is True for float16"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from fake_gpu import FakeTorch
@@ -254,3 +255,21 @@ def test_where_nothing_can_be_measured_that_is_the_row_s_failure(
     assert row["failures"] == [f"made: failed: {reason}"]
     assert made.closed == made.built
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_core_is_busy_while_calls_are_timed(monkeypatch):
+    def children():
+        of_task = Path("/proc/self/task").glob("*/children")
+        return {pid for file in of_task for pid in file.read_text().split()}
+
+    def time_calls(*_):
+        seen.append(children())
+        return timing.Timed({}, {})
+
+    seen = [children()]
+    monkeypatch.setattr(timing, "time_calls", time_calls)
+    on_cpu([Made("fastrnn")], replace(INFER, neighbour="pinned"))
+    on_cpu([Made("fastrnn")])
+    before, beside, alone = seen
+    (spinning,) = beside - before
+    assert spinning not in alone
