@@ -1,5 +1,6 @@
-"""Processes of their own: for what would leave something behind in the one that times calls, and for
-what runs beside it.
+"""Processes beside the one that times calls.
+
+One is for what would leave something behind in that one, another keeps a core busy.
 """
 
 from __future__ import annotations

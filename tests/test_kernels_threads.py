@@ -18,6 +18,8 @@ from kernel_cases import Case, assert_agrees, devices
 
 from fastrnn import plans
 
+pytestmark = pytest.mark.skipif("cpu" not in devices(), reason="a build without CPU kernels")
+
 THREADS = 3
 # T, N and H, and what a plan says of them with three threads.
 OWN_ROWS = "threads with rows of their own"
