@@ -181,6 +181,7 @@ BlockProduct::BlockProduct(const StepProduct& product, const float* weights,
 void BlockProduct::Run(const float* source, float* destination) {
   const StepProduct& p = product_;
   if (p.small_) {
+    if (p.parts_ == 1) return p.small_->Run(rows_, source, weights_, destination, 0, p.n_);
     return ParallelFor(p.parts_, [&](int64_t part) {
       p.small_->Run(rows_, source, weights_, destination, p.Column(part), p.Column(part + 1));
     });
