@@ -16,7 +16,8 @@
 #                                     (540), each of which goes on where the one before stopped;
 #                                     put OUT/results.json back where OUT is emptied in between
 #
-# PYTHON=python3.8 chooses another interpreter (3.8 to 3.13), VENV=folder another environment.
+# PYTHON=python3.8 chooses another interpreter (3.8 to 3.13), VENV=folder another environment,
+# JOBS=1 fewer processes than processors, where there are several.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -38,7 +39,7 @@ demo: $(VENV)/.demo-$(VERSION)
 	$(BIN)/fastrnn train --preset demo --out runs/demo --overwrite
 
 test: $(VENV)/.dev-$(VERSION)
-	$(BIN)/pytest $(PYTEST_ARGUMENTS)
+	$(BIN)/pytest -n $(or $(JOBS),auto) --dist worksteal $(PYTEST_ARGUMENTS)
 
 emulated: $(VENV)/.dev-$(VERSION)
 	$(BIN)/pip install --quiet cmake ninja pybind11

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Where pytest runs several processes, each has one thread, or waits passively for those that a test
+# asks for: the processes share the processors. This comes before NumPy, MXNet and the kernels are
+# loaded.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # The same examples in every run, and no deadline: a first call also loads and traces.
 settings.register_profile(
@@ -35,3 +45,16 @@ def _seeded():
     mxnet = sys.modules.get("mxnet")
     if mxnet is not None:
         mxnet.random.seed(11)
+
+
+@pytest.fixture(autouse=True)
+def _two_threads(request):
+    """Run the kernels' own tests on two threads, since some are about work that threads share."""
+    if not request.module.__name__.startswith("test_kernels"):
+        yield
+        return
+    openmp = ctypes.CDLL("libgomp.so.1")
+    before = openmp.omp_get_max_threads()
+    openmp.omp_set_num_threads(2)
+    yield
+    openmp.omp_set_num_threads(before)

@@ -25,7 +25,7 @@ import sysconfig
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional, Sequence
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "build_backend"))
@@ -39,6 +39,8 @@ SOURCES = sorted(ROOT.glob("csrc/cuda/**/*.cu"))
 HOST_ONLY = ("memory.cu",)
 FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", f"-I{ROOT / 'csrc'}"]
 CLANGS = ("clang-16", "clang-17", "clang-18", "clang-19", "clang")
+# Architectures between two of these share PTX: see CMakeLists.txt.
+VIRTUAL_ARCHITECTURES = ("75", "80", "90")
 CUDA_11_ARCHITECTURES = ("70", "86")
 CUDA_11_PACKAGES = (
     "nvidia-cuda-nvcc-cu11==11.8.89",
@@ -101,6 +103,12 @@ def stale_reads(machine_code: str) -> Iterator[str]:
             yield f"{name} has no CCTL.IVALL, by which kernels that poll other blocks are known"
 
 
+def virtual_of(architecture: str) -> str:
+    """Return the virtual architecture whose PTX becomes this architecture's machine code."""
+    older = [v for v in VIRTUAL_ARCHITECTURES if int(v) <= int(architecture)]
+    return older[-1] if older else architecture
+
+
 def find_nvdisasm() -> Optional[str]:
     """Return nvdisasm's path."""
     packages = Path(sysconfig.get_paths()["purelib"], "nvidia")
@@ -120,27 +128,28 @@ def compiled(command: Sequence[object]) -> str:
 
 
 def check_with_nvcc(
-    nvcc: Path, sources: Sequence[Path], architecture: str, nvdisasm: Optional[str]
-) -> List[str]:
-    """Compile for one architecture, print a line about it, and return the complaints."""
+    nvcc: Path, source: Path, virtual: str, architectures: Sequence[str], nvdisasm: Optional[str]
+) -> Tuple[List[Resources], List[str]]:
+    """Compile a source as the build does: PTX once, and of that each architecture's machine code.
+
+    Returns what the kernels take, and the complaints.
+    """
     resources: List[Resources] = []
     complaints: List[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        for source in sources:
-            cubin = Path(folder, source.stem + ".cubin")
-            target = f"arch=compute_{architecture},code=sm_{architecture}"
-            command = [nvcc, *FLAGS, "-cubin", "-gencode", target, "-Xptxas", "-v", source]
-            resources += parse_resources(compiled([*command, "-o", cubin]))
+        ptx, cubin = Path(folder, "kernels.ptx"), Path(folder, "kernels.cubin")
+        compiled([nvcc, *FLAGS, "-ptx", f"-arch=compute_{virtual}", "-o", ptx, source])
+        for architecture in architectures:
+            command = [nvcc.with_name("ptxas"), "-v", f"-arch=sm_{architecture}", ptx, "-o", cubin]
+            resources += parse_resources(compiled(command))
             if nvdisasm is not None:
                 complaints += stale_reads(compiled([nvdisasm, "-c", cubin]))
     complaints += [complaint for r in resources for complaint in [r.complaint()] if complaint]
-    most = max((r.registers for r in resources), default=0)
-    print(f"sm_{architecture}: {len(resources)} kernels, at most {most} registers")
-    return complaints
+    return resources, complaints
 
 
 def main_nvcc() -> int:
-    """Check every architecture of this machine's nvcc, and that PTX of the newest is made."""
+    """Check every architecture of this machine's nvcc."""
     nvcc = find_nvcc(os.environ)
     if isinstance(nvcc, Missing):
         print(f"skipped: {nvcc.reason}")
@@ -148,13 +157,17 @@ def main_nvcc() -> int:
     nvdisasm = find_nvdisasm()
     if nvdisasm is None:
         print("nvdisasm was not found: the machine code is not looked at")
-    architectures = cuda_architectures(Settings(), nvcc)
-    with ThreadPoolExecutor(os.cpu_count()) as pool, tempfile.TemporaryDirectory() as folder:
-        checks = pool.map(lambda a: check_with_nvcc(nvcc.path, SOURCES, a, nvdisasm), architectures)
-        complaints = [complaint for found in checks for complaint in found]
-        for source in SOURCES:
-            ptx = ["-ptx", f"-arch=compute_{architectures[-1]}", "-o", Path(folder, "kernels.ptx")]
-            compiled([nvcc.path, *FLAGS, *ptx, source])
+    sharing: Dict[str, List[str]] = {}
+    for architecture in cuda_architectures(Settings(), nvcc):
+        sharing.setdefault(virtual_of(architecture), []).append(architecture)
+    tasks = [(source, *group) for source in SOURCES for group in sharing.items()]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(lambda task: check_with_nvcc(nvcc.path, *task, nvdisasm), tasks))
+    resources = [r for of_task, _ in found for r in of_task]
+    complaints = [complaint for _, of_task in found for complaint in of_task]
+    for architecture in sorted({r.architecture for r in resources}):
+        registers = [r.registers for r in resources if r.architecture == architecture]
+        print(f"{architecture}: {len(registers)} kernels, at most {max(registers)} registers")
     print("\n".join(complaints) or "no spills, no stack frames, no stale reads")
     return 1 if complaints else 0
 
@@ -196,12 +209,18 @@ def main_cuda_11() -> int:
         with_kernels = [source for source in SOURCES if source not in host_only]
         host = ["c++", "-fsyntax-only", *FLAGS, "-Wall", "-Wextra", "-Werror", "-x", "c++"]
         compiled([*host, "-isystem", toolkit / "include", *host_only])
-        for architecture in CUDA_11_ARCHITECTURES:
-            for source in with_kernels:
-                target = Path(folder, f"{source.stem}.{architecture}.cubin")
-                arch = f"--cuda-gpu-arch=sm_{architecture}"
-                compiled([clang, *flags, arch, "-c", source, "-o", target])
-            print(f"sm_{architecture} of CUDA 11.8: {len(with_kernels)} objects by {clang}")
+        commands: List[List[object]] = [
+            [
+                *(clang, *flags, f"--cuda-gpu-arch=sm_{architecture}", "-c", source),
+                *("-o", Path(folder, f"{source.stem}.{architecture}.cubin")),
+            ]
+            for architecture in CUDA_11_ARCHITECTURES
+            for source in with_kernels
+        ]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(compiled, commands))
+    names = ", ".join(f"sm_{architecture}" for architecture in CUDA_11_ARCHITECTURES)
+    print(f"{names} of CUDA 11.8: {len(commands)} objects by {clang}")
     return 0
 
 
