@@ -16,7 +16,6 @@ from typing import List, Sequence
 import numpy as np
 
 CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 HIDDEN = (128, 256, 512, 650, 768, 1000, 1024, 1500, 2048)
 SOME_WIDTHS = (128, 512, 1024, 2048)

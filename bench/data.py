@@ -10,7 +10,8 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from bench.cases import GATES, Case
+from bench.cases import Case
+from fastrnn.cell import GATES
 
 Results = Dict[str, np.ndarray]
 

@@ -275,7 +275,7 @@ auto Tied(const Layers& l) {
   return std::tie(l.mode, l.dtype, l.device, l.device_index, l.steps, l.batch, l.input, l.hidden,
                   l.directions, l.layers, l.reserve, l.tf32, l.threads, a.kind, a.row_tiles,
                   a.backward_row_tiles, a.batch_tiles, a.groups, a.directions, a.split, a.cluster,
-                  a.shared_chunks);
+                  a.shared_slices);
 }
 
 struct Less {

@@ -87,7 +87,7 @@ Algorithm ParseAlgorithm(const std::string& what, const std::string& text) {
       {"directions", &algorithm.directions},
       {"split", &algorithm.split},
       {"cluster", &algorithm.cluster},
-      {"shared_chunks", &algorithm.shared_chunks}};
+      {"shared_slices", &algorithm.shared_slices}};
   while (std::getline(words, word, ',')) {
     const size_t equals = word.find('=');
     const auto number = std::find_if(std::begin(numbers), std::end(numbers), [&](auto& known) {

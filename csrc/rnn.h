@@ -81,7 +81,7 @@ struct Algorithm {
   int directions = 0;
   int split = 0;
   int cluster = -1;
-  int shared_chunks = -1;
+  int shared_slices = -1;
 };
 
 // Accepts auto, stepwise and persistent, the first and the last also with Algorithm's numbers, as

@@ -174,7 +174,7 @@ def forward(
         environment variable FASTRNN_ALGORITHM, or else ``auto``. An algorithm that cannot run the
         layer is an error; ``auto`` always can. For tests and benchmarks,
         ``persistent:NAME=NUMBER,...`` (or ``auto:``) fixes numbers of the `Plan`: row_tiles,
-        batch_tiles, groups, directions, and shared_chunks, beyond which a warp streams its weights;
+        batch_tiles, groups, directions, and shared_slices, beyond which a warp streams its weights;
         backward alone: backward_row_tiles, split, if there are plans with that number, and cluster
         (0 or 1).
     reserve : bool

@@ -113,8 +113,8 @@ class Plan:
         Backward: blocks that share the sums of a product.
     cluster : int
         Backward: blocks of a cluster; 1: no clusters.
-    streamed_chunks : int
-        Chunks of a warp's weights, 64 bytes along K, that do not fit on the chip and are read
+    streamed_slices : int
+        Slices of a warp's weights, 64 bytes along K, that do not fit on the chip and are read
         through L2 in every step.
     shared_bytes : int
         Shared memory of a block.
@@ -137,7 +137,7 @@ class Plan:
     directions: int = 0
     split: int = 0
     cluster: int = 0
-    streamed_chunks: int = 0
+    streamed_slices: int = 0
     shared_bytes: int = 0
 
     def __str__(self) -> str:
@@ -145,7 +145,7 @@ class Plan:
         if self.algorithm == "persistent":
             more = f", K split in {self.split}" * (self.split > 1)
             more += f", clusters of {self.cluster} blocks" * (self.cluster > 1)
-            more += ", a part of the weights streamed" * (self.streamed_chunks > 0)
+            more += ", a part of the weights streamed" * (self.streamed_slices > 0)
             lines.append(
                 f"  grid {self.blocks} x {self.groups} x {self.directions}, "
                 f"{self.launches} launch(es) for the batch; a block: {16 * self.row_tiles} rows of "

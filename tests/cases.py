@@ -21,7 +21,7 @@ def layer_class(mode: str, module: Any = fastrnn) -> Any:
 
 
 @dataclass
-class Case:
+class LayerCase:
     """Random weights and inputs of one layer, and the oracle's results and gradients."""
 
     mode: str = "lstm"

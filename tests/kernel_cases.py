@@ -48,7 +48,7 @@ def rounded(array: Any, dtype: str) -> Any:
 
 
 @dataclass
-class Case:
+class KernelCase:
     """Random arguments of layers, and the gradients of its results, in float32 on the host."""
 
     mode: str

@@ -8,7 +8,7 @@ import reference as ref
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
-from kernel_cases import Case, devices, put, rounded
+from kernel_cases import KernelCase, devices, put, rounded
 
 from fastrnn import _native, kernels
 
@@ -88,7 +88,7 @@ class Stream:
 
 @pytest.mark.parametrize("stream", [None, 0, 1, Stream("cuda_stream", 0), Stream("ptr", 0)])
 def test_streams_come_as_addresses_or_objects(stream):
-    case = Case("gru", 4, 3, 2, 5, device="cuda")
+    case = KernelCase("gru", 4, 3, 2, 5, device="cuda")
     expected = case.forward(reserve=True)
     result = case.forward(stream=stream)
     assert np.array_equal(result.output, expected.output)
@@ -97,7 +97,7 @@ def test_streams_come_as_addresses_or_objects(stream):
 
 @pytest.mark.parametrize("stream", [-1, 2**63])
 def test_what_is_no_streams_address_is_named(stream):
-    case = Case("gru", 4, 3, 2, 5, device="cuda")
+    case = KernelCase("gru", 4, 3, 2, 5, device="cuda")
     with pytest.raises(ValueError, match=f"stream is {stream}, expected the address of a CUDA"):
         case.forward(stream=stream)
 
@@ -116,7 +116,7 @@ class Producer:
 
 @pytest.mark.parametrize("stream, number", [(None, 1), (0, 1), (1, 1), (2, 2)])
 def test_arrays_are_asked_for_on_the_stream(stream, number):
-    case = Case("gru", 4, 3, 2, 5, device="cuda")
+    case = KernelCase("gru", 4, 3, 2, 5, device="cuda")
     producer = Producer(case.put(case.x))
     case.forward(x=producer, stream=stream)
     assert producer.streams == [number]
@@ -131,7 +131,7 @@ def test_streams_that_consumers_cannot_mean_are_named(stream, error):
 
 @pytest.mark.parametrize("stream", ["0", 1.0, True])
 def test_what_is_no_stream_is_named(stream):
-    case = Case("gru", 4, 3, 2, 5, device="cuda")
+    case = KernelCase("gru", 4, 3, 2, 5, device="cuda")
     with pytest.raises(TypeError, match="stream is of type .*expected a CUDA stream"):
         case.forward(stream=stream)
 
@@ -169,11 +169,11 @@ def on_gpu(shape, dtype):
 )
 def test_bad_input_is_named(change, message):
     with pytest.raises(ValueError, match=message):
-        Case("lstm", 4, 3, 2, 5, device="cuda").forward(**change)
+        KernelCase("lstm", 4, 3, 2, 5, device="cuda").forward(**change)
 
 
 def test_mixed_types_and_devices_of_weights_are_named():
-    case = Case("lstm", 4, 3, 2, 5, device="cuda")
+    case = KernelCase("lstm", 4, 3, 2, 5, device="cuda")
     weights = case.arguments()["weights"]
     wrong = put(case.weights[3], "cuda", "float16")
     with pytest.raises(ValueError, match=r"weights\[3\] \(h2h_bias\) is of dtype float16"):

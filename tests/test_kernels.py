@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
-from kernel_cases import Case, assert_agrees, devices
+from kernel_cases import KernelCase, assert_agrees, devices
 
 from fastrnn import kernels
 
@@ -39,23 +39,23 @@ def device(request):
 )  # below the least number of steps that packing pays for
 @settings(deadline=None, max_examples=60)
 def test_agrees_with_the_reference(device, mode, steps, rows, inputs, hidden, directions, seed):
-    assert_agrees(Case(mode, steps, rows, inputs, hidden, directions, seed, device))
+    assert_agrees(KernelCase(mode, steps, rows, inputs, hidden, directions, seed, device))
 
 
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_agrees_where_time_is_cut_into_chunks(mode, device):
     # 2100 rows are two chunks, of which the second is shorter.
-    assert_agrees(Case(mode, 21, 100, 3, 6, directions=2, device=device))
+    assert_agrees(KernelCase(mode, 21, 100, 3, 6, directions=2, device=device))
 
 
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_agrees_where_units_are_shared_among_threads(mode, device):
-    assert_agrees(Case(mode, 4, 9, 5, 1030, device=device))
+    assert_agrees(KernelCase(mode, 4, 9, 5, 1030, device=device))
 
 
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_states_are_zero_by_default(mode, device):
-    case = Case(mode, 5, 3, 2, 7, 2, device=device)
+    case = KernelCase(mode, 5, 3, 2, 7, 2, device=device)
     case.h_0[:] = 0
     case.d_h_n[:] = 0
     if mode == "lstm":
@@ -70,7 +70,7 @@ def test_states_are_zero_by_default(mode, device):
 
 
 def test_tiny_values(device):
-    case = Case("lstm", 4, 3, 2, 5, device=device)
+    case = KernelCase("lstm", 4, 3, 2, 5, device=device)
     case.x *= np.float32(1e-6)
     assert_agrees(case)
 
@@ -78,7 +78,7 @@ def test_tiny_values(device):
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_saturated_gates(mode, device):
     # The gradients are then differences of numbers that float32 rounds to the same.
-    case = Case(mode, 4, 3, 2, 5, device=device)
+    case = KernelCase(mode, 4, 3, 2, 5, device=device)
     case.x *= np.float32(1e4)
     result = case.forward(reserve=True)
     ref.assert_close(result.output, case.reference()[0].output, "output")
@@ -88,7 +88,7 @@ def test_saturated_gates(mode, device):
 
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_nan_stays_nan(mode, device):
-    case = Case(mode, 3, 2, 2, 4, device=device)
+    case = KernelCase(mode, 3, 2, 2, 4, device=device)
     case.x[1, 0] = np.nan
     output = case.forward().output
     assert np.isnan(output[1:, 0]).all()
@@ -96,7 +96,7 @@ def test_nan_stays_nan(mode, device):
 
 
 def test_same_inputs_give_the_same_bits(device):
-    case = Case("gru", 30, 33, 65, 70, 2, device=device)
+    case = KernelCase("gru", 30, 33, 65, 70, 2, device=device)
     first, second = case.forward(reserve=True), case.forward(reserve=True)
     assert np.array_equal(first.output, second.output)
     gradients = [case.backward(r.reserve, case.d_output) for r in (first, second)]
@@ -106,7 +106,7 @@ def test_same_inputs_give_the_same_bits(device):
 
 def test_reserve_is_within_its_bound(device):
     for mode in ref.MODES:
-        case = Case(mode, 5, 3, 2, 7, 2, device=device)
+        case = KernelCase(mode, 5, 3, 2, 7, 2, device=device)
         bound = 2 * 5 * 3 * (ref.GATES[mode] + 1) * 7
         (values,) = case.forward(reserve=True).reserve.values.shape
         assert values <= bound, mode
@@ -134,7 +134,7 @@ ON_THE_CPU = pytest.mark.skipif("cpu" not in devices(), reason="a build without 
 @ON_THE_CPU
 @pytest.mark.skipif(not hasattr(np.ndarray, "__dlpack__"), reason="NumPy without DLPack")
 def test_takes_arrays_of_other_libraries():
-    case = Case("lstm", 4, 3, 2, 5, 1)
+    case = KernelCase("lstm", 4, 3, 2, 5, 1)
     expected = case.forward().output
     for wrap in (Dlpack, MxnetLike):
         weights = [wrap(w) for w in case.weights]
@@ -158,14 +158,14 @@ def test_takes_arrays_of_other_libraries():
     ],
 )
 def test_arrays_of_other_libraries_that_are_none_for_the_kernels_are_named(x, message):
-    case = Case("lstm", 4, 3, 2, 5, 1)
+    case = KernelCase("lstm", 4, 3, 2, 5, 1)
     with pytest.raises(ValueError, match=message):
         kernels.forward("lstm", Dlpack(x), case.weights)
 
 
 @ON_THE_CPU
 def test_takes_read_only_arrays():
-    case = Case("gru", 4, 3, 2, 5, 1)
+    case = KernelCase("gru", 4, 3, 2, 5, 1)
     expected = case.forward().output
     case.x.setflags(write=False)
     assert np.array_equal(case.forward().output, expected)
@@ -235,7 +235,7 @@ def misaligned(shape):
     ],
 )
 def test_bad_input_is_named(change, message):
-    case = Case("lstm", 4, 3, 2, 5, 1)
+    case = KernelCase("lstm", 4, 3, 2, 5, 1)
     arguments = {"mode": "lstm", "x": case.x, "weights": case.weights, "h_0": case.h_0}
     arguments["c_0"] = case.c_0
     arguments.update(change)
@@ -256,7 +256,7 @@ def test_bad_input_is_named(change, message):
     ],
 )
 def test_arguments_that_are_no_arrays_are_named(change, message, states):
-    case = Case("lstm", 4, 3, 2, 5, 1)
+    case = KernelCase("lstm", 4, 3, 2, 5, 1)
     arguments = {"mode": "lstm", "x": case.x, "weights": case.weights}
     if states:
         arguments.update(h_0=case.h_0, c_0=case.c_0)
@@ -266,7 +266,7 @@ def test_arguments_that_are_no_arrays_are_named(change, message, states):
 
 @ON_THE_CPU
 def test_bad_weights_states_and_reserves_are_named():
-    case = Case("lstm", 4, 3, 2, 5, 1)
+    case = KernelCase("lstm", 4, 3, 2, 5, 1)
     wrong = list(case.weights)
     wrong[1] = wrong[1][:-1]
     with pytest.raises(ValueError, match=r"weights\[1\] \(h2h_weight\) is of shape \(19, 5\)"):
@@ -280,7 +280,7 @@ def test_bad_weights_states_and_reserves_are_named():
     wrong[1] = wrong[1][0]
     with pytest.raises(ValueError, match=r"weights\[1\] \(h2h_weight\) is of shape \(5,\)"):
         kernels.forward("lstm", case.x, wrong)
-    gru = Case("gru", 4, 3, 2, 5, 1)
+    gru = KernelCase("gru", 4, 3, 2, 5, 1)
     with pytest.raises(ValueError, match="only an lstm has a cell state"):
         kernels.forward("gru", gru.x, gru.weights, gru.h_0, case.c_0)
     result = gru.forward(reserve=True)

@@ -8,7 +8,7 @@ import reference as ref
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
-from kernel_cases import DTYPES, Case, assert_agrees, devices, rounded
+from kernel_cases import DTYPES, KernelCase, assert_agrees, devices, rounded
 
 if "cuda" not in devices():
     pytest.skip("no CUDA kernels, or no GPU", allow_module_level=True)
@@ -18,7 +18,7 @@ SIZES = [(1, 1, 1, 1), (3, 2, 7, 33), (2, 1, 3, 129), (7, 33, 5, 7)]
 
 
 def case_of(mode, dtype, sizes, directions=1):
-    return Case(mode, *sizes, directions, device="cuda", dtype=dtype)
+    return KernelCase(mode, *sizes, directions, device="cuda", dtype=dtype)
 
 
 @pytest.mark.parametrize("sizes", SIZES)

@@ -8,7 +8,7 @@ import reference as ref
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
-from kernel_cases import PLACES, Case, assert_agrees, devices, get
+from kernel_cases import PLACES, KernelCase, assert_agrees, devices, get
 
 from fastrnn import kernels
 
@@ -33,7 +33,7 @@ on_every_place = pytest.mark.parametrize(("device", "dtype"), PLACES)
 
 def make(mode, sizes, device=DEVICE, dtype="float32", algorithm="stepwise", lengths=None):
     steps, rows, inputs, hidden, layers, directions = sizes
-    return Case(
+    return KernelCase(
         mode,
         steps,
         rows,

@@ -8,7 +8,7 @@ import reference as ref
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
-from kernel_cases import PLACES, Case, assert_agrees, devices
+from kernel_cases import PLACES, KernelCase, assert_agrees, devices
 
 on_every_place = pytest.mark.parametrize("device, dtype", PLACES)
 for_every_mode = pytest.mark.parametrize("mode", ref.MODES)
@@ -21,7 +21,7 @@ for_every_mode = pytest.mark.parametrize("mode", ref.MODES)
 @for_every_mode
 def test_agrees_with_the_reference(mode, device, dtype, directions, lengths):
     sizes, lengths = (7, 33, 5, 7), np.resize(lengths, 33)
-    assert_agrees(Case(mode, *sizes, directions, device=device, dtype=dtype, lengths=lengths))
+    assert_agrees(KernelCase(mode, *sizes, directions, device=device, dtype=dtype, lengths=lengths))
 
 
 # T, N, I, H: more than one chunk of time on the CPU too; few steps, and units for several threads.
@@ -30,13 +30,15 @@ def test_agrees_with_the_reference(mode, device, dtype, directions, lengths):
 @for_every_mode
 def test_agrees_where_work_is_divided(mode, device, sizes):
     lengths = np.resize([sizes[0], 1, 2], sizes[1])
-    assert_agrees(Case(mode, *sizes, 2, device=device, lengths=lengths))
+    assert_agrees(KernelCase(mode, *sizes, 2, device=device, lengths=lengths))
 
 
 @on_every_place
 @for_every_mode
 def test_padding_is_not_looked_at(mode, device, dtype):
-    case = Case(mode, 6, 9, 4, 5, 2, device=device, dtype=dtype, lengths=np.resize([3, 0, 6, 1], 9))
+    case = KernelCase(
+        mode, 6, 9, 4, 5, 2, device=device, dtype=dtype, lengths=np.resize([3, 0, 6, 1], 9)
+    )
     clean = case.forward(reserve=True)
     wanted = case.backward(clean.reserve)
     case.x[case.padding()] = [np.nan, np.inf, -np.inf, 1e4]

@@ -8,7 +8,7 @@ import reference as ref
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
-from kernel_cases import PLACES, Case, devices, get
+from kernel_cases import PLACES, KernelCase, devices, get
 
 from fastrnn import kernels
 
@@ -29,7 +29,7 @@ def arrays(result):
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_arrays_are_written_to_again(mode, directions, device, dtype):
     first, second = (
-        Case(mode, 3, 2, 4, 5, directions, seed, device, dtype, algorithm="stepwise")
+        KernelCase(mode, 3, 2, 4, 5, directions, seed, device, dtype, algorithm="stepwise")
         for seed in (0, 1)
     )
     result = kernels.forward(**first.arguments(), reserve=True)
@@ -50,7 +50,7 @@ def test_arrays_are_written_to_again(mode, directions, device, dtype):
 
 
 def test_inference_needs_no_reserve_to_write_to():
-    case = Case("lstm", 3, 2, 4, 5, device=DEVICE)
+    case = KernelCase("lstm", 3, 2, 4, 5, device=DEVICE)
     out = kernels.forward(**case.arguments())
     assert kernels.forward(**case.arguments(), out=out).reserve is None
     with_reserve = kernels.forward(**case.arguments(), reserve=True)
@@ -58,7 +58,7 @@ def test_inference_needs_no_reserve_to_write_to():
 
 
 def test_arrays_that_cannot_be_written_to_are_named():
-    case, other = (Case("lstm", 3, n, 4, 5, device=DEVICE) for n in (2, 3))
+    case, other = (KernelCase("lstm", 3, n, 4, 5, device=DEVICE) for n in (2, 3))
     arguments = case.arguments()
     out = kernels.forward(**arguments, reserve=True)
     gradients = kernels.backward(out.reserve, case.put(case.d_output))
@@ -112,7 +112,7 @@ def test_mxnet_is_told_that_its_array_is_written_to():
 
     if not hasattr(np.ndarray, "__dlpack__"):
         pytest.skip("this NumPy has no DLPack")
-    case = Case("gru", 3, 2, 4, 5)
+    case = KernelCase("gru", 3, 2, 4, 5)
     arguments = case.arguments()
     wanted = kernels.forward(**arguments)
     x, output = Array(arguments["x"]), Array(np.zeros_like(wanted.output))
@@ -123,7 +123,7 @@ def test_mxnet_is_told_that_its_array_is_written_to():
 
 @pytest.mark.skipif("cpu" not in devices(), reason="no kernels for the CPU")
 def test_read_only_arrays_are_named():
-    case = Case("gru", 3, 2, 4, 5)
+    case = KernelCase("gru", 3, 2, 4, 5)
     out = kernels.forward(**case.arguments())
     out.output.flags.writeable = False
     with pytest.raises(ValueError, match="out.output is read-only, expected an array to write to"):

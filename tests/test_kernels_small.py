@@ -8,7 +8,7 @@ import reference as ref
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
-from kernel_cases import Case, assert_agrees, devices
+from kernel_cases import KernelCase, assert_agrees, devices
 
 pytestmark = pytest.mark.skipif("cpu" not in devices(), reason="a build without CPU kernels")
 
@@ -24,27 +24,29 @@ BORDER = [(8, 64), (9, 64), (1, 181), (1, 182), (1, 209), (1, 210), (4, 181), (4
 def test_agrees_where_vectors_and_rows_are_ragged(mode, hidden, directions):
     for rows in range(1, 10):
         for steps in (1, 2, 5):
-            assert_agrees(Case(mode, steps, rows, 3, hidden, directions, seed=1))
+            assert_agrees(KernelCase(mode, steps, rows, 3, hidden, directions, seed=1))
 
 
 @pytest.mark.parametrize("hidden", RAGGED)
 @for_every_mode
 def test_agrees_where_rows_end_before_others(mode, hidden):
     for rows in (1, 4, 7):
-        assert_agrees(Case(mode, 5, rows, 3, hidden, 2, lengths=np.resize([3, 0, 5, 1], rows)))
+        assert_agrees(
+            KernelCase(mode, 5, rows, 3, hidden, 2, lengths=np.resize([3, 0, 5, 1], rows))
+        )
 
 
 @pytest.mark.parametrize(("rows", "hidden"), BORDER)
 @for_every_mode
 def test_agrees_on_both_sides_of_the_border(mode, rows, hidden):
     for steps in (4, 9):
-        assert_agrees(Case(mode, steps, rows, 3, hidden, 2))
+        assert_agrees(KernelCase(mode, steps, rows, 3, hidden, 2))
 
 
 @pytest.mark.parametrize("hidden", [5, 24, 64])
 @for_every_mode
 def test_a_row_is_the_same_bits_whatever_rows_are_beside_it(mode, hidden):
-    case = Case(mode, 6, 7, hidden, hidden)
+    case = KernelCase(mode, 6, 7, hidden, hidden)
     case.x[:] = 0.0  # The input's product is a library's, which may round rows differently.
     case.h_0[:] = case.h_0[:, :1]
     case.d_output[:] = case.d_output[:, :1]

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import reference as ref
-from cases import MODES, Case, mx
+from cases import MODES, LayerCase, mx
 
 STEPS = 5
 OPTIONS = {
@@ -61,7 +61,7 @@ def check_equal(found, wanted, dtype="float32"):
     [(mode, name) for mode in MODES for name in OPTIONS] + [("lstm", name) for name in OF_LSTM],
 )
 def test_carried_states_are_constants(mode, options, hybridize, backend):
-    case = Case(mode, **{"layers": 2, **{**OPTIONS, **OF_LSTM}[options]})
+    case = LayerCase(mode, **{"layers": 2, **{**OPTIONS, **OF_LSTM}[options]})
     layer = case.layer("auto" if backend == "native" else backend)
     layer.hybridize(hybridize)
     check_equal(train(case, layer), train(case, layer, detach=True), case.dtype)
@@ -74,7 +74,7 @@ def test_carried_states_are_constants(mode, options, hybridize, backend):
 def test_gradients_are_those_of_gluon(mode, directions, layers, req):
     if layers == 3 and mode.startswith("rnn"):
         pytest.skip("MXNet's gradients of three such layers are wrong")
-    case = Case(mode, layers=layers, directions=directions)
+    case = LayerCase(mode, layers=layers, directions=directions)
     theirs = train(case, case.layer(module=mx.gluon.rnn), req=req)
     check_equal(train(case, case.layer(), req=req), theirs)
 
@@ -83,7 +83,7 @@ def test_gradients_are_those_of_gluon(mode, directions, layers, req):
 def test_numpy_arrays(mode, backend):
     mx.util.set_np()
     try:
-        case = Case(mode, layers=2)
+        case = LayerCase(mode, layers=2)
         layer = case.layer(backend)
         check_equal(train(case, layer), train(case, layer, detach=True))
     finally:
@@ -91,7 +91,7 @@ def test_numpy_arrays(mode, backend):
 
 
 def test_states_that_the_loss_depends_on_are_not_cut_off_within_a_recording():
-    case = Case(layers=2)
+    case = LayerCase(layers=2)
     layer = case.layer()
     x, states = case.arguments()
     with mx.autograd.record():
@@ -108,7 +108,7 @@ def test_states_that_the_loss_depends_on_are_not_cut_off_within_a_recording():
 
 
 def test_a_copy_of_a_layer_that_was_trained_is_trained_on_its_own():
-    case = Case(layers=2)
+    case = LayerCase(layers=2)
     layer = case.layer()
     wanted = train(case, layer)
     for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
@@ -117,7 +117,7 @@ def test_a_copy_of_a_layer_that_was_trained_is_trained_on_its_own():
 
 
 def test_threads_that_record_on_one_layer(backend):
-    case = Case("gru", layers=2)
+    case = LayerCase("gru", layers=2)
     layer = case.layer(backend)
     layer.collect_params().setattr("grad_req", "null")
 

@@ -7,7 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
-from cases import MODES, Case, mx
+from cases import MODES, LayerCase, mx
 
 import fastrnn
 from fastrnn.mxnet import native
@@ -46,9 +46,9 @@ def test_the_initial_parameters_are_the_same(ours, name):
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("mode", MODES)
 def test_parameter_files_go_both_ways(mode, directions, backend, tmp_path):
-    case = Case(mode, layers=3, directions=directions)
+    case = LayerCase(mode, layers=3, directions=directions)
     ours, theirs = case.layer(backend), case.layer(module=mx.gluon.rnn)
-    blank = Case(mode, layers=3, directions=directions, seed=1)
+    blank = LayerCase(mode, layers=3, directions=directions, seed=1)
     for source, target in [
         (ours, blank.layer(module=mx.gluon.rnn)),
         (theirs, blank.layer(backend)),
@@ -63,12 +63,12 @@ def test_parameter_files_go_both_ways(mode, directions, backend, tmp_path):
 
 @pytest.mark.parametrize("directions", [1, 2])
 def test_more_than_ten_layers_are_saved_and_loaded(directions, backend, tmp_path):
-    case = Case("gru", T=2, layers=13, directions=directions)
+    case = LayerCase("gru", T=2, layers=13, directions=directions)
     net = mx.gluon.nn.HybridSequential()
     net.add(case.layer(backend))
     net.save_parameters(str(tmp_path / "net.params"))
     other = mx.gluon.nn.HybridSequential()
-    other.add(Case("gru", T=2, layers=13, directions=directions, seed=5).layer(backend))
+    other.add(LayerCase("gru", T=2, layers=13, directions=directions, seed=5).layer(backend))
     other.load_parameters(str(tmp_path / "net.params"))
     case.check_outcome(other[0](*case.arguments()))
 
@@ -76,7 +76,7 @@ def test_more_than_ten_layers_are_saved_and_loaded(directions, backend, tmp_path
 @pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "hybridized"])
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 def test_copies(duplicate, hybrid, backend):
-    case = Case(layers=2)
+    case = LayerCase(layers=2)
     layer = case.layer(backend)
     layer.hybridize(hybrid)
     twin = duplicate(layer)
@@ -87,7 +87,7 @@ def test_copies(duplicate, hybrid, backend):
 
 
 def test_parameters_shared_between_layers(backend):
-    case = Case("gru", layers=2)
+    case = LayerCase("gru", layers=2)
     layer = case.layer(backend)
     twin = fastrnn.GRU(case.H, 2, input_size=case.I, params=layer.params, backend=backend)
     case.check(layer, twin)
@@ -107,7 +107,7 @@ def test_names_within_a_block(backend):
 
 
 def test_unfused_cells_compute_the_same(backend):
-    case = Case("gru", T=4, layers=2, layout="NTC")
+    case = LayerCase("gru", T=4, layers=2, layout="NTC")
     layer = case.layer(backend)
     x, (state,) = case.arguments()
     cells = layer._unfuse()
@@ -116,7 +116,7 @@ def test_unfused_cells_compute_the_same(backend):
 
 
 def test_summary(backend, capsys):
-    case = Case(layers=2)
+    case = LayerCase(layers=2)
     case.layer(backend).summary(*case.arguments())
     assert "LSTM-1" in capsys.readouterr().out
 
@@ -125,7 +125,7 @@ def test_summary(backend, capsys):
 
 
 def test_the_backend_before_and_after_the_first_call(backend):
-    case = Case()
+    case = LayerCase()
     layer = case.layer(backend)
     before = layer.backend
     assert before.name == backend
@@ -167,7 +167,7 @@ def test_the_reason_names_the_option(options, reason, monkeypatch):
 
 def test_without_the_operator_layers_are_gluons_and_say_why(monkeypatch):
     monkeypatch.setattr(native, "STATUS", native.Status(False, "the reason"))
-    case = Case()
+    case = LayerCase()
     layer = case.layer()
     assert str(layer.backend).startswith("gluon: the reason")
     case.check(layer)
@@ -179,7 +179,7 @@ def test_without_the_operator_layers_are_gluons_and_say_why(monkeypatch):
 
 
 def test_a_copy_decides_anew(monkeypatch):
-    packed = pickle.dumps(Case().layer())
+    packed = pickle.dumps(LayerCase().layer())
     monkeypatch.setattr(native, "STATUS", native.Status(False, "gone"))
     assert pickle.loads(packed).backend.reason.startswith("gone")
 
@@ -188,9 +188,9 @@ def test_a_copy_decides_anew(monkeypatch):
 def test_float16_where_mxnet_sees_a_gpu_is_left_to_it(mode, monkeypatch):
     monkeypatch.setattr(native, "STATUS", native.Status(False, "no CUDA kernels"))
     monkeypatch.setattr(native, "GPUS", 1)
-    layer = Case(mode, dtype="float16").layer()
+    layer = LayerCase(mode, dtype="float16").layer()
     assert layer.backend.reason == "no CUDA kernels; MXNet's RNN operator"
-    layer = Case(mode, dtype="float16", lengths=True).layer()
+    layer = LayerCase(mode, dtype="float16", lengths=True).layer()
     assert layer.backend.reason == "no CUDA kernels; plain operators, step by step"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import Case, mx
+from cases import LayerCase, mx
 
 import fastrnn
 from fastrnn.mxnet import checks
@@ -35,20 +35,20 @@ def sparse(shape):
     ],
 )
 def test_inputs(inputs, error, message, hybrid, backend):
-    layer = Case().layer(backend)
+    layer = LayerCase().layer(backend)
     layer.hybridize(hybrid)
     with pytest.raises(error, match=message):
         layer(inputs)
 
 
 def test_inputs_in_the_other_layout(backend):
-    layer = Case(layout="NTC").layer(backend)
+    layer = LayerCase(layout="NTC").layer(backend)
     with pytest.raises(ValueError, match=r"inputs: expected shape \(N, T, 5\)"):
         layer(ones((4, 5, 3)))
 
 
 def test_empty_inputs(backend):
-    layer = Case().layer(backend)
+    layer = LayerCase().layer(backend)
     with mx.util.np_shape(True), pytest.raises(
         ValueError, match=r"each at least 1, got \(0, 3, 5\)"
     ):
@@ -91,14 +91,14 @@ def test_empty_inputs(backend):
     ],
 )
 def test_states(states, error, message, hybrid, backend):
-    layer = Case().layer(backend)
+    layer = LayerCase().layer(backend)
     layer.hybridize(hybrid)
     with pytest.raises(error, match=message):
         layer(ones((4, 3, 5)), states)
 
 
 def test_a_device_without_the_parameters(backend):
-    layer = Case().layer(backend)
+    layer = LayerCase().layer(backend)
     with pytest.raises(RuntimeError, match=r"not initialized on context cpu\(1\)"):
         layer(ones((4, 3, 5), ctx=mx.cpu(1)))
 
@@ -116,13 +116,13 @@ def test_a_device_without_the_parameters(backend):
     ],
 )
 def test_lengths(lengths, error, message, backend):
-    layer = Case(lengths=True).layer(backend)
+    layer = LayerCase(lengths=True).layer(backend)
     with pytest.raises(error, match=message):
         layer(ones((4, 3, 5)), sequence_length=lengths)
 
 
 def test_lengths_for_a_layer_that_would_ignore_them(backend):
-    layer = Case().layer(backend)
+    layer = LayerCase().layer(backend)
     with pytest.raises(ValueError, match="sequence_length: expected with use_sequence_length=True"):
         layer(ones((4, 3, 5)), sequence_length=ones((3,)))
 
@@ -174,6 +174,6 @@ def test_arrays_on_a_gpu_beside_arrays_on_a_cpu(monkeypatch):
 def test_unknown_arguments_are_refused():
     with pytest.raises(TypeError, match="bidirektional"):
         fastrnn.GRU(4, bidirektional=True)
-    layer = Case().layer()
+    layer = LayerCase().layer()
     with pytest.raises(TypeError, match="state"):
         layer(ones((4, 3, 5)), state=None)

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import reference as ref
-from cases import MODES, Case, Parent, attach, layer_class, mx
+from cases import MODES, LayerCase, Parent, attach, layer_class, mx
 
 from fastrnn.mxnet import native
 
@@ -23,7 +23,7 @@ STATIC_IDS = ["plain", "static-alloc", "static-shape"]
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("mode", MODES)
 def test_hybridized(mode, directions, states, flags, backend):
-    case = Case(mode, layers=2, directions=directions, states=states)
+    case = LayerCase(mode, layers=2, directions=directions, states=states)
     layer = case.layer(backend)
     layer.hybridize(**flags)
     for _ in range(2):
@@ -35,7 +35,7 @@ def test_hybridized(mode, directions, states, flags, backend):
 @pytest.mark.parametrize("layout", ["TNC", "NTC"])
 @pytest.mark.parametrize("mode", MODES)
 def test_inside_a_hybridized_parent(mode, layout, states, flags, backend):
-    case = Case(mode, layers=2, directions=2, layout=layout, states=states)
+    case = LayerCase(mode, layers=2, directions=2, layout=layout, states=states)
     layer = case.layer(backend)
     parent = Parent(layer)
     parent.hybridize(**flags)
@@ -50,7 +50,7 @@ def test_inside_a_parent_that_makes_the_states(options, backend):
             rows = case.N if F is mx.nd else 0  # a graph finds out by itself
             return self.layer(x, self.layer.begin_state(rows, func=F.zeros))[0]
 
-    case = Case(layers=2, directions=2, states=False)
+    case = LayerCase(layers=2, directions=2, states=False)
     layer = case.layer("auto" if options else backend, **options)
     net = Maker(layer)
     for hybrid in (False, True):
@@ -59,7 +59,7 @@ def test_inside_a_parent_that_makes_the_states(options, backend):
 
 
 def test_as_a_symbol(backend):
-    case = Case("gru", layers=2, states=False)
+    case = LayerCase("gru", layers=2, states=False)
     layer = case.layer(backend)
     symbol = layer(mx.sym.var("data"))
     values = {name: p.data() for name, p in layer.collect_params().items()}
@@ -81,16 +81,16 @@ def test_as_a_symbol_of_a_batch_that_is_not_known_yet(gpus, layout, shape, monke
 
 
 def test_other_sizes_through_the_same_graph(backend):
-    net = Case("gru", layers=2).layer(backend)
+    net = LayerCase("gru", layers=2).layer(backend)
     net.hybridize()
     for T, N in [(4, 3), (1, 1), (9, 2), (4, 3)]:
-        case = Case("gru", T, N, layers=2)
+        case = LayerCase("gru", T, N, layers=2)
         case.fill(net)
         case.check(net)
 
 
 def test_gradients_add_up_through_a_graph(backend):
-    case = Case(layers=2, directions=2)
+    case = LayerCase(layers=2, directions=2)
     layer = case.layer(backend)
     layer.collect_params().setattr("grad_req", "add")
     layer.hybridize()
@@ -106,7 +106,7 @@ def test_gradients_add_up_through_a_graph(backend):
 @pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "hybridized"])
 @pytest.mark.parametrize("mode", MODES)
 def test_calls_with_and_without_states_take_turns(mode, hybrid, backend):
-    given, zero = Case(mode, layers=2), Case(mode, layers=2, states=False)
+    given, zero = LayerCase(mode, layers=2), LayerCase(mode, layers=2, states=False)
     layer = given.layer(backend)
     layer.hybridize(hybrid)
     for case in (zero, given, zero, given, given, zero):
@@ -122,7 +122,7 @@ def test_one_layer_twice_in_a_graph_with_and_without_states(backend):
         def hybrid_forward(self, F, x, state):
             return self.layer(x), self.layer(x, state)
 
-    given, zero = Case("gru"), Case("gru", states=False)
+    given, zero = LayerCase("gru"), LayerCase("gru", states=False)
     layer = given.layer(backend)
     net = Twice(layer)
     net.hybridize()
@@ -134,7 +134,7 @@ def test_one_layer_twice_in_a_graph_with_and_without_states(backend):
 
 @pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "hybridized"])
 def test_threads_share_a_layer_with_and_without_states(hybrid, backend):
-    cases = [Case(layers=2, states=states) for states in (True, False)]
+    cases = [LayerCase(layers=2, states=states) for states in (True, False)]
     layer = cases[0].layer(backend)
     layer.hybridize(hybrid)
     for case in cases:
@@ -160,7 +160,7 @@ def test_threads_share_a_layer_with_and_without_states(hybrid, backend):
 @pytest.mark.parametrize("where", ["alone", "parent"])
 @pytest.mark.parametrize("mode", MODES)
 def test_input_size_from_the_first_call(mode, where, hybrid, backend):
-    case = Case(mode, layers=2, directions=2)
+    case = LayerCase(mode, layers=2, directions=2)
     layer = case.layer(backend, input_size=0)
     fresh = layer_class(mode)(
         case.H, 2, bidirectional=True, backend=backend, **activation(mode), prefix=layer.prefix
@@ -180,7 +180,7 @@ def activation(mode):
 
 
 def test_input_size_from_the_first_call_without_states_in_a_deep_parent(backend):
-    case = Case("gru", states=False)
+    case = LayerCase("gru", states=False)
     net = mx.gluon.nn.HybridSequential()
     first = layer_class("gru")(8, bidirectional=True, backend=backend)
     second = layer_class("gru")(case.H, backend=backend)
@@ -195,7 +195,7 @@ def test_input_size_from_the_first_call_without_states_in_a_deep_parent(backend)
 @pytest.mark.parametrize("states", [True, False], ids=["states", "no-states"])
 @pytest.mark.parametrize("mode", MODES)
 def test_exported_and_imported(mode, states, backend, tmp_path):
-    case = Case(mode, layers=2, directions=2, states=states)
+    case = LayerCase(mode, layers=2, directions=2, states=states)
     layer = case.layer(backend)
     net = Parent(layer)
     net.hybridize()
@@ -217,7 +217,7 @@ def test_exported_and_imported(mode, states, backend, tmp_path):
 
 
 def test_an_exported_layer_returns_output_and_states(backend, tmp_path):
-    case = Case("gru", layers=2)
+    case = LayerCase("gru", layers=2)
     layer = case.layer(backend)
     layer.hybridize()
     x, (state,) = case.arguments()
@@ -233,7 +233,7 @@ def test_an_exported_layer_returns_output_and_states(backend, tmp_path):
 
 
 def test_training_alternates_with_inference(backend):
-    case = Case("gru", layers=2)
+    case = LayerCase("gru", layers=2)
     layer = case.layer(backend)
     layer.hybridize()
     trainer = mx.gluon.Trainer(layer.collect_params(), "sgd", {"learning_rate": 0.1})
@@ -250,7 +250,7 @@ def test_training_alternates_with_inference(backend):
 
 
 def test_hooks_see_what_the_caller_sees(backend):
-    case, zero = Case("gru"), Case("gru", states=False)
+    case, zero = LayerCase("gru"), LayerCase("gru", states=False)
     layer = case.layer(backend)
     seen = []
     layer.register_forward_hook(lambda block, inputs, outcome: seen.append(outcome))

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import reference as ref
-from cases import MODES, Case, Parent, layer_class, mx
+from cases import MODES, LayerCase, Parent, layer_class, mx
 
 import fastrnn
 from fastrnn.mxnet import native
@@ -23,9 +23,9 @@ from fastrnn.mxnet import native
 @pytest.mark.parametrize("dtype", ["float64", "float16"])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_file_in_another_type(mode, dtype, hybrid, nested, tmp_path):
-    case = Case(mode, layers=2, dtype=dtype)
+    case = LayerCase(mode, layers=2, dtype=dtype)
     path = str(tmp_path / "net.params")
-    source, target = case.layer(), Case(mode, layers=2, seed=1).layer()
+    source, target = case.layer(), LayerCase(mode, layers=2, seed=1).layer()
     nets = [Parent(layer) if nested else layer for layer in (source, target)]
     nets[0].save_parameters(path)
     nets[1].hybridize(hybrid)
@@ -38,7 +38,7 @@ def test_a_file_in_another_type(mode, dtype, hybrid, nested, tmp_path):
 @pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "hybridized"])
 @pytest.mark.parametrize("dtype", ["float64", "float16"])
 def test_parameters_that_are_cast(dtype, hybrid):
-    before, case = Case(layers=2), Case(layers=2, dtype=dtype)
+    before, case = LayerCase(layers=2), LayerCase(layers=2, dtype=dtype)
     layer = before.layer()
     layer.hybridize(hybrid)
     before.check(layer)
@@ -55,14 +55,14 @@ def test_parameters_that_are_cast(dtype, hybrid):
 def test_a_traced_net_whose_parameters_are_cast_says_what_to_do(backend):
     if backend != "native":
         pytest.skip("MXNet's own operators take any type")
-    case = Case(layers=2)
+    case = LayerCase(layers=2)
     layer = case.layer()
     net = Parent(layer)
     net.hybridize()
     case.check(layer, net)
     for parameter in net.collect_params().values():
         parameter.cast("float64")
-    twin = Case(layers=2, dtype="float64")
+    twin = LayerCase(layers=2, dtype="float64")
     with pytest.raises(mx.MXNetError, match=r"traced in float32.*hybridize\(\) again"):
         net(*twin.arguments())[0].asnumpy()
     net.hybridize()
@@ -78,7 +78,7 @@ def test_a_traced_net_whose_parameters_are_cast_says_what_to_do(backend):
 @pytest.mark.parametrize("device", [mx.Context("cpu_shared", 0), mx.cpu_pinned(0)], ids=str)
 @pytest.mark.parametrize("mode", MODES)
 def test_arrays_of_mxnets_other_kinds_of_cpu(mode, device, lengths, recording, backend):
-    case = Case(mode, layers=2, lengths=lengths)
+    case = LayerCase(mode, layers=2, lengths=lengths)
     layer = case.layer(backend)
     try:
         data = case.array(case.x, device)
@@ -90,7 +90,7 @@ def test_arrays_of_mxnets_other_kinds_of_cpu(mode, device, lengths, recording, b
 
 
 def test_data_of_a_loader_with_workers(backend):
-    case = Case(layers=2, layout="NTC")
+    case = LayerCase(layers=2, layout="NTC")
     layer = case.layer(backend)
     dataset = mx.gluon.data.ArrayDataset(np.float32(case.x.swapaxes(0, 1)))
     loader = mx.gluon.data.DataLoader(dataset, case.N, num_workers=1)
@@ -100,7 +100,7 @@ def test_data_of_a_loader_with_workers(backend):
 
 
 def test_states_beside_data_on_another_cpu(backend):
-    case = Case(layers=2, lengths=True)
+    case = LayerCase(layers=2, lengths=True)
     layer = case.layer(backend)
     layer.collect_params().reset_ctx([mx.cpu(0), mx.cpu(1)])
     _, states, lengths = case.arguments()
@@ -114,7 +114,7 @@ def test_states_beside_data_on_another_cpu(backend):
     "options", [{"dropout": False}, {"dropout": "0.25"}, {"dtype": None}, {"projection_size": 0}]
 )
 def test_options_that_gluon_takes(options, backend):
-    case = Case("lstm", layers=2)
+    case = LayerCase("lstm", layers=2)
     layer = case.layer(backend, **options)
     with mx.autograd.predict_mode():
         case.check_outcome(layer(*case.arguments()))
@@ -125,7 +125,7 @@ def test_options_that_gluon_takes(options, backend):
 @pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "hybridized"])
 def test_dropout_of_everything(rate, hybrid, backend):
     zeros = [np.zeros((4, 3, 6))]
-    case = Case("gru", layers=2, masks=zeros)
+    case = LayerCase("gru", layers=2, masks=zeros)
     layer = case.layer(backend, dropout=rate)
     layer.hybridize(hybrid)
     case.check_learning(layer)
@@ -134,7 +134,7 @@ def test_dropout_of_everything(rate, hybrid, backend):
 @pytest.mark.parametrize("low, high", [(-0.2, None), (None, "0.1")])
 def test_one_bound_of_clipping(low, high):
     bounds = (-math.inf if low is None else low, math.inf if high is None else float(high))
-    case = Case("lstm", layers=2, clip=ref.Clip(*bounds))
+    case = LayerCase("lstm", layers=2, clip=ref.Clip(*bounds))
     layer = case.layer(state_clip_min=low, state_clip_max=high)
     case.check(layer)
 

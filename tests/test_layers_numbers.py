@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import reference as ref
-from cases import MODES, Case, attach, mx
+from cases import MODES, LayerCase, attach, mx
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +23,7 @@ sizes = st.one_of(st.integers(1, 9), st.sampled_from([16, 17, 31, 33]))
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("mode", MODES)
 def test_results_and_gradients(mode, layers, directions, layout, states, backend):
-    case = Case(mode, layers=layers, directions=directions, layout=layout, states=states)
+    case = LayerCase(mode, layers=layers, directions=directions, layout=layout, states=states)
     case.check(case.layer(backend))
 
 
@@ -44,7 +44,7 @@ def test_dropout_is_the_one_that_mxnet_would_draw(
     T, N, H, rate = 9, 3, 6, 0.4
     masks = masks_of_dropout(11, layers - 1, (T, N, directions * H), rate)
     sizes = {"layers": layers, "directions": directions, "lengths": lengths}
-    case = Case(mode, T, N, H=H, **sizes, masks=masks)
+    case = LayerCase(mode, T, N, H=H, **sizes, masks=masks)
     layer = case.layer(backend, dropout=rate)
     layer.hybridize(hybridize)
     layer(*case.arguments())  # a graph that is traced outside training is for training too
@@ -93,21 +93,21 @@ def test_layers_all_at_once_where_nothing_is_to_be_learned(monkeypatch):
     seed=st.integers(0, 1000),
 )
 def test_any_size(backend, mode, T, N, I, H, layers, directions, seed):  # noqa: E741
-    case = Case(mode, T, N, I, H, layers=layers, directions=directions, seed=seed)
+    case = LayerCase(mode, T, N, I, H, layers=layers, directions=directions, seed=seed)
     case.check(case.layer(backend))
 
 
 @pytest.mark.parametrize("T, N, H", [(1, 1, 257), (1, 5, 128), (40, 2, 7), (3, 64, 20)])
 @pytest.mark.parametrize("mode", MODES)
 def test_shapes_off_the_beaten_track(mode, T, N, H, backend):
-    case = Case(mode, T, N, I=3, H=H, layers=2)
+    case = LayerCase(mode, T, N, I=3, H=H, layers=2)
     case.check(case.layer(backend))
 
 
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("mode", MODES)
 def test_like_mxnets_own_layer(mode, directions, backend):
-    case = Case(mode, layers=2, directions=directions)
+    case = LayerCase(mode, layers=2, directions=directions)
     ours, theirs = case.layer(backend), case.layer(module=mx.gluon.rnn)
     outcomes, grads = [], []
     for layer in (ours, theirs):
@@ -125,7 +125,7 @@ def test_like_mxnets_own_layer(mode, directions, backend):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_gradients_add_up_where_asked(mode, backend):
-    case = Case(mode, layers=2, directions=2)
+    case = LayerCase(mode, layers=2, directions=2)
     layer = case.layer(backend)
     layer.collect_params().setattr("grad_req", "add")
     arguments = case.arguments()
@@ -138,7 +138,7 @@ def test_gradients_add_up_where_asked(mode, backend):
 
 
 def test_gradients_nobody_wants_do_not_disturb_the_others(backend):
-    case = Case(layers=2)
+    case = LayerCase(layers=2)
     layer = case.layer(backend)
     frozen = ("l0_h2h_weight", "l1_i2h_bias")
     for name in frozen:
@@ -158,7 +158,7 @@ def test_gradients_nobody_wants_do_not_disturb_the_others(backend):
 
 def test_the_same_array_as_input_and_state(backend):
     # T=1, layers=1 and I=H: one array is both, and its gradient is the sum.
-    case = Case("gru", T=1, N=2, I=4, H=4)
+    case = LayerCase("gru", T=1, N=2, I=4, H=4)
     layer = case.layer(backend)
     x = case.array(case.x)
     x.attach_grad()
@@ -172,7 +172,7 @@ def test_the_same_array_as_input_and_state(backend):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_sequence_in_two_parts_is_the_whole(mode, backend):
-    case = Case(mode, T=7, layers=2)
+    case = LayerCase(mode, T=7, layers=2)
     layer = case.layer(backend)
     x, states = case.arguments()
     first, states = layer(x[:3], states)
@@ -182,7 +182,7 @@ def test_a_sequence_in_two_parts_is_the_whole(mode, backend):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_dropout_between_layers_only_while_training(mode, backend):
-    case = Case(mode, T=3, N=4, H=40, layers=2, states=False)
+    case = LayerCase(mode, T=3, N=4, H=40, layers=2, states=False)
     layer = case.layer(backend, dropout=0.5)
     x = case.arguments()[0]
     case.check_outcome(layer(x))
@@ -191,7 +191,7 @@ def test_dropout_between_layers_only_while_training(mode, backend):
     with mx.autograd.record():
         one, other = layer(x).asnumpy(), layer(x).asnumpy()
     assert np.abs(one - other).max() > 1e-3  # another mask each time
-    single = Case(mode, layers=1, states=False)  # no layer below another: nothing to drop
+    single = LayerCase(mode, layers=1, states=False)  # no layer below another: nothing to drop
     layer, x = single.layer(backend, dropout=0.5), single.arguments()[0]
     with mx.autograd.record():
         single.check_outcome(layer(x))
@@ -212,12 +212,12 @@ def test_dropout_drops_the_share_it_is_told_and_keeps_the_mean(backend):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_more_than_ten_layers(mode, backend):
-    case = Case(mode, T=2, N=2, I=3, H=3, layers=12)
+    case = LayerCase(mode, T=2, N=2, I=3, H=3, layers=12)
     case.check(case.layer(backend))
 
 
 def test_several_devices(backend):
-    case = Case(layers=2)
+    case = LayerCase(layers=2)
     layer = case.layer(backend)
     devices = [mx.cpu(0), mx.cpu(1)]
     layer.collect_params().reset_ctx(devices)
@@ -229,7 +229,7 @@ def test_several_devices(backend):
 
 
 def test_same_input_same_bits(backend):
-    case = Case("gru", T=9, N=7, H=33, layers=2, directions=2)
+    case = LayerCase("gru", T=9, N=7, H=33, layers=2, directions=2)
     layer = case.layer(backend)
 
     def run():

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import reference as ref
-from cases import MODES, Case, Parent, attach, mx
+from cases import MODES, LayerCase, Parent, attach, mx
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +16,7 @@ import fastrnn
 from fastrnn.mxnet import native
 
 CLIP = ref.Clip(-0.15, 0.2)
-# Everything but the plain layer, in words and as arguments of Case.
+# Everything but the plain layer, in words and as arguments of LayerCase.
 OPTIONS = {
     "lengths": {"lengths": True},
     "projection": {"projection": 4},
@@ -41,7 +41,7 @@ def net_of(layer, how):
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("mode, option", PAIRS)
 def test_results_and_gradients(mode, option, directions, how, backend):
-    case = Case(mode, T=5, N=4, layers=2, directions=directions, **OPTIONS[option])
+    case = LayerCase(mode, T=5, N=4, layers=2, directions=directions, **OPTIONS[option])
     layer = case.layer(backend if uses_native(case, backend) else "auto")
     net = net_of(layer, how)
     case.check(layer, net)
@@ -57,7 +57,7 @@ def uses_native(case, backend):
 @pytest.mark.parametrize("layout", ["TNC", "NTC"])
 @pytest.mark.parametrize("mode, option", PAIRS)
 def test_without_states(mode, option, layout, how, backend):
-    case = Case(mode, layers=2, directions=2, layout=layout, states=False, **OPTIONS[option])
+    case = LayerCase(mode, layers=2, directions=2, layout=layout, states=False, **OPTIONS[option])
     layer = case.layer(backend if uses_native(case, backend) else "auto")
     case.check(layer, net_of(layer, how))
 
@@ -71,7 +71,7 @@ def test_without_states(mode, option, layout, how, backend):
     seed=st.integers(0, 1000),
 )
 def test_lengths_of_any_size(backend, mode, T, N, H, directions, seed):
-    case = Case(mode, T, N, H=H, directions=directions, seed=seed, lengths=True)
+    case = LayerCase(mode, T, N, H=H, directions=directions, seed=seed, lengths=True)
     case.check(case.layer(backend))
 
 
@@ -80,14 +80,14 @@ def test_lengths_of_any_size(backend, mode, T, N, H, directions, seed):
     "dtype, T", [("float32", 4), ("int32", 4), ("int64", 4), ("uint8", 255), ("float16", 2048)]
 )
 def test_lengths_of_any_type(dtype, T, backend):
-    case = Case("lstm", T, N=1, I=1, H=2, lengths=[T])
+    case = LayerCase("lstm", T, N=1, I=1, H=2, lengths=[T])
     layer = case.layer(backend)
     x, states, _ = case.arguments()
     case.check_outcome(layer(x, states, case.array(case.row_lengths, dtype=dtype)))
 
 
 def test_lengths_have_no_gradient(backend):
-    case = Case("gru", lengths=True)
+    case = LayerCase("gru", lengths=True)
     layer, arguments = case.layer(backend), case.arguments()
     lengths = arguments[2] = case.array(case.row_lengths)
     lengths.attach_grad()
@@ -109,7 +109,7 @@ class OnGpu(mx.nd.NDArray):
 
 
 def test_lengths_on_a_gpu_are_looked_at_only_for_mxnets_operators(backend):
-    case = Case("gru", lengths=True)
+    case = LayerCase("gru", lengths=True)
     x, states, lengths = arguments = case.arguments()
     for array in (x, *states, lengths):
         array.__class__ = OnGpu
@@ -123,10 +123,10 @@ def test_lengths_on_a_gpu_are_looked_at_only_for_mxnets_operators(backend):
 
 @pytest.mark.parametrize("flags", [{}, {"static_alloc": True, "static_shape": True}])
 def test_lengths_change_from_call_to_call(flags, backend):
-    layer = Case("gru", lengths=True, directions=2).layer(backend)
+    layer = LayerCase("gru", lengths=True, directions=2).layer(backend)
     layer.hybridize(**flags)
     for seed in range(4):
-        case = Case("gru", lengths=True, directions=2, seed=seed)
+        case = LayerCase("gru", lengths=True, directions=2, seed=seed)
         case.fill(layer)
         case.check(layer)
 
@@ -136,7 +136,7 @@ def test_lengths_change_from_call_to_call(flags, backend):
 def test_padding_does_not_matter_even_if_it_is_nan(mode, option, backend):
     if mode != "lstm" and option != "lengths":
         option = "lengths"
-    case = Case(mode, T=6, N=5, layers=2, directions=2, **OPTIONS[option])
+    case = LayerCase(mode, T=6, N=5, layers=2, directions=2, **OPTIONS[option])
     layer = case.layer(backend if uses_native(case, backend) else "auto")
     past = np.arange(case.T)[:, np.newaxis] >= case.row_lengths
     arguments = case.arguments()
@@ -153,7 +153,7 @@ def test_padding_does_not_matter_even_if_it_is_nan(mode, option, backend):
 
 
 def test_a_relu_layer_that_grows_without_bound_is_safe_past_a_rows_length(backend):
-    case = Case("rnn_relu", T=100, N=2, lengths=True)
+    case = LayerCase("rnn_relu", T=100, N=2, lengths=True)
     case.weights[0] = case.weights[0]._replace(h2h_weight=np.full((case.H, case.H), 4.0))
     layer = case.layer(backend)
     x, states, _ = case.arguments()
@@ -167,7 +167,7 @@ def test_a_relu_layer_that_grows_without_bound_is_safe_past_a_rows_length(backen
 
 @pytest.mark.parametrize("nan", [False, True])
 def test_clipping_stops_nan_where_told(nan):
-    case = Case("lstm", T=3, N=2, clip=ref.Clip(-0.15, 0.2, nan))
+    case = LayerCase("lstm", T=3, N=2, clip=ref.Clip(-0.15, 0.2, nan))
     case.x[1, 0, 0] = np.nan
     result = ref.forward("lstm", case.x, case.h0[0], case.c0[0], case.weights[0], clip=case.clip)
     output, (_, c) = case.layer()(*case.arguments())
@@ -178,14 +178,14 @@ def test_clipping_stops_nan_where_told(nan):
 
 @pytest.mark.parametrize("option", ["projection", "clip"])
 def test_a_loop_refuses_static_shape(option):
-    layer = Case(**OPTIONS[option]).layer()
+    layer = LayerCase(**OPTIONS[option]).layer()
     with pytest.raises(ValueError, match="static_shape: expected False.*step by step"):
         Parent(layer).hybridize(static_alloc=True, static_shape=True)
     layer.hybridize(False, static_alloc=True, static_shape=True)
 
 
 def test_a_cast_that_cannot_be_leaves_the_layer_as_it_was(backend):
-    case = Case("rnn_relu")
+    case = LayerCase("rnn_relu")
     layer = case.layer(backend)
     layer.hybridize(static_alloc=True, static_shape=True)
     # MXNet's operator would round float64, so that the layer would have to become a loop.
@@ -202,14 +202,14 @@ def test_a_cast_that_cannot_be_leaves_the_layer_as_it_was(backend):
         Parent(layer).cast("float64")
     layer.hybridize(static_alloc=True)
     layer.cast("float64")
-    other = Case("rnn_relu", dtype="float64")
+    other = LayerCase("rnn_relu", dtype="float64")
     other.fill(layer)
     other.check(layer)
 
 
 @pytest.mark.parametrize("option", ["projection", "clip", "all"])
 def test_options_exported_and_imported(option, tmp_path):
-    case = Case(T=5, directions=2, **OPTIONS[option])
+    case = LayerCase(T=5, directions=2, **OPTIONS[option])
     layer = case.layer()
     layer.hybridize()
     x, states, *lengths = case.arguments()
@@ -230,7 +230,7 @@ def test_options_exported_and_imported(option, tmp_path):
 def test_other_types(dtype, mode, how, option):
     if option not in ("plain", "lengths") and mode != "lstm":
         return
-    case = Case(mode, layers=2, directions=2, dtype=dtype, **OPTIONS.get(option, {}))
+    case = LayerCase(mode, layers=2, directions=2, dtype=dtype, **OPTIONS.get(option, {}))
     layer = case.layer()
     case.check(layer, net_of(layer, how))
 
@@ -238,16 +238,16 @@ def test_other_types(dtype, mode, how, option):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("mode", ["rnn_tanh", "rnn_relu"])
 def test_deep_stacks_of_plain_networks(mode, dtype, backend):
-    case = Case(mode, layers=4, dtype=dtype)
+    case = LayerCase(mode, layers=4, dtype=dtype)
     case.check(case.layer(backend if dtype == "float32" else "auto"))
 
 
 def test_cast_changes_the_type_and_the_backend(backend):
-    case = Case(layers=2)
+    case = LayerCase(layers=2)
     layer = case.layer(backend if backend == "gluon" else "auto")
     before = layer.backend
     for dtype in ("float64", "float16", "float32"):
-        other = Case(layers=2, dtype=dtype)
+        other = LayerCase(layers=2, dtype=dtype)
         layer.cast(dtype)
         other.fill(layer)
         layer.hybridize(dtype != "float64")
@@ -274,7 +274,7 @@ def _numpy_arrays():
 def test_numpy_arrays(mode, how, option, states, backend):
     if option not in ("plain", "lengths") and mode != "lstm":
         return
-    case = Case(mode, layers=2, directions=2, states=states, **OPTIONS.get(option, {}))
+    case = LayerCase(mode, layers=2, directions=2, states=states, **OPTIONS.get(option, {}))
     layer = case.layer(backend if uses_native(case, backend) else "auto")
     net = net_of(layer, how)
     outcome = net(*case.arguments())

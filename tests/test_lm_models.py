@@ -19,7 +19,6 @@ from fastrnn.lm.models import (
 from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 
 def tokens_of(shape, vocab_size, seed=0):

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import reference as ref
-from cases import MODES, Case, Parent, layer_class, mx
+from cases import MODES, LayerCase, Parent, layer_class, mx
 
 import fastrnn
 from fastrnn import _onnx
@@ -66,7 +66,7 @@ def check(case, tmp_path, net=None, **options):
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_layer_with_states(mode, layers, directions, tmp_path):
-    check(Case(mode, layers=layers, directions=directions), tmp_path)
+    check(LayerCase(mode, layers=layers, directions=directions), tmp_path)
 
 
 @needs_native
@@ -74,20 +74,20 @@ def test_a_layer_with_states(mode, layers, directions, tmp_path):
 @pytest.mark.parametrize("mode", MODES)
 def test_rows_with_lengths(mode, directions, tmp_path):
     lengths = [4, 0, 1, 3]
-    case = Case(mode, N=4, layers=2, directions=directions, lengths=lengths, layout="NTC")
+    case = LayerCase(mode, N=4, layers=2, directions=directions, lengths=lengths, layout="NTC")
     check(case, tmp_path)
 
 
 @needs_native
 def test_float16_layers_that_compute_in_float32(tmp_path):
-    check(Case("gru", dtype="float16"), tmp_path)
+    check(LayerCase("gru", dtype="float16"), tmp_path)
 
 
 @needs_native
 @pytest.mark.parametrize("layout", ["TNC", "NTC"])
 @pytest.mark.parametrize("mode", MODES)
 def test_zeros_as_states(mode, layout, tmp_path):
-    case = Case(mode, layers=2, directions=2, layout=layout, states=False)
+    case = LayerCase(mode, layers=2, directions=2, layout=layout, states=False)
     check(case, tmp_path, Parent(case.layer()))
 
 
@@ -98,7 +98,7 @@ def test_zeros_that_the_parent_makes_as_states(tmp_path):
             rows = case.N if F is mx.nd else 0
             return self.layer(x, self.layer.begin_state(rows, func=F.zeros))[0]
 
-    case = Case("gru", layers=2, states=False)
+    case = LayerCase("gru", layers=2, states=False)
     check(case, tmp_path, Maker(case.layer()))
 
 
@@ -124,7 +124,7 @@ def test_a_layer_that_is_called_again(tmp_path):
                 output, (state,) = self.layer(x, [state])
             return output
 
-    case = Case("gru")
+    case = LayerCase("gru")
     x, (state,) = case.arguments()
     net = Again(case.layer())
     (found,) = exported(net, [x, state], tmp_path)
@@ -133,9 +133,9 @@ def test_a_layer_that_is_called_again(tmp_path):
 
 @pytest.mark.parametrize("mode, directions", [("lstm", 2), ("gru", 1), ("rnn_tanh", 1)])
 def test_mxnets_own_operator(mode, directions, tmp_path):
-    case = Case(mode, directions=directions)
+    case = LayerCase(mode, directions=directions)
     check(case, tmp_path, case.layer(module=mx.gluon.rnn))
-    case = Case(mode, I=6, layers=3 - directions)
+    case = LayerCase(mode, I=6, layers=3 - directions)
     check(case, tmp_path, case.layer("gluon"))
 
 

@@ -8,7 +8,7 @@ import reference as ref
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
-from kernel_cases import Case, assert_agrees, devices
+from kernel_cases import KernelCase, assert_agrees, devices
 
 from fastrnn import _native
 
@@ -16,7 +16,6 @@ pytestmark = pytest.mark.skipif(
     "cuda" not in devices(), reason="no CUDA device, nor an emulated one"
 )
 
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 # How products are computed: the arrays' type, and whether TF32 is allowed.
 MATHS = {
     "float16": ("float16", False),
@@ -58,14 +57,14 @@ SHARED_K = {
 
 def backward_tiles(mode, math):
     """Return the rows of weights and of the batch, and whether in clusters, of the kernels."""
-    if GATES[mode] == 1:
+    if ref.GATES[mode] == 1:
         return [(*tiles, 0) for tiles in FORWARD_UNGATED]
     return [t for t in (*SCATTER, *SHARED_K[math]) if not t[2] or capability() >= 90]
 
 
 def tiles(mode, math):
     """Yield the tiles that there are kernels for, each of a pass with each of the other's."""
-    for rows, batch in FORWARD_UNGATED if GATES[mode] == 1 else FORWARD_GATED:
+    for rows, batch in FORWARD_UNGATED if ref.GATES[mode] == 1 else FORWARD_GATED:
         for backward, of_backward, cluster in backward_tiles(mode, math):
             if batch == of_backward:
                 yield {
@@ -79,7 +78,7 @@ def tiles(mode, math):
 def streams(mode, math):
     """Yield the tiles of the batch of kernels that stream, and whether backward has them, too."""
     tensor16 = math in ("float16", "bfloat16")
-    if GATES[mode] == 1:
+    if ref.GATES[mode] == 1:
         return [(4, True)] if tensor16 else [(1, True), (2, True), (4, True)]
     if tensor16:
         return [(2, False), (4, False)]
@@ -100,10 +99,10 @@ def close(case, precision=None):
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_every_instance(mode, math):
     # 3 steps of 35 rows by 45 units: no size is a whole number of tiles, and K no whole number of
-    # chunks.
+    # slices.
     dtype, tf32 = MATHS[math]
     for numbers in tiles(mode, math):
-        case = Case(
+        case = KernelCase(
             mode,
             3,
             35,
@@ -123,10 +122,10 @@ def test_every_instance(mode, math):
 def test_odd_sizes(mode, hidden, math):
     dtype, tf32 = MATHS[math]
     options = {"device": "cuda", "dtype": dtype, "tf32": tf32, "algorithm": "persistent"}
-    close(Case(mode, 4, 3, 5, hidden, 2, **options), math)
+    close(KernelCase(mode, 4, 3, 5, hidden, 2, **options), math)
 
 
-# Sizes and cuts by which warps have several chunks of K, in registers, in shared memory, and from
+# Sizes and cuts by which warps have several slices of K, in registers, in shared memory, and from
 # L2: each warp has up to 6 of them.
 LONG = [
     ("lstm", "float16", 20, 600, {"row_tiles": 4, "backward_row_tiles": 4, "batch_tiles": 2}),
@@ -137,12 +136,12 @@ LONG = [
     ("lstm", "tf32", 20, 310, {"row_tiles": 4, "backward_row_tiles": 1, "batch_tiles": 4}),
     ("gru", "tf32", 12, 290, {"row_tiles": 4, "backward_row_tiles": 1, "batch_tiles": 2}),
     ("gru", "float32", 9, 300, {"row_tiles": 2, "backward_row_tiles": 2, "batch_tiles": 1}),
-    ("gru", "tf32", 3, 600, {"row_tiles": 4, "backward_row_tiles": 4, "shared_chunks": 0}),
-    ("lstm", "tf32", 20, 600, {"row_tiles": 4, "backward_row_tiles": 4, "shared_chunks": 1}),
-    ("gru", "float32", 9, 600, {"row_tiles": 4, "backward_row_tiles": 4, "shared_chunks": 1}),
+    ("gru", "tf32", 3, 600, {"row_tiles": 4, "backward_row_tiles": 4, "shared_slices": 0}),
+    ("lstm", "tf32", 20, 600, {"row_tiles": 4, "backward_row_tiles": 4, "shared_slices": 1}),
+    ("gru", "float32", 9, 600, {"row_tiles": 4, "backward_row_tiles": 4, "shared_slices": 1}),
     ("rnn_tanh", "tf32", 20, 600, {"row_tiles": 2, "backward_row_tiles": 2, "batch_tiles": 2}),
-    ("rnn_tanh", "float32", 20, 600, {"row_tiles": 2, "backward_row_tiles": 2, "shared_chunks": 2}),
-    ("rnn_relu", "float16", 20, 600, {"row_tiles": 2, "backward_row_tiles": 2, "shared_chunks": 0}),
+    ("rnn_tanh", "float32", 20, 600, {"row_tiles": 2, "backward_row_tiles": 2, "shared_slices": 2}),
+    ("rnn_relu", "float16", 20, 600, {"row_tiles": 2, "backward_row_tiles": 2, "shared_slices": 0}),
     # In clusters.
     ("lstm", "float16", 20, 600, {"backward_row_tiles": 4, "batch_tiles": 2, "cluster": 1}),
     ("gru", "bfloat16", 3, 600, {"backward_row_tiles": 4, "batch_tiles": 1, "cluster": 1}),
@@ -157,7 +156,7 @@ def test_weights_beyond_the_registers(mode, math, rows, hidden, numbers):
         pytest.skip("not with this device")
     dtype, tf32 = MATHS[math]
     algorithm = persistent(**{"cluster": 0, **numbers})
-    case = Case(
+    case = KernelCase(
         mode,
         2,
         rows,
@@ -175,13 +174,13 @@ def test_weights_beyond_the_registers(mode, math, rows, hidden, numbers):
 @pytest.mark.parametrize("math", MATHS)
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_every_stream(mode, math):
-    # Every warp has a chunk more than its registers hold, and fewer rows than its tiles.
+    # Every warp has a slice more than its registers hold, and fewer rows than its tiles.
     dtype, tf32 = MATHS[math]
-    hidden = 300 if GATES[mode] > 1 else 520
+    hidden = 300 if ref.GATES[mode] > 1 else 520
     for batch_tiles, both in streams(mode, math):
-        algorithm = persistent(batch_tiles=batch_tiles, shared_chunks=0)
+        algorithm = persistent(batch_tiles=batch_tiles, shared_slices=0)
         rows = 3 if batch_tiles < 4 else 27
-        case = Case(
+        case = KernelCase(
             mode, 2, rows, 2, hidden, device="cuda", dtype=dtype, tf32=tf32, algorithm=algorithm
         )
         if both:
@@ -198,7 +197,7 @@ def test_groups_and_launches(mode, groups):
     # 21 rows are three tiles: one launch after the other, or two groups at a time.
     algorithm = persistent(batch_tiles=1, groups=groups)
     lengths = [5, 0, 3, 1, 2, 4, 5] * 3
-    case = Case(mode, 5, 21, 3, 20, 2, device="cuda", lengths=lengths, algorithm=algorithm)
+    case = KernelCase(mode, 5, 21, 3, 20, 2, device="cuda", lengths=lengths, algorithm=algorithm)
     close(case)
 
 
@@ -206,14 +205,14 @@ def test_groups_and_launches(mode, groups):
 def test_directions_one_after_the_other_or_at_once(directions):
     for mode in ref.MODES:
         algorithm = persistent(directions=directions)
-        close(Case(mode, 5, 9, 3, 20, 2, device="cuda", algorithm=algorithm))
+        close(KernelCase(mode, 5, 9, 3, 20, 2, device="cuda", algorithm=algorithm))
 
 
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_chunks_of_time(mode):
     # The emulated build has short chunks.
     lengths = np.arange(11) * 4
-    case = Case(
+    case = KernelCase(
         mode, 40, 11, 3, 20, 2, device="cuda", lengths=lengths, algorithm="persistent", seed=2
     )
     close(case)
@@ -234,13 +233,15 @@ def cuts(mode, math, rows):
 def test_the_batch_split_does_not_change_a_bit(mode, math, wide):
     # What decides the order of a sum, K and its split, is the same in each of the cuts.
     dtype, tf32 = MATHS[math]
-    rows = 1 if not wide and GATES[mode] > 1 else 2 if GATES[mode] == 1 else 4
+    rows = 1 if not wide and ref.GATES[mode] > 1 else 2 if ref.GATES[mode] == 1 else 4
     results = []
     for batch_tiles, groups, cluster in cuts(mode, math, rows):
         algorithm = persistent(
             batch_tiles=batch_tiles, groups=groups, cluster=cluster, backward_row_tiles=rows
         )
-        case = Case(mode, 4, 21, 3, 33, device="cuda", dtype=dtype, tf32=tf32, algorithm=algorithm)
+        case = KernelCase(
+            mode, 4, 21, 3, 33, device="cuda", dtype=dtype, tf32=tf32, algorithm=algorithm
+        )
         result = case.forward(reserve=True)
         gradients = case.backward(result.reserve)
         arrays = [result.output, result.h_n, gradients.x, gradients.h_0, *gradients.weights]
@@ -254,10 +255,10 @@ def test_the_batch_split_does_not_change_a_bit(mode, math, wide):
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_where_weights_are_kept_does_not_change_a_bit(mode):
     results = []
-    rows = 4 if GATES[mode] > 1 else 2
-    for numbers in ({}, {"shared_chunks": 0}, {"shared_chunks": 1}):
+    rows = 4 if ref.GATES[mode] > 1 else 2
+    for numbers in ({}, {"shared_slices": 0}, {"shared_slices": 1}):
         algorithm = persistent(row_tiles=rows, backward_row_tiles=rows, batch_tiles=1, **numbers)
-        case = Case(mode, 2, 3, 2, 600, device="cuda", tf32=True, algorithm=algorithm)
+        case = KernelCase(mode, 2, 3, 2, 600, device="cuda", tf32=True, algorithm=algorithm)
         result = case.forward(reserve=True)
         results.append([result.output, case.backward(result.reserve).h_0])
     for other in results[1:]:
@@ -269,5 +270,5 @@ def test_stepwise_goes_on_where_there_is_no_room():
     facts = _native.library().device_facts(0)
     hidden = 16 * facts["multiprocessors"] * 2
     with pytest.raises(ValueError, match="algorithm is persistent, but no persistent kernel fits"):
-        Case("lstm", 2, 1, 1, hidden, device="cuda", algorithm="persistent").forward()
-    close(Case("lstm", 2, 1, 1, hidden, device="cuda", algorithm="auto"))
+        KernelCase("lstm", 2, 1, 1, hidden, device="cuda", algorithm="persistent").forward()
+    close(KernelCase("lstm", 2, 1, 1, hidden, device="cuda", algorithm="auto"))

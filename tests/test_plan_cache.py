@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
-from kernel_cases import Case, devices, get
+from kernel_cases import KernelCase, devices, get
 
 from fastrnn import _native, cell, kernels, plans
 
@@ -30,7 +30,7 @@ def made(call):
 
 def case(hidden=3, inputs=101, layers=2, mode="lstm", steps=6, rows=2, **options):
     """Return a case in sizes that no other test has."""
-    return Case(mode, steps, rows, inputs, hidden, layers=layers, device=DEVICE, **options)
+    return KernelCase(mode, steps, rows, inputs, hidden, layers=layers, device=DEVICE, **options)
 
 
 def run(the_case, reserve=True):

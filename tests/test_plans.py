@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
+from fastrnn.cell import GATES
 from fastrnn.kernels import plan
 from fastrnn.plans import DEVICES, DeviceFacts
 
 MODES = ("lstm", "gru", "rnn_tanh", "rnn_relu")
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def test_choice(device, mode, sizes, dtype, expected):
     def kind(p):
         if p.algorithm == "stepwise":
             return "S"
-        return "W" if p.streamed_chunks else "C" if p.cluster > 1 else "P"
+        return "W" if p.streamed_slices else "C" if p.cluster > 1 else "P"
 
     assert kind(chosen.forward) + kind(chosen.backward) == expected, str(chosen)
 
@@ -235,7 +235,7 @@ def test_a_plan_fits(mode, steps, rows, hidden, directions, dtype, tf32, name, f
         wide = 2 if gates == 1 else 4
         assert p.row_tiles in (1, 2, 4)
         assert p.row_tiles <= wide
-        assert p.row_tiles == wide or not p.streamed_chunks
+        assert p.row_tiles == wide or not p.streamed_slices
         if backward and gates > 1:
             # With one tile of rows, K is cut where the units are.
             assert p.split == (p.blocks if p.row_tiles == 1 else 4)
@@ -337,7 +337,7 @@ def test_what_blocks_exchange_that_all_share_k():
     for rows in (1, 8, 20):
         algorithm = "persistent:backward_row_tiles=1,batch_tiles=1,groups=1"
         found = plan("gru", 100, rows, 250, dtype="float16", algorithm=algorithm, device="H100")
-        # 16 blocks, of which each has 48 products along K, in chunks of 32, for 256 units.
+        # 16 blocks, of which each has 48 products along K, in slices of 32, for 256 units.
         assert (found.backward.blocks, found.backward.split) == (16, 16)
         assert found.backward.flops == 2 * 16 * 64 * 256 * 8
         assert found.backward.l2_bytes == 16 * 2 * 4 * 256 * min(rows, 8)

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import reference as ref
-from cases import MODES, Case, Parent, attach, mx
+from cases import MODES, LayerCase, Parent, attach, mx
 
 import fastrnn
 from fastrnn import mxnet as _mxnet
@@ -53,7 +53,7 @@ def imported(case, folder):
 @pytest.mark.parametrize("states", [True, False], ids=["states", "no-states"])
 @pytest.mark.parametrize("mode", MODES)
 def test_the_same_numbers_and_gradients(mode, states, lengths, tmp_path):
-    case = Case(mode, layers=2, directions=2, layout="NTC", states=states, lengths=lengths)
+    case = LayerCase(mode, layers=2, directions=2, layout="NTC", states=states, lengths=lengths)
     run, arguments = imported(case, tmp_path), case.arguments()
     attach(arguments)
     with mx.autograd.record():
@@ -72,7 +72,7 @@ def test_half_precision_with_lengths_runs_step_by_step():
 
 @needs_native
 def test_it_loads_without_fastrnn(tmp_path):
-    case = Case("gru", layers=2, states=False)
+    case = LayerCase("gru", layers=2, states=False)
     imported(case, tmp_path)
     np.save(tmp_path / "x.npy", case.x.astype(np.float32))
     script = """

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Tuple
 
-from bench.cases import GATES, Case
+from bench.cases import Case
 from bench.data import Data
 from bench.peers.base import AutogradLayer, Layer, Peer
+from fastrnn.cell import GATES
 
 FUNCTIONS = {"lstm": "lstm", "gru": "gru", "rnn_tanh": "elman"}
 

@@ -6,9 +6,10 @@ from typing import Any, List
 
 import numpy as np
 
-from bench.cases import GATES, Case
+from bench.cases import Case
 from bench.data import Data
 from bench.peers.base import AutogradLayer, Layer, Peer
+from fastrnn.cell import GATES
 
 # Where Haste's gates are in fastrnn's order: its LSTM has i, g, f, o and its GRU z, r, n.
 ORDER = {"lstm": [0, 2, 1, 3], "gru": [1, 0, 2]}

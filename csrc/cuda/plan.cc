@@ -39,20 +39,20 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 ProductShape ShapeOf(const Problem& problem, const PersistentPlan& plan) {
   const Instance& kernel = plan.kernel();
-  const int64_t values = kChunkBytesOfK / SizeOf(problem.desc.dtype);
-  const int64_t chunks = CeilDiv(CeilDiv(problem.numbers(), values), plan.tile_parts());
+  const int64_t values = kSliceBytes / SizeOf(problem.desc.dtype);
+  const int64_t slices = CeilDiv(CeilDiv(problem.numbers(), values), plan.tile_parts());
   return {
       kernel.row_tiles,
       kernel.batch_tiles,
-      static_cast<int>(chunks),
+      static_cast<int>(slices),
       problem.tensor_cores,
-      RegisterChunks(problem.tensor_cores, kernel.row_tiles, kernel.batch_tiles, kernel.streams),
-      plan.shared_chunks};
+      RegisterSlices(problem.tensor_cores, kernel.row_tiles, kernel.batch_tiles, kernel.streams),
+      plan.shared_slices};
 }
 
 ScatterShape ScatterShapeOf(const Problem& problem, const PersistentPlan& plan) {
   return {plan.kernel().batch_tiles,
-          ScatterChunks(problem.gates(), static_cast<size_t>(SizeOf(problem.desc.dtype))),
+          ScatterSlices(problem.gates(), static_cast<size_t>(SizeOf(problem.desc.dtype))),
           plan.blocks, problem.tensor_cores};
 }
 
@@ -152,7 +152,7 @@ struct Work {
 
 Work ScatterWork(const Problem& problem, const PersistentPlan& plan) {
   const ScatterShape shape = ScatterShapeOf(problem, plan);
-  const double k_bytes = static_cast<double>(shape.chunks) * kChunkBytesOfK;
+  const double k_bytes = static_cast<double>(shape.slices) * kSliceBytes;
   const double k = k_bytes / static_cast<double>(SizeOf(problem.desc.dtype));
   const auto rows = static_cast<double>(std::min<int64_t>(shape.columns(), problem.desc.batch));
   const double units = static_cast<double>(kTileRows) * shape.tiles;
@@ -166,7 +166,7 @@ Work ScatterWork(const Problem& problem, const PersistentPlan& plan) {
 Work WorkOf(const Problem& problem, const PersistentPlan& plan) {
   if (plan.scatters()) return ScatterWork(problem, plan);
   const ProductShape shape = ShapeOf(problem, plan);
-  const double k_bytes = static_cast<double>(shape.chunks) * kChunkBytesOfK;
+  const double k_bytes = static_cast<double>(shape.slices) * kSliceBytes;
   const double k = k_bytes / static_cast<double>(SizeOf(problem.desc.dtype));
   const double sums = static_cast<double>(shape.rows()) * shape.columns();
   // A tile's sums are written once, and each block reads its part of all. Before that the warps'
@@ -193,7 +193,7 @@ Cost CostOf(const Problem& problem, const PersistentPlan& plan) {
   cost.step_us = ExchangeUs(problem.facts) + work.l2_bytes * clocks_per_l2_byte / clocks_per_us +
                  work.products / ProductsPerUs(problem) +
                  work.shared_bytes / (kSharedBytes * clocks_per_us);
-  // What is streamed comes beside the rest, but for the latency that one chunk hides.
+  // What is streamed comes beside the rest, but for the latency that one slice hides.
   cost.step_us += std::max(streamed_bytes * clocks_per_l2_byte / clocks_per_us,
                            RepeatedMemoryUs(problem.facts, streamed_bytes * resident));
   if (SumsThroughL2(plan)) cost.step_us += ExchangeUs(problem.facts);
@@ -285,16 +285,16 @@ bool CanRun(const Problem& problem, const Instance& kernel) {
 // Has a plan that may stream keep as much in shared memory as the device has of it, or as was asked
 // for. False where even nothing is too much.
 bool CutStream(const Problem& problem, PersistentPlan* plan) {
-  const int wanted = problem.desc.algorithm.shared_chunks;
-  plan->shared_chunks = 0;
+  const int wanted = problem.desc.algorithm.shared_slices;
+  plan->shared_slices = 0;
   const size_t least = SharedBytes(problem, *plan);
   if (least > problem.facts.shared_bytes) return false;
-  plan->shared_chunks = 1;
-  const size_t chunk = SharedBytes(problem, *plan) - least;
-  const size_t most = chunk == 0 ? 0 : (problem.facts.shared_bytes - least) / chunk;
-  plan->shared_chunks = wanted < 0 ? static_cast<int>(most) : wanted;
+  plan->shared_slices = 1;
+  const size_t slice = SharedBytes(problem, *plan) - least;
+  const size_t most = slice == 0 ? 0 : (problem.facts.shared_bytes - least) / slice;
+  plan->shared_slices = wanted < 0 ? static_cast<int>(most) : wanted;
   const ProductShape shape = ShapeOf(problem, *plan);
-  plan->streamed_chunks = shape.streamed_chunks_per_warp();
+  plan->streamed_slices = shape.streamed_slices_per_warp();
   plan->streamed_words = shape.streamed_words();
   return true;
 }
@@ -331,7 +331,7 @@ bool IsWanted(const Algorithm& wanted, Pass pass, const PersistentPlan& plan) {
   const auto agrees = [](int want, int have) { return want == 0 || want == have; };
   const Instance& kernel = plan.kernel();
   if (!agrees(wanted.batch_tiles, kernel.batch_tiles)) return false;
-  if (wanted.shared_chunks >= 0 && !kernel.streams) return false;
+  if (wanted.shared_slices >= 0 && !kernel.streams) return false;
   const bool either = wanted.cluster < 0 || plan.tile_parts() == 1;
   if (!either && (wanted.cluster > 0) != (plan.cluster() > 1)) return false;
   if (pass == Pass::kForward) return agrees(wanted.row_tiles, kernel.row_tiles);

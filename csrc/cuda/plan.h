@@ -102,8 +102,8 @@ struct PersistentPlan {
   int groups = 1;                  // in one launch and direction
   int launches = 1;                // for all rows of the batch
   int directions = 1;              // in one launch
-  int shared_chunks = kAllChunks;  // the most chunks of a warp's weights in shared memory
-  int streamed_chunks = 0;         // those of a warp that neither registers nor shared memory hold
+  int shared_slices = kAllSlices;  // the most slices of a warp's weights in shared memory
+  int streamed_slices = 0;         // those of a warp that neither registers nor shared memory hold
   size_t streamed_words = 0;       // of a block, 16 bytes each
   size_t shared_bytes = 0;         // of a block
 

@@ -13,7 +13,7 @@ import emulated
 import numpy as np
 import pytest
 from emulated import capture, in_new_thread
-from kernel_cases import Case
+from kernel_cases import KernelCase
 
 from fastrnn import kernels
 
@@ -33,7 +33,7 @@ def waits(stream, other):
 
 
 def case(mode="lstm", **options):
-    return Case(mode, 3, 2, 4, 5, 2, device="cuda", **options)
+    return KernelCase(mode, 3, 2, 4, 5, 2, device="cuda", **options)
 
 
 # ---- streams ------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_directions_meet_on_the_callers_stream(steps, expected):
     # The side follows the caller's stream once, and backward once more, to add to dx; at the end it
     # is the other way round. 3 steps are too few for that, and 50 are several chunks of time, of
     # which backward takes one direction after the other.
-    both = Case("gru", steps, 2, 4, 20, 2, device="cuda", algorithm="stepwise")
+    both = KernelCase("gru", steps, 2, 4, 20, 2, device="cuda", algorithm="stepwise")
     arguments = both.arguments()
 
     def counts():
@@ -130,7 +130,7 @@ def test_directions_meet_on_the_callers_stream(steps, expected):
 @pytest.mark.parametrize("launches", [1, 2, 5])
 def test_directions_meet_on_the_callers_stream_also_after_an_error(launches):
     # What the side was given before is not to outlast the caller's arrays.
-    arguments = Case("gru", 4, 2, 4, 20, 2, device="cuda", algorithm="stepwise").arguments()
+    arguments = KernelCase("gru", 4, 2, 4, 20, 2, device="cuda", algorithm="stepwise").arguments()
     out = kernels.forward(**arguments, stream=FIRST)
     with waits(FIRST, ANY) as wanted:
         kernels.forward(**arguments, stream=FIRST, out=out)
@@ -147,7 +147,7 @@ def test_directions_meet_on_the_callers_stream_also_after_an_error(launches):
 @pytest.mark.parametrize("algorithm", ["stepwise", "persistent"])
 @pytest.mark.parametrize("mode", ["lstm", "gru", "rnn_tanh"])
 def test_calls_can_be_captured(mode, algorithm):
-    both = Case(mode, 5, 2, 4, 5, 2, device="cuda", algorithm=algorithm, lengths=[3, 5])
+    both = KernelCase(mode, 5, 2, 4, 5, 2, device="cuda", algorithm=algorithm, lengths=[3, 5])
     arguments = both.arguments()
     out = kernels.forward(**arguments, reserve=True, stream=FIRST)
     gradients = kernels.backward(out.reserve, out.output, stream=FIRST)
@@ -203,7 +203,7 @@ def test_a_capture_needs_arrays_to_write_to():
 
 
 def on_device(arguments, device):
-    """Copy what `Case.arguments` made to another device."""
+    """Copy what `KernelCase.arguments` made to another device."""
 
     def copy(value):
         if isinstance(value, list):

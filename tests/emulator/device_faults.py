@@ -13,7 +13,7 @@ import emulated
 import numpy as np
 import pytest
 import reference as ref
-from kernel_cases import DTYPES, Case, assert_agrees, compare
+from kernel_cases import DTYPES, KernelCase, assert_agrees, compare
 from test_persistent import persistent
 
 from fastrnn import kernels
@@ -21,7 +21,9 @@ from fastrnn import kernels
 
 @pytest.mark.parametrize("directions", [1, 2])
 def test_one_step_reads_each_weight_once(directions):
-    arguments = Case("lstm", 1, 1, 40, 33, directions, device="cuda", dtype="float16").arguments()
+    arguments = KernelCase(
+        "lstm", 1, 1, 40, 33, directions, device="cuda", dtype="float16"
+    ).arguments()
     weights = arguments["weights"]
     before = [emulated.factor_uses(w) for w in weights]
     kernels.forward(**arguments)
@@ -41,7 +43,7 @@ def test_one_step_reads_each_weight_once(directions):
     ],
 )
 def test_devices_that_are_too_old_are_named(capability, dtype, message):
-    case = Case("gru", 2, 2, 2, 2, device="cuda", dtype=dtype)
+    case = KernelCase("gru", 2, 2, 2, 2, device="cuda", dtype=dtype)
     with emulated.compute_capability(capability), pytest.raises(ValueError, match=message):
         case.forward()
     case.forward()
@@ -49,15 +51,15 @@ def test_devices_that_are_too_old_are_named(capability, dtype, message):
 
 def test_devices_without_tf32_or_bfloat16_run_the_rest():
     with emulated.compute_capability(70):
-        assert_agrees(Case("gru", 2, 2, 33, 20, device="cuda", tf32=True))
-        assert_agrees(Case("gru", 2, 2, 2, 2, device="cuda", dtype="float16"))
+        assert_agrees(KernelCase("gru", 2, 2, 33, 20, device="cuda", tf32=True))
+        assert_agrees(KernelCase("gru", 2, 2, 2, 2, device="cuda", dtype="float16"))
 
 
 @pytest.mark.parametrize(("algorithm", "expected"), [("stepwise", 8), ("persistent", 1)])
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_a_launch_that_fails_does_not_spoil_the_next_call(mode, algorithm, expected):
     # Directions with as many steps are computed at once, on two streams.
-    case = Case(mode, 4, 2, 4, 5, 2, device="cuda", lengths=[2, 4], algorithm=algorithm)
+    case = KernelCase(mode, 4, 2, 4, 5, 2, device="cuda", lengths=[2, 4], algorithm=algorithm)
     reserve = case.forward(reserve=True).reserve
     for run in (
         lambda: case.forward()[:3],
@@ -119,7 +121,7 @@ def test_a_refused_launch_is_replaced(mode, error, numbers):
     algorithm = persistent(batch_tiles=2, backward_row_tiles=4, split=4, **numbers)
     algorithm = algorithm.replace("persistent", "auto")
     options = {"lengths": [14, 0, 9], "dtype": "float16", "algorithm": algorithm}
-    case = Case(mode, 14, 3, 4, 40, device="cuda", **options)
+    case = KernelCase(mode, 14, 3, 4, 40, device="cuda", **options)
     refuse_each_launch(case, error, 3)
 
 
@@ -130,7 +132,7 @@ def test_a_launch_that_is_refused_for_the_later_rows_is_replaced(mode, direction
     # directions are launched at once.
     lengths = [14, 0, 9, 13, 2, 14, 1, 12, 13, 0, 14]
     options = {"lengths": lengths, "algorithm": "auto:batch_tiles=1,groups=1"}
-    case = Case(mode, 14, 11, 4, 20, directions, device="cuda", **options)
+    case = KernelCase(mode, 14, 11, 4, 20, directions, device="cuda", **options)
     least = 6 if mode.startswith("rnn") else 6 * directions
     refuse_each_launch(case, emulated.COOPERATIVE_LAUNCH_TOO_LARGE, least)
 
@@ -138,7 +140,7 @@ def test_a_launch_that_is_refused_for_the_later_rows_is_replaced(mode, direction
 @pytest.mark.parametrize(("error", "numbers"), REFUSALS)
 def test_a_refused_launch_is_an_error_where_it_was_asked_for(error, numbers):
     algorithm = persistent(batch_tiles=2, backward_row_tiles=4, split=4, **numbers)
-    case = Case("lstm", 3, 3, 4, 40, device="cuda", dtype="float16", algorithm=algorithm)
+    case = KernelCase("lstm", 3, 3, 4, 40, device="cuda", dtype="float16", algorithm=algorithm)
     reserve = case.forward(reserve=True).reserve
     passes = [lambda: case.backward(reserve)]
     if error != emulated.OUT_OF_RESOURCES:  # which is for clusters alone, and backward has them
@@ -169,7 +171,7 @@ def test_a_library_that_is_no_cublas_is_named(environment, message):
         "import emulated_library, kernel_cases, os\n"
         f"for name, value in {environment!r}.items():\n"
         "    os.environ.pop(name, None) if value is None else os.putenv(name, value)\n"
-        "case = kernel_cases.Case('lstm', 1, 1, 1, 1, device='cuda')\n"
+        "case = kernel_cases.KernelCase('lstm', 1, 1, 1, 1, device='cuda')\n"
         "for _ in range(2):\n"
         "    try:\n        case.forward()\n"
         "    except RuntimeError as error:\n        print(error)\n"

@@ -11,7 +11,7 @@ import multiprocessing
 import emulated
 import emulated_library  # noqa: F401  # before fastrnn.kernels: a new process has no plugins
 import pytest
-from kernel_cases import Case, compare
+from kernel_cases import KernelCase, compare
 from test_persistent import persistent
 
 from fastrnn import _native, kernels
@@ -85,7 +85,7 @@ def test_a_device_that_holds_less_gets_smaller_grids(
 ):
     hidden = 24 if mode == "lstm" else 30
     options = {"tf32": True, "algorithm": algorithm}
-    case = Case(mode, 6, 17, 3, hidden, directions, device="cuda", **options)
+    case = KernelCase(mode, 6, 17, 3, hidden, directions, device="cuda", **options)
     in_new_process(check_grids, limits, case, forward, backward)
 
 
@@ -115,5 +115,5 @@ def test_what_was_asked_for_and_finds_no_room_is_an_error():
         r"algorithm is persistent, but no persistent kernel fits 40 multiprocessors with \d+ bytes "
         "of shared memory, which hold 5 blocks at once"
     )
-    case = Case("lstm", 3, 3, 3, 200, device="cuda", algorithm="persistent")
+    case = KernelCase("lstm", 3, 3, 3, 200, device="cuda", algorithm="persistent")
     in_new_process(check_refusal, case, message)

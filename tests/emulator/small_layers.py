@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 import reference as ref
-from kernel_cases import DTYPES, Case, assert_agrees, devices
+from kernel_cases import DTYPES, KernelCase, assert_agrees, devices
 
 DEVICE = devices()[-1]  # a GPU before the CPU
 
@@ -21,7 +21,7 @@ SIZES = [(1, 1, 1, 1), (3, 2, 7, 33), (2, 1, 3, 129), (7, 33, 5, 7)]
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_layer(mode, directions, sizes):
-    assert_agrees(Case(mode, *sizes, directions, device=DEVICE))
+    assert_agrees(KernelCase(mode, *sizes, directions, device=DEVICE))
 
 
 @pytest.mark.parametrize("directions", [1, 2])
@@ -29,10 +29,10 @@ def test_layer(mode, directions, sizes):
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_16_bits_and_lengths(mode, dtype, directions):
     lengths = [5, 0, 3, 1, 5, 0, 3, 1, 5]
-    case = Case(mode, 5, 9, 3, 4, directions, device=DEVICE, dtype=dtype, lengths=lengths)
+    case = KernelCase(mode, 5, 9, 3, 4, directions, device=DEVICE, dtype=dtype, lengths=lengths)
     assert_agrees(case)
 
 
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_two_layers(mode):
-    assert_agrees(Case(mode, 9, 5, 3, 4, device=DEVICE, layers=2))
+    assert_agrees(KernelCase(mode, 9, 5, 3, 4, device=DEVICE, layers=2))

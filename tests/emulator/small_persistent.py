@@ -6,7 +6,7 @@ Every way to multiply, to cut the batch, to add up the parts of K, and to walk.
 from __future__ import annotations
 
 import pytest
-from kernel_cases import Case, assert_agrees, devices
+from kernel_cases import KernelCase, assert_agrees, devices
 from test_persistent import capability, persistent
 
 CAPABILITY = capability() if "cuda" in devices() else 0
@@ -31,7 +31,7 @@ LENGTHS = [4, 0, 3, 1, 4, 2, 4, 4, 1]
 )
 def test_parts(mode, numbers, dtype):
     algorithm = persistent(**{"batch_tiles": 1, "cluster": 0, **numbers})
-    case = Case(
+    case = KernelCase(
         mode, 4, 9, 3, 40, 2, device="cuda", dtype=dtype, lengths=LENGTHS, algorithm=algorithm
     )
     assert_agrees(case)
@@ -44,19 +44,19 @@ def test_clusters(mode, dtype):
     # Backward, four blocks add up.
     algorithm = persistent(batch_tiles=2, cluster=1, backward_row_tiles=4, split=4)
     options = {"dtype": dtype, "tf32": True, "lengths": LENGTHS, "algorithm": algorithm}
-    case = Case(mode, 4, 9, 3, 90, device="cuda", **options)
+    case = KernelCase(mode, 4, 9, 3, 90, device="cuda", **options)
     assert_agrees(case, "tf32" if dtype == "float32" else None)
 
 
 @pytest.mark.parametrize(
     ("mode", "dtype", "batch_tiles"),
     [
-        ("lstm", "float32", 1),  # in float32 all chunks are streamed, none is in registers
+        ("lstm", "float32", 1),  # in float32 all slices are streamed, none is in registers
         ("rnn_tanh", "float32", 4),
         ("rnn_tanh", "float16", 4),  # nor is it in float16 with so many sums
     ],
 )
 def test_streams(mode, dtype, batch_tiles):
-    algorithm = persistent(shared_chunks=0, cluster=0, batch_tiles=batch_tiles)
-    case = Case(mode, 3, 9, 3, 40, device="cuda", dtype=dtype, algorithm=algorithm)
+    algorithm = persistent(shared_slices=0, cluster=0, batch_tiles=batch_tiles)
+    case = KernelCase(mode, 3, 9, 3, 40, device="cuda", dtype=dtype, algorithm=algorithm)
     assert_agrees(case)

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 if not torch.cuda.is_available():
     pytest.skip("PyTorch sees no GPU", allow_module_level=True)
 
-from kernel_cases import Case
+from kernel_cases import KernelCase
 
 from fastrnn import kernels
 
@@ -19,7 +19,7 @@ from fastrnn import kernels
 @pytest.mark.parametrize(("directions", "layers"), [(2, 1), (1, 2), (1, 5)])
 def test_a_graph_computes_with_what_its_arrays_hold(directions, layers, mode, algorithm):
     sizes = (6, 3, 8, 40, directions)
-    first, second = (Case(mode, *sizes, s, device="cuda", layers=layers) for s in (0, 1))
+    first, second = (KernelCase(mode, *sizes, s, device="cuda", layers=layers) for s in (0, 1))
     on_gpu = lambda array: torch.from_numpy(array).cuda()  # noqa: E731
     weights = [on_gpu(w) for w in first.weights]
     x, d_output = on_gpu(first.x), on_gpu(first.d_output)

@@ -15,7 +15,7 @@ import reference as ref
 pytest.importorskip("fastrnn.mxnet.native")
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
-from kernel_cases import Case, compare
+from kernel_cases import KernelCase, compare
 
 from fastrnn import _C
 from fastrnn.cell import Cell
@@ -93,7 +93,7 @@ def gradients_of(case, arrays):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_agrees_with_the_reference(mode, dtype, directions, sizes, lengths):
-    case = Case(mode, *sizes, directions, dtype=dtype)
+    case = KernelCase(mode, *sizes, directions, dtype=dtype)
     if lengths is not None:
         case.lengths = np.resize(lengths, case.rows)
     check(case)
@@ -103,7 +103,7 @@ def test_agrees_with_the_reference(mode, dtype, directions, sizes, lengths):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_two_layers_agree_with_the_reference(mode, dtype, lengths):
-    case = Case(mode, 9, 3, 4, 5, dtype=dtype, lengths=lengths, layers=2)
+    case = KernelCase(mode, 9, 3, 4, 5, dtype=dtype, lengths=lengths, layers=2)
     learning, others = inputs_of(case)
     found = results(case, call(case, [*learning, *others]))
     expected, _ = case.reference(found.output)

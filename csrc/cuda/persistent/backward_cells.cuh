@@ -18,13 +18,13 @@ struct PersistentBackwardArgs {
   int steps;
   int first_row;  // of the first group
   // Gate gradients, where blocks read each other's:
-  // [directions][groups][2][chunks][8 * kBatchTiles][values of a chunk], zeros
+  // [directions][groups][2][slices][8 * kBatchTiles][values of a slice], zeros
   T* exchanged;
   // Parts of sums: [directions][groups][2][tiles][parts][8 * kBatchTiles][16 * kRowTiles]
   float* sums;
   unsigned* flags;       // [directions][groups][blocks], zeros
   unsigned* sums_flags;  // [directions][groups][blocks], zeros
-  int shared_chunks;     // of the plan
+  int shared_slices;     // of the plan
   WeightQuad* streamed;  // [directions][groups][blocks][streamed words]
 };
 

@@ -47,16 +47,16 @@ class BackwardBlock {
   using Cells = BackwardCells<Step, T, kUnits, kRows>;
   // What a cell has seen takes registers, too, and both gradients where they differ.
   static constexpr int kAheadTiles = AheadTiles(kRowTiles, Step::kSplitShares ? 2 : Cells::kCells);
-  using BlockProduct = StepProduct<Math, kRowTiles, kBatchTiles, kAheadTiles, kStreams>;
-  static constexpr int kChunk = BlockProduct::kChunk;
+  using BlockProduct = TileProduct<Math, kRowTiles, kBatchTiles, kAheadTiles, kStreams>;
+  static constexpr int kSliceK = BlockProduct::kSliceK;
 
  public:
   FASTRNN_DEVICE BackwardBlock(const PersistentBackwardArgs<T>& args, unsigned char* shared)
       : steps_(args.steps),
         cells_(args),
-        chunks_(ChunksOfPart(cells_.hidden())),
+        slices_(SlicesOfPart(cells_.hidden())),
         carver_(shared),
-        product_(chunks_, args.shared_chunks, args.streamed, &carver_),
+        product_(slices_, args.shared_slices, args.streamed, &carver_),
         parts_(kInCluster ? TakeClusterSums(product_.shape(), &carver_) : nullptr),
         exchange_(args.flags + Group() * gridDim.x, static_cast<int>(blockIdx.x)),
         sums_exchange_(args.sums_flags + Group() * gridDim.x, static_cast<int>(blockIdx.x)) {
@@ -65,7 +65,7 @@ class BackwardBlock {
     const T* weight = blockIdx.z == 0 ? args.h2h_weight[0] : args.h2h_weight[1];
     const int units = cells_.hidden();
     product_.LoadWeights(BackwardWeight<T>{weight, kGates, Tile() * kTileUnits,
-                                           Part() * chunks_ * kChunk, kGates * units, units});
+                                           Part() * slices_ * kSliceK, kGates * units, units});
   }
 
   FASTRNN_DEVICE void Run() {
@@ -83,12 +83,12 @@ class BackwardBlock {
   static FASTRNN_DEVICE int Tile() { return static_cast<int>(blockIdx.x) / kParts; }
   static FASTRNN_DEVICE int Part() { return static_cast<int>(blockIdx.x) % kParts; }
 
-  static FASTRNN_DEVICE int ChunksOfPart(int hidden) {
-    const int chunks = (kGates * hidden + kChunk - 1) / kChunk;
-    return (chunks + kParts - 1) / kParts;
+  static FASTRNN_DEVICE int SlicesOfPart(int hidden) {
+    const int slices = (kGates * hidden + kSliceK - 1) / kSliceK;
+    return (slices + kParts - 1) / kParts;
   }
   FASTRNN_DEVICE size_t BufferValues() const {
-    return ExchangedValues(kParts * chunks_, kBatchTiles, kChunk);
+    return ExchangedValues(kParts * slices_, kBatchTiles, kSliceK);
   }
   FASTRNN_DEVICE size_t SumsOfGroup() const {
     return static_cast<size_t>(gridDim.x) * kRows * kTileUnits;
@@ -110,12 +110,12 @@ class BackwardBlock {
   // Makes dh, which holds what does not pass the gates, the gradient of the step before.
   FASTRNN_DEVICE void Multiply(int s) {
     const auto round = static_cast<unsigned>(s) + 1;
-    const int first = (Part() * chunks_ + product_.first()) * kChunk;
-    const int end = (Part() * chunks_ + product_.end()) * kChunk;
+    const int first = (Part() * slices_ + product_.first()) * kSliceK;
+    const int end = (Part() * slices_ + product_.end()) * kSliceK;
     const int units = cells_.hidden();
     exchange_.Wait(min(first / kGates, units) / kUnits,
                    (min((end + kGates - 1) / kGates, units) + kUnits - 1) / kUnits, round);
-    product_.Multiply(Buffer(s) + Part() * ExchangedValues(chunks_, kBatchTiles, kChunk));
+    product_.Multiply(Buffer(s) + Part() * ExchangedValues(slices_, kBatchTiles, kSliceK));
     __syncthreads();
     if constexpr (kParts == 1) {
       cells_.ForEach([this](int i, Place at) {
@@ -166,7 +166,7 @@ class BackwardBlock {
 
   const int steps_;
   Cells cells_;
-  const int chunks_;
+  const int slices_;
   SharedCarver carver_;
   BlockProduct product_;
   float* parts_;  // [2][kParts][kRows][kUnits] of the cluster's sums, those for this block's units

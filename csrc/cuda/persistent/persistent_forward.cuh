@@ -27,9 +27,9 @@ struct PersistentForwardArgs {
   bool back[kMaxDirections];  // in time
   int steps;
   int first_row;      // of the first group
-  T* exchanged;       // [directions][groups][2][chunks][8 * kBatchTiles][values of a chunk], zeros
+  T* exchanged;       // [directions][groups][2][slices][8 * kBatchTiles][values of a slice], zeros
   unsigned* flags;    // [directions][groups][blocks], zeros
-  int shared_chunks;  // of the plan
+  int shared_slices;  // of the plan
   WeightQuad* streamed;  // [directions][groups][blocks][streamed words]
 };
 
@@ -54,8 +54,8 @@ class ForwardBlock {
   static constexpr int kRows = kTileBatch * kBatchTiles;
   static constexpr int kCells = (kUnits * kRows + kProductThreads - 1) / kProductThreads;
   static constexpr int kAheadTiles = AheadTiles(kRowTiles, kCells);
-  using BlockProduct = StepProduct<Math, kRowTiles, kBatchTiles, kAheadTiles, kStreams>;
-  static constexpr int kChunk = BlockProduct::kChunk;
+  using BlockProduct = TileProduct<Math, kRowTiles, kBatchTiles, kAheadTiles, kStreams>;
+  static constexpr int kSliceK = BlockProduct::kSliceK;
 
  public:
   FASTRNN_DEVICE ForwardBlock(const PersistentForwardArgs<T>& args, unsigned char* shared)
@@ -64,12 +64,12 @@ class ForwardBlock {
         back_(blockIdx.z == 0 ? args.back[0] : args.back[1]),
         first_unit_(static_cast<int>(blockIdx.x) * kUnits),
         first_row_(args.first_row + static_cast<int>(blockIdx.y) * kRows),
-        chunks_((step_.hidden + kChunk - 1) / kChunk),
+        slices_((step_.hidden + kSliceK - 1) / kSliceK),
         carver_(shared),
-        product_(chunks_, args.shared_chunks, args.streamed, &carver_),
+        product_(slices_, args.shared_slices, args.streamed, &carver_),
         biases_(TakeBiases(kGates, kUnits, &carver_)),
         exchange_(args.flags + Group() * gridDim.x, static_cast<int>(blockIdx.x)) {
-    buffers_ = args.exchanged + Group() * 2 * ExchangedValues(chunks_, kBatchTiles, kChunk);
+    buffers_ = args.exchanged + Group() * 2 * ExchangedValues(slices_, kBatchTiles, kSliceK);
     const T* weight = blockIdx.z == 0 ? args.h2h_weight[0] : args.h2h_weight[1];
     product_.LoadWeights(ForwardWeight<T>{weight, kGates, kUnits, first_unit_, step_.hidden});
     for (int i = static_cast<int>(threadIdx.x); i < kGates * kUnits; i += kProductThreads) {
@@ -109,7 +109,7 @@ class ForwardBlock {
 
   // Where the h that step s needs is exchanged.
   FASTRNN_DEVICE T* Buffer(unsigned s) const {
-    return buffers_ + (s % 2 == 0 ? 0 : ExchangedValues(chunks_, kBatchTiles, kChunk));
+    return buffers_ + (s % 2 == 0 ? 0 : ExchangedValues(slices_, kBatchTiles, kSliceK));
   }
 
   FASTRNN_DEVICE void HandOn(Place at, float h, unsigned s) const {
@@ -151,7 +151,7 @@ class ForwardBlock {
 
   // With the h of the s-th step, once all that the warp needs of it is there.
   FASTRNN_DEVICE void Multiply(unsigned s) {
-    const int first = product_.first() * kChunk, end = min(product_.end() * kChunk, step_.hidden);
+    const int first = product_.first() * kSliceK, end = min(product_.end() * kSliceK, step_.hidden);
     exchange_.Wait(first / kUnits, (end + kUnits - 1) / kUnits, s + 1);
     product_.Multiply(Buffer(s));
   }
@@ -172,7 +172,7 @@ class ForwardBlock {
   const int steps_;
   ForwardStep<T> step_;
   const bool back_;
-  const int first_unit_, first_row_, chunks_;
+  const int first_unit_, first_row_, slices_;
   SharedCarver carver_;
   BlockProduct product_;
   float* const biases_;

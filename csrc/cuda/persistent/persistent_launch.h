@@ -29,7 +29,7 @@ struct ExchangeBuffers {
   // `numbers` are exchanged for each row of the batch. This has to be the first that is carved.
   ExchangeBuffers(const PersistentPlan& plan, int64_t numbers, Carver* carver) {
     const Instance& kernel = plan.kernel();
-    constexpr int64_t kValues = kChunkBytesOfK / static_cast<int64_t>(sizeof(T));
+    constexpr int64_t kValues = kSliceBytes / static_cast<int64_t>(sizeof(T));
     const size_t groups = static_cast<size_t>(plan.groups) * static_cast<size_t>(plan.directions);
     const size_t blocks = groups * static_cast<size_t>(plan.blocks);
     flags = carver->Take<unsigned>(blocks);
@@ -37,9 +37,9 @@ struct ExchangeBuffers {
     if (!plan.scatters()) {
       const int64_t part =
           ((numbers + kValues - 1) / kValues + plan.tile_parts() - 1) / plan.tile_parts();
-      const int chunks = static_cast<int>(part) * plan.tile_parts();
+      const int slices = static_cast<int>(part) * plan.tile_parts();
       exchanged =
-          carver->Take<T>(groups * 2 * ExchangedValues(chunks, kernel.batch_tiles, kValues));
+          carver->Take<T>(groups * 2 * ExchangedValues(slices, kernel.batch_tiles, kValues));
     }
     zero_bytes = carver->used();
     if (kernel.reduction != Reduction::kNone) {
@@ -101,7 +101,7 @@ int64_t LaunchForRows(int64_t rows, void (*kernel)(Args), const PersistentPlan& 
                   static_cast<unsigned>(plan.directions));
   args.flags = exchange.flags;
   args.exchanged = exchange.exchanged;
-  args.shared_chunks = plan.shared_chunks;
+  args.shared_slices = plan.shared_slices;
   args.streamed = exchange.streamed;
   for (int launch = 0; launch < plan.launches; ++launch) {
     args.first_row = launch * plan.groups * plan.kernel().batch_tiles * kTileBatch;

@@ -3,19 +3,19 @@
 //
 //   D[16 * kRowTiles, 8 * kBatchTiles] = weights[rows, K] * exchanged[K, rows of the batch]
 //
-// K is cut into chunks of 64 bytes. The warps share the chunks: each multiplies all rows of the
-// tile by its own chunks, whose exchanged part it reads from L2 straight into registers, and the
-// warps' sums are added up in shared memory, in a fixed order. Which chunk belongs to which warp
+// K is cut into slices of 64 bytes. The warps share the slices: each multiplies all rows of the
+// tile by its own slices, whose exchanged part it reads from L2 straight into registers, and the
+// warps' sums are added up in shared memory, in a fixed order. Which slice belongs to which warp
 // depends on K alone, and no row of the batch takes part in another's sum: the same bits come out
 // for every split of the batch.
 //
-// An exchanged array is [chunks][8 * kBatchTiles][64 bytes], zero in what is no value and no row.
+// An exchanged array is [slices][8 * kBatchTiles][64 bytes], zero in what is no value and no row.
 // With g = lane / 4 and q = lane % 4, a lane reads 16 bytes of row g at q: four words, a word being
 // one float32 or two neighbours in 16 bits. Along K the tensor cores do not care for the order, as
 // long as both factors have the same, so that words 2i and 2i + 1 serve as the fragment of the i-th
 // multiplication (words w of the w-th where it takes one register, on sm_75).
 //
-// The weights' words stand in the same order: as many of a warp's chunks as fit in registers, the
+// The weights' words stand in the same order: as many of a warp's slices as fit in registers, the
 // next ones in shared memory, and the rest, where a kernel streams, in global memory. These are
 // read through L2 in every step; the first of them are prefetched a step ahead, since weights do
 // not change.
@@ -131,12 +131,12 @@ FASTRNN_DEVICE uint4 RowWords(const Weight& weight, int row, int k) {
                     WeightWord<Math>(of_row, k + 3 * kStep));
 }
 
-// The lane's words of a chunk of the tile-th 16 rows of weight(row, k).
+// The lane's words of a slice of the tile-th 16 rows of weight(row, k).
 template <class Math, class Weight>
-FASTRNN_DEVICE WeightWords LoadWeightWords(const Weight& weight, int tile, int chunk) {
-  constexpr int kChunk = kChunkBytesOfK / sizeof(typename Math::Value);
+FASTRNN_DEVICE WeightWords LoadWeightWords(const Weight& weight, int tile, int slice) {
+  constexpr int kSliceK = kSliceBytes / sizeof(typename Math::Value);
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int row = tile * kTileRows + lane / 4, k = chunk * kChunk + lane % 4 * (kChunk / 4);
+  const int row = tile * kTileRows + lane / 4, k = slice * kSliceK + lane % 4 * (kSliceK / 4);
   return {RowWords<Math>(weight, row, k), RowWords<Math>(weight, row + 8, k)};
 }
 
@@ -144,32 +144,32 @@ FASTRNN_DEVICE WeightWords LoadWeightWords(const Weight& weight, int tile, int c
 FASTRNN_DEVICE uint4 LoadStreamed(const uint4* p) { return LoadExchanged16(p); }
 
 // What every product of a block has: its shape, its memory, and the sum over the warps.
-// kStreams: whether there may be chunks to stream.
+// kStreams: whether there may be slices to stream.
 template <class Math, int kRowTiles, int kBatchTiles, bool kStreams>
-class StepProductBase {
+class TileProductBase {
  public:
   using Value = typename Math::Value;
-  static constexpr int kChunk = kChunkBytesOfK / sizeof(Value);
-  static constexpr int kKept = RegisterChunks(Math::kTensorCores, kRowTiles, kBatchTiles, kStreams);
+  static constexpr int kSliceK = kSliceBytes / sizeof(Value);
+  static constexpr int kKept = RegisterSlices(Math::kTensorCores, kRowTiles, kBatchTiles, kStreams);
 
-  // shared_chunks: of the plan. streamed: global memory for the chunks that are streamed, of all
+  // shared_slices: of the plan. streamed: global memory for the slices that are streamed, of all
   // blocks of the grid one after the other.
-  FASTRNN_DEVICE StepProductBase(int chunks, int shared_chunks, WeightQuad* streamed,
+  FASTRNN_DEVICE TileProductBase(int slices, int shared_slices, WeightQuad* streamed,
                                  SharedCarver* carver)
-      : shape_{kRowTiles,          kBatchTiles, chunks,
-               Math::kTensorCores, kKept,       kStreams ? shared_chunks : kAllChunks},
+      : shape_{kRowTiles,          kBatchTiles, slices,
+               Math::kTensorCores, kKept,       kStreams ? shared_slices : kAllSlices},
         memory_(shape_, carver),
         streamed_(kStreams ? streamed + Block() * shape_.streamed_words() : nullptr) {}
 
   FASTRNN_DEVICE const ProductShape& shape() const { return shape_; }
 
-  // This warp's chunks: first to end - 1.
-  FASTRNN_DEVICE int first() const { return min(Warp() * shape_.chunks_per_warp(), shape_.chunks); }
-  FASTRNN_DEVICE int end() const { return min(first() + shape_.chunks_per_warp(), shape_.chunks); }
+  // This warp's slices: first to end - 1.
+  FASTRNN_DEVICE int first() const { return min(Warp() * shape_.slices_per_warp(), shape_.slices); }
+  FASTRNN_DEVICE int end() const { return min(first() + shape_.slices_per_warp(), shape_.slices); }
 
   // Where a number stands in an exchanged array: k along K, of a row of the batch.
   static FASTRNN_DEVICE int ExchangedIndex(int k, int row) {
-    return (k / kChunk * kBatchTiles * kTileBatch + row) * kChunk + k % kChunk;
+    return (k / kSliceK * kBatchTiles * kTileBatch + row) * kSliceK + k % kSliceK;
   }
 
   // A sum over all of K, once a barrier stands behind Multiply.
@@ -198,7 +198,7 @@ class StepProductBase {
 
   const ProductShape shape_;
   const ProductMemory memory_;
-  WeightQuad* const streamed_;  // as ProductMemory's weights, but of the streamed chunks
+  WeightQuad* const streamed_;  // as ProductMemory's weights, but of the streamed slices
 };
 
 // The registers that remain for exchanged words beside the sums and the cells of a thread; code
@@ -209,17 +209,17 @@ FASTRNN_HOST_DEVICE constexpr int AheadTiles(int row_tiles, int cells) {
 
 // kAheadTiles: how many tiles of exchanged words, of four registers each, a thread has room for.
 template <class Math, int kRowTiles, int kBatchTiles, int kAheadTiles, bool kStreams>
-class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kStreams> {
-  using Base = StepProductBase<Math, kRowTiles, kBatchTiles, kStreams>;
+class TileProduct : public TileProductBase<Math, kRowTiles, kBatchTiles, kStreams> {
+  using Base = TileProductBase<Math, kRowTiles, kBatchTiles, kStreams>;
   using Base::kKept;
   using Base::Lane, Base::Warp, Base::memory_, Base::shape_, Base::streamed_;
 
  public:
   using Base::Base, Base::end, Base::first;
-  using Base::kChunk;
+  using Base::kSliceK;
   using typename Base::Value;
 
-  // weight(row, k), for any row of the tile and any k of the chunks. A barrier of the block has to
+  // weight(row, k), for any row of the tile and any k of the slices. A barrier of the block has to
   // stand between this and Multiply.
   template <class Weight>
   FASTRNN_DEVICE void LoadWeights(const Weight& weight) {
@@ -250,25 +250,25 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kStream
     uint4 words[kAhead][kBatchTiles];
 #pragma unroll
     for (int kept = 0; kept < kKept; kept += kAhead) {
-      LoadChunks(exchanged, first() + kept, end(), words);
+      LoadSlices(exchanged, first() + kept, end(), words);
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
-        if (first() + kept + i < end()) MultiplyChunk(kept_[kept + i], words[i], sums);
+        if (first() + kept + i < end()) MultiplySlice(kept_[kept + i], words[i], sums);
       }
     }
-    for (int chunk = first() + kKept; chunk < SharedEnd(); chunk += kAhead) {
-      LoadChunks(exchanged, chunk, SharedEnd(), words);
+    for (int slice = first() + kKept; slice < SharedEnd(); slice += kAhead) {
+      LoadSlices(exchanged, slice, SharedEnd(), words);
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
-        if (chunk + i < SharedEnd()) MultiplyShared(chunk + i - first() - kKept, words[i], sums);
+        if (slice + i < SharedEnd()) MultiplyShared(slice + i - first() - kKept, words[i], sums);
       }
     }
     if constexpr (kStreams) {
-      for (int chunk = SharedEnd(); chunk < end(); chunk += kAhead) {
-        LoadChunks(exchanged, chunk, end(), words);
+      for (int slice = SharedEnd(); slice < end(); slice += kAhead) {
+        LoadSlices(exchanged, slice, end(), words);
 #pragma unroll
         for (int i = 0; i < kAhead; ++i) {
-          if (chunk + i < end()) MultiplyStreamed(chunk + i, words[i], sums);
+          if (slice + i < end()) MultiplyStreamed(slice + i, words[i], sums);
         }
       }
     }
@@ -276,46 +276,46 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kStream
   }
 
  private:
-  // Chunks whose exchanged words are on their way at once.
+  // Slices whose exchanged words are on their way at once.
   static constexpr int kMostAhead = kKept > 1 ? kKept : 1;
   static constexpr int kAhead = kAheadTiles < kBatchTiles                ? 1
                                 : kAheadTiles / kBatchTiles < kMostAhead ? kAheadTiles / kBatchTiles
                                                                          : kMostAhead;
 
-  // The first chunk of the warp that is streamed.
+  // The first slice of the warp that is streamed.
   FASTRNN_DEVICE int SharedEnd() const {
-    return kStreams ? min(first() + kKept + shape_.shared_chunks_per_warp(), end()) : end();
+    return kStreams ? min(first() + kKept + shape_.shared_slices_per_warp(), end()) : end();
   }
 
-  FASTRNN_DEVICE uint4* SharedWords(int chunk, int tile) const {
-    const int index = (Warp() * shape_.shared_chunks_per_warp() + chunk) * kRowTiles + tile;
+  FASTRNN_DEVICE uint4* SharedWords(int slice, int tile) const {
+    const int index = (Warp() * shape_.shared_slices_per_warp() + slice) * kRowTiles + tile;
     return reinterpret_cast<uint4*>(memory_.weights) + index * 2 * kWarp + Lane();
   }
-  FASTRNN_DEVICE uint4* StreamedWords(int chunk, int tile) const {
-    const int index = (Warp() * shape_.streamed_chunks_per_warp() + chunk) * kRowTiles + tile;
+  FASTRNN_DEVICE uint4* StreamedWords(int slice, int tile) const {
+    const int index = (Warp() * shape_.streamed_slices_per_warp() + slice) * kRowTiles + tile;
     return reinterpret_cast<uint4*>(streamed_) + index * 2 * kWarp + Lane();
   }
 
-  // Asks for the weights of a chunk that is streamed, if it is one.
-  FASTRNN_DEVICE void LoadNext(int chunk) {
-    if (chunk >= end()) return;
+  // Asks for the weights of a slice that is streamed, if it is one.
+  FASTRNN_DEVICE void LoadNext(int slice) {
+    if (slice >= end()) return;
 #pragma unroll
     for (int tile = 0; tile < kRowTiles; ++tile) {
-      const uint4* words = StreamedWords(chunk - SharedEnd(), tile);
+      const uint4* words = StreamedWords(slice - SharedEnd(), tile);
       next_[tile] = {LoadStreamed(words), LoadStreamed(words + kWarp)};
     }
   }
 
-  // kAhead chunks, but none from `last` on, all on their way before the first is needed.
-  FASTRNN_DEVICE void LoadChunks(const Value* exchanged, int chunk, int last,
+  // kAhead slices, but none from `last` on, all on their way before the first is needed.
+  FASTRNN_DEVICE void LoadSlices(const Value* exchanged, int slice, int last,
                                  uint4 (&words)[kAhead][kBatchTiles]) const {
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
-      if (chunk + i >= last) break;
+      if (slice + i >= last) break;
 #pragma unroll
       for (int tile = 0; tile < kBatchTiles; ++tile) {
-        const int row = ((chunk + i) * kBatchTiles + tile) * kTileBatch + Lane() / 4;
-        words[i][tile] = LoadExchanged16(exchanged + row * kChunk + Lane() % 4 * (kChunk / 4));
+        const int row = ((slice + i) * kBatchTiles + tile) * kTileBatch + Lane() / 4;
+        words[i][tile] = LoadExchanged16(exchanged + row * kSliceK + Lane() % 4 * (kSliceK / 4));
       }
     }
   }
@@ -328,21 +328,21 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kStream
       const uint4* shared = SharedWords(index, tile);
       weights[tile] = {shared[0], shared[kWarp]};
     }
-    MultiplyChunk(weights, words, sums);
+    MultiplySlice(weights, words, sums);
   }
 
-  // While a chunk is multiplied, the weights of the next one are on their way; after the last one
+  // While a slice is multiplied, the weights of the next one are on their way; after the last one
   // comes the first one again.
-  FASTRNN_DEVICE void MultiplyStreamed(int chunk, const uint4 (&words)[kBatchTiles],
+  FASTRNN_DEVICE void MultiplyStreamed(int slice, const uint4 (&words)[kBatchTiles],
                                        float (&sums)[kRowTiles][kBatchTiles][4]) {
     WeightWords weights[kRowTiles];
 #pragma unroll
     for (int tile = 0; tile < kRowTiles; ++tile) weights[tile] = next_[tile];
-    LoadNext(chunk + 1 < end() ? chunk + 1 : SharedEnd());
-    MultiplyChunk(weights, words, sums);
+    LoadNext(slice + 1 < end() ? slice + 1 : SharedEnd());
+    MultiplySlice(weights, words, sums);
   }
 
-  FASTRNN_DEVICE static void MultiplyChunk(const WeightWords (&weights)[kRowTiles],
+  FASTRNN_DEVICE static void MultiplySlice(const WeightWords (&weights)[kRowTiles],
                                            const uint4 (&words)[kBatchTiles],
                                            float (&sums)[kRowTiles][kBatchTiles][4]) {
 #pragma unroll
@@ -371,7 +371,7 @@ class StepProduct : public StepProductBase<Math, kRowTiles, kBatchTiles, kStream
   }
 
   WeightWords kept_[kKept > 0 ? kKept : 1][kRowTiles];
-  WeightWords next_[kStreams ? kRowTiles : 1];  // of the chunk that is streamed next
+  WeightWords next_[kStreams ? kRowTiles : 1];  // of the slice that is streamed next
 };
 
 }  // namespace cuda

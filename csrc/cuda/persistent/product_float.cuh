@@ -1,6 +1,6 @@
 // The product of a step in IEEE float32, which the tensor cores do not have. As in product.cuh, but
 // the weights stand in shared memory, or in what is streamed, as they are multiplied,
-// [16 along K][rows], and each warp lays a chunk of what it has read beside them,
+// [16 along K][rows], and each warp lays a slice of what it has read beside them,
 // [16 along K][rows of the batch].
 #pragma once
 
@@ -34,22 +34,22 @@ FASTRNN_DEVICE void MultiplyFloats(const float* weights, const float* staged,
 }
 
 template <int kRowTiles, int kBatchTiles, int kAheadTiles, bool kStreams>
-class StepProduct<FloatMath, kRowTiles, kBatchTiles, kAheadTiles, kStreams>
-    : public StepProductBase<FloatMath, kRowTiles, kBatchTiles, kStreams> {
-  using Base = StepProductBase<FloatMath, kRowTiles, kBatchTiles, kStreams>;
+class TileProduct<FloatMath, kRowTiles, kBatchTiles, kAheadTiles, kStreams>
+    : public TileProductBase<FloatMath, kRowTiles, kBatchTiles, kStreams> {
+  using Base = TileProductBase<FloatMath, kRowTiles, kBatchTiles, kStreams>;
   using Base::Lane, Base::Warp, Base::memory_, Base::shape_, Base::streamed_;
 
  public:
   using Base::Base, Base::end, Base::first;
-  using Base::kChunk;
+  using Base::kSliceK;
   using typename Base::Value;
 
   template <class Weight>
   FASTRNN_DEVICE void LoadWeights(const Weight& weight) {
-    for (int chunk = first(); chunk < end(); ++chunk) {
-      float* shared = Weights(chunk);
-      for (int i = Lane(); i < kChunk * shape_.rows(); i += kWarp) {
-        shared[i] = weight(i % shape_.rows(), chunk * kChunk + i / shape_.rows());
+    for (int slice = first(); slice < end(); ++slice) {
+      float* shared = Weights(slice);
+      for (int i = Lane(); i < kSliceK * shape_.rows(); i += kWarp) {
+        shared[i] = weight(i % shape_.rows(), slice * kSliceK + i / shape_.rows());
       }
     }
   }
@@ -57,15 +57,15 @@ class StepProduct<FloatMath, kRowTiles, kBatchTiles, kAheadTiles, kStreams>
   FASTRNN_DEVICE void Multiply(const Value* exchanged) {
     if (first() == end()) return;
     float sums[kRowTiles][kBatchTiles][4] = {};
-    for (int chunk = first(); chunk < end(); ++chunk) {
-      Stage(exchanged, chunk);
-      const float* weights = Weights(chunk) + Lane() % 8 * 2;
+    for (int slice = first(); slice < end(); ++slice) {
+      Stage(exchanged, slice);
+      const float* weights = Weights(slice) + Lane() % 8 * 2;
       const float* staged = Staged() + Lane() / 8 * 2;
 #pragma unroll 4
-      for (int k = 0; k < kChunk; ++k) {
+      for (int k = 0; k < kSliceK; ++k) {
         MultiplyFloats(weights + k * shape_.rows(), staged + k * shape_.stage_stride(), sums);
       }
-      __syncwarp();  // The next chunk is staged in the same place.
+      __syncwarp();  // The next slice is staged in the same place.
     }
     StoreSums(sums);
   }
@@ -73,26 +73,26 @@ class StepProduct<FloatMath, kRowTiles, kBatchTiles, kAheadTiles, kStreams>
  private:
   // What a warp streams is read by the lanes that have not written it: the barrier that stands
   // behind LoadWeights orders that, and they share a cache.
-  FASTRNN_DEVICE float* Weights(int chunk) const {
-    const int own = chunk - first(), shared = shape_.shared_chunks_per_warp();
+  FASTRNN_DEVICE float* Weights(int slice) const {
+    const int own = slice - first(), shared = shape_.shared_slices_per_warp();
     if (kStreams && own >= shared) {
-      const int index = Warp() * shape_.streamed_chunks_per_warp() + own - shared;
-      return reinterpret_cast<float*>(streamed_) + index * kChunk * shape_.rows();
+      const int index = Warp() * shape_.streamed_slices_per_warp() + own - shared;
+      return reinterpret_cast<float*>(streamed_) + index * kSliceK * shape_.rows();
     }
     return reinterpret_cast<float*>(memory_.weights) +
-           (Warp() * shared + own) * kChunk * shape_.rows();
+           (Warp() * shared + own) * kSliceK * shape_.rows();
   }
   FASTRNN_DEVICE float* Staged() const {
-    return memory_.stage + Warp() * kChunk * shape_.stage_stride();
+    return memory_.stage + Warp() * kSliceK * shape_.stage_stride();
   }
 
-  FASTRNN_DEVICE void Stage(const Value* exchanged, int chunk) const {
+  FASTRNN_DEVICE void Stage(const Value* exchanged, int slice) const {
     const int k = Lane() % 4 * 4;
 #pragma unroll
     for (int tile = 0; tile < kBatchTiles; ++tile) {
       const int column = tile * kTileBatch + Lane() / 4;
       const uint4 words =
-          LoadExchanged16(exchanged + (chunk * shape_.columns() + column) * kChunk + k);
+          LoadExchanged16(exchanged + (slice * shape_.columns() + column) * kSliceK + k);
       float* to = Staged() + k * shape_.stage_stride() + column;
       to[0] = __uint_as_float(words.x);
       to[shape_.stage_stride()] = __uint_as_float(words.y);

@@ -19,21 +19,21 @@ template <class Math, int kGates, int kBatchTiles>
 class ScatterProductBase {
  public:
   using Value = typename Math::Value;
-  static constexpr int kChunk = kChunkBytesOfK / sizeof(Value);
-  static constexpr int kChunks = ScatterChunks(kGates, sizeof(Value));
+  static constexpr int kSliceK = kSliceBytes / sizeof(Value);
+  static constexpr int kSlices = ScatterSlices(kGates, sizeof(Value));
 
   FASTRNN_DEVICE ScatterProductBase(int tiles, SharedCarver* carver)
-      : shape_{kBatchTiles, kChunks, tiles, Math::kTensorCores}, memory_(shape_, carver) {
+      : shape_{kBatchTiles, kSlices, tiles, Math::kTensorCores}, memory_(shape_, carver) {
     // What is no gate, no unit and no row of the batch stays zero.
     auto* words = static_cast<uint32_t*>(memory_.gradients);
-    for (int i = static_cast<int>(threadIdx.x); i < kChunks * kChunkBytesOfK / 4 * Stride();
+    for (int i = static_cast<int>(threadIdx.x); i < kSlices * kSliceBytes / 4 * Stride();
          i += kProductThreads) {
       words[i] = 0;
     }
   }
 
  protected:
-  static constexpr int kKept = ScatterShape::RegisterTiles(Math::kTensorCores, kChunks);
+  static constexpr int kKept = ScatterShape::RegisterTiles(Math::kTensorCores, kSlices);
 
   static FASTRNN_DEVICE int Warp() { return static_cast<int>(threadIdx.x) / kWarp; }
   static FASTRNN_DEVICE int Lane() { return static_cast<int>(threadIdx.x) % kWarp; }
@@ -45,7 +45,7 @@ class ScatterProductBase {
   // Where the weights of the warp's i-th tile stand in shared memory.
   FASTRNN_DEVICE WeightQuad* Weights(int i) const {
     const int index = Warp() * shape_.shared_tiles_per_warp() + i - kKept;
-    return memory_.weights + static_cast<size_t>(index) * kChunks * 2 * kWarp;
+    return memory_.weights + static_cast<size_t>(index) * kSlices * 2 * kWarp;
   }
 
   const ScatterShape shape_;
@@ -58,17 +58,17 @@ class ScatterProduct : public ScatterProductBase<Math, kGates, kBatchTiles> {
   using Base::kKept, Base::Exists, Base::Lane, Base::memory_, Base::Tile, Base::Weights;
 
  public:
-  using Base::Base, Base::kChunk, Base::kChunks;
+  using Base::Base, Base::kSliceK, Base::kSlices;
   using typename Base::Value;
 
   // The gradient k along K, of a row of the batch.
   FASTRNN_DEVICE void SetGradient(int k, int row, float gradient) const {
     static_cast<Value*>(
-        memory_.gradients)[(k / kChunk * kBatchTiles * kTileBatch + row) * kChunk + k % kChunk] =
+        memory_.gradients)[(k / kSliceK * kBatchTiles * kTileBatch + row) * kSliceK + k % kSliceK] =
         ForExchange<Math>(gradient);
   }
 
-  // weight(tile, row, k), for any row of any tile, and any k of the chunks. Each lane reads back
+  // weight(tile, row, k), for any row of any tile, and any k of the slices. Each lane reads back
   // what it has written.
   template <class Weight>
   FASTRNN_DEVICE void LoadWeights(const Weight& weight) {
@@ -77,9 +77,9 @@ class ScatterProduct : public ScatterProductBase<Math, kGates, kBatchTiles> {
       if (Exists(i)) LoadTile(weight, Tile(i), kept_[i]);
     }
     for (int i = kKept; Exists(i); ++i) {
-      WeightWords words[kChunks];
+      WeightWords words[kSlices];
       LoadTile(weight, Tile(i), words);
-      for (int c = 0; c < kChunks; ++c) {
+      for (int c = 0; c < kSlices; ++c) {
         SharedWords(i, c)[0] = words[c].low;
         SharedWords(i, c)[kWarp] = words[c].high;
       }
@@ -90,19 +90,19 @@ class ScatterProduct : public ScatterProductBase<Math, kGates, kBatchTiles> {
   // between this and the setting of gradients.
   template <class Store>
   FASTRNN_DEVICE void Multiply(const Store& store) const {
-    uint4 gradients[kKeepsGradients ? kChunks : 1][kBatchTiles];
+    uint4 gradients[kKeepsGradients ? kSlices : 1][kBatchTiles];
     if constexpr (kKeepsGradients) {
 #pragma unroll
-      for (int c = 0; c < kChunks; ++c) LoadGradients(c, gradients[c]);
+      for (int c = 0; c < kSlices; ++c) LoadGradients(c, gradients[c]);
     }
 #pragma unroll
     for (int i = 0; i < kKept; ++i) {
       if (Exists(i)) MultiplyTile(kept_[i], Tile(i), gradients, store);
     }
     for (int i = kKept; Exists(i); ++i) {
-      WeightWords words[kChunks];
+      WeightWords words[kSlices];
 #pragma unroll
-      for (int c = 0; c < kChunks; ++c) {
+      for (int c = 0; c < kSlices; ++c) {
         words[c] = {SharedWords(i, c)[0], SharedWords(i, c)[kWarp]};
       }
       MultiplyTile(words, Tile(i), gradients, store);
@@ -110,35 +110,35 @@ class ScatterProduct : public ScatterProductBase<Math, kGates, kBatchTiles> {
   }
 
  private:
-  FASTRNN_DEVICE uint4* SharedWords(int i, int chunk) const {
-    return reinterpret_cast<uint4*>(Weights(i)) + chunk * 2 * kWarp + Lane();
+  FASTRNN_DEVICE uint4* SharedWords(int i, int slice) const {
+    return reinterpret_cast<uint4*>(Weights(i)) + slice * 2 * kWarp + Lane();
   }
 
   template <class Weight>
   static FASTRNN_DEVICE void LoadTile(const Weight& weight, int tile,
-                                      WeightWords (&words)[kChunks]) {
+                                      WeightWords (&words)[kSlices]) {
     const auto of_tile = [&](int row, int k) { return weight(tile, row, k); };
 #pragma unroll
-    for (int c = 0; c < kChunks; ++c) words[c] = LoadWeightWords<Math>(of_tile, 0, c);
+    for (int c = 0; c < kSlices; ++c) words[c] = LoadWeightWords<Math>(of_tile, 0, c);
   }
 
-  FASTRNN_DEVICE void LoadGradients(int chunk, uint4 (&words)[kBatchTiles]) const {
+  FASTRNN_DEVICE void LoadGradients(int slice, uint4 (&words)[kBatchTiles]) const {
 #pragma unroll
     for (int b = 0; b < kBatchTiles; ++b) {
-      const int row = (chunk * kBatchTiles + b) * kTileBatch + Lane() / 4;
+      const int row = (slice * kBatchTiles + b) * kTileBatch + Lane() / 4;
       words[b] = *reinterpret_cast<const uint4*>(static_cast<const Value*>(memory_.gradients) +
-                                                 row * kChunk + Lane() % 4 * (kChunk / 4));
+                                                 row * kSliceK + Lane() % 4 * (kSliceK / 4));
     }
   }
 
-  // What is kept of the gradients, or has room for a chunk of them.
+  // What is kept of the gradients, or has room for a slice of them.
   template <int kRoom, class Store>
-  FASTRNN_DEVICE void MultiplyTile(const WeightWords (&weights)[kChunks], int tile,
+  FASTRNN_DEVICE void MultiplyTile(const WeightWords (&weights)[kSlices], int tile,
                                    uint4 (&gradients)[kRoom][kBatchTiles],
                                    const Store& store) const {
     float sums[kBatchTiles][4] = {};
 #pragma unroll
-    for (int c = 0; c < kChunks; ++c) {
+    for (int c = 0; c < kSlices; ++c) {
       if constexpr (!kKeepsGradients) LoadGradients(c, gradients[0]);
 #pragma unroll
       for (int b = 0; b < kBatchTiles; ++b) {
@@ -156,9 +156,9 @@ class ScatterProduct : public ScatterProductBase<Math, kGates, kBatchTiles> {
   }
 
   static constexpr bool kKeepsGradients =
-      ScatterShape::KeepsGradients(Math::kTensorCores, kChunks, kBatchTiles);
+      ScatterShape::KeepsGradients(Math::kTensorCores, kSlices, kBatchTiles);
 
-  WeightWords kept_[kKept][kChunks];
+  WeightWords kept_[kKept][kSlices];
 };
 
 // In IEEE float32, as in product_float.cuh: weights are [K][16 rows of the tile], and gradients
@@ -170,7 +170,7 @@ class ScatterProduct<FloatMath, kGates, kBatchTiles>
   using Base::Exists, Base::Lane, Base::memory_, Base::Stride, Base::Tile;
 
  public:
-  using Base::Base, Base::kChunk, Base::kChunks;
+  using Base::Base, Base::kSliceK, Base::kSlices;
   using typename Base::Value;
 
   FASTRNN_DEVICE void SetGradient(int k, int row, float gradient) const {
@@ -208,7 +208,7 @@ class ScatterProduct<FloatMath, kGates, kBatchTiles>
   }
 
  private:
-  static constexpr int kK = kChunks * kChunk;
+  static constexpr int kK = kSlices * kSliceK;
 
   FASTRNN_DEVICE float* Weights(int i) const { return reinterpret_cast<float*>(Base::Weights(i)); }
   FASTRNN_DEVICE float* Gradients() const { return static_cast<float*>(memory_.gradients); }

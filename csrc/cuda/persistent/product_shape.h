@@ -12,8 +12,8 @@
 namespace fastrnn {
 namespace cuda {
 
-// As many chunks as there are.
-constexpr int kAllChunks = std::numeric_limits<int>::max();
+// As many slices as there are.
+constexpr int kAllSlices = std::numeric_limits<int>::max();
 
 // ---- the product of a step, product.cuh ---------------------------------------------------------
 
@@ -23,50 +23,50 @@ constexpr int kAllChunks = std::numeric_limits<int>::max();
 #endif
 constexpr int kProductWarps = FASTRNN_PRODUCT_WARPS;
 constexpr int kProductThreads = kProductWarps * 32;
-constexpr int kChunkBytesOfK = 64;
+constexpr int kSliceBytes = 64;
 constexpr int kTileRows = 16;
 constexpr int kTileBatch = 8;
-constexpr int kFloatChunk = kChunkBytesOfK / sizeof(float);
+constexpr int kFloatSliceK = kSliceBytes / sizeof(float);
 
-// Chunks of the weights that each warp has in registers: 64 registers of each thread. One that
-// streams has half of them for the chunk that is on its way, and for many sums all.
-FASTRNN_HOST_DEVICE constexpr int RegisterChunks(bool tensor_cores, int row_tiles, int batch_tiles,
+// Slices of the weights that each warp has in registers: 64 registers of each thread. One that
+// streams has half of them for the slice that is on its way, and for many sums all.
+FASTRNN_HOST_DEVICE constexpr int RegisterSlices(bool tensor_cores, int row_tiles, int batch_tiles,
                                                  bool streams) {
   if (!tensor_cores) return 0;
   return !streams ? 8 / row_tiles : batch_tiles < 4 ? 4 / row_tiles : 0;
 }
 
-// A product of a tile of weights with K in chunks.
+// A product of a tile of weights with K in slices.
 struct ProductShape {
-  int row_tiles, batch_tiles, chunks;
+  int row_tiles, batch_tiles, slices;
   bool tensor_cores;
-  int register_chunks;
-  int most_shared_chunks;  // of a warp
+  int register_slices;
+  int most_shared_slices;  // of a warp
 
   FASTRNN_HOST_DEVICE int rows() const { return kTileRows * row_tiles; }
   FASTRNN_HOST_DEVICE int columns() const { return kTileBatch * batch_tiles; }
-  FASTRNN_HOST_DEVICE int chunks_per_warp() const {
-    return (chunks + kProductWarps - 1) / kProductWarps;
+  FASTRNN_HOST_DEVICE int slices_per_warp() const {
+    return (slices + kProductWarps - 1) / kProductWarps;
   }
-  // Warps that have chunks.
+  // Warps that have slices.
   FASTRNN_HOST_DEVICE int active_warps() const {
-    return (chunks + chunks_per_warp() - 1) / chunks_per_warp();
+    return (slices + slices_per_warp() - 1) / slices_per_warp();
   }
-  FASTRNN_HOST_DEVICE int shared_chunks_per_warp() const {
-    const int others = chunks_per_warp() - register_chunks;
-    return others < 0 ? 0 : others < most_shared_chunks ? others : most_shared_chunks;
+  FASTRNN_HOST_DEVICE int shared_slices_per_warp() const {
+    const int others = slices_per_warp() - register_slices;
+    return others < 0 ? 0 : others < most_shared_slices ? others : most_shared_slices;
   }
-  FASTRNN_HOST_DEVICE int streamed_chunks_per_warp() const {
-    const int streamed = chunks_per_warp() - register_chunks - shared_chunks_per_warp();
+  FASTRNN_HOST_DEVICE int streamed_slices_per_warp() const {
+    const int streamed = slices_per_warp() - register_slices - shared_slices_per_warp();
     return streamed > 0 ? streamed : 0;
   }
   // Words of weights in shared memory, 16 bytes each.
   FASTRNN_HOST_DEVICE size_t shared_words() const {
-    return static_cast<size_t>(kProductWarps * shared_chunks_per_warp() * row_tiles) * 64;
+    return static_cast<size_t>(kProductWarps * shared_slices_per_warp() * row_tiles) * 64;
   }
   // And those that a block streams.
   FASTRNN_HOST_DEVICE size_t streamed_words() const {
-    return static_cast<size_t>(kProductWarps * streamed_chunks_per_warp() * row_tiles) * 64;
+    return static_cast<size_t>(kProductWarps * streamed_slices_per_warp() * row_tiles) * 64;
   }
   // From a column of a warp's sums to the next: 4 more than a multiple of 16, so that what a warp
   // writes at once (product.cuh's fragments) lies in different banks, as what it reads does.
@@ -83,8 +83,8 @@ struct alignas(16) WeightQuad {
 
 // A product's shared memory: of the carver's base on the device, and to learn the size on the host.
 struct ProductMemory {
-  WeightQuad* weights;  // [warps][shared chunks][row tiles][2][lanes], or of FloatMath floats
-                        // [warps][shared chunks][16 along K][rows]
+  WeightQuad* weights;  // [warps][shared slices][row tiles][2][lanes], or of FloatMath floats
+                        // [warps][shared slices][16 along K][rows]
   float* sums;          // [active warps][columns][sum_stride]
   float* stage;         // FloatMath: [warps][16 along K][stage_stride]
 
@@ -92,7 +92,7 @@ struct ProductMemory {
     weights = carver->Take<WeightQuad>(shape.shared_words());
     sums = carver->Take<float>(
         static_cast<size_t>(shape.active_warps() * shape.columns() * shape.sum_stride()));
-    const int staged = kProductWarps * kFloatChunk * shape.stage_stride();
+    const int staged = kProductWarps * kFloatSliceK * shape.stage_stride();
     stage = shape.tensor_cores ? nullptr : carver->Take<float>(static_cast<size_t>(staged));
   }
 };
@@ -100,49 +100,49 @@ struct ProductMemory {
 // A product in which every block has a part of K, the gates of its own 16 units, for all tiles of
 // 16 rows (product_scatter.cuh). The warps share the tiles.
 struct ScatterShape {
-  int batch_tiles, chunks, tiles;
+  int batch_tiles, slices, tiles;
   bool tensor_cores;
 
   // Tiles that a warp has in registers, 64 of each thread.
-  static FASTRNN_HOST_DEVICE constexpr int RegisterTiles(bool tensor_cores, int chunks) {
-    return tensor_cores ? 8 / chunks : 0;
+  static FASTRNN_HOST_DEVICE constexpr int RegisterTiles(bool tensor_cores, int slices) {
+    return tensor_cores ? 8 / slices : 0;
   }
   // Whether a thread has registers for all the gradients that it multiplies, 4 for each of these.
-  static FASTRNN_HOST_DEVICE constexpr bool KeepsGradients(bool tensor_cores, int chunks,
+  static FASTRNN_HOST_DEVICE constexpr bool KeepsGradients(bool tensor_cores, int slices,
                                                            int batch_tiles) {
-    return tensor_cores && chunks * batch_tiles <= 4;
+    return tensor_cores && slices * batch_tiles <= 4;
   }
   FASTRNN_HOST_DEVICE bool keeps_gradients() const {
-    return KeepsGradients(tensor_cores, chunks, batch_tiles);
+    return KeepsGradients(tensor_cores, slices, batch_tiles);
   }
   FASTRNN_HOST_DEVICE int columns() const { return kTileBatch * batch_tiles; }
   FASTRNN_HOST_DEVICE int shared_tiles_per_warp() const {
     const int all = (tiles + kProductWarps - 1) / kProductWarps;
-    const int others = all - RegisterTiles(tensor_cores, chunks);
+    const int others = all - RegisterTiles(tensor_cores, slices);
     return others < 0 ? 0 : others;
   }
   // Words of weights in shared memory, 16 bytes each.
   FASTRNN_HOST_DEVICE size_t shared_words() const {
-    return static_cast<size_t>(kProductWarps * shared_tiles_per_warp() * chunks) * 64;
+    return static_cast<size_t>(kProductWarps * shared_tiles_per_warp() * slices) * 64;
   }
   // Rows of the batch that each 4 bytes along K have room for: those of IEEE float32 stand side by
   // side, and 2 more keep the banks apart, as stage_stride does.
   FASTRNN_HOST_DEVICE int stride() const { return tensor_cores ? columns() : columns() + 2; }
 };
-// Chunks of a block's K.
-FASTRNN_HOST_DEVICE constexpr int ScatterChunks(int gates, size_t value_bytes) {
-  return (kTileRows * gates * static_cast<int>(value_bytes) + kChunkBytesOfK - 1) / kChunkBytesOfK;
+// Slices of a block's K.
+FASTRNN_HOST_DEVICE constexpr int ScatterSlices(int gates, size_t value_bytes) {
+  return (kTileRows * gates * static_cast<int>(value_bytes) + kSliceBytes - 1) / kSliceBytes;
 }
 
 struct ScatterMemory {
-  WeightQuad* weights;  // [warps][shared tiles][chunks][2][lanes], or of IEEE float32 floats
-                        // [warps][tiles][chunks][16 along K][16 rows]
-  void* gradients;      // [chunks][columns][64 bytes], or of IEEE float32 [16 * chunks][stride]
+  WeightQuad* weights;  // [warps][shared tiles][slices][2][lanes], or of IEEE float32 floats
+                        // [warps][tiles][slices][16 along K][16 rows]
+  void* gradients;      // [slices][columns][64 bytes], or of IEEE float32 [16 * slices][stride]
 
   FASTRNN_HOST_DEVICE ScatterMemory(const ScatterShape& shape, SharedCarver* carver) {
     weights = carver->Take<WeightQuad>(shape.shared_words());
     gradients = carver->Take<uint32_t>(
-        static_cast<size_t>(shape.chunks * (kChunkBytesOfK / 4) * shape.stride()));
+        static_cast<size_t>(shape.slices * (kSliceBytes / 4) * shape.stride()));
   }
 };
 
@@ -157,9 +157,9 @@ FASTRNN_HOST_DEVICE float* TakeClusterSums(const ProductShape& shape, SharedCarv
 }
 
 // Values that a group exchanges in a round.
-FASTRNN_HOST_DEVICE size_t ExchangedValues(int chunks, int batch_tiles, int chunk_values) {
-  return static_cast<size_t>(chunks) * static_cast<size_t>(batch_tiles * kTileBatch) *
-         static_cast<size_t>(chunk_values);
+FASTRNN_HOST_DEVICE size_t ExchangedValues(int slices, int batch_tiles, int slice_values) {
+  return static_cast<size_t>(slices) * static_cast<size_t>(batch_tiles * kTileBatch) *
+         static_cast<size_t>(slice_values);
 }
 
 }  // namespace cuda
