@@ -62,6 +62,10 @@ constexpr int kDefaultComputeCapability = 90;
 
 // How many blocks fit on one multiprocessor; 0: not even one.
 int BlocksPerMultiprocessor(int threads, size_t shared_bytes);
+// Allows the kernel more than 48 KiB of dynamic shared memory on the current device; whether it may
+// have so much.
+void AllowShared(const void* kernel);
+bool AllowsShared(const void* kernel, size_t bytes);
 // How many the device holds at once, in whole clusters.
 int ResidentBlocks(int threads, size_t shared_bytes, unsigned cluster);
 

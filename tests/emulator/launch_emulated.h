@@ -13,13 +13,17 @@ namespace cuda {
 template <class... Parameters, class... Arguments>
 cudaError_t LaunchAs(unsigned cluster, void (*kernel)(Parameters...), dim3 grid, dim3 block,
                      size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
+  if (!::emulator::AllowsShared(reinterpret_cast<const void*>(kernel), shared_bytes)) {
+    return ::emulator::NoteError(cudaErrorInvalidValue);
+  }
   return ::emulator::Launch(
       {grid, block, shared_bytes, cluster > 0, cluster > 1 ? cluster : 1, stream}, kernel,
       std::forward<Arguments>(arguments)...);
 }
 template <class... Parameters>
-cudaError_t MaxResidentBlocks(void (*)(Parameters...), int threads, size_t shared_bytes,
+cudaError_t MaxResidentBlocks(void (*kernel)(Parameters...), int threads, size_t shared_bytes,
                               int* blocks, unsigned cluster = 1) {
+  ::emulator::AllowShared(reinterpret_cast<const void*>(kernel));
   *blocks = ::emulator::ResidentBlocks(threads, shared_bytes, cluster);
   return cudaSuccess;
 }

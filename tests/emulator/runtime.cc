@@ -7,6 +7,9 @@
 #include <atomic>
 #include <cstdio>
 #include <cstring>
+#include <mutex>
+#include <set>
+#include <utility>
 
 #include "capture.h"
 #include "control.h"
@@ -18,6 +21,9 @@ constexpr int kDevices = 2;
 
 std::atomic<int> compute_capability{emulator::kDefaultComputeCapability};
 std::atomic<int> most_resident{-1}, most_in_clusters{-1};
+// Devices and kernels with more than 48 KiB of shared memory.
+std::mutex allowed_mutex;
+std::set<std::pair<int, const void*>> allowed;
 thread_local int current_device = 0;
 thread_local int launches[kDevices] = {};
 thread_local cudaError_t last_error = cudaSuccess;
@@ -39,6 +45,17 @@ cudaError_t StatusOfLaunch() {
   ++launches[current_device];
   if (launches_until_failure == 0 || --launches_until_failure > 0) return cudaSuccess;
   return failure;
+}
+
+void AllowShared(const void* kernel) {
+  const std::lock_guard<std::mutex> lock(allowed_mutex);
+  allowed.emplace(current_device, kernel);
+}
+
+bool AllowsShared(const void* kernel, size_t bytes) {
+  if (bytes <= (48u << 10)) return true;
+  const std::lock_guard<std::mutex> lock(allowed_mutex);
+  return allowed.count({current_device, kernel}) > 0;
 }
 
 int LimitedBlocks(int blocks, unsigned cluster) {

@@ -15,9 +15,9 @@
 namespace fastrnn {
 namespace cuda {
 
-// Allows the kernel its dynamic shared memory; above 48 KiB that needs asking. It is always allowed
-// all that a block can have: another thread may be about to launch the same kernel with more. So
-// such a kernel may have no other shared memory.
+// Allows the kernel its dynamic shared memory on the current device; above 48 KiB that needs
+// asking. It is always allowed all that a block can have: another thread may be about to launch the
+// same kernel with more. So such a kernel may have no other shared memory.
 inline cudaError_t AllowShared(const void* kernel, size_t bytes) {
   if (bytes <= (48u << 10)) return cudaSuccess;
   int device = 0, most = 0;
@@ -58,8 +58,6 @@ cudaError_t LaunchAs(unsigned cluster, void (*kernel)(Parameters...), dim3 grid,
       },
       values);
   const void* function = reinterpret_cast<const void*>(kernel);
-  const cudaError_t allowed = AllowShared(function, shared_bytes);
-  if (allowed != cudaSuccess) return allowed;
   if (cluster > 1) {
     return LaunchWithClusters(function, cluster, grid, block, pointers, shared_bytes, stream);
   }
@@ -84,7 +82,8 @@ inline cudaError_t MaxResidentClusters(const void* function, unsigned cluster, i
 }
 
 // How many blocks of the kernel, in clusters, the current device can hold at once: the largest
-// cooperative grid.
+// cooperative grid. This also allows the kernel its shared memory there, for all launches to come:
+// a launch with more than 48 KiB fails on a device that was never asked.
 template <class... Parameters>
 cudaError_t MaxResidentBlocks(void (*kernel)(Parameters...), int threads, size_t shared_bytes,
                               int* blocks, unsigned cluster = 1) {
