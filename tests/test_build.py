@@ -25,7 +25,7 @@ COMPLETE = Machine(
     nvcc=Nvcc(Path("/cuda/bin/nvcc"), (12, 4)),
     onednn=OneDnn(Path("/include"), Path("/lib/libdnnl.so.3"), (Path("/doc/LICENSE"),)),
     mxnet=MxNet(Path("/site/mxnet"), "1.9.1"),
-    tools=Tools(("cmake",), Path("/bin/ninja"), Path("/pybind11")),
+    tools=Tools(Path("/bin/cmake"), Path("/bin/ninja"), Path("/pybind11")),
 )
 NO_COMPILER = Missing("no C++ compiler was found")
 NO_NVCC = Missing("nvcc was not found")
@@ -298,6 +298,17 @@ def test_chosen_architectures():
     assert plan.cuda_architectures(Settings(cuda_architectures=chosen), nvcc) == chosen
     with pytest.raises(BuildError, match=r"asks for 70, which CUDA 13\.0 .* 75;80;86;90;100;120"):
         plan.cuda_architectures(Settings(cuda_architectures=("70",)), nvcc)
+
+
+def test_programs_are_found_on_the_path_and_beside_this_python(tmp_path, monkeypatch):
+    first, second = tmp_path / "path", tmp_path / "scripts"
+    monkeypatch.setenv("PATH", str(first))
+    monkeypatch.setattr(detect.sysconfig, "get_path", lambda name: str(second))
+    assert "CMake was not found" in detect.find_tools().reason
+    own = executable(second / "cmake", "exit 0")
+    assert detect._find_program("cmake") == own
+    isolated = executable(first / "cmake", "exit 0")
+    assert detect._find_program("cmake") == isolated
 
 
 # Detection

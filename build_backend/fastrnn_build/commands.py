@@ -89,11 +89,11 @@ class BuildExt(build_ext):
         if cache.exists():  # its paths may lead into an isolated build environment that is gone
             cache.unlink()
         environ = {**os.environ, "CXX": native.compiler.command}
-        cmake = native.tools.cmake
+        cmake = str(native.tools.cmake)
         definitions = cmake_definitions(native, self.distribution.get_version())
         extra = shlex.split(os.environ.get("CMAKE_ARGS", ""))
-        _run([*cmake, "-S", str(ROOT), "-B", str(build), *definitions, *extra], environ)
-        _run([*cmake, "--build", str(build), "--parallel", str(os.cpu_count() or 1)], environ)
+        _run([cmake, "-S", str(ROOT), "-B", str(build), *definitions, *extra], environ)
+        _run([cmake, "--build", str(build), "--parallel", str(os.cpu_count() or 1)], environ)
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         self.copy_file(str(build / target.name), str(target))

@@ -9,7 +9,6 @@ import ctypes
 import importlib.machinery
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import re
 import shlex
@@ -51,9 +50,9 @@ class Nvcc:
 
 @dataclass(frozen=True)
 class Tools:
-    """CMake's command line, the program it drives (None: make) and pybind11's CMake files."""
+    """CMake, the program it drives (None: make) and pybind11's CMake files."""
 
-    cmake: Tuple[str, ...]
+    cmake: Path
     ninja: Optional[Path]
     pybind11: Path
 
@@ -271,27 +270,20 @@ def _mxnet_version(folder: Path) -> str:
 
 
 def find_tools() -> Union[Tools, Missing]:
-    """Find CMake, Ninja and pybind11, as packages of this Python or on the search path."""
-    if importlib.util.find_spec("cmake"):
-        cmake: Tuple[str, ...] = (sys.executable, "-m", "cmake")
-    else:
-        path = shutil.which("cmake")
-        if path is None:
-            return Missing("CMake was not found (pip install cmake)")
-        cmake = (path,)
+    """Find CMake, Ninja and pybind11, on the search path or as packages of this Python."""
+    cmake, ninja = _find_program("cmake"), _find_program("ninja")
     pybind11 = importlib.util.find_spec("pybind11")
+    if cmake is None:
+        return Missing("CMake was not found (pip install cmake)")
     if pybind11 is None or pybind11.origin is None:
         return Missing("pybind11 was not found (pip install pybind11)")
-    ninja = _find_ninja()
     if ninja is None and shutil.which("make") is None:
         return Missing("neither Ninja nor make was found (pip install ninja)")
     return Tools(cmake, ninja, Path(pybind11.origin).parent / "share/cmake/pybind11")
 
 
-def _find_ninja() -> Optional[Path]:
-    path = shutil.which("ninja")
-    if importlib.util.find_spec("ninja"):
-        distribution = importlib.metadata.distribution("ninja")
-        binaries = [f for f in distribution.files or () if f.name == "ninja"]
-        path = next((str(distribution.locate_file(f)) for f in binaries), path)
-    return Path(os.path.realpath(path)) if path else None
+def _find_program(name: str) -> Optional[Path]:
+    # Build isolation puts its programs on the search path; without it, those of an environment that
+    # is not activated are in its folder alone.
+    path = shutil.which(name) or shutil.which(name, path=sysconfig.get_path("scripts"))
+    return Path(path) if path else None
