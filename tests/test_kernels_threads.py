@@ -14,7 +14,7 @@ import reference as ref
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
-from kernel_cases import Case, assert_agrees, devices
+from kernel_cases import KernelCase, assert_agrees, devices
 
 from fastrnn import plans
 
@@ -52,7 +52,7 @@ def test_with_three_threads():
 
 def _cases(steps, rows, hidden, **options):
     for mode in ref.MODES:
-        yield Case(mode, steps, rows, 7, hidden, **options)
+        yield KernelCase(mode, steps, rows, 7, hidden, **options)
 
 
 @needs_threads
