@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrnn.lm import InputError, Settings
-from fastrnn.lm.batches import arrange, bptt_batches, encode_corpus, sliding_windows, split_sizes
+from fastrnn.lm.batches import arrange, bptt_batches, sliding_windows
+from fastrnn.lm.corpus import encode_corpus, split_sizes
 from fastrnn.lm.tokenizers import UNKNOWN
 
 

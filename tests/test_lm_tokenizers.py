@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrnn.lm import InputError, Settings, Vocabulary, batches, data, preset, tokenizers
-from fastrnn.lm.batches import encode_corpus
+from fastrnn.lm import InputError, Settings, Vocabulary, corpus, data, preset, tokenizers
 from fastrnn.lm.checkpoint import load_checkpoint, save_checkpoint
+from fastrnn.lm.corpus import encode_corpus
 from fastrnn.lm.generation import Writer
 from fastrnn.lm.tokenizers import (
     END_OF_LINE,
@@ -199,7 +199,7 @@ def small(**changes):
 def test_a_run_from_before_keeps_its_rule_and_its_numbers(tmp_path, monkeypatch):
     settings = small(validation=0.2)
     with monkeypatch.context() as before:
-        before.setattr(batches, "tokenizer_for", lambda level: CODE_POINTS)
+        before.setattr(corpus, "tokenizer_for", lambda level: CODE_POINTS)
         old = Training(settings, HINDI, [mx.cpu()])
         row = old.run_epoch()
     content = json.loads(old.corpus.vocabulary.to_json())

@@ -10,10 +10,11 @@ from typing import Any, Callable, Dict, Optional, get_type_hints
 
 import numpy as np
 
-from fastrnn.lm.batches import Corpus, too_short
+from fastrnn.lm.batches import too_short
 from fastrnn.lm.checkpoint import Checkpoint
 from fastrnn.lm.config import Settings, preset
-from fastrnn.lm.data import load_text, title
+from fastrnn.lm.corpus import Corpus, encode_text
+from fastrnn.lm.data import open_text, title
 from fastrnn.lm.devices import parse_devices
 from fastrnn.lm.display import EpochBar, epoch_line, figure, noun, quoted, unit, wrapped
 from fastrnn.lm.errors import InputError
@@ -137,9 +138,10 @@ def evaluate_run(options: argparse.Namespace) -> None:
     settings = checkpoint.settings.updated({**changes, "ngram": options.ngram})
     corpus: Optional[Corpus] = None
     if options.data is None or options.ngram:
-        corpus = same_corpus(load_text(settings.data), settings, checkpoint)
+        corpus = same_corpus(open_text(settings.data), settings, checkpoint)
     if options.data is not None:
-        name, numbers = title(options.data), checkpoint.vocabulary.encode(load_text(options.data))
+        name = title(options.data)
+        numbers = encode_text(open_text(options.data), checkpoint.vocabulary)
     else:
         assert corpus is not None
         name = f"{options.split} part of {settings.data}"

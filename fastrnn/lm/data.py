@@ -13,11 +13,11 @@ import os
 import re
 import urllib.request
 from pathlib import Path
-from typing import Dict, NamedTuple, Optional, Union
+from typing import Dict, Iterator, NamedTuple, Optional, Union
 
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.files import explained, write_atomically
-from fastrnn.lm.tokenizers import normalize
+from fastrnn.lm.texts import PIECE, Text
 
 BUILTIN = "builtin"
 # Standard input; and what a run keeps as the name of a text that has none.
@@ -46,7 +46,14 @@ SOURCES: Dict[str, Source] = {
 
 
 def load_text(data: str) -> str:
+    """The text that `data` names, as :func:`open_text` finds it, in memory."""
+    return "".join(open_text(data).pieces())
+
+
+def open_text(data: str) -> Text:
     """The text that `data` names: a known name first, else the path of a file in UTF-8.
+
+    It is read when it is used, from its file each time; what comes from a pipe is kept in memory.
 
     Parameters
     ----------
@@ -57,8 +64,8 @@ def load_text(data: str) -> str:
     Raises
     ------
     InputError
-        If there is no such file, it cannot be read, it is empty or not UTF-8, a download fails,
-        or the SHA-256 of a named text is wrong.
+        If there is no such file, it cannot be read, a download fails, or the SHA-256 of a named
+        text is wrong.
     """
     if not data:
         raise InputError("data: got '', wanted the name of a text or of a file")
@@ -68,14 +75,14 @@ def load_text(data: str) -> str:
             "but not for evaluate --ngram"
         )
     if data == BUILTIN:
-        return builtin_text()
-    if data in SOURCES:
-        return _decode(fetch(data), data)
-    content = _read(0 if data == STDIN else Path(data))
+        return Text.of(builtin_text())
+    if data != STDIN and data not in SOURCES and os.path.isfile(data):
+        return Text(data, lambda: _pieces(data))
+    content = fetch(data) if data in SOURCES else _read(0 if data == STDIN else Path(data))
     if content is None:
         names = ", ".join([BUILTIN, *SOURCES])
         raise InputError(f"{data}: no such file, nor a text with a name ({names})")
-    return _decode(content, title(data))
+    return Text(title(data), lambda: [content])
 
 
 def title(data: str) -> str:
@@ -93,6 +100,12 @@ def lasting(data: str) -> str:
     return path if os.path.isfile(path) else PIPE
 
 
+def _pieces(path: str) -> Iterator[bytes]:
+    """The content of a file."""
+    with explained(f"{path}: cannot be read"), open(path, "rb") as file:
+        yield from iter(lambda: file.read(PIECE), b"")
+
+
 def _read(path: Union[Path, int]) -> Optional[bytes]:
     """The content of a file or descriptor, None if there is none."""
     with explained(f"{path or title(STDIN)}: cannot be read"):
@@ -101,19 +114,6 @@ def _read(path: Union[Path, int]) -> Optional[bytes]:
                 return file.read()
         except FileNotFoundError:
             return None
-
-
-def _decode(content: bytes, name: str) -> str:
-    """Normalized text from UTF-8."""
-    try:
-        text = normalize(content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{name}: not UTF-8 text: byte 0x{content[error.start]:02x} at position {error.start}"
-        ) from None
-    if not text:
-        raise InputError(f"{name}: the file is empty")
-    return text
 
 
 def cache_folder() -> Path:

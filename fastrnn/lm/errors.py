@@ -1,7 +1,11 @@
-"""The one error that everything in :mod:`fastrnn.lm` raises for bad input."""
+"""What everything in :mod:`fastrnn.lm` raises for bad input."""
 
 from __future__ import annotations
 
 
 class InputError(ValueError):
     """Something the user gave cannot be used; the message is one line that says what and why."""
+
+
+class WriteError(InputError):
+    """A file could not be written."""

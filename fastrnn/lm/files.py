@@ -7,22 +7,22 @@ import os
 import secrets
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Iterator, Union
+from typing import BinaryIO, Iterator, Type, Union
 
-from fastrnn.lm.errors import InputError
+from fastrnn.lm.errors import InputError, WriteError
 
 _PARTIAL = ".partial"
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Turn an error of the system's into an InputError that begins with `what`."""
+def explained(what: str, kind: Type[InputError] = InputError) -> Iterator[None]:
+    """Turn an error of the system's into one of `kind` that begins with `what`."""
     try:
         yield
     except OSError as error:
         full = error.errno == errno.ENOSPC
         reason = "no space left on the disk" if full else error.strerror or str(error)
-        raise InputError(f"{what}: {reason}") from None
+        raise kind(f"{what}: {reason}") from None
 
 
 @contextmanager
@@ -36,11 +36,11 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
 
     Raises
     ------
-    InputError
+    WriteError
         If the file cannot be written, for example because the disk is full.
     """
     partial = path.parent / f"{path.name}.{secrets.token_hex(8)}{_PARTIAL}"
-    with explained(f"{path}: not written"):
+    with explained(f"{path}: not written", WriteError):
         try:
             # Not tempfile: its files are the owner's alone, and these get the usual permissions.
             with open(partial, "xb") as file:

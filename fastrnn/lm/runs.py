@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from fastrnn.lm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fastrnn.lm.config import Settings
-from fastrnn.lm.data import lasting, load_text
+from fastrnn.lm.data import lasting, open_text
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.files import explained, remove_partial, write_atomically
 from fastrnn.lm.training import Report, Training
@@ -69,7 +69,7 @@ class Run:
                 f"out: {folder} already holds a run; use --resume to continue it, --overwrite to "
                 f"replace it, or another --out"
             )
-        text = load_text(settings.data)
+        text = open_text(settings.data)
         settings = settings.updated({"data": lasting(settings.data)})
         self.training = Training(settings, text, contexts, checkpoint)
         self.saved_epoch = self.training.progress.epoch

@@ -10,7 +10,8 @@ import re
 import unicodedata
 from abc import ABC, abstractmethod
 from functools import lru_cache
-from typing import Any, Iterable, List, Optional, Sequence, Tuple
+from itertools import chain, repeat
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from fastrnn.lm.errors import InputError
 
@@ -20,6 +21,9 @@ LEVELS = ("character", "word", "whitespace")
 # What can stand inside a word but not end it, at every level.
 JOINERS = "'’-"
 _ENDINGS = "s|t|re|ve|ll|d|m"
+_SPACES = re.compile(r"(\s+)")
+# What `WordTokenizer` remembers: the tokens of this many words of at most so many characters.
+_REMEMBERED, _SHORT = 1 << 16, 32
 
 
 def normalize(text: str) -> str:
@@ -63,6 +67,27 @@ class Tokenizer(ABC):
         """Cut `text` into tokens."""
 
     @abstractmethod
+    def seam(self, text: str) -> int:
+        """The last position at which `text` falls into two texts with the same tokens, or 0."""
+
+    def tokenize_pieces(self, pieces: Iterable[str]) -> Iterator[Sequence[str]]:
+        """Cut a text that comes in pieces; the tokens are those of the whole text."""
+        waiting: List[str] = []
+        length = wanted = 0
+        for piece in pieces:
+            waiting.append(piece)
+            length += len(piece)
+            # What has no seam is looked through again only when it is twice as long.
+            if length >= wanted:
+                text = "".join(waiting)
+                seam = self.seam(text)
+                yield self.tokenize(text[:seam])
+                waiting = [text[seam:]]
+                length = len(waiting[0])
+                wanted = 2 * length
+        yield self.tokenize("".join(waiting))
+
+    @abstractmethod
     def detokenize(self, tokens: Iterable[str]) -> str:
         """The text that `tokens` make."""
 
@@ -78,6 +103,9 @@ class CharacterTokenizer(Tokenizer):
 
     def tokenize(self, text: str) -> str:
         return text
+
+    def seam(self, text: str) -> int:
+        return len(text)
 
     def detokenize(self, tokens: Iterable[str]) -> str:
         return "".join(tokens)
@@ -102,6 +130,9 @@ class WhitespaceTokenizer(Tokenizer):
             tokens += self.cut(line)
             tokens.append(END_OF_LINE)
         return tokens + self.cut(lines[-1])
+
+    def seam(self, text: str) -> int:
+        return len(text) - len(_last_piece(text))
 
     def cut(self, line: str) -> List[str]:
         """Cut one line into tokens."""
@@ -131,14 +162,23 @@ class WordTokenizer(WhitespaceTokenizer):
 
     def cut(self, line: str) -> List[str]:
         rules = _rules()
-        tokens = rules.token.findall(line)
-        if line.isascii():
-            return [token for token in tokens if not token.isspace()]
-        own = [rules.english.match(token) is None and not token.isspace() for token in tokens]
-        own = [False, *own, False]
-        return [
-            token for n, token in enumerate(tokens) if not token.isspace() or own[n] or own[n + 2]
-        ]
+        words = line.split()
+        spaces: Iterable[str] = chain([""], repeat(" "))
+        if " ".join(words) != line:
+            parts = _SPACES.split(line)
+            words, spaces = parts[::2], ["", *parts[1::2]]
+        tokens: List[str] = []
+        own = False  # whether the latest token keeps the spaces beside it
+        for space, (found, first, last) in zip(spaces, map(rules.cut.__getitem__, words)):
+            if (own or first) and space:
+                tokens.append(space)
+            tokens += found
+            own = last
+        return tokens
+
+    def seam(self, text: str) -> int:
+        found = _rules().seam.search(text)
+        return found.end() if found else 0
 
     def detokenize(self, tokens: Iterable[str]) -> str:
         rules = _rules()
@@ -244,10 +284,36 @@ class _Rules:
         def compiled(pattern: str) -> Any:
             return regex.compile(pattern, regex.VERSION1 | regex.DOTALL)
 
-        self.token = compiled(rf"{space}++|{prefix}*(?:{words}|{mark}++|{sign})")
+        # No token holds a space and something else, nor looks at what is beyond a space.
+        self.token = compiled(rf"{prefix}*(?:{words}|{mark}++|{sign})")
+        self.cut = _Cut(self)
         self.english = compiled(rf"{prefix}*(?:{letter}|(?!{space})\p{{ASCII}}|{ending})")
         self.closing = compiled(rf"[.,;:!?)\]}}%]|{ending}")
         self.begun = compiled(_typed(rf"{within}*{letter}{prefix}*", joiner))
+        # After a line, or after spaces that are no tokens; the last in a text.
+        plain = rf"[{letter}[!-~]]"
+        self.seam = compiled(rf"(?r)\n|(?<={plain}){space}+(?={plain})")
+
+
+class _Cut(Dict[str, Tuple[List[str], bool, bool]]):
+    """The tokens of what stands between spaces; whether first and last keep those spaces."""
+
+    def __init__(self, rules: _Rules) -> None:
+        super().__init__()
+        self._rules = rules
+
+    def __missing__(self, word: str) -> Tuple[List[str], bool, bool]:
+        first = last = False
+        if word.isascii():  # `re` is faster, and its rule the same
+            tokens = CodePointTokenizer._TOKEN.findall(word)
+        else:
+            tokens = self._rules.token.findall(word)
+            first, last = (self._rules.english.match(tokens[n]) is None for n in (0, -1))
+        if len(self) == _REMEMBERED:
+            self.clear()
+        if len(word) <= _SHORT:
+            self[word] = tokens, first, last
+        return tokens, first, last
 
 
 @lru_cache(maxsize=None)

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from fastrnn.lm.batches import (
     Batch,
-    Corpus,
     arrange,
     bptt_batches,
-    encode_corpus,
     sliding_windows,
     too_short,
 )
 from fastrnn.lm.checkpoint import Checkpoint, Progress
 from fastrnn.lm.config import Settings
+from fastrnn.lm.corpus import Corpus, encode_corpus
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.evaluation import batch_loss, evaluate
 from fastrnn.lm.models import build_model, parameter_values, parameters_of, set_parameter_values
-from fastrnn.lm.tokenizers import normalize
+from fastrnn.lm.texts import Text
 from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()
@@ -43,7 +41,7 @@ class Training:
     Parameters
     ----------
     settings : Settings
-    text : str
+    text : str or Text
         All of it; `settings` say how it is split.
     contexts : sequence of mxnet.Context
         Where to train. Each batch is divided among several.
@@ -65,14 +63,14 @@ class Training:
     def __init__(
         self,
         settings: Settings,
-        text: str,
+        text: Union[str, Text],
         contexts: Sequence[Any],
         checkpoint: Optional[Checkpoint] = None,
     ) -> None:
         self.settings = settings
         self.contexts = list(contexts)
-        text = normalize(text)
-        self.text_sha256 = _sha256(text)
+        text = Text.of(text)
+        self.text_sha256 = text.sha256
         if checkpoint:
             self.corpus = same_corpus(text, settings, checkpoint)
         else:
@@ -136,7 +134,7 @@ class Training:
         epoch = self.progress.epoch + 1
         generator = seed_epoch(self.settings.seed, epoch)
         self._trainer.set_learning_rate(self.rate(epoch))
-        batches = self._batches(generator)
+        count, batches = self._batches(generator)
         losses: List[float] = []
         tokens: List[int] = []
         for loss, targets in self._train_on(batches):
@@ -145,7 +143,7 @@ class Training:
             _check_finite(loss, f"in batch {len(losses)}")
             if report:
                 speed = sum(tokens) / (time.perf_counter() - started)
-                report(len(losses), len(batches), loss / targets, speed)
+                report(len(losses), count, loss / targets, speed)
         mx.nd.waitall()
         trained = time.perf_counter() - started
         row = {"epoch": epoch, "loss": _mean(losses, tokens)}
@@ -173,17 +171,22 @@ class Training:
         """The learning rate of an epoch, counted from 1."""
         return self.settings.rate * self.settings.decay ** max(0, epoch - self.settings.decay_after)
 
-    def _batches(self, generator: np.random.Generator) -> List[Batch]:
+    def _batches(self, generator: np.random.Generator) -> Tuple[int, Iterator[Batch]]:
+        """How many batches an epoch has, and these."""
         settings = self.settings
         if settings.model == "language":
-            return list(bptt_batches(*arrange(self.corpus.train, settings.batch), settings.steps))
+            streams = arrange(self.corpus.train, settings.batch)
+            count = math.ceil(len(streams[0]) / settings.steps)
+            return count, bptt_batches(*streams, settings.steps)
         windows, targets = sliding_windows(self.corpus.train, settings.window, settings.stride)
         # Windows that do not fill a batch are left out of this epoch, other ones of the next.
         full = len(windows) // settings.batch * settings.batch
-        order = generator.permutation(len(windows))[:full]
-        return [(windows[rows], targets[rows]) for rows in order.reshape(-1, settings.batch)]
+        order = np.arange(len(windows), dtype=np.min_scalar_type(len(windows)))
+        generator.shuffle(order)
+        rows = order[:full].reshape(-1, settings.batch)
+        return len(rows), ((windows[part], targets[part]) for part in rows)
 
-    def _train_on(self, batches: Sequence[Batch]) -> Iterator[Tuple[float, int]]:
+    def _train_on(self, batches: Iterator[Batch]) -> Iterator[Tuple[float, int]]:
         """Train on `batches`; yields the summed loss of each and its number of targets."""
         states = self._begin_states(self.settings.batch)
         waiting: Deque[Tuple[List[Any], int]] = deque()
@@ -279,9 +282,9 @@ class Training:
                 updater.states_synced[index] = True
 
 
-def same_corpus(text: str, settings: Settings, checkpoint: Checkpoint) -> Corpus:
-    """`text`, normalized, cut and split as it was when `checkpoint` was trained on it."""
-    if _sha256(text) != checkpoint.text_sha256:
+def same_corpus(text: Text, settings: Settings, checkpoint: Checkpoint) -> Corpus:
+    """`text`, cut and split as it was when `checkpoint` was trained on it."""
+    if text.sha256 != checkpoint.text_sha256:
         raise InputError(
             f"data: {settings.data} is not the text that the checkpoint was trained on"
         )
@@ -302,10 +305,6 @@ def seed_epoch(seed: int, epoch: int) -> np.random.Generator:
     sequence = np.random.SeedSequence([seed, epoch])
     mx.random.seed(int(sequence.generate_state(1)[0]) >> 1)
     return np.random.default_rng(sequence)
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def _check_finite(loss: float, when: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
+from itertools import repeat
 from pathlib import Path
-from typing import Iterable, Sequence, Union
+from typing import Dict, Iterable, Sequence, Sized, Union
 
 import numpy as np
 
@@ -58,6 +60,13 @@ class Vocabulary:
         Characters are in the order of their code points, and none is too rare. Words are the most
         frequent first, in alphabetical order where that is equal, so that the same text gives the
         same numbers everywhere; those seen less often than `min_count` are unknown.
+
+        Parameters
+        ----------
+        tokens : iterable of str
+            The text's, or how often it has each, as a Counter.
+        tokenizer : Tokenizer
+        min_count : int
         """
         if tokenizer.level == "character":
             return Vocabulary(sorted(set(tokens)), tokenizer)
@@ -90,21 +99,21 @@ class Vocabulary:
         """The number of one token the vocabulary has."""
         return self._number[token]
 
-    def numbers(self, tokens: Sequence[str]) -> np.ndarray:
-        """The numbers of `tokens`, shape (len(tokens),), int32."""
+    def numbers(self, tokens: Sequence[str], before: int = 0) -> np.ndarray:
+        """The numbers of `tokens`, shape (len(tokens),), int32; errors count those `before`."""
         if self.level == "character":
-            return self._numbers_of_characters("".join(tokens))
-        unknown = self._number[UNKNOWN]
-        return np.array([self._number.get(token, unknown) for token in tokens], np.int32)
+            return self._numbers_of_characters("".join(tokens), before)
+        numbers = map(self._number.get, tokens, repeat(self._number[UNKNOWN]))
+        return np.fromiter(numbers, np.int32, len(tokens))
 
-    def _numbers_of_characters(self, text: str) -> np.ndarray:
+    def _numbers_of_characters(self, text: str, before: int) -> np.ndarray:
         codes = _code_points(text)
         numbers = self._number_of_code[codes.clip(max=len(self._number_of_code) - 1)]
         unknown = np.flatnonzero(numbers < 0)
         if len(unknown):
             at = int(unknown[0])
             raise InputError(
-                f"the character {text[at]!r} (U+{ord(text[at]):04X}) at position {at} "
+                f"the character {text[at]!r} (U+{ord(text[at]):04X}) at position {before + at} "
                 f"is not among the {len(self)} characters the model knows"
             )
         return numbers
@@ -154,6 +163,37 @@ class Vocabulary:
             return Vocabulary.from_json(content.decode("utf-8"))
         except (InputError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: {error}") from None
+
+
+class Appearances(Dict[str, int]):
+    """Numbers tokens in the order in which they appear, without knowing them before."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        # Of characters by code point; a dictionary is slower.
+        characters = tokenizer.level == "character"
+        self._number_of_code = np.full(sys.maxunicode + 1, -1, np.int32) if characters else None
+
+    def __missing__(self, token: str) -> int:
+        number = self[token] = len(self)
+        return number
+
+    def numbers(self, tokens: Sequence[str]) -> np.ndarray:
+        """The numbers of `tokens`, in the smallest type for the tokens so far."""
+        table = self._number_of_code
+        if table is None:
+            numbers = np.fromiter(map(self.__getitem__, tokens), np.uint32, len(tokens))
+        else:
+            codes = _code_points("".join(tokens))
+            for code in np.unique(codes[table[codes] < 0]):
+                table[code] = self[chr(code)]
+            numbers = table[codes]
+        return numbers.astype(smallest(self))
+
+
+def smallest(tokens: Sized) -> np.dtype:
+    """The smallest unsigned type for numbers of `tokens`."""
+    return np.min_scalar_type(max(len(tokens) - 1, 0)).newbyteorder("<")
 
 
 def _code_points(text: str) -> np.ndarray:
