@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from typing import Dict, Sequence, Tuple
+from typing import Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
 from fastrnn.lm.errors import InputError
+
+# Tokens that are in a list at once: a list takes eight times the memory of a small type and more.
+_AT_ONCE = 1 << 20
 
 
 class NGram:
@@ -36,11 +40,10 @@ class NGram:
         self.order = order
         self.vocab_size = vocab_size
         self._followed: Dict[Tuple[int, ...], Counter] = {}
-        tokens = [int(number) for number in numbers]
         for length in range(order + 1):
-            for end in range(length, len(tokens)):
-                context = tuple(tokens[end - length : end])
-                self._followed.setdefault(context, Counter())[tokens[end]] += 1
+            for tokens, _ in _pieces(numbers, length, len(numbers), length):
+                for row in zip(*(tokens[begin:] for begin in range(length + 1))):
+                    self._followed.setdefault(row[:-1], Counter())[row[-1]] += 1
         self._seen = {context: sum(c.values()) for context, c in self._followed.items()}
 
     def probability(self, token: int, context: Sequence[int]) -> float:
@@ -57,9 +60,18 @@ class NGram:
 
     def evaluate(self, numbers: np.ndarray, first: int, last: int) -> float:
         """Mean loss on the tokens `first` to `last` (exclusive) of a text, nats per token."""
-        tokens = [int(number) for number in numbers]
-        losses = [
-            -np.log(self.probability(tokens[at], tokens[max(0, at - self.order) : at]))
-            for at in range(first, last)
-        ]
-        return float(np.mean(losses))
+        losses = (
+            -math.log(self.probability(tokens[at], tokens[max(0, at - self.order) : at]))
+            for tokens, begin in _pieces(numbers, first, last, self.order)
+            for at in range(begin, len(tokens))
+        )
+        return math.fsum(losses) / (last - first)
+
+
+def _pieces(
+    numbers: np.ndarray, first: int, last: int, before: int
+) -> Iterator[Tuple[List[int], int]]:
+    """The tokens `first` to `last` in lists, after up to `before` others; how many these are."""
+    for begin in range(first, last, _AT_ONCE):
+        start = max(0, begin - before)
+        yield numbers[start : min(begin + _AT_ONCE, last)].tolist(), begin - start

@@ -163,11 +163,15 @@ class WordTokenizer(WhitespaceTokenizer):
     def cut(self, line: str) -> List[str]:
         rules = _rules()
         words = line.split()
+        tokens: List[str] = []
+        if line.isascii():  # no token keeps spaces
+            for found, _, _ in map(rules.cut.__getitem__, words):
+                tokens += found
+            return tokens
         spaces: Iterable[str] = chain([""], repeat(" "))
         if " ".join(words) != line:
             parts = _SPACES.split(line)
             words, spaces = parts[::2], ["", *parts[1::2]]
-        tokens: List[str] = []
         own = False  # whether the latest token keeps the spaces beside it
         for space, (found, first, last) in zip(spaces, map(rules.cut.__getitem__, words)):
             if (own or first) and space:

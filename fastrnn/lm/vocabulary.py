@@ -49,7 +49,7 @@ class Vocabulary:
             long = [token for token in self.tokens if len(token) != 1]
             if long:
                 raise InputError(f"vocabulary: {long[0]!r} is not one character")
-            codes = _code_points("".join(self.tokens))
+            codes = _code_points(self.tokens)
             self._number_of_code = np.full(codes.max() + 2, -1, np.int32)  # the last is no code's
             self._number_of_code[codes] = np.arange(len(codes))
 
@@ -102,11 +102,11 @@ class Vocabulary:
     def numbers(self, tokens: Sequence[str], before: int = 0) -> np.ndarray:
         """The numbers of `tokens`, shape (len(tokens),), int32; errors count those `before`."""
         if self.level == "character":
-            return self._numbers_of_characters("".join(tokens), before)
+            return self._numbers_of_characters(tokens, before)
         numbers = map(self._number.get, tokens, repeat(self._number[UNKNOWN]))
         return np.fromiter(numbers, np.int32, len(tokens))
 
-    def _numbers_of_characters(self, text: str, before: int) -> np.ndarray:
+    def _numbers_of_characters(self, text: Sequence[str], before: int) -> np.ndarray:
         codes = _code_points(text)
         numbers = self._number_of_code[codes.clip(max=len(self._number_of_code) - 1)]
         unknown = np.flatnonzero(numbers < 0)
@@ -184,7 +184,7 @@ class Appearances(Dict[str, int]):
         if table is None:
             numbers = np.fromiter(map(self.__getitem__, tokens), np.uint32, len(tokens))
         else:
-            codes = _code_points("".join(tokens))
+            codes = _code_points(tokens)
             for code in np.unique(codes[table[codes] < 0]):
                 table[code] = self[chr(code)]
             numbers = table[codes]
@@ -196,5 +196,6 @@ def smallest(tokens: Sized) -> np.dtype:
     return np.min_scalar_type(max(len(tokens) - 1, 0)).newbyteorder("<")
 
 
-def _code_points(text: str) -> np.ndarray:
+def _code_points(characters: Sequence[str]) -> np.ndarray:
+    text = characters if isinstance(characters, str) else "".join(characters)
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
