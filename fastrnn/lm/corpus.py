@@ -24,7 +24,7 @@ import numpy as np
 
 from fastrnn.lm.config import Settings
 from fastrnn.lm.data import cache_folder
-from fastrnn.lm.errors import InputError, WriteError
+from fastrnn.lm.errors import FileError, InputError
 from fastrnn.lm.files import atomic_writer, explained
 from fastrnn.lm.texts import Text
 from fastrnn.lm.tokenizers import Tokenizer, tokenizer_for
@@ -32,7 +32,7 @@ from fastrnn.lm.vocabulary import Appearances, Vocabulary, smallest
 
 # Texts of fewer bytes are numbered anew each time, in less than a second.
 CACHED_BYTES = 4 << 20
-_AT_ONCE = 1 << 20
+_AT_ONCE = 1 << 18
 # A file has the numbers, the vocabulary as JSON, its length, and the SHA-256 of all that.
 _LENGTH, _FORMAT = struct.Struct("<Q"), 1
 _LOG = logging.getLogger(__name__)
@@ -137,13 +137,13 @@ def _kept(text: Text, rule: Any, method: _Method) -> Numbered:
     if text.size >= CACHED_BYTES:
         key = hashlib.sha256(json.dumps([_FORMAT, text.sha256, rule]).encode("ascii")).hexdigest()
         path = cache_folder() / "numbers" / key
-        found = _open(path)
-        if found is None:
-            try:
-                _save(path, method)
-            except WriteError as error:
-                _LOG.warning("%s; the numbers of %s stay in memory", error, text.name)
+        try:
             found = _open(path)
+            if found is None:
+                _save(path, method)
+                found = _open(path)
+        except FileError as error:
+            _LOG.warning("%s; the numbers of %s stay in memory", error, text.name)
     return found or _in_memory(method)
 
 
@@ -153,7 +153,7 @@ def _in_memory(method: _Method) -> Numbered:
 
 
 def _save(path: Path, method: _Method) -> None:
-    with explained(f"{path.parent}: cannot be made", WriteError):
+    with explained(f"{path.parent}: cannot be made", FileError):
         path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_writer(path) as file, tempfile.TemporaryFile(dir=path.parent) as scratch:
         digest = hashlib.sha256()
@@ -169,7 +169,7 @@ def _save(path: Path, method: _Method) -> None:
 
 def _open(path: Path) -> Optional[Numbered]:
     """What :func:`_save` wrote, mapped into memory; None if it is not there or damaged."""
-    with explained(f"{path}: cannot be read"), suppress(FileNotFoundError), open(
+    with explained(f"{path}: cannot be read", FileError), suppress(FileNotFoundError), open(
         path, "rb"
     ) as file:
         digest = hashlib.sha256()

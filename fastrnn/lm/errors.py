@@ -7,5 +7,5 @@ class InputError(ValueError):
     """Something the user gave cannot be used; the message is one line that says what and why."""
 
 
-class WriteError(InputError):
-    """A file could not be written."""
+class FileError(InputError):
+    """A file could not be read or written."""

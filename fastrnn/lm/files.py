@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Iterator, Type, Union
 
-from fastrnn.lm.errors import InputError, WriteError
+from fastrnn.lm.errors import FileError, InputError
 
 _PARTIAL = ".partial"
 
@@ -36,11 +36,11 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
 
     Raises
     ------
-    WriteError
+    FileError
         If the file cannot be written, for example because the disk is full.
     """
     partial = path.parent / f"{path.name}.{secrets.token_hex(8)}{_PARTIAL}"
-    with explained(f"{path}: not written", WriteError):
+    with explained(f"{path}: not written", FileError):
         try:
             # Not tempfile: its files are the owner's alone, and these get the usual permissions.
             with open(partial, "xb") as file:
