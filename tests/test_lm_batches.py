@@ -65,6 +65,12 @@ def test_every_token_is_a_target_once(length, batch, steps):
         np.testing.assert_array_equal(x + 1, y)
 
 
+def test_a_large_text_is_not_copied():
+    numbers = np.zeros(1000, np.uint8)
+    for array in (*arrange(numbers, 8), *sliding_windows(numbers, 5)):
+        assert np.shares_memory(array, numbers)
+
+
 @given(st.integers(1, 100), st.integers(1, 9), st.integers(1, 9))
 def test_windows(length, width, stride):
     numbers = np.arange(length)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrnn.lm import InputError
+from fastrnn.lm import InputError, ngram
 from fastrnn.lm.ngram import NGram
 
 NUMBERS = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
@@ -51,6 +51,16 @@ def test_more_context_helps_where_there_is_structure():
     text = np.tile([0, 1, 0, 2], 50)
     losses = [NGram(text[:150], order, 3).evaluate(text[150:], 3, 50) for order in range(3)]
     assert losses[0] > losses[1] > losses[2]
+
+
+def test_a_long_text_is_taken_in_pieces(monkeypatch):
+    text = np.random.default_rng(1).integers(0, 4, 100).astype(np.uint8)
+    at_once = NGram(text, 3, 4)
+    loss = at_once.evaluate(text, 2, 90)
+    monkeypatch.setattr(ngram, "_AT_ONCE", 7)
+    in_pieces = NGram(text, 3, 4)
+    assert in_pieces._followed == at_once._followed
+    assert in_pieces.evaluate(text, 2, 90) == loss
 
 
 def test_bad_order():

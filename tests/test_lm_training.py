@@ -144,6 +144,18 @@ def test_clipping_is_on_the_global_norm_of_the_mean_over_rows():
     assert moved == pytest.approx(0.01, rel=1e-3)
 
 
+def test_the_windows_of_an_epoch_are_a_permutation():
+    training = Training(preset("unrolled", data="builtin", batch=8), TEXT, CPU)
+    train, width = training.corpus.train, training.settings.window
+    begins = np.arange(0, len(train) - width, training.settings.stride)
+    order = begins[np.random.default_rng(3).permutation(len(begins))]
+    count, batches = training._batches(np.random.default_rng(3))
+    windows, targets = map(np.concatenate, zip(*batches))
+    assert len(targets) == 8 * count == len(order) // 8 * 8
+    for begin, window, target in zip(order, windows, targets):
+        assert [*window, target] == train[begin : begin + width + 1].tolist()
+
+
 def test_the_rate_decays():
     training = Training(preset("zaremba-small", **SMALL), TEXT, CPU)
     assert [training.rate(epoch) for epoch in (1, 4, 5, 6, 13)] == [1, 1, 0.5, 0.25, 2**-9]
