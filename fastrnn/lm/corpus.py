@@ -33,7 +33,8 @@ from fastrnn.lm.vocabulary import Appearances, Vocabulary, smallest
 # Texts of fewer bytes are numbered anew each time, in less than a second.
 CACHED_BYTES = 4 << 20
 _AT_ONCE = 1 << 18
-# A file has the numbers, the vocabulary as JSON, its length, and the SHA-256 of all that.
+# A file has the numbers, the vocabulary as JSON, its length, and the SHA-256 of all that. Its name
+# depends on the format, which changes with the file or with what a tokenizer's version does.
 _LENGTH, _FORMAT = struct.Struct("<Q"), 1
 _LOG = logging.getLogger(__name__)
 

@@ -55,18 +55,11 @@ class Vocabulary:
 
     @staticmethod
     def build(tokens: Iterable[str], tokenizer: Tokenizer, min_count: int = 1) -> Vocabulary:
-        """The vocabulary of a text.
+        """The vocabulary of a text, from its tokens or from a Counter of them.
 
         Characters are in the order of their code points, and none is too rare. Words are the most
         frequent first, in alphabetical order where that is equal, so that the same text gives the
         same numbers everywhere; those seen less often than `min_count` are unknown.
-
-        Parameters
-        ----------
-        tokens : iterable of str
-            The text's, or how often it has each, as a Counter.
-        tokenizer : Tokenizer
-        min_count : int
         """
         if tokenizer.level == "character":
             return Vocabulary(sorted(set(tokens)), tokenizer)
