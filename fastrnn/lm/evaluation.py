@@ -27,13 +27,40 @@ def batch_loss(model: Any, inputs: Any, targets: Any, states: Any) -> Tuple[Any,
     loss : NDArray, shape (1,)
     states : list of NDArray, or None
     """
+    logits, states = predict(model, inputs, states)
+    return -_log_likelihood(logits, targets).sum(), states
+
+
+def predict(model: Any, inputs: Any, states: Any) -> Tuple[Any, Any]:
+    """Logits, and the states after the batch, detached; arguments as for :func:`batch_loss`."""
     if states is None:
-        logits = model(inputs)
-    else:
-        logits, states = model(inputs, states)
-        states = [state.detach() for state in states]
-    likelihood = mx.nd.pick(mx.nd.log_softmax(logits, axis=-1), targets, axis=-1)
-    return -likelihood.sum(), states
+        return model(inputs), None
+    logits, states = model(inputs, states)
+    return logits, [state.detach() for state in states]
+
+
+def loss_and_gradient(logits: Any, targets: Any) -> Tuple[Any, Any]:
+    """Cross entropy summed over a batch, shape (1,), and its gradient by the logits.
+
+    The gradient is the softmax, less 1 at the targets. Autograd would take three passes over arrays
+    of the vocabulary's size for it, one of which takes as long as all of this.
+    """
+    likelihood = _log_likelihood(logits, targets)
+    gradient = mx.nd.softmax(logits, axis=-1)
+    rows = gradient.reshape((-1, gradient.shape[-1]))  # the same memory
+    numbers = mx.nd.arange(rows.shape[0], ctx=targets.context, dtype=targets.dtype)
+    mx.nd._internal._scatter_set_nd(
+        lhs=rows,
+        rhs=mx.nd.expm1(likelihood.reshape(-1)),
+        indices=mx.nd.stack(numbers, targets.reshape(-1)),
+        shape=rows.shape,
+        out=rows,
+    )
+    return -likelihood.sum(), gradient
+
+
+def _log_likelihood(logits: Any, targets: Any) -> Any:
+    return mx.nd.pick(mx.nd.log_softmax(logits, axis=-1), targets, axis=-1)
 
 
 def predicted(numbers: np.ndarray, settings: Settings) -> Tuple[int, int]:

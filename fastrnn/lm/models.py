@@ -34,6 +34,8 @@ class UnrolledRNN(HybridBlock):
         Units of the two inner layers, which end in a relu.
     window : int
         Tokens the network sees.
+    sparse_gradient : bool
+        As for :class:`LanguageModel`.
 
     Inputs
     ------
@@ -45,13 +47,19 @@ class UnrolledRNN(HybridBlock):
     """
 
     def __init__(
-        self, vocab_size: int, embed: int = 30, hidden: int = 256, window: int = 3, **kwargs: Any
+        self,
+        vocab_size: int,
+        embed: int = 30,
+        hidden: int = 256,
+        window: int = 3,
+        sparse_gradient: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         Settings(model="unrolled", embed=embed, hidden=hidden, window=window)  # checks them
         self.window = window
         with self.name_scope():
-            self.embedding = nn.Embedding(vocab_size, embed)
+            self.embedding = nn.Embedding(vocab_size, embed, sparse_grad=sparse_gradient)
             self.dense1 = nn.Dense(hidden, activation="relu", in_units=embed, flatten=False)
             if window > 1:
                 self.dense2 = nn.Dense(hidden, activation="relu", in_units=hidden)
@@ -81,6 +89,9 @@ class LanguageModel(HybridBlock):
         The decoder uses the embedding's weights; `embed` and `hidden` must then be the same.
     embed_init : float
         The embedding's initial weights are uniform from -embed_init to embed_init.
+    sparse_gradient : bool
+        The gradient of the embedding's weights holds only the rows of tokens that were read. Tied
+        weights have a dense one all the same.
 
     Inputs
     ------
@@ -104,6 +115,7 @@ class LanguageModel(HybridBlock):
         dropout: float = 0.0,
         tie_weights: bool = False,
         embed_init: float = 0.1,
+        sparse_gradient: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -117,7 +129,10 @@ class LanguageModel(HybridBlock):
         )
         with self.name_scope():
             self.embedding = nn.Embedding(
-                vocab_size, embed, weight_initializer=mx.init.Uniform(embed_init)
+                vocab_size,
+                embed,
+                weight_initializer=mx.init.Uniform(embed_init),
+                sparse_grad=sparse_gradient and not tie_weights,
             )
             self.rnn = _recurrent_layers(cell, embed, hidden, layers, dropout)
             self.dropout = nn.Dropout(dropout)
@@ -151,10 +166,12 @@ def _recurrent_layers(cell: str, embed: int, hidden: int, layers: int, dropout: 
     return RNN(hidden, activation=cell[len("rnn_") :], **options)
 
 
-def build_model(settings: Settings, vocab_size: int) -> Any:
+def build_model(settings: Settings, vocab_size: int, sparse_gradient: bool = False) -> Any:
     """The network that `settings` describe, without values."""
     if settings.model == "unrolled":
-        return UnrolledRNN(vocab_size, settings.embed, settings.hidden, settings.window)
+        return UnrolledRNN(
+            vocab_size, settings.embed, settings.hidden, settings.window, sparse_gradient
+        )
     return LanguageModel(
         vocab_size,
         cell=settings.cell,
@@ -164,6 +181,7 @@ def build_model(settings: Settings, vocab_size: int) -> Any:
         dropout=settings.dropout,
         tie_weights=settings.tie_weights,
         embed_init=settings.init or 0.1,
+        sparse_gradient=sparse_gradient,
     )
 
 

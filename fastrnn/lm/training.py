@@ -20,7 +20,7 @@ from fastrnn.lm.checkpoint import Checkpoint, Progress
 from fastrnn.lm.config import Settings
 from fastrnn.lm.corpus import Corpus, encode_corpus
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.evaluation import batch_loss, evaluate
+from fastrnn.lm.evaluation import evaluate, loss_and_gradient, predict
 from fastrnn.lm.models import build_model, parameter_values, parameters_of, set_parameter_values
 from fastrnn.lm.texts import Text
 from fastrnn.mxnet import import_mxnet
@@ -76,7 +76,9 @@ class Training:
         else:
             self.corpus = encode_corpus(text, settings)
         self._check_lengths()
-        self.model = build_model(settings, len(self.corpus.vocabulary))
+        # Plain SGD leaves rows without a gradient as they are; Adam does not.
+        sparse = settings.optimizer == "sgd" and self.contexts[0].device_type == "cpu"
+        self.model = build_model(settings, len(self.corpus.vocabulary), sparse)
         seed_epoch(settings.seed, 0)
         initializer = mx.init.Uniform(settings.init) if settings.init else mx.init.Xavier()
         self.model.initialize(initializer, ctx=self.contexts)
@@ -203,20 +205,27 @@ class Training:
     ) -> Tuple[List[Any], List[Any]]:
         """One update; the loss summed over the batch, and the detached states, for each device."""
         rows = targets.shape[-1]
-        with mx.autograd.record():
-            parts = zip(self._divide(inputs), self._divide(targets), states)
-            results = [batch_loss(self.model, *part) for part in parts]
-            losses = [loss for loss, _ in results]
-        mx.autograd.backward(losses)
+        parts = zip(self._divide(inputs), self._divide(targets), states)
+        results = [differentiate(self.model, *part) for part in parts]
         self._trainer.allreduce_grads()
         if self.settings.clip:
-            for context in self.contexts:
-                gradients = [p.grad(context) for p in self._parameters.values()]
-                mx.gluon.utils.clip_global_norm(
-                    gradients, self.settings.clip * rows, check_isfinite=False
-                )
+            rows = self._clip(rows)
         self._trainer.update(rows)
-        return losses, [state for _, state in results]
+        return [loss for loss, _ in results], [state for _, state in results]
+
+    def _clip(self, rows: float) -> float:
+        """Limit the gradients' global norm; returns what the update shall divide them by."""
+        gradients = [[p.grad(c) for p in self._parameters.values()] for c in self.contexts]
+        if self.contexts[0].device_type == "cpu":
+            # The update divides anyway, so gradients need no pass of their own. To wait for the
+            # norm costs nothing on the processor that computes it.
+            norm = float(global_norm(gradients[0]).asscalar())
+            return max(norm / self.settings.clip, rows)
+        for of_device in gradients:
+            mx.gluon.utils.clip_global_norm(
+                of_device, self.settings.clip * rows, check_isfinite=False
+            )
+        return rows
 
     def _divide(self, array: np.ndarray) -> List[Any]:
         axis = 1 if self.settings.model == "language" and array.ndim == 2 else 0
@@ -280,6 +289,29 @@ class Training:
                     array[:] = mx.nd.array(value, ctx=context, dtype=value.dtype)
                 updater.states[index] = state
                 updater.states_synced[index] = True
+
+
+def differentiate(model: Any, inputs: Any, targets: Any, states: Any) -> Tuple[Any, Any]:
+    """Compute the gradients of the parameters.
+
+    Arguments and results are those of :func:`fastrnn.lm.evaluation.batch_loss`.
+    """
+    with mx.autograd.record():
+        logits, states = predict(model, inputs, states)
+    loss, gradient = loss_and_gradient(logits, targets)
+    logits.backward(gradient)
+    return loss, states
+
+
+def global_norm(arrays: Sequence[Any]) -> Any:
+    """The 2-norm of arrays on one device, dense or row-sparse, together; shape (1,)."""
+    squares = [
+        mx.nd.dot(array.reshape(-1), array.reshape(-1))
+        if array.stype == "default"
+        else array.norm().square()
+        for array in arrays
+    ]
+    return mx.nd.add_n(*squares).sqrt()
 
 
 def same_corpus(text: Text, settings: Settings, checkpoint: Checkpoint) -> Corpus:
