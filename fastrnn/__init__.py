@@ -7,19 +7,24 @@ import sys
 import warnings
 from typing import NoReturn
 
+from fastrnn import _threads
 from fastrnn import mxnet as _mxnet
 from fastrnn._info import features
 from fastrnn._version import __version__
 
 __all__ = ["GRU", "LSTM", "RNN", "__version__", "features", "portable"]
 
+# "-m": sys.argv is not set up yet.
+_is_command = os.path.basename(sys.argv[0]) in ("fastrnn", "-m")
+if _is_command:
+    _threads.give_mxnet_all_cores()
 try:
     _mxnet.import_mxnet()
 except ImportError as error:
     # Not fatal yet: `fastrnn.kernels`, `features()` and `fastrnn info` work without MXNet.
     _without_mxnet = error
-    # The command line reports it itself where MXNet is needed ("-m": sys.argv is not set up yet).
-    if os.path.basename(sys.argv[0]) not in ("fastrnn", "-m"):
+    # The command line reports it itself where MXNet is needed.
+    if not _is_command:
         warnings.warn(str(error), stacklevel=2)
 
     def __getattr__(name: str) -> NoReturn:

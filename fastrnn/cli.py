@@ -179,6 +179,11 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="only train a few steps, and show what their parts take; nothing is kept",
+    )
     _add_device(parser)
     group = parser.add_argument_group("settings (each replaces the preset's)")
     for name, kind in get_type_hints(Settings).items():

@@ -85,6 +85,16 @@ def test_train_prints_loss_baseline_and_sample(capsys, book, tmp_path):
     assert max(map(len, shown.splitlines())) < 120
 
 
+def test_a_profile_keeps_nothing(capsys, book, tmp_path):
+    folder = tmp_path / "run"
+    arguments = ["train", "--profile", "--data", book, "--out", folder, *TINY]
+    code, out, err = call(capsys, *arguments)
+    assert (code, err) == (0, [])
+    assert any(line.startswith("threads ") for line in out)
+    assert out[-1].startswith("undisturbed ")
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_without_matplotlib_a_line_says_so(capsys, book, tmp_path, monkeypatch, there):
     if there and not runs.can_plot():

@@ -8,6 +8,7 @@ import pytest
 from fastrnn.lm import data, preset, training
 from fastrnn.lm.evaluation import batch_loss
 from fastrnn.lm.models import build_model, parameter_values
+from fastrnn.lm.profile import profile, table
 from fastrnn.lm.training import Training, differentiate, global_norm
 from fastrnn.mxnet import import_mxnet
 
@@ -100,3 +101,37 @@ def test_the_global_norm_counts_sparse_gradients():
     got = float(global_norm(arrays).asscalar())
     assert got == pytest.approx(np.sqrt(2) * np.linalg.norm(dense), rel=1e-6)
     assert global_norm(arrays[1:]).asscalar() == pytest.approx(np.linalg.norm(dense), rel=1e-6)
+
+
+PASS = ["  embedding", "  recurrent layers", "  dropout", "  dense layers", "  other"]
+
+
+@pytest.mark.parametrize("contexts", [1, 2])
+@pytest.mark.parametrize(
+    ("changes", "of_pass"),
+    [({"dropout": 0.3}, PASS), ({"model": "unrolled"}, [PASS[0], *PASS[3:]])],
+)
+def test_the_profile_names_every_part(changes, of_pass, contexts):
+    run = Training(SGD.updated(changes), TEXT, [mx.cpu(k) for k in range(contexts)])
+    rows = profile(run, steps=8)
+    names = ["data", "forward", *of_pass, "loss", "backward", *of_pass, "clipping", "update"]
+    assert [name for name, _ in rows] == [*names, "reading back", "together", "undisturbed"]
+    assert all(seconds >= 0 for _, seconds in rows)
+    together = dict(rows)["together"]
+    parts = sum(seconds for name, seconds in rows[:-2] if name[0] != " ")
+    assert 0.5 * together < parts < together
+    of_forward = sum(seconds for _, seconds in rows[2 : 2 + len(of_pass)])
+    assert contexts > 1 or of_forward == pytest.approx(rows[1][1])
+    again = profile(run, steps=2)  # the first one's operators are not in it
+    assert dict(again)["together"] < 5 * together
+
+
+def test_the_profiles_table():
+    rows = [("data", 0.001), ("forward", 0.003), ("together", 0.004), ("undisturbed", 0.002)]
+    assert [line.split() for line in table(rows).splitlines()] == [
+        ["part", "ms", "share"],
+        ["data", "1.00", "25.0%"],
+        ["forward", "3.00", "75.0%"],
+        ["together", "4.00", "100.0%"],
+        ["undisturbed", "2.00"],
+    ]

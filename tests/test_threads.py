@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from fastrnn import _threads
+
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
 LAYER = """
@@ -98,3 +100,49 @@ def test_layers_in_a_forked_child(engine):
     if not native.STATUS.usable:
         pytest.skip(native.STATUS.reason)
     assert result_of(FORK_MXNET, OMP_NUM_THREADS="2", MXNET_ENGINE_TYPE=engine) == 0
+
+
+# What the command prints of threads is what its process then has.
+COMMAND = """
+import os, sys
+from pathlib import Path
+
+sys.argv = ["/usr/bin/fastrnn"]
+import fastrnn
+
+print(os.environ.get("MXNET_OMP_MAX_THREADS", "-1"))
+"""
+IMPORT = COMMAND.replace('sys.argv = ["/usr/bin/fastrnn"]\n', "")
+ALONE = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+
+
+def test_the_command_gives_mxnet_the_cores():
+    wanted = _threads.physical_cores()
+    assert 1 <= wanted <= len(os.sched_getaffinity(0))
+    assert result_of(COMMAND) == wanted
+    assert result_of(ALONE + COMMAND) == 1
+
+
+def test_an_import_leaves_mxnets_threads_alone():
+    assert result_of(IMPORT) == -1
+
+
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MXNET_CPU_WORKER_NTHREADS"])
+def test_the_command_leaves_threads_to_the_environment(name):
+    assert result_of(COMMAND, **{name: "2"}) == -1
+
+
+def test_the_command_keeps_the_users_limit():
+    assert result_of(COMMAND, MXNET_OMP_MAX_THREADS="7") == 7
+
+
+def test_mxnets_operators_have_the_cores():
+    work = """
+from fastrnn.mxnet import import_mxnet
+
+mx = import_mxnet()
+mx.nd.log_softmax(mx.nd.ones((1000, 1000))).wait_to_read()
+print(len(os.listdir("/proc/self/task")))
+"""
+    alone = result_of(COMMAND + work, MXNET_OMP_MAX_THREADS="1")
+    assert result_of(COMMAND + work) == alone - 1 + _threads.physical_cores()

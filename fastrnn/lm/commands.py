@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, Optional, get_type_hints
 
 import numpy as np
 
+from fastrnn._threads import described
 from fastrnn.lm.batches import too_short
 from fastrnn.lm.checkpoint import Checkpoint
 from fastrnn.lm.config import Settings, preset
@@ -22,9 +23,10 @@ from fastrnn.lm.evaluation import evaluate, predicted
 from fastrnn.lm.generation import Writer
 from fastrnn.lm.models import parameters_of
 from fastrnn.lm.ngram import NGram
+from fastrnn.lm.profile import profile, table
 from fastrnn.lm.runs import BEST, LAST, LOG, PLOT, Run, can_plot, open_checkpoint, resumed
 from fastrnn.lm.tokenizers import normalize
-from fastrnn.lm.training import same_corpus
+from fastrnn.lm.training import Training, same_corpus
 
 
 def train(options: argparse.Namespace) -> None:
@@ -43,8 +45,14 @@ def train(options: argparse.Namespace) -> None:
         settings = resumed(checkpoint.settings, changes)
     else:
         settings = preset(base, **changes)
+    if options.profile:
+        text = load_text(settings.data)
+        training = Training(settings, text, parse_devices(options.device), checkpoint)
+        _introduce(training)
+        print(table(profile(training)))
+        return
     run = Run(folder, settings, parse_devices(options.device), checkpoint, options.overwrite)
-    _introduce(run)
+    _introduce(run.training)
     _train(run)
     _conclude(run)
 
@@ -78,9 +86,8 @@ def _is_interrupt(error: Optional[BaseException]) -> bool:
     return error is not None
 
 
-def _introduce(run: Run) -> None:
-    training, settings = run.training, run.training.settings
-    corpus = training.corpus
+def _introduce(training: Training) -> None:
+    settings, corpus = training.settings, training.corpus
     parts = [f"{len(corpus.train):,} {noun(settings)}s to train on"]
     if len(corpus.validation):
         parts.append(f"{len(corpus.validation):,} to validate on")
@@ -90,6 +97,8 @@ def _introduce(run: Run) -> None:
     devices = ", ".join(str(context) for context in training.contexts)
     print(f"text    {settings.data}: {', '.join(parts)}; {len(corpus.vocabulary)} different")
     print(f"model   {_describe(training.model, settings)}; {size:,} parameters; on {devices}")
+    if training.contexts[0].device_type == "cpu":
+        print(f"threads {described()}")
     print(f"losses  {unit(settings)}; * marks the best so far\n", flush=True)
 
 

@@ -5,7 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from contextlib import nullcontext
+from itertools import repeat
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Deque,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 
@@ -85,6 +99,8 @@ class Training:
         self.model.hybridize()
         self._parameters = parameters_of(self.model)
         self._trainer = self._make_trainer()
+        # What encloses each part of a step; `profile` has a clock instead.
+        self.part: Callable[[str], ContextManager[Any]] = nullcontext
         self.progress = Progress()
         if checkpoint:
             self._restore(checkpoint)
@@ -196,21 +212,30 @@ class Training:
             losses, states = self._step(inputs, targets, states)
             waiting.append((losses, targets.size))
             if len(waiting) > _BATCHES_AHEAD:
-                yield _read(*waiting.popleft())
+                with self.part("reading back"):
+                    latest = _read(*waiting.popleft())
+                yield latest
         while waiting:
             yield _read(*waiting.popleft())
+
+    def train_endlessly(self) -> Iterator[Tuple[float, int]]:
+        """Train on the first epoch's batches again and again, as :meth:`run_epoch` does once."""
+        for epoch in repeat(1):
+            yield from self._train_on(self._batches(seed_epoch(self.settings.seed, epoch)))
 
     def _step(
         self, inputs: np.ndarray, targets: np.ndarray, states: List[Any]
     ) -> Tuple[List[Any], List[Any]]:
         """One update; the loss summed over the batch, and the detached states, for each device."""
         rows = targets.shape[-1]
-        parts = zip(self._divide(inputs), self._divide(targets), states)
-        results = [differentiate(self.model, *part) for part in parts]
-        self._trainer.allreduce_grads()
-        if self.settings.clip:
-            rows = self._clip(rows)
-        self._trainer.update(rows)
+        with self.part("data"):
+            parts = list(zip(self._divide(inputs), self._divide(targets), states))
+        results = [differentiate(self.model, x, y, state, self.part) for x, y, state in parts]
+        with self.part("clipping"):
+            self._trainer.allreduce_grads()
+            divisor = self._clip(rows) if self.settings.clip else rows
+        with self.part("update"):
+            self._trainer.update(divisor)
         return [loss for loss, _ in results], [state for _, state in results]
 
     def _clip(self, rows: float) -> float:
@@ -291,15 +316,24 @@ class Training:
                 updater.states_synced[index] = True
 
 
-def differentiate(model: Any, inputs: Any, targets: Any, states: Any) -> Tuple[Any, Any]:
+def differentiate(
+    model: Any,
+    inputs: Any,
+    targets: Any,
+    states: Any,
+    part: Callable[[str], ContextManager[Any]] = nullcontext,
+) -> Tuple[Any, Any]:
     """Compute the gradients of the parameters.
 
-    Arguments and results are those of :func:`fastrnn.lm.evaluation.batch_loss`.
+    Arguments and results are those of :func:`fastrnn.lm.evaluation.batch_loss`; `part` encloses
+    each part of the work.
     """
-    with mx.autograd.record():
+    with part("forward"), mx.autograd.record():
         logits, states = predict(model, inputs, states)
-    loss, gradient = loss_and_gradient(logits, targets)
-    logits.backward(gradient)
+    with part("loss"):
+        loss, gradient = loss_and_gradient(logits, targets)
+    with part("backward"):
+        logits.backward(gradient)
     return loss, states
 
 
