@@ -55,7 +55,6 @@ def profile(training: Training, steps: int = STEPS) -> List[Row]:
         seconds[name] += time.perf_counter() - begin
 
     mx.profiler.set_config(profile_all=True, aggregate_stats=True, filename=os.devnull)
-    mx.profiler.dumps(reset=True)
     training.part = part
     mx.profiler.set_state("run")
     try:
