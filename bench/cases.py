@@ -46,6 +46,8 @@ class Case:
     ragged: bool = False
     task: str = "layer"
     neighbour: str = ""
+    vocabulary: int = 80  # of the language model
+    optimizer: str = "adam"  # or sgd
 
     def __post_init__(self) -> None:
         if self.cell not in CELLS:
@@ -66,6 +68,8 @@ class Case:
             f"I={self.inputs} N={self.batch} T={self.steps}",
             self.task if self.task != "layer" else "train" if self.train else "infer",
         ]
+        words += [f"V={self.vocabulary}"] * (self.vocabulary != 80)
+        words += [self.optimizer] * (self.optimizer != "adam")
         words += ["hybrid"] * self.hybridize + ["ragged"] * self.ragged
         words += ["tf32"] * self.tf32 + [self.dtype] * (self.dtype != "float32")
         words += [f"beside a {self.neighbour} process"] * bool(self.neighbour)
@@ -96,6 +100,12 @@ LANGUAGE_MODEL = [
     Case("lstm", batch=1, steps=1, train=False, task="lm generation"),
 ]
 
+# The other models of the presets: the word model with 10,000 words, and the demo.
+UPDATE = Case("lstm", task="lm training")
+WORDS = replace(UPDATE, inputs=200, hidden=200, batch=20, steps=20, vocabulary=10_000)
+WORDS = replace(WORDS, optimizer="sgd")
+DEMO = replace(UPDATE, layers=1, inputs=64, hidden=256, batch=16, steps=64)
+
 
 def cpu_quick() -> List[Case]:
     """The CPU's cases that a run has by default."""
@@ -123,6 +133,8 @@ def cpu_quick() -> List[Case]:
         replace(small, train=False, hybridize=True),
         replace(tiny, hybridize=True),
         *LANGUAGE_MODEL,
+        WORDS,
+        DEMO,
     ]
 
 

@@ -4,8 +4,8 @@ On the CPU it is fastrnn's own model, with its layer or MXNet's, and PyTorch's m
 is PyTorch's modules, with PyTorch's layer, which is cuDNN, or fastrnn's kernels.
 
 An embedding, the layer, a decoder; an update is forward, backward, clipping by the global norm and
-Adam, with the state carried over. Without dropout, so that all begin with the same loss, which is
-checked against the oracle's.
+Adam or plain SGD, with the state carried over. Without dropout, so that all begin with the same
+loss, which is checked against the oracle's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from bench.peers.base import Layer
 from bench.peers.gluon import expect_native, gluon_layer, layer_parameters
 from bench.peers.pytorch import use_tf32
 
-VOCABULARY = 80
 RATE = 1e-3
 CLIP = 0.2 * 100 * 32  # of the gradient's norm, the loss being a sum
 
@@ -42,12 +41,12 @@ def draw(case: Case) -> TextData:
     rng = np.random.RandomState(9)
     size = (case.steps, case.batch)
     return TextData(
-        rng.uniform(-0.1, 0.1, (VOCABULARY, case.inputs)).astype(np.float32),
+        rng.uniform(-0.1, 0.1, (case.vocabulary, case.inputs)).astype(np.float32),
         bench_data.draw(case).weights,
-        rng.uniform(-0.05, 0.05, (VOCABULARY, case.hidden)).astype(np.float32),
-        np.zeros(VOCABULARY, np.float32),
-        rng.randint(VOCABULARY, size=size).astype(np.int32),
-        rng.randint(VOCABULARY, size=size).astype(np.int32),
+        rng.uniform(-0.05, 0.05, (case.vocabulary, case.hidden)).astype(np.float32),
+        np.zeros(case.vocabulary, np.float32),
+        rng.randint(case.vocabulary, size=size).astype(np.int32),
+        rng.randint(case.vocabulary, size=size).astype(np.int32),
     )
 
 
@@ -85,7 +84,14 @@ class GluonModel(_Model):
 
         super().__init__(case)
         mx = self._mx = import_mxnet()
-        model = LanguageModel(VOCABULARY, case.cell, case.inputs, case.hidden, case.layers)
+        model = LanguageModel(
+            case.vocabulary,
+            case.cell,
+            case.inputs,
+            case.hidden,
+            case.layers,
+            sparse_gradient=case.optimizer == "sgd",
+        )
         if own_layer:
             expect_native(model.rnn)
         else:
@@ -104,7 +110,7 @@ class GluonModel(_Model):
         model.hybridize()
         self._parameters = list(self._model.collect_params().values())
         self._trainer = mx.gluon.Trainer(
-            self._model.collect_params(), "adam", {"learning_rate": RATE}, kvstore=None
+            self._model.collect_params(), case.optimizer, {"learning_rate": RATE}, kvstore=None
         )
         self._characters = mx.nd.array(text.characters, dtype="int32")
         self._targets = mx.nd.array(text.targets, dtype="int32")
@@ -119,19 +125,16 @@ class GluonModel(_Model):
             self._latest = logits[-1].asnumpy()
 
     def _update(self) -> None:
-        from fastrnn.lm.evaluation import batch_loss
+        from fastrnn.lm.training import differentiate, global_norm
 
-        mx = self._mx
-        with mx.autograd.record():
-            loss, self._states = batch_loss(
-                self._model, self._characters, self._targets, self._states
-            )
-        loss.backward()
-        gradients = [p.grad() for p in self._parameters]
-        mx.gluon.utils.clip_global_norm(gradients, CLIP, check_isfinite=False)
-        self._trainer.update(self._case.batch)
+        loss, self._states = differentiate(
+            self._model, self._characters, self._targets, self._states
+        )
+        norm = float(global_norm([p.grad() for p in self._parameters]).asscalar())
+        rows = self._case.batch
+        self._trainer.update(rows * max(1.0, norm / CLIP))
         self._latest = loss.asnumpy()
-        mx.nd.waitall()
+        self._mx.nd.waitall()
 
 
 class PytorchModel(_Model):
@@ -143,16 +146,17 @@ class PytorchModel(_Model):
         super().__init__(case)
         self._torch = torch
         nn = torch.nn
-        self._embedding = nn.Embedding(VOCABULARY, case.inputs).to(device)
+        self._embedding = nn.Embedding(case.vocabulary, case.inputs).to(device)
         self._layer = layer.to(device)
-        self._decoder = nn.Linear(case.hidden, VOCABULARY).to(device)
+        self._decoder = nn.Linear(case.hidden, case.vocabulary).to(device)
         modules = (self._embedding, self._layer, self._decoder)
         self._parameters = [p for module in modules for p in module.parameters()]
         arrays = [text.embedding, *text.weights, text.decoder, text.bias]
         with torch.no_grad():
             for parameter, array in zip(self._parameters, arrays):
                 parameter.copy_(torch.from_numpy(array))
-        self._optimizer = torch.optim.Adam(self._parameters, lr=RATE)
+        optimizers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+        self._optimizer = optimizers[case.optimizer](self._parameters, lr=RATE)
         self._characters = torch.from_numpy(text.characters).long().to(device)
         self._targets = torch.from_numpy(text.targets).long().to(device)
         self._states: Any = None
