@@ -46,7 +46,7 @@ def train(options: argparse.Namespace) -> None:
     else:
         settings = preset(base, **changes)
     if options.profile:
-        text = load_text(settings.data)
+        text = open_text(settings.data)
         training = Training(settings, text, parse_devices(options.device), checkpoint)
         _introduce(training)
         print(table(profile(training)))

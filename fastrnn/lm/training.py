@@ -221,7 +221,8 @@ class Training:
     def train_endlessly(self) -> Iterator[Tuple[float, int]]:
         """Train on the first epoch's batches again and again, as :meth:`run_epoch` does once."""
         for epoch in repeat(1):
-            yield from self._train_on(self._batches(seed_epoch(self.settings.seed, epoch)))
+            _, batches = self._batches(seed_epoch(self.settings.seed, epoch))
+            yield from self._train_on(batches)
 
     def _step(
         self, inputs: np.ndarray, targets: np.ndarray, states: List[Any]
