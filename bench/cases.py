@@ -95,6 +95,8 @@ class Case:
 TUTORIAL = Case("lstm")
 TUTORIAL_TF32 = Case("lstm", tf32=True)  # as a GPU computes it by default
 LONG = Case("lstm", layers=1, inputs=768, hidden=768, batch=16, steps=1024)
+MEDIUM = Case("lstm", hidden=200, inputs=200, batch=20, steps=20)
+SMALL = Case("lstm", layers=1, hidden=32, inputs=32, batch=1, steps=35)
 LANGUAGE_MODEL = [
     Case("lstm", task="lm training"),
     Case("lstm", batch=1, steps=1, train=False, task="lm generation"),
@@ -110,9 +112,6 @@ DEMO = replace(UPDATE, layers=1, inputs=64, hidden=256, batch=16, steps=64)
 def cpu_quick() -> List[Case]:
     """The CPU's cases that a run has by default."""
     one_step = Case("lstm", batch=1, steps=1, train=False)
-    words = Case("lstm", hidden=200, inputs=200, batch=20, steps=20)
-    small = Case("lstm", layers=1, hidden=32, inputs=32, batch=1, steps=35)
-    tiny = Case("gru", hidden=8, inputs=8, batch=4, steps=6, bidirectional=True)
     return [
         *(Case(cell) for cell in CELLS),
         Case("lstm", layers=1, hidden=256, inputs=64),
@@ -128,10 +127,9 @@ def cpu_quick() -> List[Case]:
         replace(one_step, cell="rnn_tanh"),
         replace(one_step, layers=1, hidden=256, inputs=64),
         replace(one_step, batch=32),
-        *(replace(words, neighbour=neighbour) for neighbour in NEIGHBOURS),
-        small,
-        replace(small, train=False, hybridize=True),
-        replace(tiny, hybridize=True),
+        MEDIUM,
+        replace(MEDIUM, neighbour="pinned"),
+        replace(SMALL, hybridize=True),
         *LANGUAGE_MODEL,
         WORDS,
         DEMO,
@@ -143,7 +141,10 @@ def cpu_full() -> List[Case]:
     return _unique(
         [
             *cpu_quick(),
+            replace(MEDIUM, neighbour="moving"),
             *(Case(cell, neighbour=neighbour) for cell in CELLS for neighbour in NEIGHBOURS),
+            *(replace(SMALL, cell=cell, train=train) for cell in CELLS for train in (True, False)),
+            replace(SMALL, cell="gru", hidden=8, inputs=8, batch=4, steps=6, hybridize=True),
             Case("gru", hidden=256, inputs=128, steps=35),
             Case("rnn_tanh", hidden=256, inputs=128, steps=35),
             *_around(TUTORIAL),
