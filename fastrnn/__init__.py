@@ -14,8 +14,9 @@ from fastrnn._version import __version__
 
 __all__ = ["GRU", "LSTM", "RNN", "__version__", "features", "portable"]
 
-# "-m": sys.argv is not set up yet.
-_is_command = os.path.basename(sys.argv[0]) in ("fastrnn", "-m")
+_is_command = os.path.basename(sys.argv[0]) == "fastrnn"
+if sys.argv[0] == "-m":  # sys.argv is not set up yet; another program's module may import this
+    _is_command = "fastrnn" in getattr(sys, "orig_argv", ["fastrnn"])  # from Python 3.10 on
 if _is_command:
     _threads.give_mxnet_all_cores()
 try:

@@ -35,4 +35,4 @@ def physical_cores() -> int:
 def described() -> str:
     """What decides how many threads MXNet has."""
     found = [f"{name}={os.environ[name]}" for name in _DECIDING if name in os.environ]
-    return ", ".join(found) or "MXNet's own choice"
+    return ", ".join(found) or "as many as MXNet chooses"

@@ -253,6 +253,18 @@ def test_without_a_cache_one_line_says_so(cache, caplog):
     assert line.endswith(": cannot be read: Not a directory; the numbers of book stay in memory")
 
 
+def test_without_a_home_one_line_says_so(cache, caplog, monkeypatch):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", home)
+    found = encode_corpus(in_pieces(PROSE, [99]), Settings())
+    assert whole(found) == plain(PROSE, KINDS[0], Settings())[1]
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith("there is no home folder for a cache; XDG_CACHE_HOME can name another")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to any folder")
 def test_a_cache_that_is_read_only(cache, caplog):
     wanted = whole(encode_corpus(PROSE, Settings()))
@@ -264,6 +276,15 @@ def test_a_cache_that_is_read_only(cache, caplog):
         assert "not written: Permission denied; the numbers of" in caplog.text
     finally:
         cache.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "the text is empty"), ("a\ud800b", r"text: '\\ud800' at position 1 is no character")],
+)
+def test_what_is_no_text(text, message):
+    with pytest.raises(InputError, match=message):
+        encode_corpus(text, Settings())
 
 
 def test_a_text_that_changes_while_it_is_read(cache):

@@ -32,6 +32,12 @@ before = threads()
 run()
 print(1 + threads() - before)
 """
+PROCESSORS = """
+before = set(os.listdir("/proc/self/task"))
+run()
+(helper,) = set(os.listdir("/proc/self/task")) - before
+print(len(os.sched_getaffinity(int(helper))))
+"""
 FORK = """
 output = run()
 child = os.fork()
@@ -77,6 +83,11 @@ def result_of(code, **environment):
 
 def test_threads_that_are_bound_to_processors_are_as_many_as_others():
     assert result_of(LAYER + COUNT, OMP_PROC_BIND="true") == result_of(LAYER + COUNT)
+
+
+def test_helpers_may_run_on_all_processors():
+    environment = {"OMP_PROC_BIND": "true", "OMP_NUM_THREADS": "2"}
+    assert result_of(LAYER + PROCESSORS, **environment) == len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize("threads", [1, 3])

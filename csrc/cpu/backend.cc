@@ -34,8 +34,7 @@ class CpuLayer final : public LayerPlan {
   }
 
   std::string Reason(Pass pass) const override {
-    const StepProduct& product = pass == Pass::kForward ? *forward_ : *backward_;
-    return product.Reason() + ", " + split_.Reason();
+    return (pass == Pass::kForward ? forward_ : backward_)->Reason();
   }
 
   void Forward(const ForwardArgs& args) const override {

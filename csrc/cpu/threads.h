@@ -31,8 +31,9 @@ class ThreadScope {
 
 // Calls body(task) for each task below `tasks`, on the threads of the scope. Threads take the next
 // task as they get to it. The calling thread is one of them, and waits only for tasks that others
-// have begun: a thread that the system does not run holds up nothing, unlike one of an OpenMP team.
-// Tasks that call this do their own tasks alone. Throws the first exception of a task, after all.
+// have begun: unlike one of an OpenMP team, a thread that is not running holds up nothing, unless
+// it was interrupted in a task. Tasks that call this do their own tasks alone. Throws an exception
+// of a task, and LibraryError if a thread cannot be started.
 void ParallelFor(int64_t tasks, const std::function<void(int64_t)>& body);
 
 }  // namespace cpu

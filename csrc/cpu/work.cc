@@ -96,12 +96,6 @@ Split Split::Of(const LayerDesc& desc) {
   return {1, std::max<int64_t>(parts, 1)};
 }
 
-std::string Split::Reason() const {
-  if (blocks > 1) return std::to_string(blocks) + " threads with rows of their own";
-  if (parts > 1) return "threads that share each step in " + std::to_string(parts) + " parts";
-  return "one thread";
-}
-
 // ---- the step's product -------------------------------------------------------------------------
 
 StepProduct::StepProduct(const LayerDesc& desc, const Split& split, int64_t n, int64_t k,
@@ -126,9 +120,14 @@ StepProduct::StepProduct(const LayerDesc& desc, const Split& split, int64_t n, i
 }
 
 std::string StepProduct::Reason() const {
-  if (small_) return "products of our own";
-  return packed_.empty() ? "oneDNN's products, too few steps to pack"
-                         : "oneDNN's products, weights packed";
+  const char* const product = small_            ? "products of our own"
+                              : packed_.empty() ? "oneDNN's products, too few steps to pack"
+                                                : "oneDNN's products, weights packed";
+  const std::string sharing =
+      blocks_ > 1  ? std::to_string(blocks_) + " threads with rows of their own"
+      : parts_ > 1 ? "threads that share each step in " + std::to_string(parts_) + " parts"
+                   : "one thread";
+  return product + (", " + sharing);
 }
 
 int64_t StepProduct::Column(int64_t part) const {

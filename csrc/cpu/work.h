@@ -29,7 +29,6 @@ struct Split {
   Rows Block(const LayerDesc& desc, int64_t block) const {
     return {desc.batch * block / blocks, desc.batch * (block + 1) / blocks};
   }
-  std::string Reason() const;
 };
 
 // The product of a state or gate gradient [N, k] with the recurrent weights, made once for a layer:
@@ -48,7 +47,7 @@ class StepProduct {
   Buffers Take(Carver* carver) const;
   // Packs the weights into the buffers.
   void Load(const float* weights, const Buffers& buffers) const;
-  // Which product, and why.
+  // Which product, and how threads share the steps.
   std::string Reason() const;
 
  private:

@@ -14,11 +14,12 @@ import logging
 import os
 import struct
 import tempfile
+import unicodedata
 from collections import Counter
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Dict, Iterator, NamedTuple, Optional, Tuple, Union
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
@@ -33,13 +34,13 @@ from fastrnn.lm.vocabulary import Appearances, Vocabulary, smallest
 # Texts of fewer bytes are numbered anew each time, in less than a second.
 CACHED_BYTES = 4 << 20
 _AT_ONCE = 1 << 18
-# A file has the numbers, the vocabulary as JSON, its length, and the SHA-256 of all that. Its name
-# depends on the format, which changes with the file or with what a tokenizer's version does.
+# A file has the numbers, the vocabulary as JSON, its length, and the SHA-256 of all that. The
+# format changes when this does, or what a tokenizer's version does.
 _LENGTH, _FORMAT = struct.Struct("<Q"), 1
 _LOG = logging.getLogger(__name__)
 
 Numbered = Tuple[Vocabulary, np.ndarray]
-# Numbers a text, with a scratch file.
+# Numbers a text, with the help of a scratch file.
 _Method = Callable[[BinaryIO], Tuple[Vocabulary, Iterator[np.ndarray]]]
 
 
@@ -136,16 +137,27 @@ def _kept(text: Text, rule: Any, method: _Method) -> Numbered:
     """What `method` gives: from the cache or, if the text is small or the cache fails, from it."""
     found: Optional[Numbered] = None
     if text.size >= CACHED_BYTES:
-        key = hashlib.sha256(json.dumps([_FORMAT, text.sha256, rule]).encode("ascii")).hexdigest()
-        path = cache_folder() / "numbers" / key
+        what = json.dumps([_FORMAT, _characters(), text.sha256, rule])
         try:
+            path = cache_folder() / "numbers" / hashlib.sha256(what.encode("ascii")).hexdigest()
             found = _open(path)
             if found is None:
                 _save(path, method)
                 found = _open(path)
+            if found is None:
+                raise FileError(f"{path}: damaged as soon as it was written")
         except FileError as error:
             _LOG.warning("%s; the numbers of %s stay in memory", error, text.name)
     return found or _in_memory(method)
+
+
+def _characters() -> List[Optional[str]]:
+    """The versions of what knows the characters' properties, on which tokens depend."""
+    try:
+        import regex
+    except ImportError:
+        return [unicodedata.unidata_version, None]
+    return [unicodedata.unidata_version, regex.__version__]
 
 
 def _in_memory(method: _Method) -> Numbered:

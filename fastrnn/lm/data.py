@@ -15,7 +15,7 @@ import urllib.request
 from pathlib import Path
 from typing import Dict, Iterator, NamedTuple, Optional, Union
 
-from fastrnn.lm.errors import InputError
+from fastrnn.lm.errors import FileError, InputError
 from fastrnn.lm.files import explained, write_atomically
 from fastrnn.lm.texts import PIECE, Text
 
@@ -117,9 +117,20 @@ def _read(path: Union[Path, int]) -> Optional[bytes]:
 
 
 def cache_folder() -> Path:
-    """The user's cache for texts."""
+    """The user's cache for texts.
+
+    Raises
+    ------
+    FileError
+        If there is none, since the user has no home.
+    """
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "fastrnn"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "fastrnn"
+    except (RuntimeError, KeyError):  # KeyError: before Python 3.10
+        raise FileError(
+            "there is no home folder for a cache; XDG_CACHE_HOME can name another one"
+        ) from None
 
 
 def fetch(name: str) -> bytes:

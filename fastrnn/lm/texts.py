@@ -34,8 +34,15 @@ class Text:
         """`text` itself, or one that is in memory."""
         if isinstance(text, Text):
             return text
-        content = text.encode("utf-8")
-        return Text("data", lambda: [content])
+        if not text:
+            raise InputError("the text is empty")
+        try:
+            content = text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"text: {text[error.start]!r} at position {error.start} is no character"
+            ) from None
+        return Text("text", lambda: [content])
 
     def pieces(self) -> Iterator[str]:
         """All of the text, in pieces that are not empty.
@@ -92,8 +99,7 @@ class Text:
 
     def _measure(self) -> Tuple[str, int]:
         """SHA-256 and size, for which the text is read unless it was before."""
-        if self._measured is None:
+        while self._measured is None:
             for _ in self.pieces():
                 pass
-        assert self._measured is not None
         return self._measured

@@ -63,7 +63,8 @@ struct ExchangeBuffers {
 constexpr int64_t kLaunchSteps = FASTRNN_CUDA_LAUNCH_STEPS;
 
 // How many blocks of the kernel the device, which is current, holds at once. Asked once, since that
-// takes the driver a while, and every call is to be told the same.
+// takes the driver a while, and every call is to be told the same. Asking also allows the kernel
+// its shared memory, in the device's primary context; a program that resets the device loses that.
 template <class Args>
 int ResidentBlocks(int device, void (*kernel)(Args), const PersistentPlan& plan) {
   using Question = std::tuple<int, uintptr_t, size_t, int>;
