@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-# Whoever sets one of these has decided.
+# If the user sets one of these, MXNet follows it.
 _DECIDING = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS", "MXNET_CPU_WORKER_NTHREADS")
 _SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
@@ -24,7 +24,10 @@ def give_mxnet_all_cores() -> None:
 
 
 def physical_cores() -> int:
-    """The number of cores that this process may use; 0 if the system does not tell."""
+    """The number of cores that this process may use; 0 if the system does not tell.
+
+    As csrc/cpu/threads.cc counts them, which an installation without the native library lacks.
+    """
     try:
         processors = os.sched_getaffinity(0)
         return len({Path(_SIBLINGS.format(number)).read_text() for number in processors})

@@ -36,10 +36,9 @@ auto Try(const char* what, int line, Call call) -> decltype(call()) {
   }
 }
 
-// Multiplications that are worth a thread's while, and what the threads' parts of a result begin at
-// multiples of. There are no more parts than threads: sgemm is slower on smaller ones.
+// Multiplications that are worth a thread's while. There are no more parts than threads: sgemm is
+// slower on smaller ones.
 constexpr int64_t kPartWork = 1 << 20;
-constexpr int64_t kPartMultiple = 64;
 
 void SequentialGemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
                     Result<float> c) {

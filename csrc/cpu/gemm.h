@@ -12,6 +12,9 @@
 namespace fastrnn {
 namespace cpu {
 
+// What threads' parts of a result begin at multiples of; it suits oneDNN's vectors.
+constexpr int64_t kPartMultiple = 64;
+
 // c[m, n] = a[m, k] * b[k, n] + beta * c; the sizes are those after transposition. The
 // threads of the scope (threads.h) share the rows or columns of c.
 void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,

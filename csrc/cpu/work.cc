@@ -40,8 +40,7 @@ constexpr int64_t kMinSequenceWork = 1 << 21;
 // Multiplications that pay for a thread which meets the others in every step.
 constexpr int64_t kMinPartWork = 1 << 18;
 
-// Parts of the units begin at multiples of this, which suit oneDNN's vectors.
-constexpr int64_t kPartMultiple = 64;
+static_assert(kPartMultiple % SmallProduct::kColumnMultiple == 0, "parts begin at vectors");
 
 // Hidden units of a row that are computed together, how many such pieces make a task, and the least
 // work for more than one thread.

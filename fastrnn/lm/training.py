@@ -6,7 +6,6 @@ import math
 import time
 from collections import deque
 from contextlib import nullcontext
-from itertools import repeat
 from typing import (
     Any,
     Callable,
@@ -220,8 +219,8 @@ class Training:
 
     def train_endlessly(self) -> Iterator[Tuple[float, int]]:
         """Train on the first epoch's batches again and again, as :meth:`run_epoch` does once."""
-        for epoch in repeat(1):
-            _, batches = self._batches(seed_epoch(self.settings.seed, epoch))
+        while True:
+            _, batches = self._batches(seed_epoch(self.settings.seed, 1))
             yield from self._train_on(batches)
 
     def _step(
@@ -243,8 +242,8 @@ class Training:
         """Limit the gradients' global norm; returns what the update shall divide them by."""
         gradients = [[p.grad(c) for p in self._parameters.values()] for c in self.contexts]
         if self.contexts[0].device_type == "cpu":
-            # The update divides anyway, so gradients need no pass of their own. To wait for the
-            # norm costs nothing on the processor that computes it.
+            # The update divides anyway, so gradients need no pass of their own. The divisor is a
+            # number of the host: MXNet scales row-sparse arrays by an array only in a dense pass.
             norm = float(global_norm(gradients[0]).asscalar())
             return max(norm / self.settings.clip, rows)
         for of_device in gradients:
