@@ -294,7 +294,7 @@ class _Rules:
         self.english = compiled(rf"{prefix}*(?:{letter}|(?!{space})\p{{ASCII}}|{ending})")
         self.closing = compiled(rf"[.,;:!?)\]}}%]|{ending}")
         self.begun = compiled(_typed(rf"{within}*{letter}{prefix}*", joiner))
-        # After a line, or after spaces that are no tokens; the last in a text.
+        # Finds the last place after a line end, or after spaces that are not tokens.
         plain = rf"[{letter}[!-~]]"
         self.seam = compiled(rf"(?r)\n|(?<={plain}){space}+(?={plain})")
 
@@ -313,7 +313,7 @@ class _Cut(Dict[str, Tuple[List[str], bool, bool]]):
         else:
             tokens = self._rules.token.findall(word)
             first, last = (self._rules.english.match(tokens[n]) is None for n in (0, -1))
-        if len(self) == _REMEMBERED:
+        if len(self) >= _REMEMBERED:  # another thread may have added one, too
             self.clear()
         if len(word) <= _SHORT:
             self[word] = tokens, first, last
