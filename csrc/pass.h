@@ -104,7 +104,7 @@ class ForwardDirection {
     ForwardStep<T> step = {};
     step.rows = static_cast<int>(N);
     step.hidden = static_cast<int>(H);
-    step.relu = desc_.mode == Mode::kRnnRelu;
+    step.relu = desc_.cell().relu;
     step.time = time;
     step.lengths = lengths_;
     step.i2h_bias = weights_.i2h_bias;
@@ -267,7 +267,7 @@ class BackwardDirection {
     BackwardStep<T> step = {};
     step.rows = static_cast<int>(N);
     step.hidden = static_cast<int>(H);
-    step.relu = desc_.mode == Mode::kRnnRelu;
+    step.relu = desc_.cell().relu;
     step.time = time;
     step.steps = walk_.steps;
     step.reverse = walk_.reverse;

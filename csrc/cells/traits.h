@@ -9,13 +9,13 @@
 namespace fastrnn {
 
 template <class Cell>
-constexpr CellTraits TraitsOf(const char* name) {
-  return {name, Cell::kGates, Cell::kHasC, Cell::kSplitShares, Cell::kKeepsGates};
+constexpr CellTraits TraitsOf(const char* name, bool relu = false) {
+  return {name, relu, Cell::kGates, Cell::kHasC, Cell::kSplitShares, Cell::kKeepsGates};
 }
 
 // In the order of Mode.
 inline constexpr CellTraits kCells[] = {TraitsOf<LstmCell>("lstm"), TraitsOf<GruCell>("gru"),
                                         TraitsOf<RnnCell>("rnn_tanh"),
-                                        TraitsOf<RnnCell>("rnn_relu")};
+                                        TraitsOf<RnnCell>("rnn_relu", true)};
 
 }  // namespace fastrnn

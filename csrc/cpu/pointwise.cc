@@ -1,10 +1,9 @@
 #include "pointwise.h"
 
 #include <algorithm>
+#include <iterator>
 
-#include "../cells/gru.h"
-#include "../cells/lstm.h"
-#include "../cells/rnn.h"
+#include "../cells/traits.h"
 
 // One binary serves every x86-64 processor: the loader picks the clone. Clones are named by
 // feature, because an architecture's name matches only its vendor's models. Processors other than
@@ -84,29 +83,36 @@ FASTRNN_HOST_DEVICE void Backward(const BackwardRow& row, Units units) {
   }
 }
 
+// The modes and their cells, in the order of Mode.
+#define FASTRNN_CELLS(ADD) \
+  ADD(kLstm, LstmCell)     \
+  ADD(kGru, GruCell)       \
+  ADD(kRnnTanh, RnnCell)   \
+  ADD(kRnnRelu, RnnCell)
+
 // target_clones works on functions, not on templates.
-#define FASTRNN_CELL(name, Cell, relu)                                      \
-  FASTRNN_CLONES void name##Forward(const ForwardRow& row, Units units) {   \
-    Forward<Cell, relu>(row, units);                                        \
-  }                                                                         \
-  FASTRNN_CLONES void name##Backward(const BackwardRow& row, Units units) { \
-    Backward<Cell, relu>(row, units);                                       \
+#define FASTRNN_FUNCTIONS(mode, Cell)                                         \
+  FASTRNN_CLONES void mode##Forward(const ForwardRow& row, Units units) {     \
+    Forward<Cell, kCells[static_cast<size_t>(Mode::mode)].relu>(row, units);  \
+  }                                                                           \
+  FASTRNN_CLONES void mode##Backward(const BackwardRow& row, Units units) {   \
+    Backward<Cell, kCells[static_cast<size_t>(Mode::mode)].relu>(row, units); \
   }
+#define FASTRNN_ENTRY(mode, Cell) {mode##Forward, mode##Backward},
 
-FASTRNN_CELL(Lstm, LstmCell, false)
-FASTRNN_CELL(Gru, GruCell, false)
-FASTRNN_CELL(RnnTanh, RnnCell, false)
-FASTRNN_CELL(RnnRelu, RnnCell, true)
-#undef FASTRNN_CELL
+FASTRNN_CELLS(FASTRNN_FUNCTIONS)
 
-// In the order of Mode.
-constexpr ForwardUnits kForward[] = {LstmForward, GruForward, RnnTanhForward, RnnReluForward};
-constexpr BackwardUnits kBackward[] = {LstmBackward, GruBackward, RnnTanhBackward, RnnReluBackward};
+struct Functions {
+  ForwardUnits forward;
+  BackwardUnits backward;
+};
+constexpr Functions kFunctions[] = {FASTRNN_CELLS(FASTRNN_ENTRY)};
+static_assert(std::size(kFunctions) == std::size(kCells), "the CPU lacks a cell");
 
 }  // namespace
 
-ForwardUnits ForwardOf(Mode mode) { return kForward[static_cast<int>(mode)]; }
-BackwardUnits BackwardOf(Mode mode) { return kBackward[static_cast<int>(mode)]; }
+ForwardUnits ForwardOf(Mode mode) { return kFunctions[static_cast<size_t>(mode)].forward; }
+BackwardUnits BackwardOf(Mode mode) { return kFunctions[static_cast<size_t>(mode)].backward; }
 
 FASTRNN_CLONES void SumRows(const float* matrix, int64_t rows, int64_t stride, int64_t begin,
                             int64_t end, bool accumulate, float* sums) {

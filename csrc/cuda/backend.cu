@@ -19,15 +19,13 @@ namespace {
 constexpr int kOldestCapability = 70;
 constexpr int kBfloat16Capability = 80;
 
-// cuBLAS counts rows and columns in ints, and so do the kernels. The rows of the weights, G * H,
-// need no look: as many weights as would be too many overflow 64 bits.
+// cuBLAS and the kernels count rows and columns in ints. The rows of the weights, G * H, need no
+// check: so many weights would overflow 64 bits.
 void ExpectKernelSizes(const LayerDesc& desc) {
   constexpr int64_t kMost = std::numeric_limits<int>::max();
-  const auto expect = [](const char* what, int64_t size) {
-    FASTRNN_EXPECTS(size <= kMost, std::string(what) + " is " + std::to_string(size) +
-                                       ", expected at most " + std::to_string(kMost) + " on CUDA");
-  };
-  expect("input size", desc.input);
+  FASTRNN_EXPECTS(desc.input <= kMost, "input size is " + std::to_string(desc.input) +
+                                           ", expected at most " + std::to_string(kMost) +
+                                           " on CUDA");
 }
 
 void ExpectCapability(const LayerDesc& desc, int capability) {
@@ -50,16 +48,17 @@ void ExpectCapability(const LayerDesc& desc, int capability) {
 template <class Body>
 auto ForType(DType dtype, Body body) {
   switch (dtype) {
-    case DType::kFloat16:
-      return body(Half());
-    case DType::kBfloat16:
-      return body(Bfloat16());
-    default:
-      return body(float());
+#define FASTRNN_CASE(value, T) \
+  case DType::value:           \
+    return body(T());
+    FASTRNN_CUDA_TYPES(FASTRNN_CASE)
+#undef FASTRNN_CASE
   }
+  throw InvalidArgument("the CUDA backend has no such dtype", __FILE__, __LINE__);
 }
 
-// Is never launched: the driver is asked how many clusters of such blocks there is room for.
+// Never launched. The driver tells how many clusters of its blocks fit, and what it was compiled
+// for.
 __global__ void AskedAboutKernel() {}
 
 int ResidentBlocks(Pass pass, const LayerDesc& desc, bool tf32, const PersistentPlan& plan) {
@@ -70,9 +69,9 @@ int ResidentBlocks(Pass pass, const LayerDesc& desc, bool tf32, const Persistent
   });
 }
 
-// Takes the grid from occupancy: where the device, which is current, holds fewer blocks of the
-// chosen kernel at once than the plan has, it chooses again, with as much room as there is. That
-// has an end, as every time the room is less than the time before.
+// Limits the grid by occupancy: if the device, which is current, holds fewer blocks of the chosen
+// kernel at once than the plan has, it chooses again with that limit. This ends, because the limit
+// is lower every time.
 Choice ChooseWhatFits(Pass pass, const LayerDesc& desc, bool tf32, DeviceFacts facts) {
   for (;;) {
     const Choice choice = Choose(pass, desc, tf32, facts);
@@ -83,7 +82,7 @@ Choice ChooseWhatFits(Pass pass, const LayerDesc& desc, bool tf32, DeviceFacts f
   }
 }
 
-// What takes the driver a while to say, and does not change.
+// Facts that take the driver a while, and do not change.
 struct LastingFacts {
   int code_capability = 0;
   int cluster_multiprocessors = 0;
@@ -97,7 +96,7 @@ LastingFacts AskLastingFacts(int device, int capability, size_t shared_bytes) {
   const cudaError_t status = MaxResidentBlocks(AskedAboutKernel, kProductThreads, shared_bytes,
                                                &facts.cluster_multiprocessors, kCluster);
   if (status != cudaSuccess) {
-    // As on a part of a GPU that is too small for one. There is work without clusters.
+    // For example on a part of a GPU that is too small for a cluster. Layers run without them.
     cudaGetLastError();
     facts.cluster_multiprocessors = 0;
   }
@@ -198,7 +197,7 @@ class CudaLayer final : public LayerPlan {
 
 // ---- the backend --------------------------------------------------------------------------------
 
-class TheBackend final : public CudaBackend {
+class TheBackend final : public MemoryBackend {
  public:
   int Threads() const override { return 0; }
 
@@ -219,32 +218,6 @@ class TheBackend final : public CudaBackend {
     const DeviceScope scope(desc.device_index);
     const DeviceFacts facts = FactsOf(desc.device_index);
     return ChooseWhatFits(pass, desc, AllowsTf32(desc.tf32, facts), facts);
-  }
-
-  std::unique_ptr<Memory> Allocate(int device, size_t bytes, void* stream) const override {
-    return AllocateArray(device, bytes, stream);
-  }
-  std::unique_ptr<DeviceMemory> AllocateArray(int device, size_t bytes,
-                                              void* stream) const override {
-    return cuda::AllocateArray(device, bytes, stream);
-  }
-  void FillWithZeros(int device, void* data, size_t bytes, void* stream) const override {
-    cuda::FillWithZeros(device, data, bytes, stream);
-  }
-  bool IsCapturing(int device, void* stream) const override {
-    return cuda::IsCapturing(device, stream);
-  }
-  std::shared_ptr<const Event> Record(int device, void* stream) const override {
-    return cuda::Record(device, stream);
-  }
-  void CopyToDevice(const DeviceMemory& to, const void* from, size_t bytes) const override {
-    cuda::CopyToDevice(to, from, bytes);
-  }
-  void CopyToHost(void* to, const DeviceMemory& from, size_t bytes) const override {
-    cuda::CopyToHost(to, from, bytes);
-  }
-  PoolBytes PoolBytesOf(int device, bool set_back) const override {
-    return cuda::PoolBytesOf(device, set_back);
   }
 };
 

@@ -1,5 +1,5 @@
-// CUDA devices, for callers that bring no allocator, and what the CUDA backend knows of them. No
-// CUDA header, so that host files may include it, in builds without CUDA too.
+// The CUDA backend's interface within the library: devices, plans for them, and memory. No CUDA
+// header is included, so that host files may include it, also in builds without CUDA.
 #pragma once
 
 #include <cstddef>
@@ -31,29 +31,29 @@ class Event {
   void* stream_;
 };
 
-// An array, allocated and given back in the order of streams: neither waits for the device. It
-// comes from a pool of our own that keeps up to kKeptBytes of what was given back, where the
-// default one returns all of it to the driver at each synchronization.
+// An array, allocated and freed in the order of streams: neither waits for the device. It comes
+// from a pool of our own, which keeps up to kKeptBytes of freed memory; the default pool returns
+// all of it to the driver at each synchronization.
 constexpr uint64_t kKeptBytes = uint64_t{1} << 30;
 
 class DeviceMemory : public Memory {
  public:
   virtual int device() const = 0;
 
-  // Says that the array's content is there at `ready`. From now on the array does not need its
-  // stream: it is given back on the legacy default stream, after `ready`.
+  // Sets the event at which the array's content is ready. From now on the array does not need its
+  // stream: it is freed on the legacy default stream, after `ready`.
   virtual void Publish(const std::shared_ptr<const Event>& ready) = 0;
 
-  // Has the array, which has been published, given back after this event too: its stream reads it.
+  // Frees the array, which has been published, only after this event too: its stream reads it.
   virtual void KeepUntil(std::shared_ptr<const Event> end) = 0;
 
-  // Lets a stream, unless it is being captured, wait for the content.
+  // Makes a stream wait for the content, unless the stream is being captured.
   virtual void Delay(void* stream) const = 0;
-  // And for everything else that uses the array.
+  // Also waits for everything else that uses the array.
   virtual void DelayForWriting(void* stream) const = 0;
 };
 
-// Bytes of a device's pool that arrays have, and the most that they had since that was set back.
+// Bytes of a device's pool that arrays use, and the most that they have used since the last reset.
 struct PoolBytes {
   uint64_t now, most;
 };
@@ -65,7 +65,7 @@ struct DeviceInfo {
   int multiprocessors;
 };
 
-// What the CUDA runtime says of the machine.
+// What the CUDA runtime reports of the machine.
 struct Machine {
   // 1000 * major + 10 * minor, the newest CUDA the driver serves; 0: no driver
   int driver_version = 0;
@@ -74,17 +74,17 @@ struct Machine {
   std::string error;  // why there are no devices
 };
 
-// Streams are cudaStream_t; null is the legacy default stream. Everything throws LibraryError where
+// Streams are cudaStream_t; null is the legacy default stream. Everything throws LibraryError if
 // CUDA fails.
 class CudaBackend : public Backend {
  public:
-  // Does not throw: a machine without a GPU or driver is an answer, which stands in `error`.
+  // Does not throw: without a GPU or driver, `error` says so.
   virtual Machine Query() const = 0;
 
-  // Of the device, which need not be current.
+  // The device need not be current.
   virtual DeviceFacts Facts(int device) const = 0;
-  // What would run on the device that desc names: the choice whose grid it holds at once. Throws as
-  // Choose.
+  // What would run on desc's device: a choice whose grid the device holds at once. Throws as Choose
+  // does.
   virtual Choice ChooseOnDevice(Pass pass, const LayerDesc& desc) const = 0;
 
   // For work on this stream. Until Publish, the stream has to exist.
@@ -92,14 +92,14 @@ class CudaBackend : public Backend {
                                                       void* stream) const = 0;
   virtual std::shared_ptr<const Event> Record(int device, void* stream) const = 0;
 
-  // When this returns, `from` has been read, but what came from there may still be on its way: work
-  // on the legacy default stream finds it arrived.
+  // When this returns, `from` has been read, but the copy may be under way. Work on the legacy
+  // default stream finds it complete.
   virtual void CopyToDevice(const DeviceMemory& to, const void* from, size_t bytes) const = 0;
-  // Waits for the copy. The legacy default stream has to wait for the content already.
+  // Waits for the copy. The legacy default stream must already wait for the content.
   virtual void CopyToHost(void* to, const DeviceMemory& from, size_t bytes) const = 0;
 
-  // set_back: sets `most` back to what arrays have now, before it is read. Throws LibraryError
-  // where there is no pool, or CUDA is too old (before 11.3) to tell.
+  // set_back: resets `most` to what arrays use now, before it is read. Throws LibraryError if there
+  // is no pool or CUDA is older than 11.3.
   virtual PoolBytes PoolBytesOf(int device, bool set_back) const = 0;
 };
 

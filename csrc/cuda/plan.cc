@@ -31,7 +31,7 @@ struct Problem {
   int64_t directions_at_once() const {
     return pass == Pass::kForward || BackwardIsOneChunk(desc) ? desc.directions : 1;
   }
-  // What is exchanged for each row of the batch in a step.
+  // The numbers that a step exchanges for each row of the batch.
   int64_t numbers() const { return pass == Pass::kForward ? desc.hidden : gates() * desc.hidden; }
 };
 
@@ -58,36 +58,36 @@ ScatterShape ScatterShapeOf(const Problem& problem, const PersistentPlan& plan) 
 
 // ---- what the model assumes ---------------------------------------------------------------------
 //
-// None of these has been measured with these kernels yet; each says where it comes from. Four of
-// them stand back where the facts have a measurement.
+// None of these has been measured with these kernels; each comment names the source. Measurements
+// in the facts replace four of them.
 
 // From a block's release of a flag to another block's acquire, both through L2: two trips of about
-// 0.3 µs (published microbenchmarks of A100 and H100) and the poll that falls between.
+// 0.3 µs (published microbenchmarks of A100 and H100), and a poll in between.
 constexpr double kExchangeUs = 0.9;
 // Stores into another block's shared memory and a barrier of the cluster: about 200 clocks each.
 constexpr double kClusterExchangeUs = 0.3;
-// A stepwise step: two dependent kernels without work on the device, and what the host takes to
-// issue them, cuBLAS's product (about 3 µs) and the cells (about 2). Haste, which is stepwise,
-// needs 18 µs where a step reads 4.7 MB (FlashRNN's report, H = 768).
+// A stepwise step: on the device, two dependent kernels without work; on the host, issuing cuBLAS's
+// product (about 3 µs) and the cells (about 2 µs). Haste, which is stepwise, needs 18 µs for a step
+// that reads 4.7 MB (FlashRNN's report, H = 768).
 constexpr double kStepwiseUs = 2.5;
 constexpr double kStepwiseHostUs = 5.0;
 // Zeroing the flags and starting a cooperative grid.
 constexpr double kLaunchUs = 8.0;
-// Bytes in a clock that a multiprocessor reads from L2 when all do (an H100 has 5.5 TB/s for 132
-// multiprocessors at 1.7 GHz), and when few do; and from its shared memory, 32 banks of 4 bytes.
+// Bytes per clock that a multiprocessor reads from L2, if all read (an H100 has 5.5 TB/s for 132
+// multiprocessors at 1.7 GHz) and if few do; and from its shared memory, 32 banks of 4 bytes.
 constexpr double kL2Bytes = 24.0;
 constexpr double kL2BytesAlone = 64.0;
 constexpr double kSharedBytes = 128.0;
-// The share of its bounds, products and bytes from L2, that a small product of cuBLAS's reaches,
-// and what anything does of device memory's bandwidth.
+// The share of its bounds (multiply-adds and L2 bytes) that a small product of cuBLAS reaches, and
+// the share of the memory bandwidth that reading reaches.
 constexpr double kGemmShare = 0.5;
 constexpr double kMemoryShare = 0.8;
-// The share of the L2 cache that weights keep while a step's other arrays pass through it. What is
-// read round after round and does not fit an LRU cache is always gone.
+// The share of the L2 cache that the weights keep while a step's other arrays pass through it.
+// Weights that do not fit always miss: an LRU cache evicts each one before the next step reads it.
 constexpr double kL2Share = 0.8;
 
-// Clocks in a microsecond, and bytes of device memory: nominal figures of the architecture's
-// largest GPU. To ask the driver for clocks takes it a millisecond.
+// Clocks, and bytes of device memory, per microsecond: nominal figures of the architecture's
+// largest GPU. Asking the driver for the clock rate would take a millisecond.
 double ClocksPerUs(int capability) {
   if (capability >= 90) return 1700.0;
   if (capability >= 86) return capability == 89 ? 2000.0 : 1700.0;
@@ -99,8 +99,8 @@ double MemoryBytesPerUs(int capability) {
   return capability == 80 ? 1.5e6 : 3e5;
 }
 
-// Multiplications with an addition, of a multiprocessor in a clock; from the whitepapers of the
-// architectures. sm_90's is what mma.sync reaches, half of wgmma.
+// Multiply-adds of a multiprocessor per clock, from the architectures' whitepapers. sm_90's is what
+// mma.sync reaches, half of wgmma.
 double ProductsPerClock(DType dtype, bool tensor_cores, int capability) {
   if (!tensor_cores) return capability >= 86 ? 128.0 : 64.0;
   const bool float32 = dtype == DType::kFloat32;
@@ -122,17 +122,17 @@ double ProductsPerUs(const Problem& problem) {
 double ExchangeUs(const DeviceFacts& facts) { return MeasuredOr(facts.exchange_us, kExchangeUs); }
 double HostUs(const DeviceFacts& facts) { return MeasuredOr(facts.host_us, kStepwiseHostUs); }
 
-// Who measures the peak wants to know what cannot be beaten, and not what is likely.
+// With a measured peak, the cost is a lower bound instead of an estimate.
 double GemmShare(const DeviceFacts& facts) {
   return facts.products_per_us > 0.0 ? 1.0 : kGemmShare;
 }
 
-// Reading so many bytes from device memory.
+// The time to read bytes from device memory.
 double MemoryUs(const DeviceFacts& facts, double bytes) {
   const double nominal = kMemoryShare * MemoryBytesPerUs(facts.capability);
   return bytes / MeasuredOr(facts.memory_bytes_per_us, nominal);
 }
-// Reading so many in every step: nothing where the L2 cache keeps them.
+// The time to read them in every step: none if the L2 cache keeps them.
 double RepeatedMemoryUs(const DeviceFacts& facts, double bytes) {
   return bytes <= kL2Share * static_cast<double>(facts.l2_bytes) ? 0.0 : MemoryUs(facts, bytes);
 }
@@ -145,8 +145,8 @@ bool SumsThroughL2(const PersistentPlan& plan) {
 
 // What a block does in a step.
 struct Work {
-  double products;      // multiplications with an addition
-  double l2_bytes;      // of what is exchanged, read or written
+  double products;      // multiply-adds
+  double l2_bytes;      // exchanged, read or written
   double shared_bytes;  // read or written for the product
 };
 
@@ -156,8 +156,8 @@ Work ScatterWork(const Problem& problem, const PersistentPlan& plan) {
   const double k = k_bytes / static_cast<double>(SizeOf(problem.desc.dtype));
   const auto rows = static_cast<double>(std::min<int64_t>(shape.columns(), problem.desc.batch));
   const double units = static_cast<double>(kTileRows) * shape.tiles;
-  // A block writes its sums for all units, and reads those of all blocks for its own; there are
-  // none of rows that do not exist. Each warp reads the gradients once, or for each of its tiles.
+  // A block writes its sums for all units, and reads all blocks' sums for its own, both of existing
+  // rows only. Each warp reads the gradients once, or once for each of its tiles.
   const int readings = shape.keeps_gradients() ? kProductWarps : shape.tiles;
   return {k * units * shape.columns(), 2.0 * sizeof(float) * units * rows,
           16.0 * static_cast<double>(shape.shared_words()) + k_bytes * shape.columns() * readings};
@@ -169,8 +169,8 @@ Work WorkOf(const Problem& problem, const PersistentPlan& plan) {
   const double k_bytes = static_cast<double>(shape.slices) * kSliceBytes;
   const double k = k_bytes / static_cast<double>(SizeOf(problem.desc.dtype));
   const double sums = static_cast<double>(shape.rows()) * shape.columns();
-  // A tile's sums are written once, and each block reads its part of all. Before that the warps'
-  // have been, in shared memory.
+  // A tile's sums are written once, and each block reads its part of all of them. Before that, the
+  // same happens among the warps, in shared memory.
   const double sum_bytes = 2.0 * sizeof(float) * sums;
   return {k * sums, k_bytes * shape.columns() + (SumsThroughL2(plan) ? sum_bytes : 0.0),
           16.0 * static_cast<double>(shape.shared_words()) + sum_bytes * shape.active_warps()};
@@ -193,7 +193,7 @@ Cost CostOf(const Problem& problem, const PersistentPlan& plan) {
   cost.step_us = ExchangeUs(problem.facts) + work.l2_bytes * clocks_per_l2_byte / clocks_per_us +
                  work.products / ProductsPerUs(problem) +
                  work.shared_bytes / (kSharedBytes * clocks_per_us);
-  // What is streamed comes beside the rest, but for the latency that one slice hides.
+  // Streaming adds to the rest: the slice that is prefetched hides only the latency.
   cost.step_us += std::max(streamed_bytes * clocks_per_l2_byte / clocks_per_us,
                            RepeatedMemoryUs(problem.facts, streamed_bytes * resident));
   if (SumsThroughL2(plan)) cost.step_us += ExchangeUs(problem.facts);
@@ -221,7 +221,7 @@ Cost StepwiseCost(const Problem& problem) {
       std::max(RepeatedMemoryUs(problem.facts, cost.l2_bytes),
                cost.l2_bytes / (share * kL2Bytes * ClocksPerUs(problem.facts.capability) *
                                 problem.facts.multiprocessors));
-  // Directions at once hide the launches of each other, but not the work.
+  // Directions that run at once hide the launches of each other, but not the work.
   const auto at_once = static_cast<double>(problem.directions_at_once());
   const double work_us = at_once * std::max(compute_us, read_us);
   const double host_us = at_once * HostUs(problem.facts);
@@ -232,13 +232,14 @@ Cost StepwiseCost(const Problem& problem) {
 
 // ---- obstacles ----------------------------------------------------------------------------------
 
-// The compute capability that kernels have: the device's, or what they are compiled for.
+// The kernels' compute capability: the device's, or what they are compiled for.
 int CapabilityOfKernels(const DeviceFacts& facts) {
   return facts.code_capability > 0 ? std::min(facts.capability, facts.code_capability)
                                    : facts.capability;
 }
 
-// Why no persistent kernel can run, or unless it is forced to should, or nothing.
+// Why no persistent kernel can run or, unless it is forced, should run. Empty if there is no
+// reason.
 std::string Obstacle(const Problem& problem, bool forced) {
   const DeviceFacts& facts = problem.facts;
   const int kernels = CapabilityOfKernels(facts);
@@ -275,32 +276,31 @@ size_t SharedBytes(const Problem& problem, const PersistentPlan& plan) {
   return carver.bytes();
 }
 
-// Whether the instance is for the problem, and the device has what it needs.
+// Whether the instance serves the problem, and the device can run it.
 bool CanRun(const Problem& problem, const Instance& kernel) {
   if (!kernel.Serves(problem.pass, problem.gates() > 1, problem.math())) return false;
   const bool clusters = problem.facts.capability == 90 && CapabilityOfKernels(problem.facts) == 90;
   return kernel.reduction != Reduction::kInCluster || clusters;
 }
 
-// Has a plan that may stream keep as much in shared memory as the device has of it, or as was asked
-// for. False where even nothing is too much.
+// Keeps as many slices of a streaming plan in shared memory as fit, or as were asked for. False if
+// the plan does not fit without any.
 bool CutStream(const Problem& problem, PersistentPlan* plan) {
-  const int wanted = problem.desc.algorithm.shared_slices;
   plan->shared_slices = 0;
   const size_t least = SharedBytes(problem, *plan);
   if (least > problem.facts.shared_bytes) return false;
   plan->shared_slices = 1;
   const size_t slice = SharedBytes(problem, *plan) - least;
   const size_t most = slice == 0 ? 0 : (problem.facts.shared_bytes - least) / slice;
-  plan->shared_slices = wanted < 0 ? static_cast<int>(most) : wanted;
+  plan->shared_slices = problem.desc.algorithm.shared_slices.value_or(static_cast<int>(most));
   const ProductShape shape = ShapeOf(problem, *plan);
   plan->streamed_slices = shape.streamed_slices_per_warp();
   plan->streamed_words = shape.streamed_words();
   return true;
 }
 
-// Cuts the problem for the tiles; false where they do not fit the device.
-bool Cut(const Problem& problem, int directions, int groups, PersistentPlan* plan) {
+// Cuts the problem into the instance's tiles; false if they do not fit the device.
+bool Cut(const Problem& problem, int directions, PersistentPlan* plan) {
   const Instance& kernel = plan->kernel();
   const int64_t H = problem.desc.hidden, rows = kTileRows * kernel.row_tiles;
   if (H > (1 << 20) || problem.desc.batch > (1 << 20)) return false;  // Far from fitting.
@@ -317,7 +317,8 @@ bool Cut(const Problem& problem, int directions, int groups, PersistentPlan* pla
                               cluster > 1 ? facts.cluster_multiprocessors : facts.resident_blocks);
   const int64_t room = usable / (plan->blocks * directions);
   const int64_t all = CeilDiv(problem.desc.batch, kTileBatch * kernel.batch_tiles);
-  plan->groups = static_cast<int>(std::min(groups > 0 ? groups : room, all));
+  const std::optional<int>& wanted = problem.desc.algorithm.groups;
+  plan->groups = static_cast<int>(std::min(wanted ? *wanted : room, all));
   if (plan->groups == 0 || plan->groups > room) return false;
   if (plan->shared_bytes > facts.shared_bytes) return false;
   plan->launches = static_cast<int>(CeilDiv(all, plan->groups));
@@ -326,14 +327,14 @@ bool Cut(const Problem& problem, int directions, int groups, PersistentPlan* pla
 
 // ---- the choice ---------------------------------------------------------------------------------
 
-// The plan has been cut.
+// Whether the plan, which has been cut, is one that was asked for.
 bool IsWanted(const Algorithm& wanted, Pass pass, const PersistentPlan& plan) {
-  const auto agrees = [](int want, int have) { return want == 0 || want == have; };
+  const auto agrees = [](std::optional<int> want, int have) { return !want || *want == have; };
   const Instance& kernel = plan.kernel();
   if (!agrees(wanted.batch_tiles, kernel.batch_tiles)) return false;
-  if (wanted.shared_slices >= 0 && !kernel.streams) return false;
-  const bool either = wanted.cluster < 0 || plan.tile_parts() == 1;
-  if (!either && (wanted.cluster > 0) != (plan.cluster() > 1)) return false;
+  if (wanted.shared_slices && !kernel.streams) return false;
+  const bool may_cluster = plan.tile_parts() > 1;
+  if (may_cluster && !agrees(wanted.cluster, plan.cluster() > 1 ? 1 : 0)) return false;
   if (pass == Pass::kForward) return agrees(wanted.row_tiles, kernel.row_tiles);
   return agrees(wanted.backward_row_tiles, kernel.row_tiles) &&
          agrees(wanted.split, plan.parts_of_k());
@@ -345,10 +346,9 @@ std::string Format(double us) {
   return text;
 }
 
-// A grid in clusters is taken where it costs at least this share less than the best one without:
-// it leaves some multiprocessors idle (4 of an H100's 132), and what the model says of it has not
-// been measured, so that a tie goes to the simpler launch. Which of the two is taken has then to be
-// cheaper than stepwise.
+// A grid in clusters must cost at least this share less than the best one without: it leaves some
+// multiprocessors idle (4 of an H100's 132), and the model of clusters has not been measured, so a
+// tie goes to the simpler launch. The one taken must then be cheaper than stepwise.
 constexpr double kClusterGain = 0.05;
 
 struct Candidate {
@@ -356,18 +356,18 @@ struct Candidate {
   Cost cost;
 };
 
-// The cheapest of the wanted plans that fit, without clusters and with.
+// The cheapest of the wanted plans that fit, with and without clusters.
 struct Cheapest {
   std::optional<Candidate> plain, clustered;
 
-  // Whether the one with clusters is to be taken. Where they are asked for, they need not gain.
+  // Whether to take the one with clusters. If clusters were asked for, they need not gain.
   bool TakesClusters(const Algorithm& wanted) const {
     if (!plain || !clustered) return clustered.has_value();
-    const double gain = wanted.cluster > 0 ? 0.0 : kClusterGain;
+    const double gain = wanted.cluster == 1 ? 0.0 : kClusterGain;
     return clustered->cost.total_us <= (1.0 - gain) * plain->cost.total_us;
   }
 
-  // Of the clusters, where there was the choice.
+  // About clusters, if there was a choice.
   std::string Reason() const {
     if (!plain || !clustered) return "";
     return "; with clusters " + Format(clustered->cost.total_us) + " us in all, without " +
@@ -384,10 +384,8 @@ Cheapest FindCheapest(const Problem& problem) {
     plan.instance = i;
     const int64_t most = problem.directions_at_once();
     for (int directions = 1; directions <= most; ++directions) {
-      if (wanted.directions > 0 && directions != std::min<int64_t>(wanted.directions, most)) {
-        continue;
-      }
-      if (!Cut(problem, directions, wanted.groups, &plan)) continue;
+      if (wanted.directions && directions != std::min<int64_t>(*wanted.directions, most)) continue;
+      if (!Cut(problem, directions, &plan)) continue;
       if (!IsWanted(wanted, problem.pass, plan)) continue;
       const Cost cost = CostOf(problem, plan);
       std::optional<Candidate>& best = plan.cluster() > 1 ? cheapest.clustered : cheapest.plain;

@@ -1,5 +1,6 @@
-// Which algorithm runs a layer's steps, how it is cut, and why: functions of a problem and facts
-// about a device, so that they can be asked about any device anywhere. No CUDA header.
+// Chooses the algorithm that runs a layer's steps and how it is cut, and says why. All of this
+// follows from the layer and from facts about a device, so it also plans for GPUs that are not
+// there. No CUDA header is included.
 #pragma once
 
 #include <algorithm>
@@ -20,25 +21,25 @@ namespace cuda {
 // Which cells an instance is for: LSTM and GRU, or those with one gate.
 enum class CellKind { kGated, kUngated };
 
-// How products are computed, a bit for each.
+// How products are computed, one bit each.
 enum Maths : unsigned { k16Bit = 1, kTf32 = 2, kIeee = 4, kAnyMath = 7 };
 
-// How the parts of K that blocks multiply become sums over all of K. kNone: each block has all of
-// K. Else, backward: kThroughL2 and kInCluster, four blocks share a tile's K and exchange their
-// sums, through L2 or through the shared memory of their cluster; kScatter, every block of the
-// group has a part of K, for all tiles (persistent_scatter.cuh).
+// How blocks that multiply parts of K get sums over all of K. kNone: each block multiplies all of
+// K. The others are for backward. kThroughL2 and kInCluster: four blocks share a tile's K and
+// exchange their sums, through L2 or through the shared memory of their cluster. kScatter: every
+// block of the group multiplies a part of K for all tiles (persistent_scatter.cuh).
 enum class Reduction { kNone, kThroughL2, kInCluster, kScatter };
 
-// Blocks that share a tile's K, where not all of the group do, and those of a cluster on sm_90.
-// Larger clusters leave more multiprocessors without work.
+// The blocks that share a tile's K (kThroughL2, kInCluster); on sm_90 they form a cluster. Larger
+// clusters would leave more multiprocessors idle.
 constexpr int kCluster = 4;
 constexpr int PartsOfTile(Reduction reduction) {
   return reduction == Reduction::kThroughL2 || reduction == Reduction::kInCluster ? kCluster : 1;
 }
 
-// A block multiplies 16 * row_tiles rows of weights by 8 * batch_tiles rows of the batch. With more
-// tiles of both there are not the registers for all that is summed and seen. Weights that do not
-// fit the chip are streamed from L2 in every step, by instances that have fewer in registers.
+// A block multiplies 16 * row_tiles rows of weights by 8 * batch_tiles rows of the batch. More
+// tiles of both would need more registers than there are. Weights that do not fit on the chip are
+// streamed from L2 in every step, by instances that keep fewer of them in registers.
 struct Instance {
   Pass pass;
   CellKind cells;
@@ -52,9 +53,9 @@ struct Instance {
   }
 };
 
-// The kernels that there are, for each cell and math: those without which the model's times over a
-// grid of devices, cells, maths, sizes and lengths grow the most. Where two cost the same, the
-// first is chosen; one that streams also serves where there is nothing to stream.
+// The kernels of each cell and math. The model chose them: its times over a grid of devices, cells,
+// maths, sizes and lengths grow most without these. Of two that cost the same, the first is taken.
+// One that streams also serves layers with nothing to stream.
 constexpr Instance kInstances[] = {
     {Pass::kForward, CellKind::kGated, 2, 1, Reduction::kNone, false, kAnyMath},
     {Pass::kForward, CellKind::kGated, 4, 1, Reduction::kNone, false, k16Bit | kTf32},
@@ -90,11 +91,10 @@ constexpr Instance kInstances[] = {
 
 // ---- plans --------------------------------------------------------------------------------------
 
-// How an instance's work is cut. Forward, the rows of weights are the gates of a block's units, as
-// many as there is room for; backward they are units of dh, of which a block's own are as many as
-// its part of the tile. The blocks of a group have all units of their rows of the batch, and
-// exchange only among themselves. Groups that do not fit beside each other are launched one after
-// the other.
+// How an instance's work is cut. In forward, the rows of weights are the gates of a block's units,
+// as many as fit. In backward they are units of dh, and a block owns its part of the tile's units.
+// The blocks of a group have all units of their rows of the batch, and exchange only among
+// themselves. Groups that do not fit on the device together are launched one after the other.
 struct PersistentPlan {
   size_t instance = 0;             // of kInstances
   int units = 1;                   // hidden units of a block
@@ -103,7 +103,7 @@ struct PersistentPlan {
   int launches = 1;                // for all rows of the batch
   int directions = 1;              // in one launch
   int shared_slices = kAllSlices;  // the most slices of a warp's weights in shared memory
-  int streamed_slices = 0;         // those of a warp that neither registers nor shared memory hold
+  int streamed_slices = 0;         // of a warp, beyond registers and shared memory
   size_t streamed_words = 0;       // of a block, 16 bytes each
   size_t shared_bytes = 0;         // of a block
 
@@ -123,63 +123,63 @@ struct DeviceFacts {
   int capability = 0;       // 10 * major + minor
   int multiprocessors = 0;  // those that other work leaves free
   size_t shared_bytes = 0;  // the most that a block may have
-  // How many of the multiprocessors clusters of kCluster blocks can take, one block on each: where
-  // the number of a processing cluster's is no multiple of that, some are left over.
+  // How many multiprocessors clusters of kCluster blocks can fill, one block on each. Some stay
+  // idle if a processing cluster's multiprocessors are not a multiple of kCluster.
   int cluster_multiprocessors = 0;
   size_t l2_bytes = 0;  // of the L2 cache
-  // What the kernels are compiled for, as 10 * major + minor, where that may be less than what the
-  // device has: a kernel for newer devices is then empty. 0: they are the device's.
+  // The capability that the kernels are compiled for, as 10 * major + minor. If it is lower than
+  // the device's, kernels for newer devices are empty. 0: the device's own.
   int code_capability = 0;
   bool cooperative = true;  // whether there are cooperative launches
-  // The most blocks that a grid without clusters may have, where a kernel's occupancy allows fewer
-  // than one on each multiprocessor.
+  // The most blocks of a grid without clusters, if a kernel's occupancy allows fewer than one on
+  // each multiprocessor.
   int resident_blocks = std::numeric_limits<int>::max();
 
-  // What was measured on the device, for those who ask what the model makes of it; 0: the model's
-  // nominal figure. FactsOf leaves them 0: another plan may round otherwise, and the results of a
-  // call shall depend on the problem and the device alone, never on a measurement.
+  // Rates measured on the device, for callers that ask what the model makes of them; 0: the model's
+  // nominal figure. FactsOf leaves them 0: another plan may round differently, and the results of a
+  // call must depend only on the layer and the device, never on a measurement.
   double exchange_us = 0.0;  // from a block's release of a flag to another block's acquire
   double memory_bytes_per_us = 0.0;
-  double products_per_us = 0.0;  // multiplications with an addition, of one multiprocessor
+  double products_per_us = 0.0;  // multiply-adds of one multiprocessor
   double host_us = 0.0;          // to issue a stepwise step
 };
 
-// What a step costs, and all steps, by the model of plan.cc. Figures are of one direction; µs
-// of both where they are launched at once.
+// The cost of a step, and of all steps, by plan.cc's model. Figures are for one direction; times
+// are for both if they are launched at once.
 struct Cost {
-  double flops = 0.0;         // a step, 2 for each multiplication and addition
-  double l2_bytes = 0.0;      // a step, of all blocks, or from memory what L2 does not keep
-  double memory_bytes = 0.0;  // once, the weights
-  int synchronizations = 0;   // a step
-  double step_us = 0.0;       // the floor
+  double flops = 0.0;         // of a step, 2 for each multiply-add
+  double l2_bytes = 0.0;      // that all blocks read in a step, also what L2 misses
+  double memory_bytes = 0.0;  // of the weights, read once
+  int synchronizations = 0;   // in a step
+  double step_us = 0.0;       // at least
   double total_us = 0.0;      // all steps, directions and launches
 };
 
 struct Choice {
   bool persistent = false;
-  PersistentPlan plan;  // where persistent
-  Cost cost;            // of what was chosen
+  PersistentPlan plan;  // if persistent
+  Cost cost;            // of the chosen algorithm
   std::string reason;
 };
 
-// What kernels may do with float32: not TF32 where the device has none.
+// Whether float32 products may be rounded to TF32 on this device.
 bool AllowsTf32(bool wanted, const DeviceFacts& facts);
 
-// tf32: whether float32 products may be rounded, on this device. Throws InvalidArgument where
-// desc.algorithm asks for what cannot be.
+// tf32: what AllowsTf32 returned. Throws InvalidArgument if desc.algorithm asks for something that
+// the device cannot run.
 Choice Choose(Pass pass, const LayerDesc& desc, bool tf32, const DeviceFacts& facts);
 
 // ---- chunks of time -----------------------------------------------------------------------------
 
-// Bytes of workspace that the gates of a chunk may take: enough that the products over a chunk run
-// at full rate, and far from the 2 GiB that MXNet can give. Emulated builds set it lower, so that
-// small tests have chunks too.
+// Bytes of workspace for the gates of a chunk: enough that the products over a chunk run at full
+// rate, and far below the 2 GiB that MXNet can grant. Emulated builds set it lower, so that small
+// tests have several chunks.
 #if !defined(FASTRNN_CUDA_CHUNK_BYTES)
 #define FASTRNN_CUDA_CHUNK_BYTES (128 << 20)
 #endif
 constexpr int64_t kChunkBytes = FASTRNN_CUDA_CHUNK_BYTES;
 
-// The most rows that a chunk has; gate_bytes: what its arrays take for each gate of each row.
+// The most rows of a chunk. gate_bytes: bytes of the chunk's arrays for each gate of a row.
 inline int64_t MaxChunkRows(const LayerDesc& desc, int64_t gate_bytes) {
   return std::max<int64_t>(1, kChunkBytes / (gate_bytes * desc.gate_rows()));
 }
@@ -188,8 +188,8 @@ inline int64_t BackwardChunkRows(const LayerDesc& desc) {
   return MaxChunkRows(desc, SizeOf(desc.dtype) * (desc.cell().split_shares ? 2 : 1));
 }
 
-// Backward, both directions can only run at once where this is so: their chunks come in opposite
-// orders, and the second one adds to the dx that the first has written.
+// Only then can both directions of backward run at once: they take the chunks in opposite orders,
+// and the second adds to the dx that the first has written.
 inline bool BackwardIsOneChunk(const LayerDesc& desc) {
   return Walk(desc, 0, BackwardChunkRows(desc)).chunk_steps == desc.steps;
 }

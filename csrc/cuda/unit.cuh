@@ -1,9 +1,9 @@
-// One hidden unit of one row in one step, forward and backward: where its numbers stand in memory,
-// and what becomes of them in registers. The arithmetic is csrc/cells'; every kernel uses it
-// through this file.
+// One hidden unit of one row in one step, forward and backward: where its numbers are in memory,
+// and what a thread computes from them. The arithmetic is csrc/cells'; every kernel uses it through
+// this file.
 //
-// Arrays of the layer's type T are read into float and rounded when they are written; what runs
-// from step to step (c, dh, dc) is float throughout. A row past its length keeps its state.
+// Arrays of the layer's type T are read as floats and rounded when they are written. What is
+// carried from step to step (c, dh, dc) is float throughout. A row past its length keeps its state.
 #pragma once
 
 #include "../cells/gru.h"
@@ -45,7 +45,7 @@ struct Place {
   FASTRNN_DEVICE int bias(int k) const { return k * hidden + unit; }
 };
 
-// ---- forward, from memory and into it -----------------------------------------------------------
+// ---- forward ------------------------------------------------------------------------------------
 
 template <class T>
 FASTRNN_DEVICE bool IsActive(const ForwardStep<T>& p, Place at) {
@@ -66,7 +66,7 @@ FASTRNN_DEVICE float InputShare(const ForwardStep<T>& p, Place at, int k) {
   return p.input_sum[at.gate<kGates>(k)] + ToFloat(p.i2h_bias[at.bias(k)]);
 }
 
-// The step itself; a row past its length keeps its state. Returns the output.
+// Computes the step, and returns the output.
 template <class Step, class T>
 FASTRNN_DEVICE T Advance(const ForwardStep<T>& p, bool active, const Shares<Step::kGates>& shares,
                          UnitState* state, Activated<Step::kGates>* activated) {
@@ -100,7 +100,7 @@ FASTRNN_DEVICE void StoreState(const ForwardStep<T>& p, Place at, UnitState stat
 
 // ---- backward -----------------------------------------------------------------------------------
 
-// Whether the row takes part in the step, and whether it is the first one that does.
+// Whether the row takes part in the step, and whether this is the row's first step.
 struct Presence {
   bool active, first;
 };

@@ -11,14 +11,14 @@ namespace fastrnn {
 namespace cuda {
 
 template <class... Parameters, class... Arguments>
-cudaError_t LaunchAs(unsigned cluster, void (*kernel)(Parameters...), dim3 grid, dim3 block,
-                     size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
+cudaError_t LaunchAs(bool cooperative, unsigned cluster, void (*kernel)(Parameters...), dim3 grid,
+                     dim3 block, size_t shared_bytes, cudaStream_t stream,
+                     Arguments&&... arguments) {
   if (!::emulator::AllowsShared(reinterpret_cast<const void*>(kernel), shared_bytes)) {
     return ::emulator::NoteError(cudaErrorInvalidValue);
   }
-  return ::emulator::Launch(
-      {grid, block, shared_bytes, cluster > 0, cluster > 1 ? cluster : 1, stream}, kernel,
-      std::forward<Arguments>(arguments)...);
+  return ::emulator::Launch({grid, block, shared_bytes, cooperative, cluster, stream}, kernel,
+                            std::forward<Arguments>(arguments)...);
 }
 template <class... Parameters>
 cudaError_t MaxResidentBlocks(void (*kernel)(Parameters...), int threads, size_t shared_bytes,

@@ -37,10 +37,5 @@ constexpr int kDlBfloat = 4;
 // The name of a capsule whose tensor has not been consumed.
 constexpr const char* kDlCapsule = "dltensor";
 
-// A stream's number in DLPack's protocol: null, the legacy default stream, is 1.
-inline intptr_t DlStream(void* stream) {
-  return stream == nullptr ? 1 : reinterpret_cast<intptr_t>(stream);
-}
-
 }  // namespace python
 }  // namespace fastrnn

@@ -63,7 +63,7 @@ py::capsule ExportDlpack(const ArgumentName& argument, const py::object& object,
 }  // namespace
 
 std::string ArgumentName::str() const {
-  return std::string(where) + text + (index < 0 ? "" : "[" + std::to_string(index) + "]") + note;
+  return std::string(where) + text + (index ? "[" + std::to_string(*index) + "]" : "") + note;
 }
 
 void ThrowTypeError(const std::string& name, const py::object& object, const std::string& wanted) {
@@ -77,7 +77,9 @@ Tensor::Tensor(const ArgumentName& name, const py::object& object, void* stream,
     FromNumpy(object.cast<py::array>(), to_write);
   } else if (py::hasattr(object, "__dlpack__")) {
     py::dict arguments;
-    if (IsOnCuda(object)) arguments["stream"] = DlStream(stream);
+    // The legacy default stream's number is 1.
+    const auto number = reinterpret_cast<intptr_t>(stream);
+    if (IsOnCuda(object)) arguments["stream"] = number == 0 ? 1 : number;
     FromDlpack(ExportDlpack(name, object, "__dlpack__", arguments));
   } else if (py::hasattr(object, "to_dlpack_for_read")) {
     // MXNet would pass the stored rows of a sparse array as if they were the whole array.
@@ -204,7 +206,7 @@ DType Tensor::LayerType() const {
     const auto dtype = static_cast<DType>(i);
     if (type_ == TypeOf(dtype)) return dtype;
   }
-  Fail("of dtype " + TypeText(), "float32, float16 or bfloat16");
+  Fail("of dtype " + TypeText(), DTypeNames());
 }
 
 }  // namespace python

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,7 @@ namespace python {
 // An argument's name for messages, composed only when needed: where, text, [index], note.
 struct ArgumentName {
   const char* text;
-  int64_t index = -1;
+  std::optional<int64_t> index;
   const char* note = "";
   const char* where = "";
 

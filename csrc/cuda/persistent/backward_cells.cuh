@@ -1,6 +1,6 @@
-// What the persistent kernels of backward have in common: their arguments, their weights, and the
-// cells of a block, which are its hidden units in its rows of the batch, walked step by step. How
-// blocks make and share the products is persistent_backward.cuh's and persistent_scatter.cuh's.
+// What the persistent backward kernels share: their arguments, their weights, and the cells of a
+// block, which are its hidden units in its rows of the batch, step by step. persistent_backward.cuh
+// and persistent_scatter.cuh compute and exchange the products.
 #pragma once
 
 #include "../../rnn.h"
@@ -12,12 +12,13 @@ namespace cuda {
 
 template <class T>
 struct PersistentBackwardArgs {
-  BackwardStep<T> last_step[kMaxDirections];  // of the launch; c_0 and dc_0 are the first step's
+  BackwardStep<T>
+      last_step[kMaxDirections];  // of the launch, but with the first step's c_0 and dc_0
   const T* h2h_weight[kMaxDirections];
-  bool back[kMaxDirections];  // forward goes back in time
+  bool back[kMaxDirections];  // whether forward goes back in time
   int steps;
   int first_row;  // of the first group
-  // Gate gradients, where blocks read each other's:
+  // Gate gradients, if blocks read each other's:
   // [directions][groups][2][slices][8 * kBatchTiles][values of a slice], zeros
   T* exchanged;
   // Parts of sums: [directions][groups][2][tiles][parts][8 * kBatchTiles][16 * kRowTiles]
@@ -28,8 +29,8 @@ struct PersistentBackwardArgs {
   WeightQuad* streamed;  // [directions][groups][blocks][streamed words]
 };
 
-// h2h_weight [G*H, H] as a tile of its transpose: row r is the tile's unit r, and K has the gates
-// of unit after unit, from first_k to last_k - 1.
+// h2h_weight [G*H, H] as a tile of its transpose: row r is the tile's unit r, and K runs over the
+// gates of one unit after the other, from first_k to last_k - 1.
 template <class T>
 struct BackwardWeight {
   const T* weight;
@@ -42,7 +43,7 @@ struct BackwardWeight {
   }
 };
 
-// Each thread has some of the cells, and keeps in registers what they hand from step to step.
+// Each thread has some of the cells, and keeps their running gradients in registers.
 template <class Step, class T, int kUnits, int kRows>
 class BackwardCells {
  public:
@@ -62,7 +63,7 @@ class BackwardCells {
 
   FASTRNN_DEVICE int hidden() const { return step_.hidden; }
   FASTRNN_DEVICE int first_unit() const { return first_unit_; }
-  // Of the block: those that the batch has.
+  // The block's rows, without those beyond the batch.
   FASTRNN_DEVICE int rows() const { return min(step_.rows - first_row_, kRows); }
   FASTRNN_DEVICE int UnitOf(Place at) const { return at.unit - first_unit_; }
   FASTRNN_DEVICE int RowOf(Place at) const { return at.row - first_row_; }
@@ -89,8 +90,8 @@ class BackwardCells {
     Prefetch(0);
   }
 
-  // Makes the step's gate gradients, and calls body(i, at, k, gradient) for each of a cell's gates.
-  // What is left in dh does not pass the gates.
+  // Computes the step's gate gradients, and calls body(i, at, k, gradient) for each gate of a cell.
+  // dh keeps the share that does not pass the gates.
   template <class Body>
   FASTRNN_DEVICE void Compute(Gradients* d, const Body& body) {
     ForEach([&](int i, Place at) {
@@ -104,7 +105,7 @@ class BackwardCells {
     });
   }
 
-  // Writes them out, and goes on from the s-th step of the launch to what the next one sees.
+  // Stores the gradients of the launch's s-th step, and loads what the next step reads.
   FASTRNN_DEVICE void Store(const Gradients& d, int s) {
     ForEach([&](int i, Place at) { StoreGradients<Step>(step_, at, present_[i].first, d[i]); });
     if (s + 1 == steps_) return;
@@ -126,7 +127,7 @@ class BackwardCells {
   }
 
  private:
-  // Asks for what the s-th step sees; step_ is that step.
+  // Loads what the s-th step reads; step_ is that step.
   FASTRNN_DEVICE void Prefetch(int s) {
     if (s == steps_ - 1) step_.c_0 = c_0_;
     ForEach([this](int i, Place at) {
@@ -157,7 +158,7 @@ class BackwardCells {
   const int steps_;
   BackwardStep<T> step_;
   const T* c_0_;
-  const int to_;  // the next step in time
+  const int to_;  // 1 or -1: to the next step in time
   const int first_unit_, first_row_;
   float dh_[kCells], dc_[kCells], dy_[kCells];
   Seen<kGates> seen_[kCells];

@@ -7,13 +7,13 @@
 namespace fastrnn {
 namespace cuda {
 
-// T is the layer's type, as in stepwise.h. The layer's device is current, and the plan is one for
-// both. A launch that the device refuses as too large is replaced by stepwise ones for the
-// rows that are left, unless desc.algorithm asks for persistent ones.
+// T is the layer's type, as in stepwise.h. The layer's device is current, and the plan is for this
+// layer and device. If the device refuses a launch as too large, the remaining rows are run
+// stepwise, unless desc.algorithm asks for persistent.
 //
-// ResidentBlocks: how many blocks of exactly the plan's kernel, with its shared memory and in its
-// clusters, the device holds at once when nothing else runs. The answer never changes: bytes and
-// launches of a layer are to come from the same plan.
+// ResidentBlocks: how many blocks of the plan's kernel, with its shared memory and in its clusters,
+// the device holds at once if nothing else runs. The answer never changes, so that a layer's bytes
+// and launches follow from the same plan.
 template <class T>
 struct PersistentForward {
   static size_t Bytes(const LayerDesc& desc, const PersistentPlan& plan);

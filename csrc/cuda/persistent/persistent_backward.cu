@@ -10,7 +10,7 @@ namespace fastrnn {
 namespace cuda {
 namespace {
 
-// Stepwise's arrays are there as well, should the device refuse.
+// With the stepwise algorithm's arrays, in case the device refuses a launch.
 template <class T>
 struct PersistentBuffers {
   ExchangeBuffers<T> exchange;
@@ -54,7 +54,7 @@ class PersistentLayer {
   }
 
  private:
-  // The chunk of as many directions as are launched at once, from its last steps on.
+  // A chunk of the directions that are launched at once, from its last steps on.
   void RunChunk(size_t direction, int64_t first) {
     for (int64_t end = directions_[0].walk().End(first); end > first; end -= kLaunchSteps) {
       RunSteps(direction, {first, std::max(end - kLaunchSteps, first), end});
@@ -118,9 +118,8 @@ int PersistentBackward<T>::ResidentBlocks(const LayerDesc& desc, bool tf32,
                               plan);
 }
 
-template struct PersistentBackward<float>;
-template struct PersistentBackward<Half>;
-template struct PersistentBackward<Bfloat16>;
+#define FASTRNN_INSTANTIATE(value, T) template struct PersistentBackward<T>;
+FASTRNN_CUDA_TYPES(FASTRNN_INSTANTIATE)
 
 }  // namespace cuda
 }  // namespace fastrnn

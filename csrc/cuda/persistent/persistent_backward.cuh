@@ -1,27 +1,26 @@
-// All steps of a chunk of time in one launch, backward: the gradients of the gates, and how they
-// run back through h. The sums that weights and inputs get are products over the chunk, made
-// afterwards.
+// All steps of a chunk of time in one launch, backward: the gate gradients, and how they flow back
+// through h. The gradients of weights and inputs are products over the chunk, computed afterwards.
 //
 // As in persistent_forward.cuh, blocks own hidden units and rows of the batch, and the blocks of a
-// group exchange among themselves. The product is the other way round: dh of a unit is a sum over
-// the gates' gradients of all units, K = G * H numbers, and to have every block read all of them
-// would cost G times forward's traffic. So kParts blocks share a tile of 16 * kRowTiles units of
-// dh: each multiplies its part of K, hands its sums to the others, and adds up those for its own
-// units, the tile's kParts-th part, in the order of the parts. (kParts is 1 for cells with one
-// gate, where the gradients are as many numbers as h.) In a step a block
+// group exchange among themselves. The product is transposed: dh of a unit is a sum over the gate
+// gradients of all units, K = G * H numbers. If every block read all of them, that would be G times
+// forward's traffic. So kParts blocks share a tile of 16 * kRowTiles units of dh: each multiplies
+// its part of K, gives its sums to the others, and adds up those for its own units, which are one
+// of kParts parts of the tile, in the order of the parts. (kParts is 1 for cells with one gate,
+// whose gradients are as many numbers as h.) In a step a block
 //
-//   1. computes its units' gate gradients, hands them on, and then writes them out,
-//   2. waits for its part of K: each warp for those blocks whose units it multiplies,
-//   3. multiplies, and hands its sums to the blocks of the tile (where K is split),
+//   1. computes and publishes its units' gate gradients, and then stores them,
+//   2. waits for its part of K: each warp for the blocks whose units it multiplies,
+//   3. multiplies, and gives its sums to the blocks of the tile (if they share K),
 //   4. waits for theirs, and has dh.
 //
-// Steps 3 and 4 are a second exchange, or, on sm_90, stores into the shared memory of a cluster and
-// its barrier (Reduction::kInCluster). There are two exchanges, each with flags of its own: of gate
-// gradients among the blocks of the group, and of sums among the blocks of a tile. Both alternate
-// between two buffers. That sums of step s are read before those of s + 2 are written,
-// exchange.cuh's argument says: all blocks of the tile wait for each other. That gate gradients of
-// step s are: a block that writes those of s + 2 has the sums of step s + 1 of all parts, which are
-// made of gate gradients that every block of the group published after it had read those of step s.
+// Steps 3 and 4 are a second exchange or, on sm_90, stores into the shared memory of a cluster and
+// its barrier (Reduction::kInCluster). The two exchanges have flags of their own: one for gate
+// gradients among the blocks of the group, one for sums among the blocks of a tile. Both alternate
+// between two buffers. Sums of step s are read before those of s + 2 are written by exchange.cuh's
+// argument: all blocks of the tile wait for each other. So are gate gradients of step s: a block
+// that writes those of s + 2 has the sums of step s + 1 of all parts. They are made of gate
+// gradients that every block of the group published after it had read those of step s.
 //
 // The grid is blocks of a group x groups x directions.
 #pragma once
@@ -45,7 +44,7 @@ class BackwardBlock {
   static constexpr int kUnits = kTileUnits / kParts;
   static constexpr int kRows = kTileBatch * kBatchTiles;
   using Cells = BackwardCells<Step, T, kUnits, kRows>;
-  // What a cell has seen takes registers, too, and both gradients where they differ.
+  // What a cell reads takes registers, too, and so do both gradients if they differ.
   static constexpr int kAheadTiles = AheadTiles(kRowTiles, Step::kSplitShares ? 2 : Cells::kCells);
   using BlockProduct = TileProduct<Math, kRowTiles, kBatchTiles, kAheadTiles, kStreams>;
   static constexpr int kSliceK = BlockProduct::kSliceK;
@@ -69,7 +68,7 @@ class BackwardBlock {
   }
 
   FASTRNN_DEVICE void Run() {
-    if constexpr (kInCluster) ClusterBarrier();  // From now on the others' shared memory is there.
+    if constexpr (kInCluster) ClusterBarrier();  // All blocks have started.
     cells_.Begin();
     for (int s = 0; s < steps_; ++s) {
       RunStep(s);
@@ -94,7 +93,7 @@ class BackwardBlock {
     return static_cast<size_t>(gridDim.x) * kRows * kTileUnits;
   }
 
-  // Where the gate gradients of the s-th step of the launch are exchanged.
+  // The buffer of the gate gradients of the launch's s-th step.
   FASTRNN_DEVICE T* Buffer(int s) const { return buffers_ + (s % 2 == 0 ? 0 : BufferValues()); }
 
   FASTRNN_DEVICE void RunStep(int s) {
@@ -107,7 +106,7 @@ class BackwardBlock {
     cells_.Store(d, s);
   }
 
-  // Makes dh, which holds what does not pass the gates, the gradient of the step before.
+  // Adds the share that passes the gates to dh, which becomes the gradient of the step before.
   FASTRNN_DEVICE void Multiply(int s) {
     const auto round = static_cast<unsigned>(s) + 1;
     const int first = (Part() * slices_ + product_.first()) * kSliceK;
@@ -144,7 +143,7 @@ class BackwardBlock {
     });
   }
 
-  // The sums go straight to where they are needed, in the shared memory of the cluster's blocks.
+  // Stores the sums directly where they are needed, in the shared memory of the cluster's blocks.
   // Double buffering: sums of step s + 2 overwrite those of s, whose reads end before the barrier
   // of s + 1. After the last barrier no block reads another's memory, so each may exit.
   FASTRNN_DEVICE void AddPartsInCluster(int s) {
@@ -183,7 +182,7 @@ __global__ void __launch_bounds__(kProductThreads, 1)
     FASTRNN_DYNAMIC_SHARED(shared);
     BackwardBlock<Step, Math, kRowTiles, kBatchTiles, kReduction, kStreams>(args, shared).Run();
   } else {
-    Trap();  // plan.cc plans with what the kernels are compiled for.
+    Trap();  // plan.cc does not choose it.
   }
 }
 

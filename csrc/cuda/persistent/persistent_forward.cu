@@ -10,7 +10,7 @@ namespace fastrnn {
 namespace cuda {
 namespace {
 
-// Stepwise's arrays are there as well, should the device refuse.
+// With the stepwise algorithm's arrays, in case the device refuses a launch.
 template <class T>
 struct PersistentBuffers {
   ExchangeBuffers<T> exchange;
@@ -47,7 +47,7 @@ class PersistentLayer {
   }
 
  private:
-  // The chunk of as many directions as are launched at once.
+  // A chunk of the directions that are launched at once.
   void RunChunk(int64_t direction, int64_t first) {
     const float* sums[kMaxDirections];
     for (int64_t i = 0; i < plan_.directions; ++i) {
@@ -111,9 +111,8 @@ int PersistentForward<T>::ResidentBlocks(const LayerDesc& desc, bool tf32,
   return cuda::ResidentBlocks(desc.device_index, FindForwardKernel<T>(desc.mode, plan, tf32), plan);
 }
 
-template struct PersistentForward<float>;
-template struct PersistentForward<Half>;
-template struct PersistentForward<Bfloat16>;
+#define FASTRNN_INSTANTIATE(value, T) template struct PersistentForward<T>;
+FASTRNN_CUDA_TYPES(FASTRNN_INSTANTIATE)
 
 }  // namespace cuda
 }  // namespace fastrnn

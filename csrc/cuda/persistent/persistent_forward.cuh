@@ -1,13 +1,13 @@
 // All steps of a chunk of time in one launch, forward.
 //
-// A block owns some hidden units, all gates of them, and some rows of the batch. It keeps its rows
-// of the recurrent weights on the chip (product.cuh), h and c of its units in registers, and
-// exchanges h with the blocks of its group (exchange.cuh). In a step it
+// A block owns some hidden units, with all their gates, and some rows of the batch. It keeps its
+// rows of the recurrent weights on the chip (product.cuh) and h and c of its units in registers,
+// and exchanges h with the blocks of its group (exchange.cuh). In a step it
 //
-//   1. asks for the input's share of its pre-activations,
-//   2. waits for h: each warp for those blocks whose units it multiplies,
-//   3. multiplies, and adds up what its warps have,
-//   4. computes its units, hands on the new h, and only then writes what is for others.
+//   1. loads the input's share of its pre-activations,
+//   2. waits for h: each warp for the blocks whose units it multiplies,
+//   3. multiplies, and adds up the sums of its warps,
+//   4. computes its units and publishes the new h, and only then stores the results.
 //
 // The grid is blocks of a group x groups x directions.
 #pragma once
@@ -22,9 +22,9 @@ namespace cuda {
 
 template <class T>
 struct PersistentForwardArgs {
-  ForwardStep<T> first_step[kMaxDirections];  // of the launch, but c_n is the last step's
+  ForwardStep<T> first_step[kMaxDirections];  // of the launch, but with the last step's c_n
   const T* h2h_weight[kMaxDirections];
-  bool back[kMaxDirections];  // in time
+  bool back[kMaxDirections];  // in time, if reverse
   int steps;
   int first_row;      // of the first group
   T* exchanged;       // [directions][groups][2][slices][8 * kBatchTiles][values of a slice], zeros
@@ -83,7 +83,7 @@ class ForwardBlock {
   FASTRNN_DEVICE void Run() {
     ForEachCell([this](int i, Place at) {
       state_[i] = PreviousState<Step>(step_, at);
-      HandOn(at, state_[i].h, 0);
+      PutState(at, state_[i].h, 0);
     });
     exchange_.Publish(1);
     for (int s = 0; s < steps_; ++s) {
@@ -96,7 +96,7 @@ class ForwardBlock {
  private:
   static FASTRNN_DEVICE size_t Group() { return blockIdx.z * gridDim.y + blockIdx.y; }
 
-  // Neighbours in a warp have neighbouring units of one row. Threads without a unit do nothing.
+  // Neighbours in a warp have neighbouring units of one row.
   template <class Body>
   FASTRNN_DEVICE void ForEachCell(const Body& body) const {
 #pragma unroll
@@ -107,12 +107,12 @@ class ForwardBlock {
     }
   }
 
-  // Where the h that step s needs is exchanged.
+  // The buffer of the h that step s reads.
   FASTRNN_DEVICE T* Buffer(unsigned s) const {
     return buffers_ + (s % 2 == 0 ? 0 : ExchangedValues(slices_, kBatchTiles, kSliceK));
   }
 
-  FASTRNN_DEVICE void HandOn(Place at, float h, unsigned s) const {
+  FASTRNN_DEVICE void PutState(Place at, float h, unsigned s) const {
     Buffer(s)[BlockProduct::ExchangedIndex(at.unit, at.row - first_row_)] = ForExchange<Math>(h);
   }
 
@@ -139,7 +139,7 @@ class ForwardBlock {
         shares[i].hidden[k] = biases_[kGates * kUnits + gate] + product_.Sum(gate, row);
       }
       y[i] = Advance<Step>(step_, active[i], shares[i], &state_[i], &activated[i]);
-      if (s + 1 < steps_) HandOn(at, state_[i].h, static_cast<unsigned>(s) + 1);
+      if (s + 1 < steps_) PutState(at, state_[i].h, static_cast<unsigned>(s) + 1);
     });
     if (s + 1 < steps_) exchange_.Publish(static_cast<unsigned>(s) + 2);
     ForEachCell([&](int i, Place at) {
@@ -149,14 +149,14 @@ class ForwardBlock {
     });
   }
 
-  // With the h of the s-th step, once all that the warp needs of it is there.
+  // Multiplies the h of the s-th step, after waiting for what the warp needs of it.
   FASTRNN_DEVICE void Multiply(unsigned s) {
     const int first = product_.first() * kSliceK, end = min(product_.end() * kSliceK, step_.hidden);
     exchange_.Wait(first / kUnits, (end + kUnits - 1) / kUnits, s + 1);
     product_.Multiply(Buffer(s));
   }
 
-  // Only what Run and RunStep still look at.
+  // Only the fields that Run and RunStep still read.
   FASTRNN_DEVICE void NextStep() {
     const int64_t states = static_cast<int64_t>(step_.rows) * step_.hidden;
     const int64_t to = back_ ? -1 : 1;
@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(kProductThreads, 1)
     FASTRNN_DYNAMIC_SHARED(shared);
     ForwardBlock<Step, Math, kRowTiles, kBatchTiles, kStreams>(args, shared).Run();
   } else {
-    Trap();  // plan.cc plans with what the kernels are compiled for.
+    Trap();  // plan.cc does not choose it.
   }
 }
 

@@ -3,9 +3,8 @@
 namespace fastrnn {
 namespace cuda {
 
-template struct Kernels<GruCell, float>;
-template struct Kernels<GruCell, Half>;
-template struct Kernels<GruCell, Bfloat16>;
+#define FASTRNN_INSTANTIATE(value, T) template struct Kernels<GruCell, T>;
+FASTRNN_CUDA_TYPES(FASTRNN_INSTANTIATE)
 
 }  // namespace cuda
 }  // namespace fastrnn

@@ -1,4 +1,4 @@
-// A kernel for each row of kInstances, for the files of the cells to compile.
+// The kernels of kInstances, which a file for each cell compiles.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +20,7 @@ constexpr bool Serves(const Instance& instance, Pass pass) {
   return instance.Serves(pass, Step::kGates > 1, kMath);
 }
 
-// Null where the instance is not for this pass, cell and math: no plan is made of it.
+// Null if the instance does not serve this pass, cell and math: no plan uses it.
 template <class Step, class Math, size_t kIndex>
 ForwardKernel<typename Math::Value> ForwardInstance() {
   constexpr Instance kInstance = kInstances[kIndex];

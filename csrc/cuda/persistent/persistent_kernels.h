@@ -1,4 +1,4 @@
-// Which persistent kernel is a plan's; the kernels themselves are compiled cell by cell.
+// Finds a plan's persistent kernel. Kernels are compiled cell by cell.
 #pragma once
 
 #include "../plan.h"
@@ -13,7 +13,7 @@ using ForwardKernel = void (*)(PersistentForwardArgs<T>);
 template <class T>
 using BackwardKernel = void (*)(PersistentBackwardArgs<T>);
 
-// Those of a cell and type, defined in persistent_instances.cuh. tf32: as the plan was made for.
+// The kernels of a cell and type, defined in persistent_instances.cuh. tf32: as for the plan.
 template <class Step, class T>
 struct Kernels {
   static ForwardKernel<T> Forward(const PersistentPlan& plan, bool tf32);

@@ -15,18 +15,18 @@
 namespace fastrnn {
 namespace cuda {
 
-// What the blocks of a launch exchange, which finds flags and exchanged numbers zero, and where
-// each of them keeps the weights that it streams.
+// What the blocks of a launch exchange, with flags and exchanged numbers that begin as zeros, and
+// the memory of the weights that they stream.
 template <class T>
 struct ExchangeBuffers {
   unsigned* flags;
-  unsigned* sums_flags;    // where K is split
-  T* exchanged = nullptr;  // where blocks read more than sums
+  unsigned* sums_flags;    // if blocks share K
+  T* exchanged = nullptr;  // if blocks read more than sums
   size_t zero_bytes;       // from flags on
-  float* sums = nullptr;   // where K is split
+  float* sums = nullptr;   // if blocks share K
   WeightQuad* streamed = nullptr;
 
-  // `numbers` are exchanged for each row of the batch. This has to be the first that is carved.
+  // `numbers` are exchanged for each row of the batch. The carver has not been used.
   ExchangeBuffers(const PersistentPlan& plan, int64_t numbers, Carver* carver) {
     const Instance& kernel = plan.kernel();
     constexpr int64_t kValues = kSliceBytes / static_cast<int64_t>(sizeof(T));
@@ -43,8 +43,8 @@ struct ExchangeBuffers {
     }
     zero_bytes = carver->used();
     if (kernel.reduction != Reduction::kNone) {
-      // Of each tile, as many sums as K has parts; where it has as many as the group has blocks,
-      // there are also as many tiles.
+      // A tile has as many sums as K has parts. If those are the blocks of the group, there are
+      // also as many tiles.
       const size_t parts = plan.scatters() ? static_cast<size_t>(plan.blocks) : 1;
       sums = carver->Take<float>(2 * blocks * parts *
                                  static_cast<size_t>(kernel.batch_tiles * kTileBatch) *
@@ -54,17 +54,17 @@ struct ExchangeBuffers {
   }
 };
 
-// The most steps of a launch, so that a GPU that also draws a screen, whose driver ends what takes
-// it seconds, is never away for as long: at 50 us a step, which is a slow one, a fifth of a second.
-// Emulated builds set it lower, so that small tests have several launches.
+// The most steps of a launch. The driver of a GPU that also draws a screen ends launches that take
+// seconds; at 50 us a step, which is slow, these take a fifth of a second. Emulated builds set it
+// lower, so that small tests have several launches.
 #if !defined(FASTRNN_CUDA_LAUNCH_STEPS)
 #define FASTRNN_CUDA_LAUNCH_STEPS 4096
 #endif
 constexpr int64_t kLaunchSteps = FASTRNN_CUDA_LAUNCH_STEPS;
 
-// How many blocks of the kernel the device, which is current, holds at once. Asked once, since that
-// takes the driver a while, and every call is to be told the same. Asking also allows the kernel
-// its shared memory, in the device's primary context; a program that resets the device loses that.
+// How many blocks of the kernel the device, which is current, holds at once. Asked once: the driver
+// takes a while, and every call must get the same answer. Asking also allows the kernel its shared
+// memory, in the device's primary context; a program that resets the device loses that.
 template <class Args>
 int ResidentBlocks(int device, void (*kernel)(Args), const PersistentPlan& plan) {
   using Question = std::tuple<int, uintptr_t, size_t, int>;
@@ -81,8 +81,8 @@ int ResidentBlocks(int device, void (*kernel)(Args), const PersistentPlan& plan)
   return known[question] = blocks;
 }
 
-// Whether a launch was refused since the device has no room for all its blocks at once, or, where
-// they are in clusters, for reasons that the blocks alone would not have.
+// Whether a launch was refused because the device has no room for all blocks at once or, in
+// clusters, because it cannot place the clusters.
 inline bool IsRefusal(cudaError_t status, const PersistentPlan& plan) {
   if (status == cudaErrorCooperativeLaunchTooLarge) return true;
 #if CUDART_VERSION >= 11080
@@ -92,9 +92,9 @@ inline bool IsRefusal(cudaError_t status, const PersistentPlan& plan) {
          (status == cudaErrorLaunchOutOfResources || status == cudaErrorNotSupported);
 }
 
-// Launches for all rows of the batch, one after the other, and returns how many rows that was for:
-// fewer than there are where the device refuses a launch. The rest is left as it was, since rows
-// have nothing to do with each other.
+// Launches for all rows of the batch, one launch after the other, and returns for how many rows
+// that succeeded: fewer if the device refuses a launch. The remaining rows are untouched, since
+// rows are independent of each other.
 template <class Args, class T>
 int64_t LaunchForRows(int64_t rows, void (*kernel)(Args), const PersistentPlan& plan,
                       const ExchangeBuffers<T>& exchange, Args args, cudaStream_t stream) {
@@ -111,7 +111,7 @@ int64_t LaunchForRows(int64_t rows, void (*kernel)(Args), const PersistentPlan& 
         LaunchCooperative(kernel, static_cast<unsigned>(plan.cluster()), grid, kProductThreads,
                           plan.shared_bytes, stream, args);
     if (IsRefusal(status, plan)) {
-      cudaGetLastError();  // It would otherwise be the next call's.
+      cudaGetLastError();  // Otherwise the next call would report it.
       return args.first_row;
     }
     FASTRNN_CUDA_TRY(status);
@@ -119,7 +119,7 @@ int64_t LaunchForRows(int64_t rows, void (*kernel)(Args), const PersistentPlan& 
   return rows;
 }
 
-// Where persistent kernels were asked for and cannot be launched, nothing else will do.
+// Throws if persistent kernels were asked for, which could not be launched.
 inline void ExpectChoiceIsFree(const LayerDesc& desc, const PersistentPlan& plan) {
   FASTRNN_EXPECTS(desc.algorithm.kind != Algorithm::Kind::kPersistent,
                   "algorithm is persistent, but the device has no room for " +

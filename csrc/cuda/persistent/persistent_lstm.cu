@@ -3,9 +3,8 @@
 namespace fastrnn {
 namespace cuda {
 
-template struct Kernels<LstmCell, float>;
-template struct Kernels<LstmCell, Half>;
-template struct Kernels<LstmCell, Bfloat16>;
+#define FASTRNN_INSTANTIATE(value, T) template struct Kernels<LstmCell, T>;
+FASTRNN_CUDA_TYPES(FASTRNN_INSTANTIATE)
 
 }  // namespace cuda
 }  // namespace fastrnn

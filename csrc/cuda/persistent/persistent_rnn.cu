@@ -3,9 +3,8 @@
 namespace fastrnn {
 namespace cuda {
 
-template struct Kernels<RnnCell, float>;
-template struct Kernels<RnnCell, Half>;
-template struct Kernels<RnnCell, Bfloat16>;
+#define FASTRNN_INSTANTIATE(value, T) template struct Kernels<RnnCell, T>;
+FASTRNN_CUDA_TYPES(FASTRNN_INSTANTIATE)
 
 }  // namespace cuda
 }  // namespace fastrnn

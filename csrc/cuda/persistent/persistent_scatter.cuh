@@ -1,20 +1,21 @@
-// Backward with one exchange in a step, of sums: every block of a group has a part of K. As in
-// persistent_backward.cuh, a block owns 16 hidden units in its rows of the batch. It multiplies the
-// gradients of its own units' gates, which no other block reads, into sums for all units, and
-// adds up what all blocks have summed for its own (a reduce-scatter, where the other kernels
-// gather and then multiply). For each row of the batch a block writes 4 * H bytes, and reads as
-// many; the gradients of all gates would be G * H numbers. Over the other kernels, which share K
-// among four, it saves the second exchange, and pays with bytes: for small layers.
+// Backward with one exchange in a step, a reduce-scatter of sums: every block of a group has a part
+// of K. As in persistent_backward.cuh, a block owns 16 hidden units in its rows of the batch. It
+// multiplies its own units' gate gradients, which no other block reads, into sums for all units,
+// and adds up all blocks' sums for its own. For each row of the batch a block writes 4 * H bytes,
+// and reads as many; the gradients of all gates would be G * H numbers. Compared with the other
+// kernels, where four blocks share K, it saves the second exchange but moves more bytes: good for
+// small layers.
 //
 // In a step a block
 //
 //   1. computes its units' gate gradients, into shared memory,
-//   2. multiplies them, and writes the sums to where their units' blocks look for them,
-//   3. publishes them, and then writes the gradients out,
+//   2. multiplies them, and writes the sums for each unit's block,
+//   3. publishes them, and then stores the gradients,
 //   4. waits for all blocks, and adds up the sums for its units, in the order of the blocks.
 //
-// K is cut at every 16th unit, whatever the device and the batch: so is the order of the sums. That
-// two buffers are enough is exchange.cuh's argument: all blocks of the group wait for each other.
+// K is cut at every 16th unit, whatever the device and the batch, and so the order of the sums is
+// fixed. Two buffers are enough by exchange.cuh's argument: all blocks of the group wait for each
+// other.
 //
 // The grid is blocks of a group x groups x directions.
 #pragma once
@@ -30,7 +31,7 @@ template <class Step, class Math, int kBatchTiles>
 class ScatterBlock {
   using T = typename Math::Value;
   static constexpr int kGates = Step::kGates;
-  static constexpr int kUnits = kTileRows;  // A block's units are a tile of everybody's products.
+  static constexpr int kUnits = kTileRows;  // one tile of every block's product
   static constexpr int kRows = kTileBatch * kBatchTiles;
   static constexpr int kSums = kRows * kUnits;
   using Cells = BackwardCells<Step, T, kUnits, kRows>;
@@ -49,7 +50,7 @@ class ScatterBlock {
       return BackwardWeight<T>{
           matrix, kGates, tile * kUnits, first * kGates, (first + kUnits) * kGates, units}(row, k);
     });
-    __syncthreads();  // Now the weights are there, and zeros in the place of gradients.
+    __syncthreads();  // The weights are loaded, and the gradients are zeros.
   }
 
   FASTRNN_DEVICE void Run() {
@@ -67,7 +68,7 @@ class ScatterBlock {
   static FASTRNN_DEVICE size_t SumsOfGroup() {
     return static_cast<size_t>(gridDim.x) * gridDim.x * kSums;
   }
-  // The s-th step's sums by a block for a tile's units, [rows][units].
+  // The sums of a block for the units of a tile, in the s-th step: [rows][units].
   FASTRNN_DEVICE float* Sums(int s, int tile, int block) const {
     const size_t part = static_cast<size_t>(tile) * gridDim.x + static_cast<size_t>(block);
     return sums_ + (s % 2 == 0 ? 0 : SumsOfGroup()) + part * kSums;
@@ -87,7 +88,7 @@ class ScatterBlock {
     cells_.Store(d, s);
   }
 
-  // Makes dh, which holds what does not pass the gates, the gradient of the step before.
+  // Adds the share that passes the gates to dh, which becomes the gradient of the step before.
   FASTRNN_DEVICE void AddUp(int s) {
     exchange_.Wait(0, Blocks(), static_cast<unsigned>(s) + 1);
     const float* sums = Sums(s, static_cast<int>(blockIdx.x), 0);
@@ -105,7 +106,7 @@ class ScatterBlock {
     });
   }
 
-  static constexpr int kAtOnce = 8;  // loads that are on their way together
+  static constexpr int kAtOnce = 8;  // loads in flight
 
   const int steps_;
   Cells cells_;
@@ -122,7 +123,7 @@ __global__ void __launch_bounds__(kProductThreads, 1)
     FASTRNN_DYNAMIC_SHARED(shared);
     ScatterBlock<Step, Math, kBatchTiles>(args, shared).Run();
   } else {
-    Trap();  // plan.cc plans with what the kernels are compiled for.
+    Trap();  // plan.cc does not choose it.
   }
 }
 

@@ -1,24 +1,24 @@
 // The product of a step, by one block of a persistent kernel: a tile of the recurrent weights,
-// which the block keeps on the chip, times what the blocks of its group exchange.
+// which the block keeps on the chip, times an array that the blocks of its group exchange.
 //
 //   D[16 * kRowTiles, 8 * kBatchTiles] = weights[rows, K] * exchanged[K, rows of the batch]
 //
-// K is cut into slices of 64 bytes. The warps share the slices: each multiplies all rows of the
-// tile by its own slices, whose exchanged part it reads from L2 straight into registers, and the
-// warps' sums are added up in shared memory, in a fixed order. Which slice belongs to which warp
-// depends on K alone, and no row of the batch takes part in another's sum: the same bits come out
-// for every split of the batch.
+// K is cut into slices of 64 bytes, which the warps share. Each warp multiplies all rows of the
+// tile by its own slices; it reads their exchanged part from L2 straight into registers. The warps'
+// sums are added up in shared memory, in a fixed order. Which slice belongs to which warp depends
+// on K alone, and no row of the batch enters another row's sum, so every split of the batch gives
+// the same bits.
 //
-// An exchanged array is [slices][8 * kBatchTiles][64 bytes], zero in what is no value and no row.
-// With g = lane / 4 and q = lane % 4, a lane reads 16 bytes of row g at q: four words, a word being
-// one float32 or two neighbours in 16 bits. Along K the tensor cores do not care for the order, as
-// long as both factors have the same, so that words 2i and 2i + 1 serve as the fragment of the i-th
-// multiplication (words w of the w-th where it takes one register, on sm_75).
+// An exchanged array is [slices][8 * kBatchTiles][64 bytes], with zeros in the padding. With g =
+// lane / 4 and q = lane % 4, a lane reads 16 bytes of row g at q: four words, each one float32 or
+// two neighbours of 16 bits. The order along K does not matter to the tensor cores if both factors
+// have the same; so words 2i and 2i + 1 are the fragment of the i-th multiplication (word i, if it
+// takes one register, on sm_75).
 //
-// The weights' words stand in the same order: as many of a warp's slices as fit in registers, the
-// next ones in shared memory, and the rest, where a kernel streams, in global memory. These are
-// read through L2 in every step; the first of them are prefetched a step ahead, since weights do
-// not change.
+// The weights are stored in the same order: as many of a warp's slices as fit in registers, the
+// next ones in shared memory, and the rest, if the kernel streams, in global memory. Those are read
+// through L2 in every step; the first of them are prefetched a step ahead, since weights do not
+// change.
 #pragma once
 
 #include <type_traits>
@@ -48,7 +48,7 @@ struct FloatMath {
   static constexpr bool kTensorCores = false;
 };
 
-// What is multiplied of a number is what its type, or TF32, has of it.
+// Rounds a number to the type that is multiplied, or to TF32.
 template <class Math>
 FASTRNN_DEVICE typename Math::Value ForExchange(float value) {
   if constexpr (std::is_same<Math, Tf32Math>::value) {
@@ -74,7 +74,7 @@ constexpr bool kHasClusters = FASTRNN_ARCH >= 900;
 
 // ---- a tile on the tensor cores, in one warp ----------------------------------------------------
 
-// Whether the architecture that is compiled for multiplies so.
+// Whether the architecture that this is compiled for has the math.
 template <class Math>
 constexpr bool kIsSupported =
     !Math::kTensorCores || FASTRNN_ARCH >= (std::is_same<Math, HalfMath>::value ? 750 : 800);
@@ -140,11 +140,8 @@ FASTRNN_DEVICE WeightWords LoadWeightWords(const Weight& weight, int tile, int s
   return {RowWords<Math>(weight, row, k), RowWords<Math>(weight, row + 8, k)};
 }
 
-// 16 bytes that this thread has written to global memory, and that no other thread looks at.
-FASTRNN_DEVICE uint4 LoadStreamed(const uint4* p) { return LoadExchanged16(p); }
-
-// What every product of a block has: its shape, its memory, and the sum over the warps.
-// kStreams: whether there may be slices to stream.
+// What the products share: shape, memory, and the sum over the warps. kStreams: whether there may
+// be slices to stream.
 template <class Math, int kRowTiles, int kBatchTiles, bool kStreams>
 class TileProductBase {
  public:
@@ -152,8 +149,8 @@ class TileProductBase {
   static constexpr int kSliceK = kSliceBytes / sizeof(Value);
   static constexpr int kKept = RegisterSlices(Math::kTensorCores, kRowTiles, kBatchTiles, kStreams);
 
-  // shared_slices: of the plan. streamed: global memory for the slices that are streamed, of all
-  // blocks of the grid one after the other.
+  // shared_slices: of the plan. streamed: global memory for the streamed slices of all blocks of
+  // the grid, one block after the other.
   FASTRNN_DEVICE TileProductBase(int slices, int shared_slices, WeightQuad* streamed,
                                  SharedCarver* carver)
       : shape_{kRowTiles,          kBatchTiles, slices,
@@ -167,12 +164,12 @@ class TileProductBase {
   FASTRNN_DEVICE int first() const { return min(Warp() * shape_.slices_per_warp(), shape_.slices); }
   FASTRNN_DEVICE int end() const { return min(first() + shape_.slices_per_warp(), shape_.slices); }
 
-  // Where a number stands in an exchanged array: k along K, of a row of the batch.
+  // The index in an exchanged array of number k along K, of a row of the batch.
   static FASTRNN_DEVICE int ExchangedIndex(int k, int row) {
     return (k / kSliceK * kBatchTiles * kTileBatch + row) * kSliceK + k % kSliceK;
   }
 
-  // A sum over all of K, once a barrier stands behind Multiply.
+  // A sum over all of K. Needs a barrier after Multiply.
   FASTRNN_DEVICE float Sum(int row, int column) const {
     const int stride = shape_.columns() * shape_.sum_stride();
     const float* sums = memory_.sums + column * shape_.sum_stride() + row;
@@ -191,7 +188,7 @@ class TileProductBase {
   static FASTRNN_DEVICE int Warp() { return static_cast<int>(threadIdx.x) / kWarp; }
   static FASTRNN_DEVICE int Lane() { return static_cast<int>(threadIdx.x) % kWarp; }
 
-  // The warp's own sums, from a row and column on.
+  // The warp's own sums, from this row and column on.
   FASTRNN_DEVICE float* OwnSums(int row, int column) const {
     return memory_.sums + (Warp() * shape_.columns() + column) * shape_.sum_stride() + row;
   }
@@ -201,8 +198,8 @@ class TileProductBase {
   WeightQuad* const streamed_;  // as ProductMemory's weights, but of the streamed slices
 };
 
-// The registers that remain for exchanged words beside the sums and the cells of a thread; code
-// for architectures before sm_90 takes more of them.
+// Tiles of exchanged words that fit in registers beside the sums and the cells of a thread. Code
+// for architectures before sm_90 needs more registers.
 FASTRNN_HOST_DEVICE constexpr int AheadTiles(int row_tiles, int cells) {
   return row_tiles > 2 ? 4 : cells > 1 || FASTRNN_ARCH < 900 ? 8 : 16;
 }
@@ -219,8 +216,8 @@ class TileProduct : public TileProductBase<Math, kRowTiles, kBatchTiles, kStream
   using Base::kSliceK;
   using typename Base::Value;
 
-  // weight(row, k), for any row of the tile and any k of the slices. A barrier of the block has to
-  // stand between this and Multiply.
+  // weight(row, k) gives the value for any row of the tile and any k of the slices. Needs a barrier
+  // before Multiply.
   template <class Weight>
   FASTRNN_DEVICE void LoadWeights(const Weight& weight) {
 #pragma unroll
@@ -242,8 +239,8 @@ class TileProduct : public TileProductBase<Math, kRowTiles, kBatchTiles, kStream
     if constexpr (kStreams) LoadNext(SharedEnd());
   }
 
-  // This warp's share, into the warp's sums. Each lane reads back what it has written, and no
-  // other: no barrier is needed for the weights.
+  // Adds up this warp's sums. The weights need no barrier here: each lane reads back only what it
+  // has written.
   FASTRNN_DEVICE void Multiply(const Value* exchanged) {
     if (first() == end()) return;
     float sums[kRowTiles][kBatchTiles][4] = {};
@@ -276,13 +273,13 @@ class TileProduct : public TileProductBase<Math, kRowTiles, kBatchTiles, kStream
   }
 
  private:
-  // Slices whose exchanged words are on their way at once.
+  // Slices whose exchanged words are in flight at once.
   static constexpr int kMostAhead = kKept > 1 ? kKept : 1;
   static constexpr int kAhead = kAheadTiles < kBatchTiles                ? 1
                                 : kAheadTiles / kBatchTiles < kMostAhead ? kAheadTiles / kBatchTiles
                                                                          : kMostAhead;
 
-  // The first slice of the warp that is streamed.
+  // The warp's first streamed slice.
   FASTRNN_DEVICE int SharedEnd() const {
     return kStreams ? min(first() + kKept + shape_.shared_slices_per_warp(), end()) : end();
   }
@@ -296,17 +293,17 @@ class TileProduct : public TileProductBase<Math, kRowTiles, kBatchTiles, kStream
     return reinterpret_cast<uint4*>(streamed_) + index * 2 * kWarp + Lane();
   }
 
-  // Asks for the weights of a slice that is streamed, if it is one.
+  // Prefetches the weights of a streamed slice, if the warp has it.
   FASTRNN_DEVICE void LoadNext(int slice) {
     if (slice >= end()) return;
 #pragma unroll
     for (int tile = 0; tile < kRowTiles; ++tile) {
       const uint4* words = StreamedWords(slice - SharedEnd(), tile);
-      next_[tile] = {LoadStreamed(words), LoadStreamed(words + kWarp)};
+      next_[tile] = {LoadExchanged16(words), LoadExchanged16(words + kWarp)};
     }
   }
 
-  // kAhead slices, but none from `last` on, all on their way before the first is needed.
+  // Loads kAhead slices, but none from `last` on. All are in flight before the first is used.
   FASTRNN_DEVICE void LoadSlices(const Value* exchanged, int slice, int last,
                                  uint4 (&words)[kAhead][kBatchTiles]) const {
 #pragma unroll
@@ -331,8 +328,7 @@ class TileProduct : public TileProductBase<Math, kRowTiles, kBatchTiles, kStream
     MultiplySlice(weights, words, sums);
   }
 
-  // While a slice is multiplied, the weights of the next one are on their way; after the last one
-  // comes the first one again.
+  // While a slice is multiplied, the weights of the next are in flight; the first follows the last.
   FASTRNN_DEVICE void MultiplyStreamed(int slice, const uint4 (&words)[kBatchTiles],
                                        float (&sums)[kRowTiles][kBatchTiles][4]) {
     WeightWords weights[kRowTiles];

@@ -1,7 +1,7 @@
 // The product of a step in IEEE float32, which the tensor cores do not have. As in product.cuh, but
-// the weights stand in shared memory, or in what is streamed, as they are multiplied,
-// [16 along K][rows], and each warp lays a slice of what it has read beside them,
-// [16 along K][rows of the batch].
+// the weights are stored as they are multiplied, [16 along K][rows], in shared memory or streamed;
+// and each warp stages a slice of the exchanged array in shared memory, [16 along K][rows of the
+// batch].
 #pragma once
 
 #include "product.cuh"
@@ -9,8 +9,8 @@
 namespace fastrnn {
 namespace cuda {
 
-// Of one value along K. The lane's sums are two neighbouring rows by two neighbouring columns of
-// each tile.
+// Multiplies one value along K. The lane's sums are two neighbouring rows by two neighbouring
+// columns of each tile.
 template <int kRowTiles, int kBatchTiles>
 FASTRNN_DEVICE void MultiplyFloats(const float* weights, const float* staged,
                                    float (&sums)[kRowTiles][kBatchTiles][4]) {
@@ -71,8 +71,8 @@ class TileProduct<FloatMath, kRowTiles, kBatchTiles, kAheadTiles, kStreams>
   }
 
  private:
-  // What a warp streams is read by the lanes that have not written it: the barrier that stands
-  // behind LoadWeights orders that, and they share a cache.
+  // Lanes read streamed weights that other lanes of the warp have written: the barrier after
+  // LoadWeights orders that, and they share a cache.
   FASTRNN_DEVICE float* Weights(int slice) const {
     const int own = slice - first(), shared = shape_.shared_slices_per_warp();
     if (kStreams && own >= shared) {

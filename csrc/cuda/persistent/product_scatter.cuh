@@ -1,12 +1,12 @@
-// The product of a backward step where the blocks of a group share K, by one of them: the weights
+// The product of a backward step if the blocks of a group share K, by one of them: the weights
 // between the gates of its own units and all units, times the gradients of its own gates.
 //
 //   D[16 * tiles, 8 * kBatchTiles] = weights[rows, K] * gradients[K, rows of the batch]
 //
-// It is the other way round than in product.cuh: K, 16 * kGates numbers, is short, and only this
-// block has it; the rows are many, and the warps share them, tile by tile. So no sums are added up
-// within the block, and a tile's go out as they are. Fragments are as in product.cuh. A warp has
-// the weights of its first tiles in registers, and those of the others in shared memory.
+// Unlike in product.cuh, K, 16 * kGates numbers, is short and belongs to this block alone; the rows
+// are many, and the warps share them, tile by tile. So the block adds up no sums, and writes each
+// tile's as they are. Fragments are as in product.cuh. A warp keeps the weights of its first tiles
+// in registers, and those of the others in shared memory.
 #pragma once
 
 #include "product_float.cuh"
@@ -14,7 +14,7 @@
 namespace fastrnn {
 namespace cuda {
 
-// What both kinds of products have.
+// What the products share.
 template <class Math, int kGates, int kBatchTiles>
 class ScatterProductBase {
  public:
@@ -24,7 +24,7 @@ class ScatterProductBase {
 
   FASTRNN_DEVICE ScatterProductBase(int tiles, SharedCarver* carver)
       : shape_{kBatchTiles, kSlices, tiles, Math::kTensorCores}, memory_(shape_, carver) {
-    // What is no gate, no unit and no row of the batch stays zero.
+    // Padding stays zero: beyond the gates, the units and the rows of the batch.
     auto* words = static_cast<uint32_t*>(memory_.gradients);
     for (int i = static_cast<int>(threadIdx.x); i < kSlices * kSliceBytes / 4 * Stride();
          i += kProductThreads) {
@@ -39,10 +39,10 @@ class ScatterProductBase {
   static FASTRNN_DEVICE int Lane() { return static_cast<int>(threadIdx.x) % kWarp; }
   FASTRNN_DEVICE int Stride() const { return shape_.stride(); }
 
-  // The i-th tile of this warp, which may be past the last one.
+  // The i-th tile of this warp, perhaps beyond the last one.
   static FASTRNN_DEVICE int Tile(int i) { return Warp() + i * kProductWarps; }
   FASTRNN_DEVICE bool Exists(int i) const { return Tile(i) < shape_.tiles; }
-  // Where the weights of the warp's i-th tile stand in shared memory.
+  // The weights of the warp's i-th tile in shared memory.
   FASTRNN_DEVICE WeightQuad* Weights(int i) const {
     const int index = Warp() * shape_.shared_tiles_per_warp() + i - kKept;
     return memory_.weights + static_cast<size_t>(index) * kSlices * 2 * kWarp;
@@ -61,15 +61,15 @@ class ScatterProduct : public ScatterProductBase<Math, kGates, kBatchTiles> {
   using Base::Base, Base::kSliceK, Base::kSlices;
   using typename Base::Value;
 
-  // The gradient k along K, of a row of the batch.
+  // Sets gradient k along K, of a row of the batch.
   FASTRNN_DEVICE void SetGradient(int k, int row, float gradient) const {
     static_cast<Value*>(
         memory_.gradients)[(k / kSliceK * kBatchTiles * kTileBatch + row) * kSliceK + k % kSliceK] =
         ForExchange<Math>(gradient);
   }
 
-  // weight(tile, row, k), for any row of any tile, and any k of the slices. Each lane reads back
-  // what it has written.
+  // weight(tile, row, k) gives the value for any row of any tile, and any k of the slices. Each
+  // lane reads back only what it has written.
   template <class Weight>
   FASTRNN_DEVICE void LoadWeights(const Weight& weight) {
 #pragma unroll
@@ -86,8 +86,8 @@ class ScatterProduct : public ScatterProductBase<Math, kGates, kBatchTiles> {
     }
   }
 
-  // store(tile, row, column, sum) takes what comes out. Barriers have to stand before and behind,
-  // between this and the setting of gradients.
+  // Calls store(tile, row, column, sum) for each sum. Needs barriers before and after, between this
+  // and the setting of gradients.
   template <class Store>
   FASTRNN_DEVICE void Multiply(const Store& store) const {
     uint4 gradients[kKeepsGradients ? kSlices : 1][kBatchTiles];
@@ -131,7 +131,7 @@ class ScatterProduct : public ScatterProductBase<Math, kGates, kBatchTiles> {
     }
   }
 
-  // What is kept of the gradients, or has room for a slice of them.
+  // gradients: all slices if they are kept, otherwise room for one.
   template <int kRoom, class Store>
   FASTRNN_DEVICE void MultiplyTile(const WeightWords (&weights)[kSlices], int tile,
                                    uint4 (&gradients)[kRoom][kBatchTiles],
@@ -177,7 +177,7 @@ class ScatterProduct<FloatMath, kGates, kBatchTiles>
     Gradients()[k * Stride() + row] = gradient;
   }
 
-  // A barrier has to stand behind, as lanes read what others have written.
+  // Needs a barrier after it, because lanes read what others have written.
   template <class Weight>
   FASTRNN_DEVICE void LoadWeights(const Weight& weight) {
     for (int i = 0; Exists(i); ++i) {

@@ -1,5 +1,5 @@
-// How a block's product is cut, and where its factors stand in shared memory. No CUDA header: the
-// host plans with it, also for devices that are not there.
+// How a block's product is cut, and where its factors are in shared memory. No CUDA header is
+// included: the host also plans for devices that are not there.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@
 namespace fastrnn {
 namespace cuda {
 
-// As many slices as there are.
+// No limit on slices.
 constexpr int kAllSlices = std::numeric_limits<int>::max();
 
 // ---- the product of a step, product.cuh ---------------------------------------------------------
@@ -28,8 +28,8 @@ constexpr int kTileRows = 16;
 constexpr int kTileBatch = 8;
 constexpr int kFloatSliceK = kSliceBytes / sizeof(float);
 
-// Slices of the weights that each warp has in registers: 64 registers of each thread. One that
-// streams has half of them for the slice that is on its way, and for many sums all.
+// Slices of the weights that each warp keeps in registers, 64 of each thread. A kernel that streams
+// needs half of those registers for the slice in flight or, with many sums, all.
 FASTRNN_HOST_DEVICE constexpr int RegisterSlices(bool tensor_cores, int row_tiles, int batch_tiles,
                                                  bool streams) {
   if (!tensor_cores) return 0;
@@ -64,15 +64,15 @@ struct ProductShape {
   FASTRNN_HOST_DEVICE size_t shared_words() const {
     return static_cast<size_t>(kProductWarps * shared_slices_per_warp() * row_tiles) * 64;
   }
-  // And those that a block streams.
+  // Words of weights that a block streams.
   FASTRNN_HOST_DEVICE size_t streamed_words() const {
     return static_cast<size_t>(kProductWarps * streamed_slices_per_warp() * row_tiles) * 64;
   }
-  // From a column of a warp's sums to the next: 4 more than a multiple of 16, so that what a warp
-  // writes at once (product.cuh's fragments) lies in different banks, as what it reads does.
+  // The distance between columns of a warp's sums. It is 4 more than a multiple of 16, so that a
+  // warp's stores (product.cuh's fragments) and its loads are spread over the banks.
   FASTRNN_HOST_DEVICE int sum_stride() const { return rows() + 4; }
-  // From a value along K to the next in what FloatMath stages: 2 more than a multiple of 8, also
-  // for the banks.
+  // The distance between values along K that FloatMath stages. It is 2 more than a multiple of 8,
+  // also for the banks.
   FASTRNN_HOST_DEVICE int stage_stride() const { return columns() + 2; }
 };
 
@@ -81,7 +81,7 @@ struct alignas(16) WeightQuad {
   uint32_t words[4];
 };
 
-// A product's shared memory: of the carver's base on the device, and to learn the size on the host.
+// A product's shared memory. On the host, the carver computes its size.
 struct ProductMemory {
   WeightQuad* weights;  // [warps][shared slices][row tiles][2][lanes], or of FloatMath floats
                         // [warps][shared slices][16 along K][rows]
@@ -103,11 +103,11 @@ struct ScatterShape {
   int batch_tiles, slices, tiles;
   bool tensor_cores;
 
-  // Tiles that a warp has in registers, 64 of each thread.
+  // Tiles that a warp keeps in registers, 64 of each thread.
   static FASTRNN_HOST_DEVICE constexpr int RegisterTiles(bool tensor_cores, int slices) {
     return tensor_cores ? 8 / slices : 0;
   }
-  // Whether a thread has registers for all the gradients that it multiplies, 4 for each of these.
+  // Whether a thread has registers for all gradients that it multiplies, 4 for each slice and tile.
   static FASTRNN_HOST_DEVICE constexpr bool KeepsGradients(bool tensor_cores, int slices,
                                                            int batch_tiles) {
     return tensor_cores && slices * batch_tiles <= 4;
@@ -125,8 +125,8 @@ struct ScatterShape {
   FASTRNN_HOST_DEVICE size_t shared_words() const {
     return static_cast<size_t>(kProductWarps * shared_tiles_per_warp() * slices) * 64;
   }
-  // Rows of the batch that each 4 bytes along K have room for: those of IEEE float32 stand side by
-  // side, and 2 more keep the banks apart, as stage_stride does.
+  // The distance between 4 bytes along K, in rows of the batch. IEEE float32 stores rows side by
+  // side, with 2 more to spread them over the banks.
   FASTRNN_HOST_DEVICE int stride() const { return tensor_cores ? columns() : columns() + 2; }
 };
 // Slices of a block's K.
@@ -151,7 +151,7 @@ FASTRNN_HOST_DEVICE float* TakeBiases(int gates, int units, SharedCarver* carver
   return carver->Take<float>(static_cast<size_t>(2 * gates * units));
 }
 
-// What the blocks of a cluster hand each other: [2][split][8 * batch_tiles][units] sums.
+// The sums that the blocks of a cluster exchange: [2][parts][8 * batch_tiles][units].
 FASTRNN_HOST_DEVICE float* TakeClusterSums(const ProductShape& shape, SharedCarver* carver) {
   return carver->Take<float>(static_cast<size_t>(2 * shape.columns() * shape.rows()));
 }

@@ -1,9 +1,9 @@
 // cuBLAS, found at run time, in this order:
 //   1. the library that FASTRNN_CUBLAS names;
-//   2. one that is in the process already, which MXNet or PyTorch brought along;
+//   2. one that MXNet or PyTorch has loaded into the process;
 //   3. the system's, newest first.
-// A library counts if it says that its version is 11 or newer. Linking against one instead would
-// bind a wheel to the toolkit that it was built with, and bring a second one into MXNet's process.
+// Its version must be 11 or newer. Linking against one instead would bind a wheel to the toolkit
+// that built it, and load a second one into MXNet's process.
 #include "blas.h"
 
 #include <dlfcn.h>
@@ -22,15 +22,14 @@ namespace fastrnn {
 namespace cuda {
 namespace {
 
-// What cuBLAS recommends for Hopper, where it wants the most; cuBLAS asks for an alignment of 256.
+// What cuBLAS recommends for Hopper, more than for any other; cuBLAS requires this alignment.
 constexpr size_t kWorkspaceBytes = 32 << 20;
 constexpr size_t kCublasAlignment = 256;
 
 constexpr int kOldestMajorVersion = 11;
 const char* const kLibraries[] = {"libcublas.so.13", "libcublas.so.12", "libcublas.so.11"};
 
-// The part of cuBLAS's ABI that is used, after the cuBLAS library documentation. Enumerations are
-// ints there.
+// The part of cuBLAS's ABI that is used, from its documentation. Enumerations are ints.
 using Handle = void*;
 constexpr int kSuccess = 0;
 constexpr int kNoTranspose = 0, kTransposed = 1;
@@ -60,7 +59,7 @@ bool Find(void* library, const char* name, Function** function) {
   return *function != nullptr;
 }
 
-// Appends to `tried` why a library does not count.
+// If the library cannot be used, appends the reason to `tried`, and returns false.
 bool Load(const char* name, int flags, Library* library, std::string* tried) {
   const auto refuse = [&](const std::string& reason) {
     *tried += std::string("\n  ") + name + ": " + reason;
@@ -103,7 +102,7 @@ Library LoadAny() {
                      __FILE__, __LINE__);
 }
 
-// Loaded once in a process. Where that fails, the next call tries again.
+// Loaded once in a process. If that fails, the next call tries again.
 const Library& Cublas() {
   static const Library library = LoadAny();
   return library;
@@ -116,8 +115,8 @@ void Try(int status, const char* call) {
   }
 }
 
-// One handle for each device and thread, and for each stream that the thread uses at once: a handle
-// must not be used by two threads at once, and has one stream.
+// One handle for each device and thread, and for each stream that the thread uses at once: threads
+// must not share a handle, and a handle has one stream.
 class Handles {
  public:
   ~Handles() {
@@ -131,7 +130,7 @@ class Handles {
                     "make the same call once before, in the same thread");
     Handle handle = nullptr;
     Try(Cublas().create(&handle), "cublasCreate");
-    // Parts of a sum whose result is in 16 bits would be added up in 16 bits otherwise.
+    // By default, cuBLAS may add up the parts of a 16-bit result in 16 bits.
     const int status = Cublas().set_math_mode(handle, kSumsInFloat32);
     if (status != kSuccess) Cublas().destroy(handle);
     Try(status, "cublasSetMathMode");
@@ -168,7 +167,7 @@ Blas::Blas(int device, void* stream, void* workspace, bool tf32, int lane)
     : handle_(ThreadsHandle(device, lane, stream)), tf32_(tf32) {
   const auto address = reinterpret_cast<uintptr_t>(workspace);
   const uintptr_t aligned = (address + kCublasAlignment - 1) / kCublasAlignment * kCublasAlignment;
-  // In this order: setting the stream takes the workspace away.
+  // In this order: setting the stream resets the workspace.
   Try(Cublas().set_stream(handle_, stream), "cublasSetStream");
   Try(Cublas().set_workspace(handle_, reinterpret_cast<void*>(aligned), kWorkspaceBytes),
       "cublasSetWorkspace");

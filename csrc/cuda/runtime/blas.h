@@ -1,6 +1,5 @@
-// Row-major matrix products on the device, with sums in float32. On a GPU this is cuBLAS, which is
-// loaded at run time: blas.cc says which one. The emulated build has a product of its own in its
-// place.
+// Row-major matrix products on the device, with sums in float32. On a GPU this is cuBLAS, loaded at
+// run time (blas.cc). The emulated build has a product of its own instead.
 #pragma once
 
 #include <cstddef>
@@ -25,15 +24,15 @@ struct Product {
   int64_t stride;
 };
 
-// Products on one stream, for the length of one call of a layer. Throws LibraryError where no
-// cuBLAS can be used, or where one fails.
+// Products on one stream, during one call of a layer. Throws LibraryError if no cuBLAS can be used,
+// or if cuBLAS fails.
 class Blas {
  public:
-  // Bytes that the constructor's workspace must have; its alignment is kWorkspaceAlignment.
+  // Bytes of the constructor's workspace, which must be aligned to kWorkspaceAlignment.
   static size_t WorkspaceBytes();
 
   // device is the current device, stream one of its streams. Products on two streams at once need
-  // two workspaces, and two lanes, which are numbers. tf32: factors in float32 may be rounded to
+  // two workspaces, and lanes with different numbers. tf32: factors in float32 may be rounded to
   // TF32.
   Blas(int device, void* stream, void* workspace, bool tf32, int lane = 0);
 

@@ -1,17 +1,20 @@
-// The vocabulary of the kernels: CUDA and PTX, which no other file of csrc has. A host compiler
-// with FASTRNN_EMULATE sees the same names in tests/emulator/device_emulated.h, where every CUDA
-// thread is a fiber.
+// The vocabulary of the kernels: CUDA and PTX, which no other file of csrc uses directly. A host
+// compiler with FASTRNN_EMULATE finds the same names in tests/emulator/device_emulated.h, where
+// every CUDA thread is a fiber.
 //
-// What a kernel must keep to, so that both can run it:
-// - Only the names below, what cuda_names.h of the emulator has (threadIdx, __syncthreads, integer
-//   atomicAdd, ...), the C library's functions on float, and plain C++.
+// Rules for kernels, so that both can run them:
+// - Use only the names below, those in the emulator's cuda_names.h (threadIdx, __syncthreads,
+//   integer atomicAdd, ...), the C library's functions on float, and plain C++.
 // - Launch and LaunchCooperative, never <<<>>>. FASTRNN_SHARED and FASTRNN_DYNAMIC_SHARED, never
-//   __shared__: the emulator gives every block its own, and fills it with NaN.
-// - Branch on FASTRNN_ARCH, never on __CUDA_ARCH__. nvcc's host pass sees 0 there.
+//   __shared__: the emulator gives every block its own, filled with NaN.
+// - Branch on FASTRNN_ARCH, never on __CUDA_ARCH__. It is 0 in nvcc's host pass.
 // - Arithmetic in float; half and bfloat16 are for storage and for the tensor cores. No float
 //   atomics, since their order would change the result.
-// - Poll a flag through LoadAcquire only: it gives way to the others. Announce with StoreRelease.
-// - No return before a barrier that others reach; every lane of a mask at the same warp function.
+// - Poll a flag with LoadAcquire only: in the emulator, it yields to the other threads. Set it with
+//   StoreRelease.
+// - Do not return before a barrier that other threads reach. All lanes of a mask must reach the
+// same
+//   warp function.
 // - No const __restrict__ on memory that other blocks write during the launch: the compiler could
 //   then read it through the cache that is not kept coherent.
 #pragma once
@@ -45,7 +48,7 @@ namespace cuda {
 // Ends the grid with an error. For kernels that must not be launched.
 FASTRNN_DEVICE void Trap() { asm volatile("trap;"); }
 
-// ---- signals between blocks -----------------------------------------------------------------
+// ---- signals between blocks ---------------------------------------------------------------------
 
 // Everything that the signalling thread had seen or written before its release is visible after the
 // acquire that reads it.
@@ -58,8 +61,8 @@ FASTRNN_DEVICE void StoreRelease(unsigned* p, unsigned value) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(value) : "memory");
 }
 
-// What another block has written during this launch and signalled: past the L1 cache, which would
-// keep it although it changes. 16 bytes are aligned to that.
+// Loads what another block has written during this launch and signalled. They bypass the L1 cache,
+// which would keep old values. Addresses of 16 bytes are aligned to 16.
 FASTRNN_DEVICE uint4 LoadExchanged16(const void* p) {
   uint4 value;
   asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -75,10 +78,10 @@ FASTRNN_DEVICE float LoadExchanged(const float* p) {
   return value;
 }
 
-// ---- clusters ---------------------------------------------------------------------------------
+// ---- clusters -----------------------------------------------------------------------------------
 
-// A barrier for all threads of a cluster: what they wrote before it, in shared memory of their own
-// block or another, all of them see behind it. Before sm_90 there are no clusters.
+// A barrier for all threads of a cluster. After it, all of them see what any of them wrote before
+// it, in the shared memory of its own block or another. Before sm_90 there are no clusters.
 FASTRNN_DEVICE void ClusterBarrier() {
 #if FASTRNN_ARCH >= 900
   __syncwarp();  // A warp arrives as one.
@@ -87,8 +90,8 @@ FASTRNN_DEVICE void ClusterBarrier() {
 #endif
 }
 
-// Where `own`, in this block's dynamic shared memory, is in that of the cluster's block `rank`.
-// That block must have started, and may not have ended.
+// The address in the cluster's block `rank` of what `own` is in this block's dynamic shared memory.
+// That block must have started, and must not have ended.
 template <class T>
 FASTRNN_DEVICE T* ClusterShared(T* own, [[maybe_unused]] unsigned rank) {
   uint64_t address = reinterpret_cast<uint64_t>(own);
@@ -120,7 +123,7 @@ FASTRNN_DEVICE void MmaF16M16N8K8(float (&d)[4], const uint32_t (&a)[2], const u
 }
 #endif
 
-// The nearest TF32 number, ties away from zero. Older architectures have no use for one.
+// The nearest TF32 number, ties away from zero. Before sm_80 there is no TF32.
 FASTRNN_DEVICE uint32_t ToTf32(float value) {
 #if FASTRNN_ARCH >= 800
   uint32_t bits;

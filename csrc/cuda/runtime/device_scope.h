@@ -9,18 +9,17 @@
 namespace fastrnn {
 namespace cuda {
 
-// Makes a device current for the length of a scope. MXNet's runtime and ours keep the current
-// device each for itself, so neither may rely on the other's.
+// Makes a device current for the length of a scope. MXNet's runtime and ours each have a current
+// device, so neither may rely on the other's.
 class DeviceScope {
  public:
-  // A device that is current stays untouched: to make it current once more would replace a context
-  // of the caller's own.
+  // Leaves a device that is current alone: setting it again would replace the caller's own context.
   explicit DeviceScope(int device) {
     FASTRNN_CUDA_TRY(cudaGetDevice(&previous_));
     changed_ = device != previous_;
     if (changed_) MakeCurrent(device);
   }
-  // What was current a moment ago can be made current again; a destructor could not report it.
+  // The previous device can be made current again; a destructor could not report a failure.
   ~DeviceScope() {
     if (changed_) cudaSetDevice(previous_);
   }

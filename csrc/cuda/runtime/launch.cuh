@@ -15,9 +15,9 @@
 namespace fastrnn {
 namespace cuda {
 
-// Allows the kernel its dynamic shared memory on the current device; above 48 KiB that needs
-// asking. It is always allowed all that a block can have: another thread may be about to launch the
-// same kernel with more. So such a kernel may have no other shared memory.
+// Allows the kernel its dynamic shared memory on the current device, which CUDA requires above 48
+// KiB. It is always allowed all that a block can have: another thread may be about to launch the
+// same kernel with more. So such a kernel must not have static shared memory.
 inline cudaError_t AllowShared(const void* kernel, size_t bytes) {
   if (bytes <= (48u << 10)) return cudaSuccess;
   int device = 0, most = 0;
@@ -29,7 +29,7 @@ inline cudaError_t AllowShared(const void* kernel, size_t bytes) {
   return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
 }
 
-// A grid in clusters of neighbours along x; cooperative as well.
+// A cooperative grid in clusters of neighbours along x.
 inline cudaError_t LaunchWithClusters(const void* function, unsigned cluster, dim3 grid, dim3 block,
                                       void** arguments, size_t shared_bytes, cudaStream_t stream) {
 #if CUDART_VERSION >= 11080
@@ -45,10 +45,11 @@ inline cudaError_t LaunchWithClusters(const void* function, unsigned cluster, di
 #endif
 }
 
-// cluster: 0 for a launch that is not cooperative.
+// cluster: how many blocks form one; 1: there are no clusters. Those are always cooperative.
 template <class... Parameters, class... Arguments>
-cudaError_t LaunchAs(unsigned cluster, void (*kernel)(Parameters...), dim3 grid, dim3 block,
-                     size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
+cudaError_t LaunchAs(bool cooperative, unsigned cluster, void (*kernel)(Parameters...), dim3 grid,
+                     dim3 block, size_t shared_bytes, cudaStream_t stream,
+                     Arguments&&... arguments) {
   std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
   void* pointers[sizeof...(Parameters) + 1];
   std::apply(
@@ -61,7 +62,7 @@ cudaError_t LaunchAs(unsigned cluster, void (*kernel)(Parameters...), dim3 grid,
   if (cluster > 1) {
     return LaunchWithClusters(function, cluster, grid, block, pointers, shared_bytes, stream);
   }
-  return cluster == 1
+  return cooperative
              ? cudaLaunchCooperativeKernel(function, grid, block, pointers, shared_bytes, stream)
              : cudaLaunchKernel(function, grid, block, pointers, shared_bytes, stream);
 }
@@ -82,8 +83,8 @@ inline cudaError_t MaxResidentClusters(const void* function, unsigned cluster, i
 }
 
 // How many blocks of the kernel, in clusters, the current device can hold at once: the largest
-// cooperative grid. This also allows the kernel its shared memory there, for all launches to come:
-// a launch with more than 48 KiB fails on a device that was never asked.
+// cooperative grid. This also allows the kernel its shared memory on the device, for all later
+// launches.
 template <class... Parameters>
 cudaError_t MaxResidentBlocks(void (*kernel)(Parameters...), int threads, size_t shared_bytes,
                               int* blocks, unsigned cluster = 1) {
@@ -118,8 +119,8 @@ cudaError_t MaxResidentBlocks(void (*kernel)(Parameters...), int threads, size_t
 namespace fastrnn {
 namespace cuda {
 
-// The compute capability that the kernel's code for the current device was compiled for, which is
-// what __CUDA_ARCH__ was then: less than the device's where there is none for just that.
+// The compute capability that the kernel's code for the current device was compiled for, its
+// __CUDA_ARCH__: lower than the device's if there is no code for that.
 template <class... Parameters>
 cudaError_t CompiledFor(void (*kernel)(Parameters...), int* capability) {
   cudaFuncAttributes attributes;
@@ -132,16 +133,16 @@ cudaError_t CompiledFor(void (*kernel)(Parameters...), int* capability) {
 template <class Kernel, class... Arguments>
 cudaError_t Launch(Kernel kernel, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                    Arguments&&... arguments) {
-  return LaunchAs(0, kernel, grid, block, shared_bytes, stream,
+  return LaunchAs(false, 1, kernel, grid, block, shared_bytes, stream,
                   std::forward<Arguments>(arguments)...);
 }
 
-// All blocks of the grid are on the device at once, so that they may wait for each other; in
-// clusters of so many neighbours along x, of which more than one need sm_90.
+// All blocks of the grid are on the device at once, so they may wait for each other. A cluster is
+// `cluster` neighbours along x; more than one need sm_90.
 template <class Kernel, class... Arguments>
 cudaError_t LaunchCooperative(Kernel kernel, unsigned cluster, dim3 grid, dim3 block,
                               size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
-  return LaunchAs(cluster, kernel, grid, block, shared_bytes, stream,
+  return LaunchAs(true, cluster, kernel, grid, block, shared_bytes, stream,
                   std::forward<Arguments>(arguments)...);
 }
 

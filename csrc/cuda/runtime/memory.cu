@@ -13,7 +13,7 @@ namespace {
 
 cudaStream_t AsStream(void* stream) { return static_cast<cudaStream_t>(stream); }
 
-// Null where the device has no pools, as a few old or virtual ones.
+// Null if the device has no pools; a few old or virtual ones have none.
 cudaMemPool_t NewPool(int device) {
   int supported = 0;
   const cudaError_t known =
@@ -34,7 +34,7 @@ cudaMemPool_t NewPool(int device) {
   return pool;
 }
 
-// The process's own of a device; arrays may live until the process ends, and so does the pool.
+// The process's pool of a device. It is never destroyed: arrays may live until the process ends.
 cudaMemPool_t PoolOf(int device) {
   static std::mutex mutex;
   static std::map<int, cudaMemPool_t> pools;
@@ -70,7 +70,7 @@ class CudaMemory final : public DeviceMemory {
   void* stream_;
   bool pooled_ = true;
   std::shared_ptr<const Event> ready_;
-  std::map<void*, std::shared_ptr<const Event>> ends_;  // of each stream the last one
+  std::map<void*, std::shared_ptr<const Event>> ends_;  // the last of each stream
 };
 
 cudaEvent_t Get(const Event& event) { return static_cast<const CudaEvent&>(event).get(); }
@@ -93,9 +93,9 @@ CudaEvent::CudaEvent(int device, void* stream) : Event(stream), device_(device) 
   FASTRNN_CUDA_TRY(status);
 }
 
-// Destructors here cannot report a failure. There is none, but where the process ends and CUDA was
-// shut down before, by when everything has been given back; and where the legacy default stream may
-// not be used, as another one that waits for it is being captured (kernels.py says not to).
+// Destructors here cannot report a failure. There are two. CUDA may have been shut down at the end
+// of the process, which frees everything. And the legacy default stream cannot be used while a
+// stream that waits for it is being captured; kernels.py tells callers not to do that.
 CudaEvent::~CudaEvent() { cudaEventDestroy(event_); }
 
 void CudaEvent::Delay(void* stream) const {
@@ -153,20 +153,29 @@ void CudaMemory::DelayForWriting(void* stream) const {
   }
 }
 
-std::unique_ptr<DeviceMemory> AllocateArray(int device, size_t bytes, void* stream) {
+std::unique_ptr<Memory> MemoryBackend::Allocate(int device, size_t bytes, void* stream) const {
+  return AllocateArray(device, bytes, stream);
+}
+
+bool MemoryBackend::IsCapturing(int device, void* stream) const {
+  return cuda::IsCapturing(device, stream);
+}
+
+std::unique_ptr<DeviceMemory> MemoryBackend::AllocateArray(int device, size_t bytes,
+                                                           void* stream) const {
   return std::make_unique<CudaMemory>(device, bytes, stream);
 }
 
-std::shared_ptr<const Event> Record(int device, void* stream) {
+std::shared_ptr<const Event> MemoryBackend::Record(int device, void* stream) const {
   return std::make_shared<const CudaEvent>(device, stream);
 }
 
-PoolBytes PoolBytesOf(int device, bool set_back) {
+PoolBytes MemoryBackend::PoolBytesOf(int device, bool set_back) const {
   const DeviceScope scope(device);
   const cudaMemPool_t pool = PoolOf(device);
   if (pool == nullptr || CUDART_VERSION < 11030) {
-    throw LibraryError("what arrays have of device " + std::to_string(device) +
-                           " cannot be told: it has no pools, or CUDA is older than 11.3",
+    throw LibraryError("the memory of arrays on device " + std::to_string(device) +
+                           " is not known: it has no pools, or CUDA is older than 11.3",
                        __FILE__, __LINE__);
   }
   PoolBytes bytes = {};
@@ -181,17 +190,17 @@ PoolBytes PoolBytesOf(int device, bool set_back) {
   return bytes;
 }
 
-void FillWithZeros(int device, void* data, size_t bytes, void* stream) {
+void MemoryBackend::FillWithZeros(int device, void* data, size_t bytes, void* stream) const {
   const DeviceScope scope(device);
   FASTRNN_CUDA_TRY(cudaMemsetAsync(data, 0, bytes, AsStream(stream)));
 }
 
-void CopyToDevice(const DeviceMemory& to, const void* from, size_t bytes) {
+void MemoryBackend::CopyToDevice(const DeviceMemory& to, const void* from, size_t bytes) const {
   const DeviceScope scope(to.device());
   FASTRNN_CUDA_TRY(cudaMemcpy(to.data(), from, bytes, cudaMemcpyHostToDevice));
 }
 
-void CopyToHost(void* to, const DeviceMemory& from, size_t bytes) {
+void MemoryBackend::CopyToHost(void* to, const DeviceMemory& from, size_t bytes) const {
   const DeviceScope scope(from.device());
   FASTRNN_CUDA_TRY(cudaMemcpy(to, from.data(), bytes, cudaMemcpyDeviceToHost));
 }

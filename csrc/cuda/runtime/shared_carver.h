@@ -1,4 +1,4 @@
-// Where arrays stand in a block's shared memory.
+// The arrays in a block's shared memory.
 #pragma once
 
 #include <cstddef>
@@ -21,8 +21,8 @@ FASTRNN_HOST_DEVICE void GuardGap(const void*, size_t) {}
 namespace fastrnn {
 namespace cuda {
 
-// Places arrays one after the other in dynamic shared memory: with a null base on the host to learn
-// the size, and with the base on the device. Emulated, each array has a gap behind it.
+// Places arrays one after the other in dynamic shared memory. On the host, with a null base, it
+// computes the size. In the emulator, each array has a gap behind it.
 class SharedCarver {
  public:
   FASTRNN_HOST_DEVICE explicit SharedCarver(unsigned char* base) : base_(base) {}

@@ -8,8 +8,8 @@ namespace fastrnn {
 namespace cuda {
 namespace {
 
-// An event may be recorded again while a stream waits for it: the wait is for what was recorded
-// when it was enqueued.
+// An event may be recorded again while a stream waits for it: the wait is for what had been
+// recorded when it was enqueued.
 struct Side {
   cudaStream_t stream = nullptr;
   cudaEvent_t event = nullptr;
@@ -17,7 +17,7 @@ struct Side {
 
 class Sides {
  public:
-  // Errors are those of a process that ends, in which CUDA was shut down before.
+  // These fail only if the process ends and CUDA has been shut down.
   ~Sides() {
     for (const auto& [device, side] : sides_) {
       cudaEventDestroy(side.event);

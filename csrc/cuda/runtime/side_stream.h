@@ -6,22 +6,22 @@
 namespace fastrnn {
 namespace cuda {
 
-// Of the current device, and of this thread: it is made once, as streams are dear. At most one of
-// these may live in a thread at a time.
+// The stream is of the current device, and of this thread, which keeps it: making one is slow. A
+// thread may have at most one SideStream at a time.
 class SideStream {
  public:
-  // What the side gets starts after all that `stream` has got so far.
+  // Work on the side stream starts after all work that `stream` has so far.
   SideStream(int device, cudaStream_t stream);
-  // Joins, so that after an error, too, waiting for the caller's stream waits for all work.
+  // Joins, so that waiting for the caller's stream waits for all work, also after an error.
   ~SideStream();
   SideStream(const SideStream&) = delete;
   SideStream& operator=(const SideStream&) = delete;
 
   cudaStream_t get() const { return side_; }
 
-  // What the side gets from now on starts after all that the caller's stream has got so far.
+  // Later work on the side stream starts after all work that the caller's stream has so far.
   void Follow();
-  // The other way round.
+  // Later work on the caller's stream starts after all work that the side stream has so far.
   void Join();
 
  private:

@@ -1,5 +1,5 @@
-// Kernels on whole arrays: sums over rows, which the bias gradients are, conversions, and rows past
-// their length.
+// Kernels on whole arrays: sums over rows, for the bias gradients; conversions; and copies of
+// inputs with zeros past a row's length.
 #pragma once
 
 #include "../runtime/device.cuh"
@@ -15,13 +15,13 @@ inline unsigned ArrayBlocks(int64_t values) {
   return static_cast<unsigned>(blocks < kMaxArrayBlocks ? blocks : kMaxArrayBlocks);
 }
 
-// The index of a thread's first value, and how far it is to the next.
+// The index of a thread's first value, and the distance to the next.
 FASTRNN_DEVICE int64_t FirstIndex() {
   return static_cast<int64_t>(blockIdx.x) * kArrayThreads + threadIdx.x;
 }
 FASTRNN_DEVICE int64_t IndexStride() { return static_cast<int64_t>(gridDim.x) * kArrayThreads; }
 
-// Launched with ArrayBlocks(values) blocks of kArrayThreads, as the next one.
+// This and the next are launched with ArrayBlocks(values) blocks of kArrayThreads.
 template <class T>
 __global__ void __launch_bounds__(kArrayThreads)
     RoundKernel(const float* from, int64_t values, T* to) {
@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kArrayThreads)
 
 constexpr int kSumThreads = 8;  // threads that share a column of a part
 
-// The most parts that a matrix is cut into, and the rows that a part should have at least.
+// The most parts of a matrix, and the rows that a part should have at least.
 constexpr int64_t kMaxParts = 64;
 constexpr int64_t kMinRowsPerPart = 64;
 
@@ -81,8 +81,8 @@ __global__ void __launch_bounds__(kWarp* kSumThreads)
   }
 }
 
-// sums[j] = sum of partial[part, j] over the parts, plus what it holds where accumulate is set;
-// copy receives the same, unless it is null. Launched with ArrayBlocks(columns) blocks.
+// sums[j] = sum of partial[part, j] over the parts, added to sums[j] if accumulate is set. copy
+// receives the same, unless it is null. Launched with ArrayBlocks(columns) blocks.
 [[maybe_unused]] static __global__ void __launch_bounds__(kArrayThreads)
     SumPartsKernel(const float* partial, int parts, int64_t columns, bool accumulate, float* sums,
                    float* copy) {

@@ -1,5 +1,5 @@
-// What CUDA gives to the walk through time (pass.h) of a backward pass. The algorithms differ in
-// how they run a chunk's steps.
+// CUDA's Work for the backward walk through time (pass.h). The algorithms differ only in how they
+// run a chunk's steps.
 #pragma once
 
 #include "arrays.cuh"
@@ -7,7 +7,8 @@
 
 namespace fastrnn {
 namespace cuda {
-// Bytes of a copy of inputs, in which the rows past their length are zeros.
+
+// Bytes of a copy of inputs, with zeros past a row's length.
 constexpr int64_t kInputCopyBytes = FASTRNN_CUDA_CHUNK_BYTES / 16;
 
 template <class T>
@@ -38,7 +39,7 @@ struct BackwardBuffers {
   }
 };
 
-// What the walk through time runs on: products and kernels on one stream.
+// Products and kernels on one stream.
 template <class T>
 class BackwardWork {
  public:

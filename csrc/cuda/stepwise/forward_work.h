@@ -1,5 +1,5 @@
-// What CUDA gives to the walk through time (pass.h) of a forward pass. The algorithms differ in how
-// they run a chunk's steps.
+// CUDA's Work for the forward walk through time (pass.h). The algorithms differ only in how they
+// run a chunk's steps.
 #pragma once
 
 #include "stepwise.h"
@@ -7,7 +7,7 @@
 namespace fastrnn {
 namespace cuda {
 
-// In float32 the products of a chunk go where its activated gates will stand.
+// In float32, a chunk's products are written where its activated gates will be.
 template <class T>
 bool SumsInReserve(const LayerDesc& desc) {
   return kDType<T> == DType::kFloat32 && GatesInReserve(desc);
@@ -16,7 +16,7 @@ bool SumsInReserve(const LayerDesc& desc) {
 // The workspace of directions that are computed at once, or one after the other.
 struct ForwardBuffers {
   ForwardArraysOfDirection arrays[kMaxDirections] = {};
-  // Of the streams that directions are computed on.
+  // For each of the streams that directions are computed on.
   float* hidden_sum[kMaxDirections] = {};  // [N, G*H]
   char* blas[kMaxDirections] = {};
 
@@ -41,7 +41,7 @@ struct ForwardBuffers {
   }
 };
 
-// What the walk through time runs on: products and steps on one stream.
+// Products and steps on one stream.
 template <class T>
 class ForwardWork {
  public:

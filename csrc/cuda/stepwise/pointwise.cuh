@@ -1,8 +1,8 @@
 // The kernels of a step: its cells for all rows, forward and backward.
 //
 // A step's kernel moves a few hundred kilobytes, which stay in the L2 cache, in less time than its
-// launch takes; so one thread does one hidden unit of one row, neighbours in a warp are neighbours
-// in memory, and there is nothing more to it.
+// launch takes. So it is as simple as can be: a thread computes one hidden unit of one row, and
+// neighbours in a warp are neighbours in memory.
 #pragma once
 
 #include "../unit.cuh"
@@ -58,7 +58,7 @@ template <class Step, class Arguments>
 __global__ void __launch_bounds__(kStepThreads) StepKernel(const Arguments p) {
   const int unit = static_cast<int>(blockIdx.x * kStepThreads + threadIdx.x);
   if (unit >= p.hidden) return;
-  // Unsigned, as the last sum may be beyond what an int holds.
+  // Unsigned, because the last sum may overflow an int.
   for (unsigned row = blockIdx.y; row < static_cast<unsigned>(p.rows); row += gridDim.y) {
     Unit<Step>(p, {static_cast<int>(row), unit, p.hidden});
   }

@@ -1,8 +1,8 @@
 // The stepwise algorithm: per step one product with the recurrent weights and one kernel for
-// everything else. It covers every size, and what it covers is checked before (backend.cu).
+// everything else. It runs layers of every size that the backend accepts (backend.cu).
 //
-// Both directions are walked (pass.h) at once, step by step in turn and on two streams, where the
-// workspace that takes is not too much: a small product leaves a GPU room for another.
+// Both directions run at once, step by step in turn and on two streams, unless their workspace
+// would be too large: a small product leaves room for another on the GPU.
 #pragma once
 
 #include <algorithm>
@@ -31,23 +31,16 @@ struct StepwiseBackward {
   static void Run(const LayerDesc& desc, const BackwardArgs& args, bool tf32);
 };
 
-// ---- for its parts -------------------------------------------------------------------------
+// ---- shared by both passes ----------------------------------------------------------------------
 
 // Whether two directions have enough steps to be worth a second stream.
 inline bool MayRunAtOnce(const LayerDesc& desc) { return desc.directions == 2 && desc.steps >= 4; }
-// The most workspace that two streams may take; half of what MXNet can give. Emulated builds set it
-// lower, so that small layers are beyond it.
+// The most workspace for two streams, half of what MXNet can grant. Emulated builds set it lower,
+// so that small layers exceed it.
 #if !defined(FASTRNN_CUDA_BYTES_AT_ONCE)
 #define FASTRNN_CUDA_BYTES_AT_ONCE (size_t{1} << 30)
 #endif
 constexpr size_t kMostBytesAtOnce = FASTRNN_CUDA_BYTES_AT_ONCE;
-
-template <class T>
-constexpr DType kDType = DType::kFloat32;
-template <>
-inline constexpr DType kDType<Half> = DType::kFloat16;
-template <>
-inline constexpr DType kDType<Bfloat16> = DType::kBfloat16;
 
 template <class T>
 Matrix MatrixOf(Factor<T> factor) {

@@ -40,7 +40,7 @@ void RunAtOnce(CudaBackwardDirection<T> direction, CudaBackwardDirection<T> on_s
   }
   direction.SumChunk(0);
   direction.End();
-  side->Follow();  // It adds to dx.
+  side->Follow();  // The second direction adds to dx.
   on_side.SumChunk(0);
   on_side.End();
   side->Join();
@@ -75,9 +75,8 @@ void StepwiseBackward<T>::Run(const LayerDesc& desc, const BackwardArgs& args, b
             CudaBackwardDirection<T>(desc, args, rows, buffers[1].arrays, &side_work, 1), &side);
 }
 
-template struct StepwiseBackward<float>;
-template struct StepwiseBackward<Half>;
-template struct StepwiseBackward<Bfloat16>;
+#define FASTRNN_INSTANTIATE(value, T) template struct StepwiseBackward<T>;
+FASTRNN_CUDA_TYPES(FASTRNN_INSTANTIATE)
 
 }  // namespace cuda
 }  // namespace fastrnn

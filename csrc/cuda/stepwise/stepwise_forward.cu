@@ -52,9 +52,8 @@ void StepwiseForward<T>::Run(const LayerDesc& desc, const ForwardArgs& args, boo
   side.Join();
 }
 
-template struct StepwiseForward<float>;
-template struct StepwiseForward<Half>;
-template struct StepwiseForward<Bfloat16>;
+#define FASTRNN_INSTANTIATE(value, T) template struct StepwiseForward<T>;
+FASTRNN_CUDA_TYPES(FASTRNN_INSTANTIATE)
 
 }  // namespace cuda
 }  // namespace fastrnn
