@@ -320,10 +320,10 @@ class PlanCache {
   int64_t made_ = 0;
 };
 
-// Never destroyed: at the end of the process, the libraries that plans use may be gone before.
+// Never destroyed: at the end of the process, the libraries that plans use may be gone already.
 PlanCache& Cache() {
   static auto* const cache = new PlanCache;
-  // Else a forked child could find the lock held by a thread that it does not have.
+  // Otherwise a forked child could find the lock held by a thread that it does not have.
   [[maybe_unused]] static const int registered =
       pthread_atfork([] { Cache().mutex().lock(); }, [] { Cache().mutex().unlock(); },
                      [] { Cache().mutex().unlock(); });

@@ -141,9 +141,10 @@ void ValidateLayer(const LayerDesc& desc) {
       desc.directions == 1 || desc.directions == kMaxDirections,
       "number of directions is " + std::to_string(desc.directions) + ", expected 1 or 2");
   CheckedProduct("the input", {desc.steps, desc.batch, desc.input});
-  CheckedProduct("the gates", {desc.steps, desc.batch, desc.directions, 5, desc.hidden});
+  const int64_t gates = desc.cell().gates;
+  CheckedProduct("the gates", {desc.steps, desc.batch, desc.directions, gates + 1, desc.hidden});
   CheckedProduct("the weights",
-                 {4, desc.hidden, desc.hidden > desc.input ? desc.hidden : desc.input});
+                 {gates, desc.hidden, desc.hidden > desc.input ? desc.hidden : desc.input});
 }
 
 }  // namespace

@@ -36,8 +36,8 @@ auto Try(const char* what, int line, Call call) -> decltype(call()) {
   }
 }
 
-// Multiplications that are worth a thread's while. There are no more parts than threads: sgemm is
-// slower on smaller ones.
+// The fewest multiplications that make up for using a thread. There are no more parts than threads:
+// sgemm is slower on smaller ones.
 constexpr int64_t kPartWork = 1 << 20;
 
 void SequentialGemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,

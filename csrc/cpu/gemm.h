@@ -12,7 +12,7 @@
 namespace fastrnn {
 namespace cpu {
 
-// What threads' parts of a result begin at multiples of; it suits oneDNN's vectors.
+// Threads' parts of a result begin at multiples of this, which suits oneDNN's vectors.
 constexpr int64_t kPartMultiple = 64;
 
 // c[m, n] = a[m, k] * b[k, n] + beta * c; the sizes are those after transposition. The

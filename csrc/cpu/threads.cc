@@ -188,7 +188,7 @@ class Helpers {
 
   [[noreturn]] void Help() {
     // The thread that started this one may be bound to a single processor. If the system refuses,
-    // it knows better, and the thread stays where it is.
+    // this one stays there.
     const cpu_set_t allowed = AllowedProcessors();
     if (CPU_COUNT(&allowed) > 0) sched_setaffinity(0, sizeof allowed, &allowed);
     omp_set_num_threads(1);

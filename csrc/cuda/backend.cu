@@ -53,6 +53,8 @@ auto ForType(DType dtype, Body body) {
     return body(T());
     FASTRNN_CUDA_TYPES(FASTRNN_CASE)
 #undef FASTRNN_CASE
+    default:
+      break;
   }
   throw InvalidArgument("the CUDA backend has no such dtype", __FILE__, __LINE__);
 }
