@@ -119,7 +119,7 @@ StepProduct::StepProduct(const LayerDesc& desc, const Split& split, int64_t n, i
 }
 
 std::string StepProduct::Reason() const {
-  const char* const product = small_            ? "products of our own"
+  const char* const product = small_            ? "fastrnn's own products"
                               : packed_.empty() ? "oneDNN's products, too few steps to pack"
                                                 : "oneDNN's products, weights packed";
   const std::string sharing =

@@ -248,7 +248,7 @@ std::string Obstacle(const Problem& problem, bool forced) {
                                                                  std::to_string(kernels / 10) +
                                                                  "." + std::to_string(kernels % 10);
   if (problem.desc.steps == 1 && !forced) {
-    return "one step has no use for weights that stay on the chip";
+    return "a single step gains nothing from weights kept on the chip";
   }
   if (!facts.cooperative) return "the device has no cooperative launches";
   if (!problem.tensor_cores) return "";

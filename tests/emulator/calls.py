@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from emulated import capture, in_new_thread
 from kernel_cases import KernelCase
+from test_persistent import persistent
 
 from fastrnn import kernels
 
@@ -225,6 +226,19 @@ def test_work_is_done_on_the_arrays_device():
     assert LIBRARY.emulator_launches(0) == before[0]
     assert LIBRARY.emulator_launches(1) > before[1]
     assert LIBRARY.emulator_current_device() == 0
+
+
+def test_each_device_is_asked_for_much_shared_memory():
+    # CUDA refuses a launch with more than 48 KiB until the device has allowed it to the kernel.
+    algorithm = persistent(batch_tiles=1, row_tiles=4, backward_row_tiles=4, split=4, cluster=0)
+    options = {"tf32": False, "algorithm": algorithm}
+    large = KernelCase("lstm", 2, 3, 4, 128, device="cuda", **options)
+    plan = kernels.plan("lstm", 2, 3, 128, **options, device=0)
+    assert min(plan.forward.shared_bytes, plan.backward.shared_bytes) > 48 << 10
+    arguments = large.arguments()
+    for device in range(2):
+        result = kernels.forward(**on_device(arguments, device), reserve=True)
+        kernels.backward(result.reserve, result.output)
 
 
 def test_the_device_is_restored_after_an_error():

@@ -126,7 +126,7 @@ class Handles {
     const auto found = handles_.find({device, lane});
     if (found != handles_.end()) return found->second;
     FASTRNN_EXPECTS(!IsCapturing(device, stream),
-                    "stream is being captured, and cuBLAS cannot be set up for this thread then: "
+                    "stream is being captured, when cuBLAS cannot be set up for this thread: "
                     "make the same call once before, in the same thread");
     Handle handle = nullptr;
     Try(Cublas().create(&handle), "cublasCreate");
