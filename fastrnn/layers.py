@@ -7,7 +7,7 @@ import inspect
 import os
 import threading
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -44,24 +44,29 @@ class Backend:
         return f"{self.name}: {self.reason}"
 
 
-class _ZeroStates(List[Any]):
+class _OwnStates(List[Any]):
     """Initial states that the caller did not pass; the call returns no states."""
 
+    def __init__(self, states: Iterable[Any], zeros: bool) -> None:
+        super().__init__(states)
+        self.zeros = zeros
 
-class _Recorders(threading.local):
-    """A layer's recorders, by thread: a traced graph of MXNet serves one thread at a time.
 
-    They belong to one layer in one process, so a copy starts without any.
+class _Kept(threading.local):
+    """What a layer keeps between calls, by thread: a graph of MXNet serves one thread at a time.
+
+    It belongs to one layer in one process, so a copy starts without anything.
     """
 
     def __init__(self) -> None:
-        self.of_thread: Dict[Any, Recorder] = {}
+        self.recorders: Dict[Any, Recorder] = {}
+        self.zeros: Tuple[Any, List[Any]] = (None, [])  # the latest, and what they are for
 
-    def __deepcopy__(self, memo: Any) -> _Recorders:
-        return _Recorders()
+    def __deepcopy__(self, memo: Any) -> _Kept:
+        return _Kept()
 
     def __reduce__(self) -> Tuple[Any, ...]:
-        return _Recorders, ()
+        return _Kept, ()
 
 
 def _choose(backend: Any) -> Tuple[str, str]:
@@ -99,7 +104,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         mx.gluon.rnn.rnn_layer._RNNLayer.__init__(self, mode=mode, **options)
         projected = bool(self._projection_size)
         self._cell = Cell(mode, self._hidden_size, projected, *clip, self._lstm_state_clip_nan)
-        self._recorders = _Recorders()
+        self._kept = _Kept()
         self._decide(self._dtype)  # raises now if the backend cannot run the layer
 
     @property
@@ -280,8 +285,8 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
                 return self._empty(inputs, states)
         elif states is None:
             unknown = -1 if mx.util.is_np_shape() else 0
-            zeros = self.begin_state(unknown, func=mx.sym.zeros, dtype=self._stack.dtype.name)
-            states = _ZeroStates(zeros)
+            own = self.begin_state(unknown, func=mx.sym.zeros, dtype=self._stack.dtype.name)
+            states = _OwnStates(own, self._begins_with_zeros())
         if self._use_sequence_length:
             return mx.gluon.HybridBlock.__call__(self, inputs, states, sequence_length)
         return mx.gluon.HybridBlock.__call__(self, inputs, states)
@@ -297,9 +302,25 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             if self._stack.operators != stack.NATIVE or inputs.ctx.device_type != "gpu":
                 checks.lengths(sequence_length, steps)
         if states is None:
-            return _ZeroStates(self.begin_state(rows, ctx=inputs.ctx, dtype=inputs.dtype))
+            return self._own_states(inputs, rows)
         checks.states(states, inputs, kind, [info["shape"] for info in self.state_info(rows)])
         return list(states)
+
+    def _begins_with_zeros(self) -> bool:
+        """Whether `begin_state` is MXNet's; a derived class may start from other states."""
+        own = mx.gluon.rnn.rnn_layer._RNNLayer.begin_state
+        return getattr(self.begin_state, "__func__", None) is own
+
+    def _own_states(self, inputs: Any, rows: int) -> _OwnStates:
+        """Return the initial states of a call with arrays; zeros are made once for calls alike."""
+        zeros = self._begins_with_zeros()
+        key = (rows, inputs.ctx, self._stack.dtype, mx.util.is_np_array())
+        if not zeros or self._kept.zeros[0] != key:
+            states = self.begin_state(rows, ctx=inputs.ctx, dtype=inputs.dtype)
+            if not zeros:
+                return _OwnStates(states, False)
+            self._kept.zeros = (key, states)
+        return _OwnStates(self._kept.zeros[1], True)
 
     def _empty(self, inputs: Any, states: Any) -> Any:
         """Return the results for an empty batch, which MXNet's operators refuse."""
@@ -310,13 +331,34 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             for parameter in self._reg_params.values():
                 parameter._finish_deferred_init()
                 output = output + 0 * parameter.data(inputs.ctx).sum()
-        return output if isinstance(states, _ZeroStates) else (output, states)
+        return output if isinstance(states, _OwnStates) else (output, states)
 
     def forward(self, inputs: Any, states: Any, *args: Any) -> Any:
         """Run the layer with all states; return them only if the caller gave them."""
         # Decided in each call: a graph always returns both, and threads may share the layer.
-        outcome = super().forward(inputs, states, *args)
-        return outcome[0] if isinstance(states, _ZeroStates) else outcome
+        run = self._directly if self._is_better_without_graph(inputs) else super().forward
+        outcome = run(inputs, states, *args)
+        return outcome[0] if isinstance(states, _OwnStates) else outcome
+
+    def _is_better_without_graph(self, inputs: Any) -> bool:
+        """Whether a hybridized layer runs as one that is not: its graph copies the weights."""
+        return (
+            self._active
+            and self._stack.operators == stack.NATIVE
+            and isinstance(inputs, mx.nd.NDArray)
+            # These two see a graph.
+            and not self._backend
+            and not self._callback
+        )
+
+    def _directly(self, inputs: Any, states: Any, *args: Any) -> Any:
+        """Run a hybridized layer without its graph."""
+        if self._cached_op is None:  # initializes the parameters, and the layer can be exported
+            self._build_cache(inputs, states, *args)
+        device = inputs.ctx
+        params = {name: parameter.data(device) for name, parameter in self._reg_params.items()}
+        with device:
+            return self.hybrid_forward(mx.nd, inputs, states, *args, **params)
 
     def hybrid_forward(
         self, F: Any, inputs: Any, states: Any, sequence_length: Any = None, **params: Any
@@ -329,19 +371,35 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
     ) -> Tuple[Any, List[Any]]:
         """Call the operators."""
         of_call = self._stack
-        if F is mx.sym or not mx.autograd.is_recording():
+        if F is mx.sym:
+            zeros = isinstance(states, _OwnStates) and states.zeros
+            return of_call.run(F, inputs, states, sequence_length, params, zero_states=zeros)
+        if not mx.autograd.is_recording():
             return of_call.run(F, inputs, states, sequence_length, params)
-        key = (of_call, mx.util.is_np_array(), mixed_precision())
-        recorders = self._recorders.of_thread
+        adding = self._adding(inputs, states)
+        key = (of_call, adding, mx.util.is_np_array(), mixed_precision())
+        recorders = self._kept.recorders
         recorder = recorders.get(key)
         if recorder is None:
-            recorder = Recorder(of_call, len(states), sequence_length is not None)
+            recorder = Recorder(of_call, len(states), sequence_length is not None, adding)
             recorders[key] = recorder
         for name, parameter in self._reg_params.items():
             if parameter.grad_req == "null":
                 # Autograd would attach a node to the array, which threads may share.
                 params[name] = params[name].detach()
         return recorder(inputs, states, sequence_length, params)
+
+    def _adding(self, inputs: Any, states: Sequence[Any]) -> FrozenSet[str]:
+        """Return the names of the arrays to whose gradients `backward` may have to add.
+
+        It adds to gradients that were attached, never to one that it passes on.
+        """
+        arrays = {"inputs": inputs, **{f"state{k}": state for k, state in enumerate(states)}}
+        if isinstance(states, _OwnStates) and states.zeros:
+            arrays = {"inputs": inputs}
+        adding = [name for name, array in arrays.items() if array.grad is not None]
+        adding += [name for name, p in self._reg_params.items() if p.grad_req == "add"]
+        return frozenset(adding)
 
 
 def _constructor(gluon_layer: Any, mode: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import AbstractSet, Any, Dict, List, Optional, Sequence, Tuple
 
 from fastrnn.cell import Cell
 from fastrnn.mxnet import import_mxnet, lengths, mixed_precision, native, rnn_operator, unrolled
@@ -44,6 +44,8 @@ class Stack:
         states: Sequence[Any],
         sequence_length: Any,
         params: Dict[str, Any],
+        adding: Optional[AbstractSet[str]] = None,
+        zero_states: bool = False,
     ) -> _Outcome:
         """Run all layers.
 
@@ -59,6 +61,11 @@ class Stack:
             [N] of any type, or None.
         params
             Parameters by their names.
+        adding
+            Of a graph: the arrays to whose gradients ``backward`` may add, ``inputs``, ``state0``,
+            ``state1`` and parameters by their names; None: any.
+        zero_states
+            Of a graph: whether the states are zeros.
 
         Returns
         -------
@@ -75,10 +82,20 @@ class Stack:
                 sequence_length = sequence_length.as_nd_ndarray()
         if sequence_length is not None:  # no operator writes a gradient for it
             sequence_length = F.BlockGrad(F.cast(sequence_length, dtype="int32"))
-        inputs, states, params = self._own(F, inputs, states, params)
+        zero_states = zero_states and self.operators == NATIVE
+        if zero_states:  # the same ones for all layers
+            unknown = -1 if mx.util.is_np_shape() else 0
+            shape = (self.directions, unknown, self.cell.hidden_size)
+            states = [mx.sym.zeros(shape, dtype=self.computed_in)] * len(states)
+            inputs, _, params = self._own(F, inputs, [], params, adding)
+        else:
+            inputs, states, params = self._own(F, inputs, states, params, adding)
         if self.layout == "NTC":
             inputs = F.swapaxes(inputs, 0, 1)
-        output, states = self._all_layers(F, inputs, states, sequence_length, params, name)
+        of_layers = [states] * self.layers if zero_states else None
+        output, states = self._all_layers(
+            F, inputs, states, of_layers, sequence_length, params, name
+        )
         if self._converted:
             output, *states = (F.cast(a, dtype=self.dtype.name) for a in (output, *states))
         if renamed:
@@ -95,17 +112,27 @@ class Stack:
         return self.computed_in != self.dtype.name
 
     def _own(
-        self, F: Any, inputs: Any, states: Sequence[Any], params: Dict[str, Any]
+        self,
+        F: Any,
+        inputs: Any,
+        states: Sequence[Any],
+        params: Dict[str, Any],
+        adding: Optional[AbstractSet[str]],
     ) -> Tuple[Any, List[Any], Dict[str, Any]]:
         """Put MXNet's operators between the arrays and ours, for gradients and types.
 
         Neither the native operator nor MXNet's RNN can add to a gradient, nor can casts on a CPU.
         """
         native_graph = F is mx.sym and self.operators == NATIVE
+
+        def own(name: str, array: Any) -> Any:
+            return F.identity(array) if adding is None or name in adding else array
+
         if F is mx.sym:
-            inputs, *states = (F.identity(a) for a in (inputs, *states))
+            inputs = own("inputs", inputs)
+            states = [own(f"state{k}", state) for k, state in enumerate(states)]
         if native_graph:
-            params = {key: F.identity(a) for key, a in params.items()}
+            params = {key: own(key, a) for key, a in params.items()}
         cast: Optional[Any] = None
         if self._converted:
             cast = partial(F.cast, dtype=self.computed_in)
@@ -121,11 +148,15 @@ class Stack:
         F: Any,
         data: Any,
         states: Sequence[Any],
+        of_layers: Optional[Sequence[Sequence[Any]]],
         sequence_length: Any,
         params: Dict[str, Any],
         name: str,
     ) -> _Outcome:
-        """Run the layers with dropout in between; `data` is [T, N, I]."""
+        """Run the layers with dropout in between.
+
+        `data` is [T, N, I]; `of_layers` are each layer's states if they need not be split.
+        """
         weights = [
             [[params[key] for key in direction] for direction in self.parameter_names(k)]
             for k in range(self.layers)
@@ -137,7 +168,7 @@ class Stack:
             return native.layers(
                 self.cell, data, states, weights, self.computed_in, sequence_length
             )
-        own = list(zip(*(self._split(F, state) for state in states)))
+        own = of_layers or list(zip(*(self._split(F, state) for state in states)))
         last = []
         for k, of_layer in enumerate(weights):
             if k and drops:
@@ -208,7 +239,9 @@ class Recorder:
     would not be cleared by ``backward``.
     """
 
-    def __init__(self, stack: Stack, states: int, has_lengths: bool) -> None:
+    def __init__(
+        self, stack: Stack, states: int, has_lengths: bool, adding: AbstractSet[str]
+    ) -> None:
         numpy = mx.util.is_np_array()
 
         def var(name: str) -> Any:
@@ -223,6 +256,7 @@ class Recorder:
                 [var(f"state{k}") for k in range(states)],
                 var("sequence_length") if has_lengths else None,
                 {key: var(key) for key in keys},
+                adding,
             )
         group = mx.sym.Group([output, *after], type(output))
         self._names = group.list_inputs()
