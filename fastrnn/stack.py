@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import AbstractSet, Any, Dict, List, Optional, Sequence, Tuple
 
 from fastrnn.cell import Cell
@@ -31,11 +31,15 @@ class Stack:
     computed_in: str
     operators: str
 
-    def parameter_names(self, layer: int) -> List[List[str]]:
-        """Return the names of a layer's parameters, for each direction."""
+    @cached_property
+    def parameter_names(self) -> List[List[List[str]]]:
+        """The parameters' names, for each layer and direction."""
         names = ["i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"]
         names += ["h2r_weight"] if self.cell.projected else []
-        return [[f"{d}{layer}_{name}" for name in names] for d in "lr"[: self.directions]]
+        return [
+            [[f"{d}{layer}_{name}" for name in names] for d in "lr"[: self.directions]]
+            for layer in range(self.layers)
+        ]
 
     def run(
         self,
@@ -106,7 +110,7 @@ class Stack:
             output, *states = (a.as_np_ndarray() for a in (output, *states))
         return output, list(states)
 
-    @property
+    @cached_property
     def _converted(self) -> bool:
         """Whether the operators compute in a type other than the arrays'."""
         return self.computed_in != self.dtype.name
@@ -157,10 +161,7 @@ class Stack:
 
         `data` is [T, N, I]; `of_layers` are each layer's states if they need not be split.
         """
-        weights = [
-            [[params[key] for key in direction] for direction in self.parameter_names(k)]
-            for k in range(self.layers)
-        ]
+        weights = [[[params[key] for key in d] for d in layer] for layer in self.parameter_names]
         drops = bool(self.dropout) and (F is mx.sym or mx.autograd.is_training())
         if self.operators == FUSED:
             return rnn_operator.layers(F, self.cell, data, states, weights)
@@ -248,7 +249,7 @@ class Recorder:
             symbol = mx.sym.var(name)
             return symbol.as_np_ndarray() if numpy else symbol
 
-        keys = [k for n in range(stack.layers) for d in stack.parameter_names(n) for k in d]
+        keys = [key for layer in stack.parameter_names for direction in layer for key in direction]
         with mx.name.NameManager(), mx.AttrScope():
             output, after = stack.run(
                 mx.sym,

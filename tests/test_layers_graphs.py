@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from collections import Counter
 
 import pytest
 import reference as ref
@@ -89,18 +91,63 @@ def test_other_sizes_through_the_same_graph(backend):
         case.check(net)
 
 
-def test_gradients_add_up_through_a_graph(backend):
-    case = LayerCase(layers=2, directions=2)
+@pytest.mark.parametrize("states", [True, False], ids=["states", "no-states"])
+@pytest.mark.parametrize("where", ["alone", "parent"])
+def test_gradients_add_up_through_a_graph(where, states, backend):
+    case = LayerCase(layers=2, directions=2, states=states)
     layer = case.layer(backend)
+    net = layer if where == "alone" else Parent(layer)
+    net.hybridize()
+    case.check(layer, net)
     layer.collect_params().setattr("grad_req", "add")
-    layer.hybridize()
     arguments = case.arguments()
     attach(arguments, "add")
     for _ in range(2):
         with mx.autograd.record():
-            outcome = layer(*arguments)
+            outcome = net(*arguments)
         case.backward(outcome)
     case.check_gradients(layer, arguments, times=2)
+
+
+def test_operators_of_a_traced_layer():
+    if not native.STATUS.usable:
+        pytest.skip(native.STATUS.reason)
+    for layers, copies in (1, 6), (2, 10):  # input, parameters, output
+        symbol = layer_class("lstm")(5, layers, input_size=4)(mx.sym.var("data"))
+        nodes = Counter(node["op"] for node in json.loads(symbol.tojson())["nodes"])
+        del nodes["null"]
+        assert nodes == {native.GRAPH_OPERATOR: layers, "_copy": copies, "_zeros": 1}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_hybridized_layers_compute_what_eager_ones_do(mode):
+    # Bit for bit, in the first call, which traces the layer, and later.
+    case = LayerCase(mode, layers=2, directions=2)
+    eager, traced = case.layer(), case.layer()
+    traced.hybridize()
+    for record in (False, True, False):
+        for layer in (eager, traced):
+            arguments = case.arguments()
+            attach(arguments)
+            with mx.autograd.record() if record else mx.autograd.pause():
+                outcome = layer(*arguments)
+            layer.seen = [outcome[0], *outcome[1]]
+            if record:
+                case.backward(outcome)
+                layer.seen += [arguments[0].grad, layer.l0_h2h_weight.grad()]
+        for ours, theirs in zip(eager.seen, traced.seen):
+            assert (ours == theirs).asnumpy().all()
+
+
+def test_a_monitor_sees_the_operators_of_a_hybridized_layer(backend):
+    case = LayerCase("gru", states=False)
+    layer = case.layer(backend)
+    layer.hybridize()
+    case.check_outcome(layer(*case.arguments()))
+    seen = []
+    layer.register_op_hook(lambda name, *_: seen.append(name))
+    case.check_outcome(layer(*case.arguments()))
+    assert seen
 
 
 @pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "hybridized"])

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import reference as ref
-from cases import MODES, LayerCase, attach, mx
+from cases import MODES, LayerCase, Parent, attach, mx
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -135,6 +135,67 @@ def test_gradients_add_up_where_asked(mode, backend):
             outcome = layer(*arguments)
         case.backward(outcome)
     case.check_gradients(layer, arguments, times=3)
+
+
+@pytest.mark.parametrize("hybridize", [False, True], ids=["eager", "hybrid"])
+@pytest.mark.parametrize("mode", MODES)
+def test_some_gradients_add_up_and_others_do_not(mode, hybridize, backend):
+    case = LayerCase(mode, layers=2, directions=2)
+    layer = case.layer(backend)
+    layer.hybridize(hybridize)
+    arguments = case.arguments()
+    names = [name for name, _, _ in case.parameters()]
+    adding = names[1::3]
+    for name in adding:
+        getattr(layer, name).grad_req = "add"
+    arguments[0].attach_grad("add")
+    arguments[1][-1].attach_grad("add")
+    for _ in range(3):
+        with mx.autograd.record():
+            outcome = layer(*arguments)
+        case.backward(outcome)
+    wanted = case.gradients
+    ref.assert_close(arguments[0].grad, 3 * wanted.x)
+    ref.assert_close(arguments[1][-1].grad, 3 * (wanted.h0 if wanted.c0 is None else wanted.c0))
+    for name, k, field in case.parameters():
+        times = 3 if name in adding else 1
+        gradient = times * getattr(wanted.weights[k], field)
+        ref.assert_close(getattr(layer, name).grad(), gradient, name)
+
+
+@pytest.mark.parametrize("leaf", [False, True], ids=["computed", "leaf"])
+def test_gradients_of_an_array_and_weights_that_many_calls_use(leaf, backend):
+    # MXNet adds more than a few gradients of one array in place.
+    case = LayerCase("gru", layers=2, states=False)
+    layer, calls = case.layer(backend), 20
+    x = case.array(case.x)
+    x.attach_grad("add")
+    with mx.autograd.record():
+        data = x if leaf else x * 1
+        outcomes = [layer(data) for _ in range(calls)]
+    mx.autograd.backward(outcomes, [case.array(case.d_output)] * calls)
+    case.check_gradients(layer, [x], times=calls)
+
+
+@pytest.mark.parametrize("how", ["eager", "hybrid", "parent"])
+def test_a_derived_class_begins_with_its_own_states(how, backend):
+    case = LayerCase("gru", layers=2)
+
+    class Layer(fastrnn.GRU):
+        def begin_state(self, batch_size=0, func=mx.nd.zeros, **kwargs):
+            zeros = super().begin_state(batch_size, func, **kwargs)
+            return [state + self.begin for state in zeros]
+
+    layer = Layer(case.H, 2, input_size=case.I, backend=backend)
+    layer.initialize()
+    case.fill(layer)
+    net = Parent(layer) if how == "parent" else layer
+    net.hybridize(how != "eager")
+    for begin in (0.25,) if how == "parent" else (0.25, -0.5):
+        layer.begin = begin
+        h0 = np.full_like(case.h0, begin)
+        result = ref.stack_forward("gru", case.x, h0, None, case.weights)
+        ref.assert_close(net(case.array(case.x)), result.output)
 
 
 def test_gradients_nobody_wants_do_not_disturb_the_others(backend):

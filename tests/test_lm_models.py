@@ -99,6 +99,26 @@ def test_carried_state_goes_on_where_it_was(cell):
     close(np.concatenate(parts), whole.asnumpy())
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_hybridized_model_computes_what_an_eager_one_does(cell, tmp_path):
+    model = LanguageModel(9, cell=cell, embed=4, hidden=5, layers=2, dropout=0.5)
+    model.initialize(mx.init.Uniform(0.5))
+    tokens, states = mx.nd.array(tokens_of((8, 2), 9), dtype="int32"), model.begin_state(2)
+    eager = model(tokens, states)
+    model.hybridize()
+    traced = model(tokens, states)
+    model.export(str(tmp_path / "model"))
+    names = ["data0", *(f"data{k + 1}" for k in range(len(states)))]
+    files = [str(tmp_path / name) for name in ("model-symbol.json", "model-0000.params")]
+    exported = mx.gluon.SymbolBlock.imports(files[0], names, files[1])(tokens, *states)
+    with mx.autograd.record(train_mode=False):
+        recorded = model(tokens, states)
+    for outcome in traced, recorded, (exported[0], exported[1:]):
+        close(outcome[0].asnumpy(), eager[0].asnumpy())
+        for ours, theirs in zip(outcome[1], eager[1]):
+            close(ours.asnumpy(), theirs.asnumpy())
+
+
 def test_begin_state_is_gluons():
     model = LanguageModel(9, cell="lstm", hidden=5, layers=2)
     states = model.begin_state(3, ctx=mx.cpu(1))

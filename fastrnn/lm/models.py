@@ -152,6 +152,22 @@ class LanguageModel(HybridBlock):
         """
         return self.rnn.begin_state(batch_size, func or mx.nd.zeros, **kwargs)
 
+    def forward(self, tokens: Any, *states: Any) -> Any:
+        """Run the model; a hybridized one has its graph for training only, as its layers."""
+        if (
+            not self._active
+            or isinstance(tokens, mx.sym.Symbol)
+            or mx.autograd.is_recording()
+            # These two see a graph.
+            or self._backend
+            or self._callback
+        ):
+            return super().forward(tokens, *states)
+        if self._cached_op is None:  # the model can be exported
+            self._build_cache(tokens, *states)
+        with tokens.ctx:
+            return self.hybrid_forward(mx.nd, tokens, *states)
+
     def hybrid_forward(self, F: Any, tokens: Any, states: List[Any]) -> Tuple[Any, List[Any]]:
         output, states = self.rnn(self.embedding(tokens), states)
         return self.decoder(self.dropout(output)), states

@@ -110,13 +110,13 @@ def inputs(value: Any, layout: str, features: int, kind: Any) -> int:
     _dense("inputs", value)
     features = max(features, 0)  # NumPy shapes say -1 for unknown
     shape = value.shape
-    wanted = f"({', '.join(layout[:2])}, {features or 'C'})"
     # A batch may be empty, which MXNet supports with NumPy's shapes; the other sizes may not be 0.
     if (
         len(shape) != 3
         or 0 in (shape[layout.index("T")], shape[2])
         or features not in (0, shape[2])
     ):
+        wanted = f"({', '.join(layout[:2])}, {features or 'C'})"
         raise ValueError(f"inputs: expected shape {wanted}, each at least 1, got {shape}")
     if value.dtype != kind and not mixed_precision():
         raise TypeError(f"inputs: expected dtype {np.dtype(kind)}, got {np.dtype(value.dtype)}")
