@@ -100,6 +100,7 @@ SMALL = Case("lstm", layers=1, hidden=32, inputs=32, batch=1, steps=35)
 LANGUAGE_MODEL = [
     Case("lstm", task="lm training"),
     Case("lstm", batch=1, steps=1, train=False, task="lm generation"),
+    Case("lstm", steps=1, train=False, task="lm generation"),  # 32 texts at once
 ]
 
 # The other models of the presets: the word model with 10,000 words, and the demo.
