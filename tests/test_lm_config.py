@@ -35,6 +35,21 @@ def test_zarembas_settings():
     assert settings.init == 0.1
 
 
+def test_zarembas_medium_model():
+    """Section 4.1 of arXiv:1409.2329; their norm, too, is of the gradient averaged over rows."""
+    settings = preset("zaremba-medium")
+    assert (settings.level, settings.embed, settings.hidden, settings.layers) == (
+        *("word", 650),
+        *(650, 2),
+    )
+    assert (settings.batch, settings.steps, settings.epochs) == (20, 35, 39)
+    assert (settings.optimizer, settings.rate) == ("sgd", 1)
+    assert (settings.decay * 1.2, settings.decay_after) == (pytest.approx(1), 6)
+    # On each connection that is not recurrent, the first one included.
+    assert (settings.dropout, settings.embed_dropout) == (0.5, 0.5)
+    assert (settings.clip, settings.init) == (5, 0.05)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_any_setting_can_be_overridden(name):
     changed = preset(name, hidden=17, epochs=3, cell="gru")

@@ -154,8 +154,11 @@ def test_bad_sizes():
         UnrolledRNN(9, window=0)
 
 
-def test_dropout_is_for_training_only():
-    model = LanguageModel(9, dropout=0.5, layers=2, hidden=8)
+@pytest.mark.parametrize(
+    "options", [{"dropout": 0.5, "layers": 2}, {"dropout": 0.5}, {"embed_dropout": 0.5}]
+)
+def test_dropout_is_for_training_only(options):
+    model = LanguageModel(9, hidden=8, **options)
     model.initialize()
     tokens = mx.nd.array(tokens_of((5, 2), 9), dtype="int32")
     first, second = (model(tokens, model.begin_state(2))[0].asnumpy() for _ in range(2))

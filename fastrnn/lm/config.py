@@ -53,6 +53,7 @@ class Settings:
     hidden: int = _setting(256, "hidden units per layer", least=1)
     layers: int = _setting(1, "number of recurrent layers", least=1)
     dropout: float = _setting(0.0, "dropout between layers and before the decoder", below=1)
+    embed_dropout: float = _setting(0.0, "dropout between embedding and first layer", below=1)
     tie_weights: bool = _setting(False, "share the embedding's weights with the decoder")
     window: int = _setting(3, "tokens in a window of the unrolled model", least=1)
     stride: int = _setting(3, "tokens from one window to the next (unrolled model)", least=1)
@@ -177,6 +178,26 @@ PRESETS: Dict[str, Settings] = {
         decay_after=4,
         clip=5.0,
         init=0.1,
+        metric="perplexity",
+    ),
+    # Their medium model.
+    "zaremba-medium": Settings(
+        level="word",
+        min_count=2,
+        embed=650,
+        hidden=650,
+        layers=2,
+        dropout=0.5,
+        embed_dropout=0.5,
+        batch=20,
+        steps=35,
+        epochs=39,
+        optimizer="sgd",
+        rate=1.0,
+        decay=1 / 1.2,
+        decay_after=6,
+        clip=5.0,
+        init=0.05,
         metric="perplexity",
     ),
 }

@@ -75,7 +75,7 @@ class UnrolledRNN(HybridBlock):
 
 
 class LanguageModel(HybridBlock):
-    """Embedding, recurrent layers, dropout, decoder.
+    """Embedding, dropout, recurrent layers, dropout, decoder.
 
     Parameters
     ----------
@@ -92,6 +92,8 @@ class LanguageModel(HybridBlock):
     sparse_gradient : bool
         The gradient of the embedding's weights holds only the rows of tokens that were read. Tied
         weights have a dense one all the same.
+    embed_dropout : float
+        Between the embedding and the first recurrent layer.
 
     Inputs
     ------
@@ -116,6 +118,7 @@ class LanguageModel(HybridBlock):
         tie_weights: bool = False,
         embed_init: float = 0.1,
         sparse_gradient: bool = False,
+        embed_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -126,6 +129,7 @@ class LanguageModel(HybridBlock):
             layers=layers,
             dropout=dropout,
             tie_weights=tie_weights,
+            embed_dropout=embed_dropout,
         )
         with self.name_scope():
             self.embedding = nn.Embedding(
@@ -134,6 +138,7 @@ class LanguageModel(HybridBlock):
                 weight_initializer=mx.init.Uniform(embed_init),
                 sparse_grad=sparse_gradient and not tie_weights,
             )
+            self.embed_dropout = nn.Dropout(embed_dropout)
             self.rnn = _recurrent_layers(cell, embed, hidden, layers, dropout)
             self.dropout = nn.Dropout(dropout)
             shared = self.embedding.params if tie_weights else None
@@ -169,7 +174,7 @@ class LanguageModel(HybridBlock):
             return self.hybrid_forward(mx.nd, tokens, *states)
 
     def hybrid_forward(self, F: Any, tokens: Any, states: List[Any]) -> Tuple[Any, List[Any]]:
-        output, states = self.rnn(self.embedding(tokens), states)
+        output, states = self.rnn(self.embed_dropout(self.embedding(tokens)), states)
         return self.decoder(self.dropout(output)), states
 
 
@@ -198,6 +203,7 @@ def build_model(settings: Settings, vocab_size: int, sparse_gradient: bool = Fal
         tie_weights=settings.tie_weights,
         embed_init=settings.init or 0.1,
         sparse_gradient=sparse_gradient,
+        embed_dropout=settings.embed_dropout,
     )
 
 
