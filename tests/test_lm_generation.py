@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from fastrnn.lm import InputError, Vocabulary, data, generation, preset
 from fastrnn.lm.checkpoint import save_checkpoint
-from fastrnn.lm.generation import Writer, choose
+from fastrnn.lm.generation import Writer, choose, until
 from fastrnn.lm.tokenizers import END_OF_LINE, UNKNOWN, CharacterTokenizer, WordTokenizer
 from fastrnn.lm.training import Training
 from fastrnn.mxnet import import_mxnet
@@ -133,6 +133,61 @@ def test_seeds(writer):
     assert one == same != other
     np.random.seed(0)  # noqa: NPY002 - the global generator must not matter
     assert "".join(writer.generate("The ", length=60, seed=1)) == one
+
+
+def test_a_batch_of_texts(writer):
+    options = {"length": 40, "seed": 5}
+    texts = writer.generate_batch("The ", 3, **options)
+    assert len(set(texts)) == 3
+    assert texts == writer.generate_batch("The ", 3, **options)
+    assert UNKNOWN not in "".join(texts)
+    one = "".join(writer.generate("The ", **options))
+    assert writer.generate_batch("The ", **options) == [one]
+    assert texts[0] == one
+    greedy = writer.generate_batch("The ", 2, 20, temperature=0)
+    assert greedy == ["".join(writer.generate("The ", 20, temperature=0))] * 2
+    with pytest.raises(InputError, match="count: got 0, wanted at least 1"):
+        writer.generate_batch(count=0)
+
+
+def test_rows_are_read_as_each_alone(writer):
+    numbers = writer.vocabulary.encode(TEXT)[:40].reshape(2, 20)
+    both, state = writer.read_rows(numbers)
+    further, _ = writer.read_rows(numbers[:, :5], state)
+    for row, own in enumerate(numbers):
+        alone, state = writer.read(own)
+        np.testing.assert_allclose(both[row], alone, rtol=0, atol=1e-5)
+        after, _ = writer.read(own[:5], state)
+        np.testing.assert_allclose(further[row], after, rtol=0, atol=1e-5)
+
+
+def test_a_text_ends_before_the_stop(writer):
+    options = {"length": 60, "seed": 1}
+    whole = "".join(writer.generate("The ", **options))
+    stop = whole[20:23]
+    wanted = whole[: whole.index(stop)]
+    assert "".join(writer.generate("The ", **options, stop=stop)) == wanted
+    texts = writer.generate_batch("The ", 3, **options)
+    assert [text.split(stop)[0] for text in texts] == writer.generate_batch(
+        "The ", 3, **options, stop=stop
+    )
+    assert "".join(writer.generate("The ", **options, stop="no such text")) == whole
+    with pytest.raises(InputError, match="stop: got '', wanted at least one character"):
+        writer.generate("The ", stop="")
+
+
+@given(st.text("ab", max_size=12), st.text("ab", min_size=1, max_size=4), st.integers(1, 3))
+def test_until_a_string(text, stop, size):
+    pieces = [text[begin : begin + size] for begin in range(0, len(text), size)]
+    assert "".join(until(pieces, stop)) == text.split(stop)[0]
+
+
+def test_what_cannot_be_the_stop_is_written_at_once():
+    pieces = iter(["x", "a", "a", "b", "c"])
+    shown = until(pieces, "ab")
+    assert next(shown) == "x"
+    assert next(shown) == "a"
+    assert list(pieces) == ["b", "c"]
 
 
 def test_carrying_the_state_is_reading_it_all(writer):
