@@ -1,8 +1,8 @@
-"""The loss of a model on a text."""
+"""How well a model predicts a text: its loss, and how often its suggestions are right."""
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Tuple
+from typing import Any, Iterator, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -86,6 +86,77 @@ def evaluate(model: Any, numbers: np.ndarray, settings: Settings, context: Any) 
     float
         Nats per token, over the tokens that :func:`predicted` says.
     """
+    total, count = 0.0, 0
+    for logits, answers in _predictions(model, numbers, settings, context):
+        total -= float(_log_likelihood(logits, answers).sum().asscalar())
+        count += answers.size
+    return total / count
+
+
+class Scores(NamedTuple):
+    """How well a model predicts the tokens of a text.
+
+    Attributes
+    ----------
+    loss : float
+        Nats per token.
+    first, first_three : float
+        The share of tokens that were the likeliest, or among the three likeliest. Equally likely
+        tokens rank by their number. The marker of unknown tokens is no suggestion: an unknown token
+        is never predicted right.
+    tokens : int
+    """
+
+    loss: float
+    first: float
+    first_three: float
+    tokens: int
+
+
+def measure(
+    model: Any,
+    numbers: np.ndarray,
+    settings: Settings,
+    context: Any,
+    unknown: Optional[int] = None,
+) -> Scores:
+    """The loss, as :func:`evaluate` gives it, and how often the likeliest tokens were right.
+
+    Parameters
+    ----------
+    unknown : int, optional
+        The number of the marker of unknown tokens, if there is one.
+    """
+    total, count, first, three = 0.0, 0, 0.0, 0.0
+    for logits, answers in _predictions(model, numbers, settings, context):
+        total -= float(_log_likelihood(logits, answers).sum().asscalar())
+        count += answers.size
+        ranks = _ranks(logits, answers, unknown)
+        first += float((ranks < 1).sum().asscalar())
+        three += float((ranks < 3).sum().asscalar())
+    return Scores(total / count, first / count, three / count, count)
+
+
+def _ranks(logits: Any, targets: Any, unknown: Optional[int]) -> Any:
+    """How many tokens were to be suggested before each target."""
+    own = mx.nd.pick(logits, targets, axis=-1, keepdims=True)
+    numbers = mx.nd.arange(logits.shape[-1], ctx=logits.context)
+    answers = targets.astype("float32")
+    before = mx.nd.broadcast_lesser(
+        numbers.reshape((1,) * targets.ndim + (-1,)), answers.expand_dims(-1)
+    )
+    ahead = mx.nd.broadcast_greater(logits, own) + mx.nd.broadcast_equal(logits, own) * before
+    if unknown is None:
+        return ahead.sum(axis=-1)
+    known = (numbers != unknown).reshape((1,) * targets.ndim + (-1,))
+    never = (answers == unknown) * logits.shape[-1]
+    return mx.nd.broadcast_mul(ahead, known).sum(axis=-1) + never
+
+
+def _predictions(
+    model: Any, numbers: np.ndarray, settings: Settings, context: Any
+) -> Iterator[Tuple[Any, Any]]:
+    """Logits and targets of each batch that a text makes."""
     batches: Iterator[Batch]
     if settings.model == "unrolled":
         windows, targets = sliding_windows(numbers, settings.window)
@@ -97,10 +168,7 @@ def evaluate(model: Any, numbers: np.ndarray, settings: Settings, context: Any) 
         rows = _evaluation_rows(numbers, settings)
         batches = bptt_batches(*arrange(numbers, rows), settings.steps)
         states = model.begin_state(rows, ctx=context)
-    total, count = 0.0, 0
     for batch in batches:
         inputs, answers = (mx.nd.array(array, context, dtype="int32") for array in batch)
-        loss, states = batch_loss(model, inputs, answers, states)
-        total += float(loss.asscalar())
-        count += answers.size
-    return total / count
+        logits, states = predict(model, inputs, states)
+        yield logits, answers

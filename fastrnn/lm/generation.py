@@ -94,40 +94,22 @@ class Writer:
         state
             To go on with.
         """
-        log_probabilities, state = self.read_rows(numbers[None], state)
-        return log_probabilities[0], state
-
-    def read_rows(self, numbers: np.ndarray, state: Any = None) -> Tuple[np.ndarray, Any]:
-        """Read several texts at once, as :meth:`read` reads one; one row is one text.
-
-        Parameters
-        ----------
-        numbers : ndarray, shape (rows, tokens)
-        state : optional
-            Of the same rows, from an earlier call.
-
-        Returns
-        -------
-        log_probabilities : ndarray, shape (rows, vocabulary), float64
-        state
-        """
-        rows, length = numbers.shape
         if self.settings.model == "unrolled":
             width = self.settings.window
-            before = np.full((rows, width), self.vocabulary.start) if state is None else state
-            state = np.concatenate([before, numbers], axis=1)[:, -width:].astype(np.int32)
-            logits = self.model(mx.nd.array(state, self.context, dtype="int32"))
+            before = np.full(width, self.vocabulary.start) if state is None else state
+            state = np.concatenate([before, numbers])[-width:].astype(np.int32)
+            logits = self.model(mx.nd.array(state[None], self.context, dtype="int32"))
         else:
             if state is None:
-                state = self.model.begin_state(rows, ctx=self.context)
-            for begin in range(0, length, _TOKENS_AT_ONCE):
-                piece = numbers[:, begin : begin + _TOKENS_AT_ONCE].T
+                state = self.model.begin_state(1, ctx=self.context)
+            for begin in range(0, len(numbers), _TOKENS_AT_ONCE):
+                piece = numbers[begin : begin + _TOKENS_AT_ONCE, None]
                 logits, state = self.model(mx.nd.array(piece, self.context, dtype="int32"), state)
                 logits = logits[-1]
                 logits.wait_to_read()  # else all pieces could be under way at once
-        values = logits.asnumpy().astype(np.float64)
-        values -= values.max(axis=-1, keepdims=True)
-        return values - np.log(np.exp(values).sum(axis=-1, keepdims=True)), state
+        values = logits.asnumpy().reshape(-1).astype(np.float64)
+        values -= values.max()
+        return values - np.log(np.exp(values).sum()), state
 
     def generate(
         self,
@@ -205,20 +187,41 @@ class Writer:
             np.random.default_rng([seed, row] if seed is not None and row else seed)
             for row in range(count)
         ]
-        numbers = np.repeat(self._prompt(prompt)[None], count, axis=0)
-        texts, state = [""] * count, None
+        numbers = self._prompt(prompt)
+        scores, state = self.read(numbers)
+        rows, state = np.repeat(scores[None], count, axis=0), self._repeat(state, count)
+        before, texts = np.repeat(numbers[-1:], count), [""] * count
         for step in range(length):
-            log_probabilities, state = self.read_rows(numbers, state)
-            chosen = np.zeros((count, 1), np.int32)
+            if step:
+                rows, state = self._read_rows(before, state)
+            chosen = np.zeros(count, np.int32)
             for row, generator in enumerate(generators):
-                known = self._known(log_probabilities[row])
+                known = self._known(rows[row])
                 chosen[row] = choose(known, generator, temperature, top_k, top_p)
-                piece = self._piece(int(numbers[row, -1]), int(chosen[row, 0]))
+                piece = self._piece(int(before[row]), int(chosen[row]))
                 texts[row] += piece.lstrip(" ") if not step and self._has_space(prompt) else piece
-            numbers = chosen
+            before = chosen
             if stop is not None and all(stop in text for text in texts):
                 break
         return texts if stop is None else [text.split(stop, 1)[0] for text in texts]
+
+    def _repeat(self, state: Any, count: int) -> Any:
+        """The state of one text as that of a batch of `count`."""
+        if self.settings.model == "unrolled":
+            return np.repeat(state[None], count, axis=0)
+        return [mx.nd.repeat(part, count, axis=1) for part in state]
+
+    def _read_rows(self, numbers: np.ndarray, state: Any) -> Tuple[np.ndarray, Any]:
+        """Read one token more, shape (rows,), in each text of a batch, as :meth:`read` does."""
+        if self.settings.model == "unrolled":
+            state = np.concatenate([state[:, 1:], numbers[:, None]], axis=1)
+            logits = self.model(mx.nd.array(state, self.context, dtype="int32"))
+        else:
+            logits, state = self.model(mx.nd.array(numbers[None], self.context, "int32"), state)
+            logits = logits[0]
+        values = logits.asnumpy().astype(np.float64)
+        values -= values.max(axis=-1, keepdims=True)
+        return values - np.log(np.exp(values).sum(axis=-1, keepdims=True)), state
 
     def _has_space(self, prompt: str) -> bool:
         """Whether the space before the first word is the prompt's last."""
