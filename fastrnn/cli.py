@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import signal
 import sys
@@ -108,9 +109,9 @@ def _run(arguments: Optional[Sequence[str]]) -> int:
     except SystemExit as leave:  # after --help, --version or an error already reported
         return int(leave.code or OK)
     if options.command == "info":
-        from fastrnn._info import format_features
+        from fastrnn._info import features, format_features
 
-        print(format_features())
+        print(json.dumps(features()) if options.json else format_features())
         return OK
     # Only here: --help and `info` also work without MXNet.
     from fastrnn.lm import commands
@@ -132,12 +133,13 @@ def make_parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_generate(commands)
     _add_suggest(commands)
-    _add(
+    info = _add(
         commands,
         "info",
         "show what this installation can do, and why",
         "example:\n  fastrnn info    versions, native library, CUDA, devices\n",
     )
+    _add_json(info)
     return parser
 
 
@@ -157,6 +159,10 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="auto", help="cpu, gpu, gpu:0,1 (they share each batch) or auto"
     )
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead")
 
 
 def _add_train(commands: Any) -> None:
@@ -242,6 +248,14 @@ def _add_evaluate(commands: Any) -> None:
         help="also measure an n-gram model with N tokens of context, counted on the training part",
     )
     parser.add_argument("--metric", choices=METRICS, help="unit of the losses shown")
+    parser.add_argument(
+        "--keystrokes",
+        type=int,
+        default=100,
+        metavar="N",
+        help="count the keystrokes that suggestions save in the first N words; 0: do not (100)",
+    )
+    _add_json(parser)
 
 
 def _add_generate(commands: Any) -> None:
@@ -252,7 +266,8 @@ def _add_generate(commands: Any) -> None:
         "examples:\n"
         '  fastrnn generate runs/demo --prompt "The "    continue these words\n'
         "  fastrnn generate runs/demo --temperature 0.5  tamer; 0 always takes the likeliest\n"
-        "  fastrnn generate runs/demo --top-k 5 --seed 7 the same text each time\n",
+        "  fastrnn generate runs/demo --top-k 5 --seed 7 the same text each time\n"
+        "  fastrnn generate runs/demo --count 3 --stop . three sentences\n",
     )
     _add_run(parser)
     parser.add_argument(
@@ -279,6 +294,17 @@ def _add_generate(commands: Any) -> None:
         help="draw only among the likeliest that together have probability X",
     )
     parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same text")
+    parser.add_argument(
+        "--count",
+        type=int,
+        default=1,
+        metavar="N",
+        help="write N texts in one batch, with a line of three dashes between them (1)",
+    )
+    parser.add_argument(
+        "--stop", metavar="TEXT", help="end a text before this string, which is not written"
+    )
+    _add_json(parser)
 
 
 def _add_suggest(commands: Any) -> None:
@@ -293,3 +319,4 @@ def _add_suggest(commands: Any) -> None:
     _add_run(parser)
     parser.add_argument("prefix", metavar="TEXT", help="the text so far")
     parser.add_argument("-k", type=int, default=5, metavar="N", help="number of suggestions (5)")
+    _add_json(parser)

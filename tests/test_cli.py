@@ -6,6 +6,8 @@ import contextlib
 import errno
 import fcntl
 import io
+import json
+import math
 import os
 import pty
 import re
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import termios
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,6 +31,8 @@ from fastrnn.lm.ngram import NGram
 TEXT = data.load_text("builtin")[:3000]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 TINY = ["--hidden", "16", "--embed", "8", "--batch", "4", "--steps", "20", "--epochs", "2"]
+# An evaluation without what takes its time.
+QUICK = ["--keystrokes", "0"]
 TINY += ["--sample", "30", "--device", "cpu"]
 LONG = "a" * 300
 # One for each way in which commands write: while they train, in the end, bit by bit, and argparse.
@@ -131,7 +136,7 @@ def test_a_file_on_standard_input_is_known_later(capsys, book, tmp_path):
 
 def test_evaluation_of_standard_input(run, book):
     with open(book) as file:
-        done = started("evaluate", run, "--data", "-", stdin=file, stdout=subprocess.PIPE)
+        done = started("evaluate", run, "--data", "-", *QUICK, stdin=file, stdout=subprocess.PIPE)
     assert b"characters: standard input" in done.communicate()[0]
 
 
@@ -192,7 +197,7 @@ def test_resume(capsys, book, tmp_path):
 
 
 def test_evaluate(capsys, run, book, tmp_path):
-    code, out, err = call(capsys, "evaluate", run, "--ngram", "3")
+    code, out, err = call(capsys, "evaluate", run, "--ngram", "3", *QUICK)
     assert (code, err) == (0, [])
     assert "bits per character" in out[0]
     assert f"characters: validation part of {book}" in out[0]
@@ -202,7 +207,8 @@ def test_evaluate(capsys, run, book, tmp_path):
     assert f" {best:.3f} nats per character, on " in out[0]
     other = tmp_path / "other.txt"
     other.write_text("of the the object\n" * 20)
-    code, out, _ = call(capsys, "evaluate", run, "--data", other, "--metric", "perplexity")
+    options = ["--data", other, "--metric", "perplexity", *QUICK]
+    code, out, _ = call(capsys, "evaluate", run, *options)
     assert code == 0
     assert "perplexity" in out[0]
     assert "split: got 'test', but the" in fails(capsys, "evaluate", run, "--split", "test")
@@ -247,6 +253,131 @@ def test_generate(capsys, run):
     assert call(capsys, *options)[1] == out
     options[5] = "The\r\n"
     assert call(capsys, *options)[1][0] == "The"
+
+
+def document(capsys, *arguments):
+    """What ``--json`` prints, which has no number that JSON does not have."""
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    code, out, err = call(capsys, *arguments, "--json")
+    assert (code, err, len(out)) == (0, [], 1)
+    assert out[0].isascii()
+    return json.loads(out[0], parse_constant=refuse)
+
+
+def test_several_texts(capsys, run):
+    options = ["generate", run, "--length", "30", "--prompt", "The ", "--seed", "3"]
+    code, out, err = call(capsys, *options, "--count", "2")
+    assert (code, err) == (0, [])
+    first, second = "\n".join(out).split("\n---\n")
+    assert first != second
+    assert {len(first), len(second)} == {34}
+    assert call(capsys, *options)[1] == first.split("\n")
+    found = document(capsys, *options, "--count", "2")
+    assert found == {"prompt": "The ", "texts": [first[4:], second[4:]]}
+    assert "count: got 0" in fails(capsys, *options, "--count", "0")
+
+
+def test_a_text_that_stops(capsys, run):
+    options = ["generate", run, "--length", "30", "--prompt", "The ", "--seed", "3"]
+    whole = "\n".join(call(capsys, *options)[1])
+    stop = whole[20]
+    wanted = whole[: whole.index(stop, 4)]
+    assert "\n".join(call(capsys, *options, "--stop", stop)[1]) == wanted
+    assert document(capsys, *options, "--stop", stop)["texts"] == [wanted[4:]]
+    assert "stop: got ''" in fails(capsys, *options, "--stop", "")
+
+
+def test_evaluation_as_json(capsys, run, book):
+    _, out, _ = call(capsys, "evaluate", run, "--ngram", "2")
+    found = document(capsys, "evaluate", run, "--ngram", "2")
+    assert found["text"] == f"validation part of {book}"
+    assert found["bits_per_character"] == pytest.approx(found["loss"] / math.log(2))
+    assert found["perplexity"] == pytest.approx(math.exp(found["loss"]))
+    assert found["tokens"] == found["characters"]
+    assert found["token"] == "character"
+    assert 0 < found["first_right"] < found["first_three_right"] < 1
+    assert found["ngram"]["context"] == 2
+    typed = found["keystrokes"]
+    assert typed["saved"] == pytest.approx(1 - typed["keys"] / typed["characters"])
+    assert f"{found['bits_per_character']:.3f} bits per character" in out[0]
+    assert f"{found['ngram']['loss'] / math.log(2):.3f}" in out[1]
+    assert f"{found['perplexity']:.1f} per character" in out[2]
+    assert f"{found['first_right']:.1%} of characters" in out[3]
+    assert f"{found['first_three_right']:.1%} among the first 3" in out[3]
+    assert f"{typed['saved']:.1%} saved" in out[4]
+    assert f"the first {typed['words']} words" in out[4]
+    assert "keystrokes: got -1" in fails(capsys, "evaluate", run, "--keystrokes", "-1")
+    few = document(capsys, "evaluate", run, "--keystrokes", "5")
+    assert few["keystrokes"]["words"] == 5
+    none = document(capsys, "evaluate", run, "--keystrokes", "0", "--data", book)
+    assert (none["keystrokes"], none["ngram"]) == (None, None)
+
+
+def test_bits_per_character_of_words(capsys, book, tmp_path):
+    options = ["--preset", "zaremba-small", "--data", book, "--out", tmp_path / "run", *TINY]
+    assert call(capsys, "train", *options, "--validation", "0.3", "--test", "0.1")[0] == 0
+    for split in ("validation", "test"):
+        found = document(capsys, "evaluate", tmp_path / "run", "--split", split)
+        assert found["token"] == "word"
+        share = {"validation": 0.3, "test": 0.1}[split]
+        # The words that the model does not know count with their own length.
+        assert found["characters"] == pytest.approx(share * len(TEXT), rel=0.25)
+        bits = found["loss"] / math.log(2) * found["tokens"]
+        assert found["bits_per_character"] == pytest.approx(bits / found["characters"])
+
+
+def test_a_perplexity_that_is_no_number_of_json(capsys, run, monkeypatch):
+    real = commands.Evaluation.of
+
+    def wild(*arguments):
+        found = real(*arguments)
+        return found._replace(scores=found.scores._replace(loss=800.0))
+
+    monkeypatch.setattr(commands.Evaluation, "of", staticmethod(wild))
+    assert document(capsys, "evaluate", run, "--keystrokes", "0")["perplexity"] is None
+
+
+def test_suggestions_as_json(capsys, run):
+    found = document(capsys, "suggest", run, "The o", "-k", "3")
+    assert found["prefix"] == "The o"
+    assert [len(found[key]) for key in ("next", "completions")] == [3, 3]
+    _, out, _ = call(capsys, "suggest", run, "The o", "-k", "3")
+    shown = [f"  {s['probability']:6.1%}  {s['text']}" for s in found["completions"]]
+    assert shown == out[5:]
+
+
+def test_info_as_json(capsys):
+    found = document(capsys, "info")
+    assert found["numpy"] == np.__version__
+    assert set(found["off"]) <= set(found)
+
+
+def test_a_log_shows_life(capsys, book, tmp_path):
+    code, out, err = call(capsys, "train", "--data", book, "--out", tmp_path / "run", *TINY)
+    assert (code, err) == (0, [])
+    lines = [line for line in out if re.match(r"epoch [12]/2 +\d+%   loss [0-9.]+, ", line)]
+    shares = [int(re.search(r"(\d+)%", line)[1]) for line in lines]
+    assert len(lines) == 18
+    assert shares[:9] == shares[9:]
+    assert all(0 <= share - 10 * n < 10 for n, share in enumerate(shares[:9], 1))
+
+
+def test_slow_epochs_tell_each_minute(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
+    training = SimpleNamespace(settings=preset("demo"), progress=SimpleNamespace(epoch=0))
+    bar = display.EpochBar(training)
+    for done in range(1, 6):
+        now[0] += 25
+        bar(done, 1000, 1.0, 100.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[-12:] for line in lines] == ["1 min 15 s".rjust(12)]
+    now[0] += 25
+    bar(6, 1000, 1.0, 100.0)
+    assert "1%   loss 1.443, 100 characters/s   2 min 30 s" in capsys.readouterr().out
 
 
 def test_suggest(capsys, run):

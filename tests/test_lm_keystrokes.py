@@ -51,7 +51,7 @@ def test_it_is_what_a_person_would_see(writer):
     while words < 20:
         begin = next(at for at in range(end, len(text)) if in_word(text[at]))
         keys += begin - end
-        end = next(at for at in range(begin, len(text)) if text[at] in " ,.()\"[]:/;\n")
+        end = next(at for at in range(begin, len(text)) if text[at] in ' ,.()"[]:/;\n')
         keys += typed_by_hand(writer, text, text[begin:end], begin)
         words += 1
         characters = end

@@ -16,7 +16,7 @@ import pytest
 
 from fastrnn.lm import InputError, Settings, Vocabulary, data, preset, runs
 from fastrnn.lm.checkpoint import load_checkpoint, save_checkpoint
-from fastrnn.lm.evaluation import batch_loss, evaluate, predicted
+from fastrnn.lm.evaluation import batch_loss, evaluate, measure, predict, predicted
 from fastrnn.lm.models import parameter_values
 from fastrnn.lm.runs import Run, can_plot, open_checkpoint, resumed
 from fastrnn.lm.training import Training
@@ -404,3 +404,47 @@ def test_the_real_presets_meet_the_real_text():
     # The table's second column is the mean over batches 65 to 128.
     assert count == len(batches) >= 128
     assert {x.shape for x, _ in batches[:-1]} == {(100, 32)}
+
+
+@pytest.mark.parametrize(("name", "changes"), EVERY_KIND)
+def test_how_often_suggestions_are_right(name, changes):
+    training = trained(preset(name, **{**SMALL, **changes, "validation": 0.2}), 1)
+    model, settings, numbers = training.model, training.settings, training.corpus.validation
+    vocabulary = training.corpus.vocabulary
+    unknown = vocabulary.number("<unk>") if "<unk>" in vocabulary else None
+    found = measure(model, numbers, settings, mx.cpu(), unknown)
+    assert found.loss == evaluate(model, numbers, settings, mx.cpu())
+    assert found.tokens == predicted(numbers, settings)[1] - predicted(numbers, settings)[0]
+    counted = np.zeros(2)
+    for scores, target in predictions(model, numbers, settings):
+        best = [n for n in np.argsort(-scores, kind="stable") if n != unknown][:3]
+        counted += [target == best[0], target in best]
+    assert counted[0] > 0
+    assert [found.first, found.first_three] == pytest.approx(counted / found.tokens)
+
+
+def predictions(model, numbers, settings):
+    """Logits and target of each token, by reading the streams of an evaluation one by one."""
+    first, last = predicted(numbers, settings)
+    if settings.model == "unrolled":
+        for at in range(first, last):
+            window = mx.nd.array(numbers[None, at - settings.window : at], dtype="int32")
+            yield model(window).asnumpy()[0], numbers[at]
+        return
+    rows = min(settings.batch, (len(numbers) - 1) // settings.steps)
+    for stream in np.arange(last - 1).reshape(rows, -1):
+        tokens = mx.nd.array(numbers[stream][:, None], dtype="int32")
+        logits, _ = predict(model, tokens, model.begin_state(1))
+        yield from zip(logits.asnumpy()[:, 0], numbers[stream + 1])
+
+
+def test_equally_likely_tokens_rank_by_their_number():
+    class Even(mx.gluon.Block):
+        def forward(self, tokens):
+            return mx.nd.zeros((len(tokens), 5))
+
+    numbers = np.array([0, 0, 0, 0, 1, 2, 3, 4], np.int32)
+    settings = preset("unrolled", window=3)
+    assert measure(Even(), numbers, settings, mx.cpu())[1:] == (0.2, 0.6, 5)
+    assert measure(Even(), numbers, settings, mx.cpu(), unknown=0)[1:] == (0.2, 0.6, 5)
+    assert measure(Even(), numbers, settings, mx.cpu(), unknown=1)[1:] == (0.2, 0.6, 5)

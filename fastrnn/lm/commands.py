@@ -17,16 +17,29 @@ from fastrnn.lm.config import Settings, preset
 from fastrnn.lm.corpus import Corpus, encode_text
 from fastrnn.lm.data import open_text, title
 from fastrnn.lm.devices import parse_devices
-from fastrnn.lm.display import EpochBar, epoch_line, figure, noun, quoted, unit, wrapped
+from fastrnn.lm.display import (
+    EpochBar,
+    epoch_line,
+    figure,
+    noun,
+    print_json,
+    quoted,
+    unit,
+    wrapped,
+)
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.evaluation import evaluate, predicted
+from fastrnn.lm.evaluation import predicted
 from fastrnn.lm.generation import Writer
+from fastrnn.lm.keystrokes import Evaluation
 from fastrnn.lm.models import parameters_of
 from fastrnn.lm.ngram import NGram
 from fastrnn.lm.profile import profile, table
 from fastrnn.lm.runs import BEST, LAST, LOG, PLOT, Run, can_plot, open_checkpoint, resumed
 from fastrnn.lm.tokenizers import normalize
 from fastrnn.lm.training import Training, same_corpus
+
+# The line between the texts of `generate --count`.
+BETWEEN_TEXTS = "---"
 
 
 def train(options: argparse.Namespace) -> None:
@@ -118,7 +131,7 @@ def _conclude(run: Run) -> None:
         f"{progress.best_epoch}"
     )
     if settings.ngram and len(corpus.validation):
-        _print_ngram(corpus, corpus.validation, settings)
+        print(_ngram_line(_ngram_loss(corpus, corpus.validation, settings), settings))
     if settings.sample:
         writer = Writer.from_checkpoint(run.folder / BEST, training.contexts[0])
         pieces = writer.generate(length=settings.sample, temperature=0.7, seed=settings.seed)
@@ -130,10 +143,13 @@ def _conclude(run: Run) -> None:
     print(f"for more: fastrnn generate {run.folder}")
 
 
-def _print_ngram(corpus: Corpus, numbers: np.ndarray, settings: Settings) -> None:
+def _ngram_loss(corpus: Corpus, numbers: np.ndarray, settings: Settings) -> float:
     model = NGram(corpus.train, settings.ngram, len(corpus.vocabulary))
-    loss = model.evaluate(numbers, *predicted(numbers, settings))
-    print(
+    return model.evaluate(numbers, *predicted(numbers, settings))
+
+
+def _ngram_line(loss: float, settings: Settings) -> str:
+    return (
         f"{'n-gram':11} {figure(loss, settings)} {unit(settings)}, by counting, with "
         f"{settings.ngram} {noun(settings)}s of context"
     )
@@ -147,10 +163,12 @@ def evaluate_run(options: argparse.Namespace) -> None:
     settings = checkpoint.settings.updated({**changes, "ngram": options.ngram})
     corpus: Optional[Corpus] = None
     if options.data is None or options.ngram:
-        corpus = same_corpus(open_text(settings.data), settings, checkpoint)
+        text = open_text(settings.data)
+        corpus = same_corpus(text, settings, checkpoint)
     if options.data is not None:
         name = title(options.data)
-        numbers = encode_text(open_text(options.data), checkpoint.vocabulary)
+        text = open_text(options.data)
+        numbers = encode_text(text, checkpoint.vocabulary)
     else:
         assert corpus is not None
         name = f"{options.split} part of {settings.data}"
@@ -162,30 +180,59 @@ def evaluate_run(options: argparse.Namespace) -> None:
             )
     if len(numbers) <= settings.window:
         raise too_short(numbers, f"a loss takes {settings.window + 1}", f" in {name}")
+    if options.keystrokes < 0:
+        raise InputError(f"keystrokes: got {options.keystrokes}, wanted at least 0")
     writer = Writer.from_checkpoint(checkpoint, context)
-    loss = evaluate(writer.model, numbers, settings, context)
-    first, last = predicted(numbers, settings)
-    print(
-        f"{'model':11} {figure(loss, settings)} {unit(settings)}, on {last - first:,} "
-        f"{noun(settings)}s: {name}"
-    )
+    begin = 0 if options.data is not None else _begin(corpus, options.split)
+    found = Evaluation.of(writer, numbers, text, begin, options.keystrokes)
+    loss = None
     if settings.ngram:
         assert corpus is not None
-        _print_ngram(corpus, numbers, settings)
+        loss = _ngram_loss(corpus, numbers, settings)
+    if options.json:
+        print_json({"text": name, **found.as_dict(), "ngram": _ngram_dict(loss, settings)})
+        return
+    print(
+        f"{'model':11} {figure(found.scores.loss, settings)} {unit(settings)}, on "
+        f"{found.scores.tokens:,} {noun(settings)}s: {name}"
+    )
+    if loss is not None:
+        print(_ngram_line(loss, settings))
+    print("\n".join(found.lines()))
+
+
+def _begin(corpus: Optional[Corpus], split: str) -> int:
+    """Where in its text a part begins."""
+    assert corpus is not None
+    order = ("train", "validation", "test")
+    return sum(len(getattr(corpus, name)) for name in order[: order.index(split)])
+
+
+def _ngram_dict(loss: Optional[float], settings: Settings) -> Optional[Dict[str, float]]:
+    return None if loss is None else {"context": settings.ngram, "loss": loss}
 
 
 def generate(options: argparse.Namespace) -> None:
     """``fastrnn generate``."""
     writer = Writer.from_checkpoint(options.checkpoint, parse_devices(options.device)[0])
-    pieces = writer.generate(
-        options.prompt,
-        options.length,
-        options.temperature,
-        options.top_k,
-        options.top_p,
-        options.seed,
-    )
-    sys.stdout.write(normalize(options.prompt))
+    sampling = {
+        "length": options.length,
+        "temperature": options.temperature,
+        "top_k": options.top_k,
+        "top_p": options.top_p,
+        "seed": options.seed,
+        "stop": options.stop,
+    }
+    prompt = normalize(options.prompt)
+    if options.json or options.count != 1:
+        texts = writer.generate_batch(options.prompt, options.count, **sampling)
+        if options.json:
+            print_json({"prompt": prompt, "texts": texts})
+        else:
+            print(f"\n{BETWEEN_TEXTS}\n".join(prompt + text for text in texts), flush=True)
+        return
+    pieces = writer.generate(options.prompt, **sampling)
+    sys.stdout.write(prompt)
     for piece in pieces:
         sys.stdout.write(piece)
         sys.stdout.flush()
@@ -197,6 +244,10 @@ def suggest(options: argparse.Namespace) -> None:
     """``fastrnn suggest``."""
     writer = Writer.from_checkpoint(options.checkpoint, parse_devices(options.device)[0])
     found = writer.suggest(options.prefix, options.k)
+    if options.json:
+        parts = {key: [item._asdict() for item in items] for key, items in found._asdict().items()}
+        print_json({"prefix": normalize(options.prefix), **parts})
+        return
     print("next")
     for item in found.next:
         print(f"  {item.probability:6.1%}  {quoted(item.text)}")

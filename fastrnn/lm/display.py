@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 import sys
 import textwrap
+import time
 from typing import Any, Dict, Optional
 
 from fastrnn.lm.config import Settings
 from fastrnn.lm.training import Training
+
+# Without a terminal, a line after so much time shows that training goes on.
+_TOLD_SECONDS = 60
 
 
 def noun(settings: Settings) -> str:
@@ -29,8 +34,13 @@ def in_unit(nats: float, settings: Settings) -> float:
     if settings.metric == "bits":
         return nats / math.log(2)
     if settings.metric == "perplexity":
-        return math.exp(nats) if nats < 700 else math.inf
+        return perplexity(nats)
     return nats
+
+
+def perplexity(nats: float) -> float:
+    """The perplexity of a loss in nats."""
+    return math.exp(nats) if nats < 700 else math.inf
 
 
 def figure(nats: float, settings: Settings) -> str:
@@ -77,34 +87,65 @@ def quoted(text: str) -> str:
     return f"'{text}'" if visible and not text.isprintable() else repr(text)
 
 
+def print_json(values: Any) -> None:
+    """Print one JSON document, in ASCII; a number that JSON does not have is null."""
+    print(json.dumps(_finite(values), allow_nan=False), flush=True)
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
+
+
 class EpochBar:
-    """A progress bar for each epoch, with loss and speed, while stderr is a terminal."""
+    """How far an epoch is, with loss and speed: a bar on stderr while that is a terminal.
+
+    Elsewhere it is a line on stdout after each tenth of an epoch, and after each minute in which
+    there was none.
+    """
 
     def __init__(self, training: Training) -> None:
         self._training = training
         self._bar: Optional[Any] = None
-        self._shown = sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
+        self._drawn = sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
+        self._tenth = 0
+        self._told = self._started = time.monotonic()
 
     def __call__(self, done: int, batches: int, loss: float, tokens_per_second: float) -> None:
         """As `report` of :meth:`fastrnn.lm.training.Training.run_epoch`."""
-        if not self._shown:
-            return
         settings = self._training.settings
+        shown = f"loss {figure(loss, settings)}, {speed(tokens_per_second, settings)}"
+        epoch = f"epoch {self._training.progress.epoch + 1}/{settings.epochs}"
+        if not self._drawn:
+            self._tell(epoch, done, batches, shown)
+            return
         if self._bar is None:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                desc=f"epoch {self._training.progress.epoch + 1}/{settings.epochs}",
+                desc=epoch,
                 total=batches,
                 leave=False,
                 bar_format="{desc} |{bar:30}| {elapsed}, {remaining} left{postfix}",
             )
-        shown = f"loss {figure(loss, settings)}, {speed(tokens_per_second, settings)}"
         self._bar.set_postfix_str(shown, refresh=False)
         self._bar.update(done - self._bar.n)
 
+    def _tell(self, epoch: str, done: int, batches: int, shown: str) -> None:
+        """Print the line, if one is due; the end of an epoch has one of its own."""
+        now, tenth = time.monotonic(), 10 * done // batches
+        if done < batches and (tenth > self._tenth or now - self._told >= _TOLD_SECONDS):
+            self._tenth, self._told = tenth, now
+            took = duration(now - self._started)
+            print(f"{epoch}   {done / batches:4.0%}   {shown}   {took}", flush=True)
+
     def close(self) -> None:
-        """Take the bar off the screen; the next report begins a new one."""
+        """End the epoch: take the bar off the screen; the next report begins a new one."""
+        self._tenth = 0
+        self._told = self._started = time.monotonic()
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -9,12 +9,16 @@ suggests a word before its first character, a model of characters from then on.
 
 from __future__ import annotations
 
-from itertools import chain, islice
-from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
+import math
+from itertools import chain, islice, tee
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from fastrnn.lm.config import Settings
+from fastrnn.lm.display import noun, perplexity
 from fastrnn.lm.errors import InputError
+from fastrnn.lm.evaluation import Scores, measure, predicted
 from fastrnn.lm.generation import Writer
 from fastrnn.lm.texts import Text
 from fastrnn.lm.tokenizers import END_OF_LINE, JOINERS, UNKNOWN, Tokenizer, in_word
@@ -44,13 +48,13 @@ class Keystrokes(NamedTuple):
         return 1 - self.keys / self.characters if self.words else None
 
 
-def keystrokes(writer: Writer, tokens: Sequence[str], words: int) -> Keystrokes:
+def keystrokes(writer: Writer, tokens: Iterable[str], words: int) -> Keystrokes:
     """Count what it takes to type the first `words` words of a text, or all if it has fewer.
 
     Parameters
     ----------
     writer : Writer
-    tokens : sequence of str
+    tokens : iterable of str
         As the model's tokenizer cuts them from a text.
     words : int
         Each takes a model of characters some dozens of steps.
@@ -58,7 +62,7 @@ def keystrokes(writer: Writer, tokens: Sequence[str], words: int) -> Keystrokes:
     if words < 1:
         raise InputError(f"keystrokes: got {words}, wanted at least 1")
     if writer.vocabulary.level == "character":
-        counted = _of_characters(writer, "".join(tokens))
+        counted = _of_characters(writer, _beginning(tokens, words))
     else:
         counted = _of_words(writer, tokens)
     total = Keystrokes(0, 0, 0)
@@ -67,18 +71,98 @@ def keystrokes(writer: Writer, tokens: Sequence[str], words: int) -> Keystrokes:
     return total
 
 
+class Evaluation(NamedTuple):
+    """All that ``fastrnn evaluate`` tells of a model.
+
+    Attributes
+    ----------
+    settings : Settings
+    scores : Scores
+    characters : int
+        Of the text that the scored tokens make.
+    keystrokes : Keystrokes, optional
+    """
+
+    settings: Settings
+    scores: Scores
+    characters: int
+    keystrokes: Optional[Keystrokes]
+
+    @staticmethod
+    def of(writer: Writer, numbers: np.ndarray, text: Text, begin: int, words: int) -> Evaluation:
+        """Evaluate a model on the tokens of `text` from `begin` on, which `numbers` are.
+
+        Keystrokes are counted in the first `words` words, or not at all for 0.
+        """
+        settings, vocabulary = writer.settings, writer.vocabulary
+        unknown = vocabulary.number(UNKNOWN) if UNKNOWN in vocabulary else None
+        scores = measure(writer.model, numbers, settings, writer.context, unknown)
+        first, last = (begin + place for place in predicted(numbers, settings))
+        characters = scores.tokens
+        if vocabulary.level != "character":
+            tokens = tokens_between(text, vocabulary.tokenizer, first, last)
+            characters = count_characters(vocabulary.tokenizer, tokens)
+        counted = None
+        if words:
+            tokens = tokens_between(text, vocabulary.tokenizer, begin, begin + len(numbers))
+            counted = keystrokes(writer, tokens, words)
+        return Evaluation(settings, scores, characters, counted)
+
+    @property
+    def bits_per_character(self) -> float:
+        """All bits over all characters: models of words and of characters can be compared."""
+        return self.scores.loss / math.log(2) * self.scores.tokens / self.characters
+
+    def as_dict(self) -> Dict[str, Any]:
+        """What ``--json`` prints."""
+        scores, counted = self.scores, self.keystrokes
+        return {
+            "tokens": scores.tokens,
+            "token": noun(self.settings),
+            "characters": self.characters,
+            "loss": scores.loss,
+            "bits_per_character": self.bits_per_character,
+            "perplexity": perplexity(scores.loss),
+            "first_right": scores.first,
+            "first_three_right": scores.first_three,
+            "keystrokes": counted and {**counted._asdict(), "saved": counted.saved},
+        }
+
+    def lines(self) -> List[str]:
+        """What it prints below the loss."""
+        scores, token = self.scores, noun(self.settings)
+        shown = [
+            f"perplexity  {perplexity(scores.loss):.1f} per {token}; "
+            f"{self.bits_per_character + 0.0:.3f} bits per character",
+            f"suggestions {scores.first:.1%} of {token}s were the first one, "
+            f"{scores.first_three:.1%} among the first {SUGGESTIONS}",
+        ]
+        counted = self.keystrokes
+        if counted is not None and counted.saved is not None:
+            shown.append(
+                f"keystrokes  {counted.saved:.1%} saved by {SUGGESTIONS} suggestions: "
+                f"{counted.keys:,} for the {counted.characters:,} characters of the first "
+                f"{counted.words:,} words"
+            )
+        return shown
+
+
 def tokens_between(text: Text, tokenizer: Tokenizer, first: int, last: int) -> Iterator[str]:
     """The tokens `first` to `last` (exclusive) of a text, also those no model knows."""
-    tokens = chain.from_iterable(tokenizer.tokenize_pieces(text.pieces()))
-    return islice(tokens, first, last)
+    place = 0
+    for tokens in tokenizer.tokenize_pieces(text.pieces()):
+        yield from tokens[max(0, first - place) : max(0, last - place)]
+        place += len(tokens)
+        if place >= last:
+            return
 
 
-def count_characters(tokenizer: Tokenizer, tokens: Iterator[str]) -> int:
+def count_characters(tokenizer: Tokenizer, tokens: Iterable[str]) -> int:
     """How many characters the text has that `tokens` make."""
     return sum(map(len, _texts(tokenizer, tokens)))
 
 
-def _texts(tokenizer: Tokenizer, tokens: Iterator[str]) -> Iterator[str]:
+def _texts(tokenizer: Tokenizer, tokens: Iterable[str]) -> Iterator[str]:
     """The text of each token, with the space before it where there is one."""
     before: Tuple[str, ...] = ()
     for token in tokens:
@@ -106,6 +190,20 @@ def _of_characters(writer: Writer, text: str) -> Iterator[Tuple[int, int]]:
         after = end
 
 
+def _beginning(characters: Iterable[str], words: int) -> str:
+    """A text up to so many words and what follows them: it may be much longer than that."""
+    kept: List[str] = []
+    inside = False
+    for character in characters:
+        begins = not inside and in_word(character)
+        inside = in_word(character) or (inside and character in JOINERS)
+        words -= begins
+        if words < 0:
+            break
+        kept.append(character)
+    return "".join(kept)
+
+
 def _words(text: str) -> Iterator[Tuple[int, int]]:
     """Begin and end of each word: what :meth:`Writer.suggest` completes."""
     begin = None
@@ -117,11 +215,12 @@ def _words(text: str) -> Iterator[Tuple[int, int]]:
             begin = None
 
 
-def _of_words(writer: Writer, tokens: Sequence[str]) -> Iterator[Tuple[int, int]]:
+def _of_words(writer: Writer, tokens: Iterable[str]) -> Iterator[Tuple[int, int]]:
     vocabulary, state = writer.vocabulary, None
     scores, _ = writer.read(np.array([vocabulary.start], np.int32))
     characters = keys = 0
-    for token, text in zip(tokens, _texts(vocabulary.tokenizer, iter(tokens))):
+    tokens, same = tee(tokens)
+    for token, text in zip(tokens, _texts(vocabulary.tokenizer, same)):
         characters += len(text)
         keys += len(text)
         if any(map(in_word, token)) and token not in (UNKNOWN, END_OF_LINE):
