@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Optional, Sequence, TextIO, get_type_hints
 
 from fastrnn._version import __version__
-from fastrnn.lm.config import METRICS, PRESETS, Settings
+from fastrnn.lm.config import FORMATS, METRICS, PRESETS, Settings
 
 OK, BAD_INPUT = 0, 2
 # What a shell reports of a program that these signals end.
@@ -173,6 +173,7 @@ def _add_train(commands: Any) -> None:
         "examples:\n"
         "  fastrnn train                                    a small model on a built-in text\n"
         "  fastrnn train --data book.txt --out runs/book    on a text of your own\n"
+        "  fastrnn train --data one.txt other.txt 'more/*.txt'   on several files, in this order\n"
         "  fastrnn train --data book.txt --hidden 512 --epochs 20 --out runs/large\n"
         "  fastrnn train --out runs/book --resume --epochs 30    continue where it stopped\n"
         "  fastrnn train --preset tutorial                  two layers of 1000: takes an hour\n",
@@ -194,7 +195,7 @@ def _add_train(commands: Any) -> None:
     group = parser.add_argument_group("settings (each replaces the preset's)")
     for name, kind in get_type_hints(Settings).items():
         limits = Settings.limits(name)
-        flag = "--" + name.replace("_", "-")
+        flag = "--" + (limits["option"] or name.replace("_", "-"))
         common = {"dest": name, "default": argparse.SUPPRESS, "help": limits["help"]}
         if kind is bool:
             group.add_argument(flag, action="store_true", **common)
@@ -202,8 +203,11 @@ def _add_train(commands: Any) -> None:
             group.add_argument("--no-" + flag[2:], action="store_false", **common)
         elif limits["choices"]:
             group.add_argument(flag, choices=limits["choices"], **common)
+        elif name == "data":
+            group.add_argument(flag, nargs="+", metavar="TEXT", **common)
         else:
-            group.add_argument(flag, type=kind, metavar=_metavar(kind), **common)
+            metavar = limits["metavar"] or _metavar(kind)
+            group.add_argument(flag, type=kind, metavar=metavar, **common)
 
 
 def _metavar(kind: type) -> str:
@@ -232,7 +236,19 @@ def _add_evaluate(commands: Any) -> None:
     )
     _add_run(parser)
     parser.add_argument(
-        "--data", metavar="TEXT", help="measure on all of another text, whatever --split says"
+        "--data",
+        nargs="+",
+        metavar="TEXT",
+        help="measure on all of another text, whatever --split says",
+    )
+    parser.add_argument("--encoding", metavar="TEXT", help="of that text (as the run's)")
+    parser.add_argument("--format", choices=FORMATS, default="auto", help="of that text (auto)")
+    parser.add_argument(
+        "--from",
+        dest="sender",
+        default="",
+        metavar="TEXT",
+        help="keep only this person's messages of that text",
     )
     parser.add_argument(
         "--split",

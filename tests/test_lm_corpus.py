@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fastrnn.lm import InputError, Settings, Vocabulary, corpus, data, tokenizers
@@ -59,7 +59,8 @@ def plain(text, tokenizer, settings):
     """Vocabulary and numbers without pieces."""
     tokens = tokenizer.tokenize(normalize(text))
     first = split_sizes(len(tokens), settings.validation, settings.test)[0]
-    known = tokens if tokenizer.level == "character" else tokens[:first]
+    whole = tokenizer.level == "character" and settings.min_count == 1
+    known = tokens if whole else tokens[:first]
     vocabulary = Vocabulary.build(known, tokenizer, settings.min_count)
     return vocabulary, vocabulary.numbers(tokens).tolist()
 
@@ -109,10 +110,11 @@ def test_a_text_in_pieces_is_normalized_and_hashed_as_a_whole(text, cuts):
 
 @given(st.binary(min_size=1), CUTS)
 def test_a_wrong_byte_is_named_as_in_the_whole_text(content, cuts):
+    assume(not content.startswith((b"\xff\xfe", b"\xfe\xff")))  # UTF-16
     try:
         content.decode()
     except UnicodeDecodeError as error:
-        message = f"byte 0x{content[error.start]:02x} at position {error.start}$"
+        message = f"byte 0x{content[error.start]:02x} at position {error.start}(;|$)"
         with pytest.raises(InputError, match=message):
             list(in_pieces(content, cuts).pieces())
 

@@ -155,11 +155,6 @@ def test_names_that_last(tmp_path, monkeypatch):
     os.close(writer)
 
 
-def test_folder_is_no_file(tmp_path):
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
-        data.load_text(str(tmp_path))
-
-
 def test_builtin_is_prose():
     text = data.load_text("builtin")
     paragraphs = text.splitlines()

@@ -14,8 +14,8 @@ from fastrnn._threads import described
 from fastrnn.lm.batches import too_short
 from fastrnn.lm.checkpoint import Checkpoint
 from fastrnn.lm.config import Settings, preset
-from fastrnn.lm.corpus import Corpus, encode_text
-from fastrnn.lm.data import open_text, title
+from fastrnn.lm.corpus import Corpus, encode_text, held_out
+from fastrnn.lm.data import Reading, open_text, text_of, title
 from fastrnn.lm.devices import parse_devices
 from fastrnn.lm.display import (
     EpochBar,
@@ -33,6 +33,7 @@ from fastrnn.lm.generation import Writer
 from fastrnn.lm.keystrokes import Evaluation
 from fastrnn.lm.models import parameters_of
 from fastrnn.lm.ngram import NGram
+from fastrnn.lm.places import together
 from fastrnn.lm.profile import profile, table
 from fastrnn.lm.runs import BEST, LAST, LOG, PLOT, Run, can_plot, open_checkpoint, resumed
 from fastrnn.lm.tokenizers import normalize
@@ -46,6 +47,8 @@ def train(options: argparse.Namespace) -> None:
     """``fastrnn train``."""
     names = get_type_hints(Settings)
     changes = {name: getattr(options, name) for name in names if name in options}
+    if "data" in changes:
+        changes["data"] = together(changes["data"])
     base = options.preset or "demo"
     folder: Path = options.out or Path("runs") / base
     checkpoint: Optional[Checkpoint] = None
@@ -59,8 +62,7 @@ def train(options: argparse.Namespace) -> None:
     else:
         settings = preset(base, **changes)
     if options.profile:
-        text = open_text(settings.data)
-        training = Training(settings, text, parse_devices(options.device), checkpoint)
+        training = Training(settings, text_of(settings), parse_devices(options.device), checkpoint)
         _introduce(training)
         print(table(profile(training)))
         return
@@ -108,7 +110,10 @@ def _introduce(training: Training) -> None:
         parts.append(f"{len(corpus.test):,} to test on")
     size = sum(math.prod(p.shape) for p in parameters_of(training.model).values())
     devices = ", ".join(str(context) for context in training.contexts)
-    print(f"text    {settings.data}: {', '.join(parts)}; {len(corpus.vocabulary)} different")
+    for text in (training.text, *held_out(settings).values()):
+        for line in text.reports():
+            print(f"read    {line}")
+    print(f"text    {title(settings.data)}: {', '.join(parts)}; {len(corpus.vocabulary)} different")
     print(f"model   {_describe(training.model, settings)}; {size:,} parameters; on {devices}")
     if training.contexts[0].device_type == "cpu":
         print(f"threads {described()}")
@@ -163,16 +168,20 @@ def evaluate_run(options: argparse.Namespace) -> None:
     settings = checkpoint.settings.updated({**changes, "ngram": options.ngram})
     corpus: Optional[Corpus] = None
     if options.data is None or options.ngram:
-        text = open_text(settings.data)
+        text = text_of(settings)
         corpus = same_corpus(text, settings, checkpoint)
     if options.data is not None:
-        name = title(options.data)
-        text = open_text(options.data)
+        data = together(options.data)
+        name = title(data)
+        encoding = options.encoding or settings.encoding
+        reading = Reading(encoding, options.format, options.sender, settings.redact)
+        text = open_text(data, reading)
         numbers = encode_text(text, checkpoint.vocabulary)
     else:
         assert corpus is not None
-        name = f"{options.split} part of {settings.data}"
+        name = f"{options.split} part of {title(settings.data)}"
         numbers = getattr(corpus, options.split)
+        text = held_out(settings).get(options.split, text)
         if not len(numbers):
             raise InputError(
                 f"split: got {options.split!r}, but the run was trained with --{options.split} "
@@ -183,29 +192,35 @@ def evaluate_run(options: argparse.Namespace) -> None:
     if options.keystrokes < 0:
         raise InputError(f"keystrokes: got {options.keystrokes}, wanted at least 0")
     writer = Writer.from_checkpoint(checkpoint, context)
-    begin = 0 if options.data is not None else _begin(corpus, options.split)
+    begin = 0 if options.data is not None else _begin(corpus, settings, options.split)
     found = Evaluation.of(writer, numbers, text, begin, options.keystrokes)
     loss = None
     if settings.ngram:
         assert corpus is not None
         loss = _ngram_loss(corpus, numbers, settings)
+    unknown = checkpoint.vocabulary.unknown(numbers)
     if options.json:
-        print_json({"text": name, **found.as_dict(), "ngram": _ngram_dict(loss, settings)})
+        print_json({"text": name, "unknown": unknown, **found.as_dict(), "ngram": _ngram_dict(loss, settings)})
         return
     print(
         f"{'model':11} {figure(found.scores.loss, settings)} {unit(settings)}, on "
         f"{found.scores.tokens:,} {noun(settings)}s: {name}"
     )
+    if options.data is not None:
+        share = unknown / len(numbers)
+        print(f"{'unknown':11} {unknown:,} of {len(numbers):,} {noun(settings)}s ({share:.1%})")
     if loss is not None:
         print(_ngram_line(loss, settings))
     print("\n".join(found.lines()))
 
 
-def _begin(corpus: Optional[Corpus], split: str) -> int:
+def _begin(corpus: Optional[Corpus], settings: Settings, split: str) -> int:
     """Where in its text a part begins."""
     assert corpus is not None
+    apart = held_out(settings)
     order = ("train", "validation", "test")
-    return sum(len(getattr(corpus, name)) for name in order[: order.index(split)])
+    before = order[: 0 if split in apart else order.index(split)]
+    return sum(len(getattr(corpus, name)) for name in before if name not in apart)
 
 
 def _ngram_dict(loss: Optional[float], settings: Settings) -> Optional[Dict[str, float]]:

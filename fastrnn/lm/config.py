@@ -5,19 +5,28 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Dict, Tuple, get_type_hints
 
+from fastrnn.lm import encodings
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.tokenizers import LEVELS
 
 MODELS = ("language", "unrolled")
 CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 OPTIMIZERS = ("adam", "sgd")
+FORMATS = ("auto", "text", "whatsapp", "telegram", "signal", "jsonl")
 METRICS = ("nats", "bits", "perplexity")
 
 
 def _setting(
-    default: Any, text: str, choices: Tuple[str, ...] = (), least: float = 0, below: float = 0
+    default: Any,
+    text: str,
+    choices: Tuple[str, ...] = (),
+    least: float = 0,
+    below: float = 0,
+    option: str = "",
+    metavar: str = "",
 ) -> Any:
     limits = {"help": text, "choices": choices, "least": least, "below": below or float("inf")}
+    limits.update(option=option, metavar=metavar)
     return field(default=default, metadata=limits)
 
 
@@ -32,16 +41,31 @@ class Settings:
 
     data: str = _setting(
         "builtin",
-        "a text file in UTF-8, - for standard input, or builtin, nietzsche or tinyshakespeare",
+        "files, folders and patterns such as 'chats/*.txt', read in this order; - is standard "
+        "input, and builtin, nietzsche and tinyshakespeare are texts with a name",
+    )
+    encoding: str = _setting(encodings.UTF_8, "of files, such as utf-16 or cp1252 (utf-8)")
+    format: str = _setting(
+        "auto", "of exported chats; auto: by their content (auto)", choices=FORMATS
+    )
+    sender: str = _setting("", "keep only this person's messages in chats", option="from")
+    redact: bool = _setting(
+        False, "replace names, numbers and addresses by placeholders (docs/texts.md has the limits)"
     )
     level: str = _setting(
         "character", "a token is a character, a word, or what stands between spaces", choices=LEVELS
     )
-    min_count: int = _setting(1, "words rarer than this in the training part are unknown", least=1)
+    min_count: int = _setting(
+        1, "words or characters rarer than this in the training part are unknown", least=1
+    )
     validation: float = _setting(0.05, "share of the text to validate on", below=1)
     test: float = _setting(
         0.0, "share of the text, at its end, kept for `evaluate --split test`", below=1
     )
+    validation_data: str = _setting(
+        "", "a file to validate on, instead of a share of the text", metavar="FILE"
+    )
+    test_data: str = _setting("", "a file for `evaluate --split test`", metavar="FILE")
 
     model: str = _setting(
         "language",
@@ -83,6 +107,14 @@ class Settings:
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(Settings).items():
             _check(name, getattr(self, name), kind, Settings.limits(name))
+        encodings.check(self.encoding)
+        for part in ("validation", "test"):
+            share, data = getattr(self, part), getattr(self, f"{part}_data")
+            if share and data:
+                raise InputError(
+                    f"{part} and {part}_data: got {share:g} and {data}, wanted a share of the text "
+                    f"or a file"
+                )
         if self.validation + self.test >= 1:
             raise InputError(
                 f"validation and test: got {self.validation} and {self.test}, which leaves nothing "
@@ -102,11 +134,12 @@ class Settings:
         return dict(Settings.__dataclass_fields__[name].metadata)
 
     def updated(self, changes: Dict[str, Any]) -> Settings:
-        """These settings with `changes`, checked."""
+        """These settings with `changes`, checked; a file for a part takes the place of a share."""
         unknown = sorted(set(changes) - set(self.as_dict()))
         if unknown:
             raise InputError(f"settings: there is no setting {unknown[0]!r}")
-        return replace(self, **changes)
+        shares = {part: 0.0 for part in ("validation", "test") if changes.get(f"{part}_data")}
+        return replace(self, **{**shares, **changes})
 
     def as_dict(self) -> Dict[str, Any]:
         """Name and value of every setting."""
@@ -115,7 +148,8 @@ class Settings:
     @staticmethod
     def from_dict(values: Dict[str, Any]) -> Settings:
         """The settings that :meth:`as_dict` gave."""
-        return Settings().updated(values)
+        # Before chats were recognized, all files were text.
+        return Settings().updated({"format": "text", **values})
 
 
 def _check(name: str, value: Any, kind: type, limits: Dict[str, Any]) -> None:

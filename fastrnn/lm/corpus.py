@@ -24,8 +24,8 @@ from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Op
 import numpy as np
 
 from fastrnn.lm.config import Settings
-from fastrnn.lm.data import cache_folder
-from fastrnn.lm.errors import FileError, InputError
+from fastrnn.lm.data import PIPE, Reading, cache_folder, lasting, open_text, title
+from fastrnn.lm.errors import FileError, InputError, UnknownCharacterError
 from fastrnn.lm.files import atomic_writer, explained
 from fastrnn.lm.texts import Text
 from fastrnn.lm.tokenizers import Tokenizer, tokenizer_for
@@ -36,7 +36,7 @@ CACHED_BYTES = 4 << 20
 _AT_ONCE = 1 << 18
 # A file has the numbers, the vocabulary as JSON, its length, and the SHA-256 of all that. The
 # format changes when this does, or what a tokenizer's version does.
-_LENGTH, _FORMAT = struct.Struct("<Q"), 1
+_LENGTH, _FORMAT = struct.Struct("<Q"), 2
 _LOG = logging.getLogger(__name__)
 
 Numbered = Tuple[Vocabulary, np.ndarray]
@@ -45,7 +45,7 @@ _Method = Callable[[BinaryIO], Tuple[Vocabulary, Iterator[np.ndarray]]]
 
 
 class Corpus(NamedTuple):
-    """A text as token numbers, split by position; the parts do not overlap."""
+    """A text as token numbers, split by position, or by files; the parts do not overlap."""
 
     vocabulary: Vocabulary
     train: np.ndarray
@@ -64,16 +64,16 @@ def encode_corpus(
 ) -> Corpus:
     """Number the tokens of `text` and split them as `settings` say: training, validation, test.
 
-    A character vocabulary is built from the whole text (there is no unknown character), a word
-    vocabulary from the training part alone, so that the other parts hold unknown words as any new
-    text does.
+    A vocabulary with a marker for unknown tokens is built from the training part alone, so that the
+    other parts hold unknown tokens as any new text does. One of characters without it is built from
+    the whole text. Parts that have files of their own never count.
 
     Parameters
     ----------
     text : str or Text
         It is normalized first.
     settings : Settings
-        Of which `level`, `min_count`, `validation` and `test` count.
+        Of which `level`, `min_count`, and all of `validation` and `test` count.
     tokenizer : Tokenizer, optional
         The newest one of the level by default.
     """
@@ -85,9 +85,42 @@ def encode_corpus(
         lambda scratch: _learned(text, rule, settings, scratch),
     )
     first, second, _ = split_sizes(len(numbers), *shares)
-    return Corpus(
+    corpus = Corpus(
         vocabulary, numbers[:first], numbers[first : first + second], numbers[first + second :]
     )
+    for part, apart in held_out(settings).items():
+        try:
+            numbers = encode_text(apart, vocabulary)
+        except UnknownCharacterError as error:
+            raise InputError(
+                f"{part}_data: {apart.name}: {error}; with --min-count 2 it takes any"
+            ) from None
+        corpus = Corpus(**{**corpus._asdict(), part: numbers})
+    return corpus
+
+
+def held_out(settings: Settings) -> Dict[str, Text]:
+    """The parts that have files of their own."""
+    found: Dict[str, Text] = {}
+    for part in ("validation", "test"):
+        data = getattr(settings, f"{part}_data")
+        if data:
+            place = lasting(data)
+            if place == PIPE:
+                raise InputError(
+                    f"{part}_data: got {title(data)}, wanted a file that is there, and no pipe"
+                )
+            found[part] = open_text(place, Reading.of(settings))
+    return found
+
+
+def fingerprint(text: Text, settings: Settings) -> str:
+    """A hash of all that a run learns from and is judged by."""
+    apart = held_out(settings)
+    if not apart:
+        return text.sha256
+    hashes = [text.sha256, *(f"{part} {of.sha256}" for part, of in apart.items())]
+    return hashlib.sha256("\n".join(hashes).encode("ascii")).hexdigest()
 
 
 def encode_text(text: Text, vocabulary: Vocabulary) -> np.ndarray:

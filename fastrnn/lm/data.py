@@ -12,12 +12,16 @@ import http.client
 import os
 import re
 import urllib.request
+from itertools import chain
 from pathlib import Path
 from typing import Dict, Iterator, NamedTuple, Optional, Union
 
+from fastrnn.lm import chats, places
+from fastrnn.lm.config import Settings
+from fastrnn.lm.encodings import UTF_8
 from fastrnn.lm.errors import FileError, InputError
 from fastrnn.lm.files import explained, write_atomically
-from fastrnn.lm.texts import PIECE, Text
+from fastrnn.lm.texts import PIECE, Joined, Text
 
 BUILTIN = "builtin"
 # Standard input; and what a run keeps as the name of a text that has none.
@@ -45,13 +49,35 @@ SOURCES: Dict[str, Source] = {
 }
 
 
+class Reading(NamedTuple):
+    """How files become texts; the names are those of the settings."""
+
+    encoding: str = UTF_8
+    format: str = "auto"
+    sender: str = ""
+    redact: bool = False
+
+    @staticmethod
+    def of(settings: Settings) -> Reading:
+        """As the settings of a run say."""
+        return Reading(*(getattr(settings, name) for name in Reading._fields))
+
+
+USUAL = Reading()
+
+
 def load_text(data: str) -> str:
     """The text that `data` names, as :func:`open_text` finds it, in memory."""
     return "".join(open_text(data).pieces())
 
 
-def open_text(data: str) -> Text:
-    """The text that `data` names: a known name first, else the path of a file in UTF-8.
+def text_of(settings: Settings) -> Text:
+    """The text of a run, without the parts that have files of their own."""
+    return open_text(settings.data, Reading.of(settings))
+
+
+def open_text(data: str, reading: Reading = USUAL) -> Text:
+    """The text that `data` names: a known name first, else the path of a file.
 
     It is read when it is used, from its file each time; what comes from a pipe is kept in memory.
 
@@ -59,7 +85,11 @@ def open_text(data: str) -> Text:
     ----------
     data : str
         ``builtin``, ``nietzsche``, ``tinyshakespeare``, ``-`` for standard input, or a path
-        (``./nietzsche`` for a file of that name). All line ends become line feeds.
+        (``./nietzsche`` for a file of that name), a folder or a pattern such as ``chats/*.txt``;
+        or several of them, as :func:`fastrnn.lm.places.together` puts them. All line ends become
+        line feeds.
+    reading : Reading
+        For what has no name of its own.
 
     Raises
     ------
@@ -67,6 +97,19 @@ def open_text(data: str) -> Text:
         If there is no such file, it cannot be read, a download fails, or the SHA-256 of a named
         text is wrong.
     """
+    joined = places.several(data)
+    files, notes = places.find(data) if joined else ([data], [])
+    texts = [_open_one(file, reading) for file in files]
+    if reading.sender:
+        chats.keep_sender(texts, reading.sender)
+    if reading.redact:
+        found = (text for text in texts if isinstance(text, chats.Chat))
+        redactor = chats.Redactor(chain.from_iterable(chat.survey.senders for chat in found))
+        texts = [chats.Redacted(text, redactor) for text in texts]
+    return Joined(title(data), texts, notes) if joined else texts[0]
+
+
+def _open_one(data: str, reading: Reading) -> Text:
     if not data:
         raise InputError("data: got '', wanted the name of a text or of a file")
     if data == PIPE:  # a run that is resumed
@@ -76,22 +119,35 @@ def open_text(data: str) -> Text:
         )
     if data == BUILTIN:
         return Text.of(builtin_text())
-    if data != STDIN and data not in SOURCES and os.path.isfile(data):
-        return Text(data, lambda: _pieces(data))
-    content = fetch(data) if data in SOURCES else _read(0 if data == STDIN else Path(data))
-    if content is None:
+    if data in SOURCES:
+        content = fetch(data)
+        return Text(data, lambda: [content])
+    if data != STDIN and os.path.isfile(data):
+        text = Text(data, lambda: _pieces(data), reading.encoding)
+        return chats.recognized(text, reading.format)
+    kept = _read(0 if data == STDIN else Path(data))
+    if kept is None:
         names = ", ".join([BUILTIN, *SOURCES])
         raise InputError(f"{data}: no such file, nor a text with a name ({names})")
-    return Text(title(data), lambda: [content])
+    text = Text(title(data), lambda: [kept], reading.encoding)
+    return chats.recognized(text, reading.format)
 
 
 def title(data: str) -> str:
     """The name of `data` in messages."""
+    first, *others = data.split(places.SEPARATOR)
+    if others:
+        return f"{title(first)} and {len(others):,} more"
     return "standard input" if data == STDIN else data
 
 
 def lasting(data: str) -> str:
-    """A name of the same text that is right later and in any working folder, or `PIPE`."""
+    """A name of the same text that is right later and in any working folder, or `PIPE`.
+
+    Of a folder or a pattern, the files that it stands for now.
+    """
+    if places.several(data):
+        return places.together([lasting(file) for file in places.find(data).files])
     if data == BUILTIN or data in SOURCES:
         return data
     path = os.path.abspath("/dev/stdin" if data == STDIN else data)

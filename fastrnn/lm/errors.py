@@ -9,3 +9,7 @@ class InputError(ValueError):
 
 class FileError(InputError):
     """A file could not be read or written."""
+
+
+class UnknownCharacterError(InputError):
+    """A text has a character that a model does not know, and cannot have as unknown."""

@@ -296,7 +296,8 @@ class Writer:
         self, begun: str, log_probabilities: np.ndarray, state: Any, k: int
     ) -> List[Suggestion]:
         """Spell words to their end, keeping the `k` likeliest beginnings at each length."""
-        inside = np.array([in_word(t) or t in JOINERS for t in self.vocabulary.tokens], bool)
+        tokens = self.vocabulary.tokens
+        inside = np.array([t != UNKNOWN and (in_word(t) or t in JOINERS) for t in tokens], bool)
         width = min(k, _WIDEST_BEAM)
         beam = [(0.0, begun, log_probabilities, state)]
         words: Dict[str, float] = {}

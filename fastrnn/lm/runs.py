@@ -14,14 +14,17 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from fastrnn.lm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fastrnn.lm.config import Settings
-from fastrnn.lm.data import lasting, open_text
+from fastrnn.lm.data import lasting, text_of
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.files import explained, remove_partial, write_atomically
 from fastrnn.lm.training import Report, Training
 
 BEST, LAST, LOG, PLOT = FILES = "best.npz", "last.npz", "log.csv", "loss.png"
 # A resumed run may go on longer or more patiently and show other things, nothing else.
-CHANGEABLE = ("data", "epochs", "patience", "metric", "ngram", "sample")
+CHANGEABLE = (
+    *("data", "validation_data", "test_data"),
+    *("epochs", "patience", "metric", "ngram", "sample"),
+)
 
 
 class Run:
@@ -69,8 +72,13 @@ class Run:
                 f"out: {folder} already holds a run; use --resume to continue it, --overwrite to "
                 f"replace it, or another --out"
             )
-        text = open_text(settings.data)
-        settings = settings.updated({"data": lasting(settings.data)})
+        text = text_of(settings)
+        places = {
+            name: getattr(settings, name) for name in ("data", "validation_data", "test_data")
+        }
+        settings = settings.updated(
+            {name: lasting(place) for name, place in places.items() if place}
+        )
         self.training = Training(settings, text, contexts, checkpoint)
         self.saved_epoch = self.training.progress.epoch
         _make_writable(folder)
@@ -140,8 +148,9 @@ def resumed(settings: Settings, changes: Dict[str, Any]) -> Settings:
     """A checkpoint's settings with `changes`; InputError for one that makes it another run."""
     for name, value in changes.items():
         if name not in CHANGEABLE and value != getattr(settings, name):
+            option = Settings.limits(name)["option"] or name
             raise InputError(
-                f"{name}: the run to resume has {getattr(settings, name)!r}, got {value!r}; only "
+                f"{option}: the run to resume has {getattr(settings, name)!r}, got {value!r}; only "
                 f"{', '.join(CHANGEABLE)} can change"
             )
     return settings.updated(changes)

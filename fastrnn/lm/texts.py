@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import codecs
 import hashlib
-import io
-from typing import Callable, Iterable, Iterator, Optional, Tuple, Union
+from itertools import chain
+from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
+from fastrnn.lm import encodings
 from fastrnn.lm.errors import InputError
 
 # Bytes of a piece: small enough for its tables and numbers to stay in the processor's cache.
@@ -14,7 +14,7 @@ PIECE = 1 << 18
 
 
 class Text:
-    """A text in UTF-8, normalized as :func:`fastrnn.lm.tokenizers.normalize` does it.
+    """A text, normalized as :func:`fastrnn.lm.tokenizers.normalize` does it.
 
     Parameters
     ----------
@@ -22,11 +22,16 @@ class Text:
         For messages.
     read : callable
         Gives the content from its start, in pieces of any sizes, whenever it is called.
+    encoding : str
+        Of the content. By default it may also be UTF-16 with a byte order mark.
     """
 
-    def __init__(self, name: str, read: Callable[[], Iterable[bytes]]) -> None:
+    def __init__(
+        self, name: str, read: Callable[[], Iterable[bytes]], encoding: str = encodings.UTF_8
+    ) -> None:
         self.name = name
         self._read = read
+        self._encoding = encoding
         self._measured: Optional[Tuple[str, int]] = None
 
     @staticmethod
@@ -50,42 +55,71 @@ class Text:
         Raises
         ------
         InputError
-            If it is empty, not UTF-8, cannot be read, or differs from what was read before.
+            If it is empty, not in its encoding, cannot be read, or differs from what was read
+            before.
         """
         digest = hashlib.sha256()
         size = 0
-        for decoded in self._decoded():
-            piece = decoded if size else decoded.lstrip("\ufeff")
-            if piece:
-                content = piece.encode("utf-8")
-                digest.update(content)
-                size += len(content)
-                yield piece
+        for piece in self.parts():
+            content = piece.encode("utf-8")
+            digest.update(content)
+            size += len(content)
+            yield piece
         if not size:
-            raise InputError(f"{self.name}: the file is empty")
+            raise InputError(f"{self.name}: {self.nothing}")
         measured = digest.hexdigest(), size
         if self._measured not in (None, measured):
             raise InputError(f"{self.name}: the file changed while it was read")
         self._measured = measured
 
+    # What a text without a character is said to be.
+    nothing = "the file is empty"
+
+    def parts(self) -> Iterator[str]:
+        """As :meth:`pieces`, but the text may be empty, and may have changed."""
+        begun = False
+        for decoded in self._decoded():
+            piece = decoded if begun else decoded.lstrip("\ufeff")
+            if piece:
+                begun = True
+                yield piece
+
+    def reports(self) -> List[str]:
+        """A line for each file: what was read and what was left out."""
+        return []
+
     def _decoded(self) -> Iterator[str]:
         """The content with line feeds for all line ends."""
-        decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(), True)
+        parts = (
+            content[begin : begin + PIECE]
+            for content in self._read()
+            for begin in range(0, len(content), PIECE)
+        )
+        head = b""
+        for part in parts:
+            head += part
+            if len(head) > 1:
+                break
+        decoder = encodings.decoder(self._encoding, head)
         done = 0
         try:
-            for content in self._read():
-                for begin in range(0, len(content), PIECE):
-                    part = content[begin : begin + PIECE]
-                    done += len(part)
-                    yield decoder.decode(part)
+            for part in chain([head], parts):
+                done += len(part)
+                yield decoder.decode(part)
             yield decoder.decode(b"", final=True)
-        except UnicodeDecodeError as error:
-            # Of what it was given: the latest part, and what it kept from the part before.
-            at = done - len(error.object) + error.start
-            raise InputError(
-                f"{self.name}: not UTF-8 text: byte 0x{error.object[error.start]:02x} at position "
-                f"{at}"
-            ) from None
+        except UnicodeError as error:
+            raise InputError(f"{self.name}: {self._complaint(error, done)}") from None
+
+    def _complaint(self, error: UnicodeError, done: int) -> str:
+        known = self._encoding == encodings.UTF_8
+        what = f"not {'UTF-8' if known else self._encoding} text"
+        if not isinstance(error, UnicodeDecodeError):
+            return f"{what}: {error}"
+        # Of what the decoder was given: the latest part, and what it kept from the part before.
+        at = done - len(error.object) + error.start
+        what += f": byte 0x{error.object[error.start]:02x} at position {at}"
+        likely = encodings.likely(error.object) if known else ""
+        return f"{what}; --encoding can name another, likely {likely}" if likely else what
 
     @property
     def sha256(self) -> str:
@@ -103,3 +137,34 @@ class Text:
             for _ in self.pieces():
                 pass
         return self._measured
+
+
+class Joined(Text):
+    """Several texts as one; each begins a line."""
+
+    nothing = "the files are empty"
+
+    def __init__(self, name: str, texts: Sequence[Text], notes: Sequence[str] = ()) -> None:
+        super().__init__(name, lambda: [])
+        self.texts = list(texts)
+        self._notes = list(notes)
+        self._characters = [0] * len(self.texts)
+
+    def parts(self) -> Iterator[str]:
+        last = "\n"
+        for number, text in enumerate(self.texts):
+            characters = 0
+            for piece in text.parts():
+                if last != "\n" and not characters:
+                    yield "\n"
+                characters += len(piece)
+                last = piece[-1]
+                yield piece
+            self._characters[number] = characters
+
+    def reports(self) -> List[str]:
+        self._measure()
+        lines = []
+        for text, characters in zip(self.texts, self._characters):
+            lines += text.reports() or [f"{text.name}: text, {characters:,} characters"]
+        return lines + self._notes

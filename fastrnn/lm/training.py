@@ -31,11 +31,13 @@ from fastrnn.lm.batches import (
 )
 from fastrnn.lm.checkpoint import Checkpoint, Progress
 from fastrnn.lm.config import Settings
-from fastrnn.lm.corpus import Corpus, encode_corpus
+from fastrnn.lm.corpus import Corpus, encode_corpus, fingerprint
+from fastrnn.lm.data import title
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.evaluation import evaluate, loss_and_gradient, predict
 from fastrnn.lm.models import build_model, parameter_values, parameters_of, set_parameter_values
 from fastrnn.lm.texts import Text
+from fastrnn.lm.tokenizers import UNKNOWN
 from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()
@@ -63,6 +65,7 @@ class Training:
 
     Attributes
     ----------
+    text : Text
     corpus : Corpus
     model : UnrolledRNN or LanguageModel
     progress : Progress
@@ -82,8 +85,8 @@ class Training:
     ) -> None:
         self.settings = settings
         self.contexts = list(contexts)
-        text = Text.of(text)
-        self.text_sha256 = text.sha256
+        self.text = text = Text.of(text)
+        self.text_sha256 = fingerprint(text, settings)
         if checkpoint:
             self.corpus = same_corpus(text, settings, checkpoint)
         else:
@@ -110,14 +113,22 @@ class Training:
             raise InputError(
                 f"batch: got {settings.batch}, too few rows for {len(self.contexts)} devices"
             )
+        if self.corpus.vocabulary.tokens == (UNKNOWN,):
+            raise InputError(
+                f"min_count: got {settings.min_count}, but no character is that frequent in the "
+                f"training part"
+            )
         least = settings.batch + 1
         if settings.model == "unrolled":
             least = settings.window + settings.stride * (settings.batch - 1) + 1
         if len(self.corpus.train) < least:
             wanted = f"a batch of {settings.batch} takes {least}"
             raise too_short(self.corpus.train, wanted, " to train on")
-        if settings.validation and len(self.corpus.validation) <= settings.window:
+        held_out = settings.validation or settings.validation_data
+        if held_out and len(self.corpus.validation) <= settings.window:
             wanted = "--validation wants a larger share, or 0"
+            if settings.validation_data:
+                wanted = "--validation-data wants a longer text"
             raise too_short(self.corpus.validation, wanted, " to validate on")
 
     def _make_trainer(self) -> Any:
@@ -350,11 +361,15 @@ def global_norm(arrays: Sequence[Any]) -> Any:
 
 def same_corpus(text: Text, settings: Settings, checkpoint: Checkpoint) -> Corpus:
     """`text`, cut and split as it was when `checkpoint` was trained on it."""
-    if text.sha256 != checkpoint.text_sha256:
+    if fingerprint(text, settings) != checkpoint.text_sha256:
         raise InputError(
-            f"data: {settings.data} is not the text that the checkpoint was trained on"
+            f"data: {title(settings.data)} is not the text that the checkpoint was trained on"
         )
-    corpus = encode_corpus(text, settings, checkpoint.vocabulary.tokenizer)
+    known = checkpoint.vocabulary
+    if known.level == "character" and UNKNOWN not in known:
+        # Of a run from before rare characters could be unknown, whatever was asked for.
+        settings = settings.updated({"min_count": 1})
+    corpus = encode_corpus(text, settings, known.tokenizer)
     if corpus.vocabulary != checkpoint.vocabulary:
         raise InputError(
             f"vocabulary: the text has {len(corpus.vocabulary)} tokens that differ from the "

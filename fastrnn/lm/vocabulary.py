@@ -11,7 +11,7 @@ from typing import Dict, Iterable, Sequence, Sized, Union
 
 import numpy as np
 
-from fastrnn.lm.errors import InputError
+from fastrnn.lm.errors import InputError, UnknownCharacterError
 from fastrnn.lm.files import explained, write_atomically
 from fastrnn.lm.tokenizers import END_OF_LINE, UNKNOWN, Tokenizer, normalize, tokenizer_for
 
@@ -24,8 +24,8 @@ class Vocabulary:
     tokens : sequence of str
         Every token once; its position is its number.
     tokenizer : Tokenizer
-        What cuts texts into such tokens. If it has a marker for unknown tokens, these get its
-        number; among characters, an unknown one is an error.
+        What cuts texts into such tokens. Unknown tokens get the number of the marker for them; a
+        vocabulary of characters may be without one, and an unknown character is then an error.
 
     Raises
     ------
@@ -46,24 +46,32 @@ class Vocabulary:
             if marker not in self._number:
                 raise InputError(f"vocabulary: level {self.level!r} needs the token {marker}")
         if self.level == "character":
-            long = [token for token in self.tokens if len(token) != 1]
+            characters = [token for token in self.tokens if token != UNKNOWN]
+            long = [token for token in characters if len(token) != 1]
             if long:
                 raise InputError(f"vocabulary: {long[0]!r} is not one character")
-            codes = _code_points(self.tokens)
-            self._number_of_code = np.full(codes.max() + 2, -1, np.int32)  # the last is no code's
-            self._number_of_code[codes] = np.arange(len(codes))
+            codes = _code_points(characters)
+            highest = int(codes.max()) if characters else 0
+            unknown = self._number.get(UNKNOWN, -1)
+            # The last is no code's.
+            self._number_of_code = np.full(highest + 2, unknown, np.int32)
+            self._number_of_code[codes] = [self._number[token] for token in characters]
 
     @staticmethod
     def build(tokens: Iterable[str], tokenizer: Tokenizer, min_count: int = 1) -> Vocabulary:
         """The vocabulary of a text, from its tokens or from a Counter of them.
 
-        Characters are in the order of their code points, and none is too rare. Words are the most
-        frequent first, in alphabetical order where that is equal, so that the same text gives the
-        same numbers everywhere; those seen less often than `min_count` are unknown.
+        Tokens seen less often than `min_count` are unknown. Characters are in the order of their
+        code points, before the marker for unknown ones, which is there if `min_count` is more than
+        1. Words are the most frequent first, in alphabetical order where that is equal, so that the
+        same text gives the same numbers everywhere.
         """
-        if tokenizer.level == "character":
+        if tokenizer.level == "character" and min_count == 1:
             return Vocabulary(sorted(set(tokens)), tokenizer)
         counts = Counter(tokens)
+        if tokenizer.level == "character":
+            frequent = (token for token, count in counts.items() if count >= min_count)
+            return Vocabulary([*sorted(frequent), UNKNOWN], tokenizer)
         for marker in tokenizer.markers:
             counts[marker] += min_count
         kept = [token for token, count in counts.items() if count >= min_count]
@@ -105,7 +113,7 @@ class Vocabulary:
         unknown = np.flatnonzero(numbers < 0)
         if len(unknown):
             at = int(unknown[0])
-            raise InputError(
+            raise UnknownCharacterError(
                 f"the character {text[at]!r} (U+{ord(text[at]):04X}) at position {before + at} "
                 f"is not among the {len(self)} characters the model knows"
             )
@@ -118,6 +126,10 @@ class Vocabulary:
     def decode(self, numbers: Iterable[int]) -> str:
         """The text that `numbers` stand for."""
         return self.tokenizer.detokenize(self.tokens[int(number)] for number in numbers)
+
+    def unknown(self, numbers: np.ndarray) -> int:
+        """How many of `numbers` stand for unknown tokens."""
+        return int(np.count_nonzero(numbers == self._number.get(UNKNOWN, -1)))
 
     @property
     def start(self) -> int:

@@ -1,0 +1,129 @@
+"""Placeholders for what tells who somebody is.
+
+What has a shape is found: addresses on the web and of mail, numbers, and the names of those who
+write in a chat. Names of others, nicknames, streets and places are not.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from itertools import groupby
+from typing import Dict, Iterable, Iterator, List, Match, Set
+
+from fastrnn.lm.texts import Text
+from fastrnn.lm.tokenizers import in_word
+
+_GAP = r"[ \u00a0\u202f().\-/–]"
+_ENDINGS = (
+    "com|org|net|edu|gov|info|app|dev|io|me|tv|de|at|ch|uk|fr|es|it|nl|be|pl|ru|ua|tr|br|pt|mx|ar|in"
+    "|cn|jp|kr|se|no|dk|fi|cz|gr|ie|ca|au|us|eu"
+)
+_IBAN = (
+    r"\b[A-Z]{2}\d{2}(?: ?(?=[A-Z]*\d)[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"
+    r"|\b[A-Za-z]{2}\d{2}(?=[A-Za-z]*\d)[A-Za-z0-9]{11,30}\b"
+)
+# Kind, placeholder and shape; at one place the first wins.
+_SHAPES = [
+    ("e-mail addresses", "<email>", r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+"),
+    ("web addresses", "<url>", r"(?:\b[a-zA-Z]+://|\bwww\.)\S+"
+                               rf"|(?<![\w@.])(?:[\w-]+\.)+(?:{_ENDINGS})\b(?:[/?#:]\S*)?"),
+    ("account numbers", "<iban>", _IBAN),
+    ("phone numbers", "<phone>", rf"(?<!\w)(?:\+|\(?0){_GAP}{{0,2}}\d(?:{_GAP}{{0,3}}\d){{5,}}"),
+    ("numbers", "<number>", r"\d(?:[.,' \u00a0\u202f/-]?\d){3,}"),
+    ("names", "<name>", r"(?<![\w@])@[\w.]*\w"),
+]  # fmt: skip
+# Whom formats call so is nobody's name.
+_NOBODY = ("Me", "unknown")
+_SHORT, _INITIALS = 2, 1
+
+
+class Redactor:
+    """Replaces what it finds, everything of one kind by the same placeholder.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Of people. They are found whole and by their parts, in upper and lower case; parts of two
+        letters, such as Li, only as they are written, and small words such as "de" not at all.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        anyhow: Set[str] = set()
+        exactly: Set[str] = set()
+        for name in set(names).difference(_NOBODY):
+            (anyhow if len(name) > _SHORT else exactly).add(name)
+            for part in _words(name):
+                if len(part) > _INITIALS and not (part.islower() and part.isascii()):
+                    (anyhow if len(part) > _SHORT else exactly).add(part)
+        shapes = list(_SHAPES)
+        shapes += [("names", "<name>", f"(?i:{_one_of(anyhow)})")] if anyhow else []
+        shapes += [("names", "<name>", _one_of(exactly))] if exactly else []
+        self._found = [(kind, sign) for kind, sign, _ in shapes]
+        self._pattern = re.compile("|".join(f"({pattern})" for _, _, pattern in shapes))
+
+    def __call__(self, text: str, counts: Dict[str, int]) -> str:
+        """`text` with placeholders; `counts` says how many of each kind there are."""
+
+        def sign(match: Match[str]) -> str:
+            kind, sign = self._found[(match.lastindex or 0) - 1]
+            counts[kind] = counts.get(kind, 0) + 1
+            return sign
+
+        return self._pattern.sub(sign, text)
+
+
+class Redacted(Text):
+    """A text with placeholders."""
+
+    def __init__(self, source: Text, redactor: Redactor) -> None:
+        super().__init__(source.name, lambda: [])
+        self.nothing = source.nothing
+        self._source = source
+        self._redactor = redactor
+        self._counts: Dict[str, int] = {}
+
+    def parts(self) -> Iterator[str]:
+        counts: Dict[str, int] = Counter()
+        # Nothing that is replaced goes over the end of a line.
+        begun: List[str] = []
+        for piece in self._source.parts():
+            end = piece.rfind("\n") + 1
+            if end:
+                yield self._redactor("".join([*begun, piece[:end]]), counts)
+                begun = []
+            begun.append(piece[end:])
+        if any(begun):
+            yield self._redactor("".join(begun), counts)
+        self._counts = counts
+
+    def reports(self) -> List[str]:
+        self._measure()
+        found = (f"{count:,} {kind}" for kind, count in sorted(self._counts.items()))
+        said = ", ".join(found) or "nothing"
+        lines = self._source.reports() or [f"{self.name}: text"]
+        return [f"{line}; replaced {said}" for line in lines]
+
+
+def _words(name: str) -> Iterator[str]:
+    for inside, characters in groupby(name, in_word):
+        word = "".join(characters)
+        if inside and not word.isdecimal():
+            yield word
+
+
+def _one_of(names: Set[str]) -> str:
+    """A pattern of words, the longest first; between words of some scripts there is no space."""
+    forms = {unicodedata.normalize(form, name) for form in ("NFC", "NFD") for name in names}
+    return "|".join(
+        _edge(name[0], r"(?<!\w)")
+        + re.escape(name).replace(r"\ ", r"\s")
+        + _edge(name[-1], r"(?!\w)")
+        for name in sorted(forms, key=lambda name: (-len(name), name))
+    )
+
+
+def _edge(character: str, boundary: str) -> str:
+    wide = unicodedata.east_asian_width(character) in "WF"
+    return "" if wide or not in_word(character) else boundary
