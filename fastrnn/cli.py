@@ -1,4 +1,4 @@
-"""The command ``fastrnn``: train, evaluate, generate, suggest, info.
+"""The command ``fastrnn``: train, evaluate, generate, suggest, data, info.
 
 The demo is ``fastrnn train --preset demo --out FOLDER`` (both are the defaults, FOLDER being
 ``runs/demo``; ``--overwrite`` to run it again): it needs no network, and prints in the end the
@@ -23,6 +23,7 @@ from typing import Any, NoReturn, Optional, Sequence, TextIO, get_type_hints
 
 from fastrnn._version import __version__
 from fastrnn.lm.config import FORMATS, METRICS, PRESETS, Settings
+from fastrnn.lm.encodings import UTF_8
 
 OK, BAD_INPUT = 0, 2
 # What a shell reports of a program that these signals end.
@@ -113,7 +114,12 @@ def _run(arguments: Optional[Sequence[str]]) -> int:
 
         print(json.dumps(features()) if options.json else format_features())
         return OK
-    # Only here: --help and `info` also work without MXNet.
+    if options.command == "data":
+        from fastrnn.lm.description import describe
+
+        describe(options)
+        return OK
+    # Only here: --help, `info` and `data` also work without MXNet.
     from fastrnn.lm import commands
 
     commands.COMMANDS[options.command](options)
@@ -133,6 +139,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_generate(commands)
     _add_suggest(commands)
+    _add_data(commands)
     info = _add(
         commands,
         "info",
@@ -174,6 +181,7 @@ def _add_train(commands: Any) -> None:
         "  fastrnn train                                    a small model on a built-in text\n"
         "  fastrnn train --data book.txt --out runs/book    on a text of your own\n"
         "  fastrnn train --data one.txt other.txt 'more/*.txt'   on several files, in this order\n"
+        "  fastrnn train --data chat.txt --fit 10m          what takes about ten minutes here\n"
         "  fastrnn train --data book.txt --hidden 512 --epochs 20 --out runs/large\n"
         "  fastrnn train --out runs/book --resume --epochs 30    continue where it stopped\n"
         "  fastrnn train --preset tutorial                  two layers of 1000: takes an hour\n",
@@ -183,6 +191,11 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="folder for the run (runs/PRESET)"
+    )
+    parser.add_argument(
+        "--fit",
+        metavar="TIME",
+        help="choose a model for the text and epochs that take about 90s, 10m or 2h here",
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
@@ -241,15 +254,7 @@ def _add_evaluate(commands: Any) -> None:
         metavar="TEXT",
         help="measure on all of another text, whatever --split says",
     )
-    parser.add_argument("--encoding", metavar="TEXT", help="of that text (as the run's)")
-    parser.add_argument("--format", choices=FORMATS, default="auto", help="of that text (auto)")
-    parser.add_argument(
-        "--from",
-        dest="sender",
-        default="",
-        metavar="TEXT",
-        help="keep only this person's messages of that text",
-    )
+    _add_reading(parser, None)
     parser.add_argument(
         "--split",
         choices=("validation", "test", "train"),
@@ -272,6 +277,32 @@ def _add_evaluate(commands: Any) -> None:
         help="count the keystrokes that suggestions save in the first N words; 0: do not (100)",
     )
     _add_json(parser)
+
+
+def _add_reading(parser: argparse.ArgumentParser, encoding: Optional[str]) -> None:
+    """How the texts are read that a command names."""
+    usual = encoding or "the run's"
+    parser.add_argument(
+        "--encoding", default=encoding, metavar="TEXT", help=f"of the text ({usual})"
+    )
+    parser.add_argument("--format", choices=FORMATS, default="auto", help="of the text (auto)")
+    parser.add_argument(
+        "--from", dest="sender", default="", metavar="TEXT", help="only this person's messages"
+    )
+
+
+def _add_data(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "data",
+        "list the texts with a name, or what files contain",
+        "examples:\n"
+        "  fastrnn data                         where the texts with a name are\n"
+        "  fastrnn data chat.txt 'more/*.txt'   people, characters, words, lines, scripts\n",
+    )
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="files, folders, patterns, names")
+    _add_reading(parser, UTF_8)
+    parser.add_argument("--redact", action="store_true", help="say what --redact would replace")
 
 
 def _add_generate(commands: Any) -> None:

@@ -29,13 +29,25 @@ from fastrnn.lm.display import (
 )
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.evaluation import predicted
+from fastrnn.lm.fit import fit, seconds_of
 from fastrnn.lm.generation import Writer
 from fastrnn.lm.keystrokes import Evaluation
 from fastrnn.lm.models import parameters_of
 from fastrnn.lm.ngram import NGram
 from fastrnn.lm.places import together
 from fastrnn.lm.profile import profile, table
-from fastrnn.lm.runs import BEST, LAST, LOG, PLOT, Run, can_plot, open_checkpoint, resumed
+from fastrnn.lm.runs import (
+    BEST,
+    LAST,
+    LOG,
+    PLOT,
+    Run,
+    can_plot,
+    check_free,
+    open_checkpoint,
+    resumed,
+)
+from fastrnn.lm.texts import Text
 from fastrnn.lm.tokenizers import normalize
 from fastrnn.lm.training import Training, same_corpus
 
@@ -61,15 +73,34 @@ def train(options: argparse.Namespace) -> None:
         settings = resumed(checkpoint.settings, changes)
     else:
         settings = preset(base, **changes)
+    if options.fit and options.resume:
+        raise InputError("fit and resume: the run keeps its settings")
+    text = None
+    if options.fit:
+        check_free(folder, options.overwrite or options.profile)
+        text = text_of(settings)
+        settings = _fitted(preset(base), changes, text, options)
     if options.profile:
-        training = Training(settings, text_of(settings), parse_devices(options.device), checkpoint)
+        training = Training(
+            settings, text or text_of(settings), parse_devices(options.device), checkpoint
+        )
         _introduce(training)
         print(table(profile(training)))
         return
-    run = Run(folder, settings, parse_devices(options.device), checkpoint, options.overwrite)
+    run = Run(folder, settings, parse_devices(options.device), checkpoint, options.overwrite, text)
     _introduce(run.training)
     _train(run)
     _conclude(run)
+
+
+def _fitted(
+    base: Settings, changes: Dict[str, Any], text: Text, options: argparse.Namespace
+) -> Settings:
+    seconds = seconds_of(options.fit)
+    chosen = fit(base, changes, text, parse_devices(options.device), seconds)
+    longer = chosen.seconds > 1.1 * seconds
+    print(f"fit     {chosen}{', longer than asked for' if longer else ''}")
+    return chosen.settings
 
 
 def _train(run: Run) -> None:

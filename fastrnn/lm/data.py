@@ -16,9 +16,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Dict, Iterator, NamedTuple, Optional, Union
 
-from fastrnn.lm import chats, places
+from fastrnn.lm import chats, encodings, places
 from fastrnn.lm.config import Settings
-from fastrnn.lm.encodings import UTF_8
 from fastrnn.lm.errors import FileError, InputError
 from fastrnn.lm.files import explained, write_atomically
 from fastrnn.lm.texts import PIECE, Joined, Text
@@ -52,7 +51,7 @@ SOURCES: Dict[str, Source] = {
 class Reading(NamedTuple):
     """How files become texts; the names are those of the settings."""
 
-    encoding: str = UTF_8
+    encoding: str = encodings.UTF_8
     format: str = "auto"
     sender: str = ""
     redact: bool = False
@@ -97,6 +96,7 @@ def open_text(data: str, reading: Reading = USUAL) -> Text:
         If there is no such file, it cannot be read, a download fails, or the SHA-256 of a named
         text is wrong.
     """
+    encodings.check(reading.encoding)
     joined = places.several(data)
     files, notes = places.find(data) if joined else ([data], [])
     texts = [_open_one(file, reading) for file in files]
@@ -191,15 +191,19 @@ def cache_folder() -> Path:
 
 def fetch(name: str) -> bytes:
     """The content of a named text, downloaded if it is not on this machine."""
-    source = SOURCES[name]
+    path = named_path(name)
+    content = _read(path)
+    if content is None:
+        return _download(name, SOURCES[name])
+    _check(content, SOURCES[name], str(path))
+    return content
+
+
+def named_path(name: str) -> Path:
+    """Where a named text is, or would be put."""
     given = os.environ.get("FASTRNN_DATA")
-    for folder in ([Path(given)] if given else []) + [cache_folder()]:
-        path = folder / f"{name}.txt"
-        content = _read(path)
-        if content is not None:
-            _check(content, source, str(path))
-            return content
-    return _download(name, source)
+    own = Path(given) / f"{name}.txt" if given else None
+    return own if own and own.exists() else cache_folder() / f"{name}.txt"
 
 
 def _download(name: str, source: Source) -> bytes:

@@ -17,6 +17,7 @@ from fastrnn.lm.config import Settings
 from fastrnn.lm.data import lasting, text_of
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.files import explained, remove_partial, write_atomically
+from fastrnn.lm.texts import Text
 from fastrnn.lm.training import Report, Training
 
 BEST, LAST, LOG, PLOT = FILES = "best.npz", "last.npz", "log.csv", "loss.png"
@@ -40,6 +41,8 @@ class Run:
         From :func:`open_checkpoint`, to go on from there.
     overwrite : bool
         Begin anew where a run already is, which stays until the new one has something to save.
+    text : Text, optional
+        That of the settings, where it is open already.
 
     Attributes
     ----------
@@ -60,19 +63,11 @@ class Run:
         contexts: Sequence[Any],
         checkpoint: Optional[Checkpoint] = None,
         overwrite: bool = False,
+        text: Optional[Text] = None,
     ) -> None:
         self.folder = folder
-        self._replaces = checkpoint is None and any(
-            # Other than Path.exists, this is False for names that no file can have.
-            os.path.exists(folder / name)
-            for name in (BEST, LAST)
-        )
-        if self._replaces and not overwrite:
-            raise InputError(
-                f"out: {folder} already holds a run; use --resume to continue it, --overwrite to "
-                f"replace it, or another --out"
-            )
-        text = text_of(settings)
+        self._replaces = checkpoint is None and check_free(folder, overwrite)
+        text = text or text_of(settings)
         places = {
             name: getattr(settings, name) for name in ("data", "validation_data", "test_data")
         }
@@ -118,6 +113,18 @@ class Run:
         write_log(self.folder / LOG, progress.rows)
         if can_plot():
             write_atomically(self.folder / PLOT, loss_picture(progress.rows))
+
+
+def check_free(folder: Path, overwrite: bool) -> bool:
+    """Whether `folder` holds a run, which is an error unless that may be overwritten."""
+    # Other than Path.exists, this is False for names that no file can have.
+    found = any(os.path.exists(folder / name) for name in (BEST, LAST))
+    if found and not overwrite:
+        raise InputError(
+            f"out: {folder} already holds a run; use --resume to continue it, --overwrite to "
+            f"replace it, or another --out"
+        )
+    return found
 
 
 def _make_writable(folder: Path) -> None:

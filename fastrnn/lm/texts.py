@@ -168,3 +168,16 @@ class Joined(Text):
         for text, characters in zip(self.texts, self._characters):
             lines += text.reports() or [f"{text.name}: text, {characters:,} characters"]
         return lines + self._notes
+
+
+def whole_lines(pieces: Iterable[str]) -> Iterator[str]:
+    """The same text in pieces that end where lines do; only the last may lack a line end."""
+    begun: List[str] = []
+    for piece in pieces:
+        end = piece.rfind("\n") + 1
+        if end:
+            yield "".join([*begun, piece[:end]])
+            begun = []
+        begun.append(piece[end:])
+    if any(begun):
+        yield "".join(begun)

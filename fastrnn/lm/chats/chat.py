@@ -8,7 +8,7 @@ from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Set
 
 from fastrnn.lm.chats.message import Format, Item, Message, MisfitError
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.texts import Text
+from fastrnn.lm.texts import Text, whole_lines
 
 # Messages in a piece of text.
 _AT_ONCE = 2000
@@ -102,13 +102,5 @@ class Chat(Text):
 
 def _lines(pieces: Iterable[str]) -> Iterator[str]:
     """The lines of a text in pieces, without their ends."""
-    begun: List[str] = []
-    for piece in pieces:
-        lines = piece.split("\n")
-        if len(lines) > 1:
-            yield "".join([*begun, lines[0]])
-            yield from lines[1:-1]
-            begun = []
-        begun.append(lines[-1])
-    if any(begun):
-        yield "".join(begun)
+    for piece in whole_lines(pieces):
+        yield from (piece[:-1] if piece.endswith("\n") else piece).split("\n")

@@ -12,7 +12,7 @@ from collections import Counter
 from itertools import groupby
 from typing import Dict, Iterable, Iterator, List, Match, Set
 
-from fastrnn.lm.texts import Text
+from fastrnn.lm.texts import Text, whole_lines
 from fastrnn.lm.tokenizers import in_word
 
 _GAP = r"[ \u00a0\u202f().\-/–]"
@@ -80,29 +80,22 @@ class Redacted(Text):
     def __init__(self, source: Text, redactor: Redactor) -> None:
         super().__init__(source.name, lambda: [])
         self.nothing = source.nothing
-        self._source = source
+        self.source = source
         self._redactor = redactor
         self._counts: Dict[str, int] = {}
 
     def parts(self) -> Iterator[str]:
         counts: Dict[str, int] = Counter()
         # Nothing that is replaced goes over the end of a line.
-        begun: List[str] = []
-        for piece in self._source.parts():
-            end = piece.rfind("\n") + 1
-            if end:
-                yield self._redactor("".join([*begun, piece[:end]]), counts)
-                begun = []
-            begun.append(piece[end:])
-        if any(begun):
-            yield self._redactor("".join(begun), counts)
+        for lines in whole_lines(self.source.parts()):
+            yield self._redactor(lines, counts)
         self._counts = counts
 
     def reports(self) -> List[str]:
         self._measure()
         found = (f"{count:,} {kind}" for kind, count in sorted(self._counts.items()))
         said = ", ".join(found) or "nothing"
-        lines = self._source.reports() or [f"{self.name}: text"]
+        lines = self.source.reports() or [f"{self.name}: text"]
         return [f"{line}; replaced {said}" for line in lines]
 
 
