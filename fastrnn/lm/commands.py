@@ -231,7 +231,8 @@ def evaluate_run(options: argparse.Namespace) -> None:
         loss = _ngram_loss(corpus, numbers, settings)
     unknown = checkpoint.vocabulary.unknown(numbers)
     if options.json:
-        print_json({"text": name, "unknown": unknown, **found.as_dict(), "ngram": _ngram_dict(loss, settings)})
+        told = {"text": name, "unknown": unknown, **found.as_dict()}
+        print_json({**told, "ngram": _ngram_dict(loss, settings)})
         return
     print(
         f"{'model':11} {figure(found.scores.loss, settings)} {unit(settings)}, on "
