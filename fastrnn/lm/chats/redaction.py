@@ -16,9 +16,15 @@ from fastrnn.lm.texts import Text, whole_lines
 from fastrnn.lm.tokenizers import in_word
 
 _GAP = r"[ \u00a0\u202f().\-/–]"
+# Without those that are words, such as "it": a space after a full stop is often missing.
 _ENDINGS = (
-    "com|org|net|edu|gov|info|app|dev|io|me|tv|de|at|ch|uk|fr|es|it|nl|be|pl|ru|ua|tr|br|pt|mx|ar|in"
-    "|cn|jp|kr|se|no|dk|fi|cz|gr|ie|ca|au|us|eu"
+    "com|org|net|edu|gov|info|app|dev|io|tv|de|ch|uk|fr|nl|pl|ru|ua|tr|br|mx|cn|jp|kr|se|dk|cz|gr|ca"
+    "|au|eu"
+)
+_REST = r"(?:\S*[\w/=&#-])?"  # not the comma after an address
+_WEB = (
+    rf"(?:\b[a-zA-Z]+://|\bwww\.){_REST}"
+    rf"|(?<![\w@.])(?:[\w-]+\.)+(?:[a-zA-Z]{{2,}}/{_REST}|(?:{_ENDINGS})\b(?:[?#:]{_REST})?)"
 )
 _IBAN = (
     r"\b[A-Z]{2}\d{2}(?: ?(?=[A-Z]*\d)[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"
@@ -27,13 +33,12 @@ _IBAN = (
 # Kind, placeholder and shape; at one place the first wins.
 _SHAPES = [
     ("e-mail addresses", "<email>", r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+"),
-    ("web addresses", "<url>", r"(?:\b[a-zA-Z]+://|\bwww\.)\S+"
-                               rf"|(?<![\w@.])(?:[\w-]+\.)+(?:{_ENDINGS})\b(?:[/?#:]\S*)?"),
+    ("web addresses", "<url>", _WEB),
     ("account numbers", "<iban>", _IBAN),
     ("phone numbers", "<phone>", rf"(?<!\w)(?:\+|\(?0){_GAP}{{0,2}}\d(?:{_GAP}{{0,3}}\d){{5,}}"),
     ("numbers", "<number>", r"\d(?:[.,' \u00a0\u202f/-]?\d){3,}"),
     ("names", "<name>", r"(?<![\w@])@[\w.]*\w"),
-]  # fmt: skip
+]
 # Whom formats call so is nobody's name.
 _NOBODY = ("Me", "unknown")
 _SHORT, _INITIALS = 2, 1
