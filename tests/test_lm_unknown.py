@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -200,3 +201,16 @@ def test_the_numbers_of_a_text_with_unknown_characters_are_kept_apart(tmp_path, 
     assert len(list((tmp_path / "fastrnn" / "numbers").iterdir())) == 3
     known = encode_text(Text.of("好"), found.vocabulary.build(RARE, CHARACTERS, 2))
     assert known.tolist() == [len(Vocabulary.build(RARE, CHARACTERS, 2)) - 1]
+
+
+def test_what_is_typed_of_a_part_is_its_files(parts, monkeypatch, capsys):
+    """Suggestions are counted in the text of the file, not at that place of the training text."""
+    monkeypatch.chdir(parts)
+    (parts / "test.txt").write_text("zz zz zz zz zz zz\n")
+    command = ["train", "--data", "train.txt", "--validation-data", "valid.txt", "--out", "run"]
+    assert cli.main([*command, "--test-data", "test.txt", "--min-count", "2", *TINY]) == 0
+    capsys.readouterr()
+    assert cli.main(["evaluate", "run", "--split", "test", "--json", "--device", "cpu"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["unknown"] == 13
+    assert found["keystrokes"] == {"words": 6, "characters": 17, "keys": 17, "saved": 0}
