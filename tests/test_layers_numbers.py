@@ -104,6 +104,13 @@ def test_shapes_off_the_beaten_track(mode, T, N, H, backend):
     case.check(case.layer(backend))
 
 
+@pytest.mark.parametrize(("mode", "H"), [("lstm", 128), ("lstm", 256), ("rnn_tanh", 512)])
+def test_gradients_of_weights_whose_rows_share_cache_sets(mode, H, backend):
+    # On a CPU their gates are copied piece by piece.
+    case = LayerCase(mode, T=5, N=3, I=7, H=H)
+    case.check(case.layer(backend))
+
+
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("mode", MODES)
 def test_like_mxnets_own_layer(mode, directions, backend):
