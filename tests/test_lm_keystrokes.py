@@ -81,6 +81,8 @@ class Fixed(Writer):
         (["the"], "other", Keystrokes(1, 5, 5)),
         (["the"], "(the), the", Keystrokes(2, 10, 1 + 1 + 3 + 1)),
         (["the"], "<unk> the", Keystrokes(1, 9, 7)),
+        # The end of the line is no completion of "<e".
+        (["<e1>", "<e2>", "<e3>"], "<e3>", Keystrokes(1, 4, 2)),
         (["the"], "...", Keystrokes(0, 0, 0)),
     ],
 )
