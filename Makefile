@@ -2,6 +2,7 @@
 # make test    run the tests          make lint    check style and types
 # make bench   run the benchmarks     make docs    build the documentation into build/docs
 # make clean   remove what these made
+# make notebook                       run docs/tutorial.ipynb, and keep its output in it
 # make emulated                       run the CUDA kernels' tests without a GPU; needs the toolkit's
 #                                     headers
 # make mutants                        leave out each of the kernels' barriers, fences and waits in
@@ -32,7 +33,7 @@ CXX_SOURCES := $(shell find csrc tests bench -name '*.cc' -o -name '*.cu' -o -na
 GPUS = $(shell PYTHONPATH=build_backend $(PYTHON) -c \
 	'from fastrnn_build.detect import find_gpus; print(*find_gpus())')
 
-.PHONY: demo test emulated mutants objects gpu-check gpu-bench lint docs bench clean
+.PHONY: demo test emulated mutants objects gpu-check gpu-bench lint docs bench notebook clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo-$(VERSION)
@@ -81,6 +82,9 @@ lint: $(VENV)/.dev-$(VERSION)
 docs: $(VENV)/.dev-$(VERSION)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+notebook: $(VENV)/.dev-$(VERSION)
+	$(BIN)/python tests/run_tutorial.py
+
 clean:
 	rm -rf $(VENV) build dist fastrnn.egg-info fastrnn/third_party
 	rm -f fastrnn/_C*.so fastrnn/libdnnl.so.3 fastrnn/_build.json
@@ -98,7 +102,7 @@ $(VENV)/.dev-$(VERSION): export CMAKE_ARGS := $(CMAKE_ARGS) -DFASTRNN_WERROR=ON
 # compiles for the others.
 $(VENV)/.dev-$(VERSION): export FASTRNN_CUDA_ARCHITECTURES ?= $(if $(GPUS),,80)
 $(VENV)/.dev-$(VERSION): $(VENV)/.created-$(VERSION) $(SOURCES)
-	$(BIN)/pip install -e '.[cpu,lm,onnx,test,bench,lint,docs]'
+	$(BIN)/pip install -e '.[cpu,lm,onnx,test,bench,lint,docs,notebook]'
 	touch $@ $(VENV)/.demo-$(VERSION)
 
 # MXNet pins a NumPy that Python 3.13 cannot have, and runs with the one it can.

@@ -84,3 +84,12 @@ def test_sources_that_how_it_works_names_exist():
     assert [name for name in names if not (ROOT / name).exists()] == []
     files = re.findall(r"`(\w+\.(?:cc|h|cu|cuh))`", page)
     assert [name for name in files if not list(ROOT.glob(f"csrc/**/{name}"))] == []
+
+
+def test_each_preset_is_in_the_results():
+    from fastrnn.lm.config import PRESETS
+
+    rows = re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs" / "results.md").read_text(), re.M)
+    assert rows == list(PRESETS)
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in PRESETS if f"`{name}`" not in readme] == []
