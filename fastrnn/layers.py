@@ -14,6 +14,7 @@ import numpy as np
 from fastrnn import stack
 from fastrnn.cell import Cell
 from fastrnn.mxnet import checks, import_mxnet, mixed_precision, native
+from fastrnn.mxnet.gradients import has_other_gradient
 from fastrnn.stack import Recorder, Stack
 
 mx: Any = import_mxnet()
@@ -376,7 +377,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             return of_call.run(F, inputs, states, sequence_length, params, zero_states=zeros)
         if not mx.autograd.is_recording():
             return of_call.run(F, inputs, states, sequence_length, params)
-        adding = self._adding(inputs, states)
+        adding = self._adding(inputs, states, params)
         key = (of_call, adding, mx.util.is_np_array(), mixed_precision())
         recorders = self._kept.recorders
         recorder = recorders.get(key)
@@ -389,7 +390,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
                 params[name] = params[name].detach()
         return recorder(inputs, states, sequence_length, params)
 
-    def _adding(self, inputs: Any, states: Sequence[Any]) -> FrozenSet[str]:
+    def _adding(self, inputs: Any, states: Sequence[Any], params: Dict[str, Any]) -> FrozenSet[str]:
         """Return the names of the arrays to whose gradients `backward` may have to add.
 
         It adds to gradients that were attached, never to one that it passes on.
@@ -398,7 +399,11 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         if isinstance(states, _OwnStates) and states.zeros:
             arrays = {"inputs": inputs}
         adding = [name for name, array in arrays.items() if array.grad is not None]
-        adding += [name for name, p in self._reg_params.items() if p.grad_req == "add"]
+        adding += [
+            name
+            for name, parameter in self._reg_params.items()
+            if parameter.grad_req == "add" or has_other_gradient(parameter, params[name])
+        ]
         return frozenset(adding)
 
 

@@ -144,6 +144,21 @@ def test_gradients_add_up_where_asked(mode, backend):
     case.check_gradients(layer, arguments, times=3)
 
 
+def test_gradients_that_were_attached_to_a_parameters_array_add_up(backend):
+    case = LayerCase("gru")
+    layer = case.layer(backend)
+    (name, k, field), *others = case.parameters()
+    getattr(layer, name).data().attach_grad("add")
+    for _ in range(3):
+        with mx.autograd.record():
+            outcome = layer(*case.arguments())
+        case.backward(outcome)
+    gradient = 3 * getattr(case.gradients.weights[k], field)
+    ref.assert_close(getattr(layer, name).data().grad, gradient, name)
+    for name, k, field in others:
+        ref.assert_close(getattr(layer, name).grad(), getattr(case.gradients.weights[k], field))
+
+
 @pytest.mark.parametrize("hybridize", [False, True], ids=["eager", "hybrid"])
 @pytest.mark.parametrize("mode", MODES)
 def test_some_gradients_add_up_and_others_do_not(mode, hybridize, backend):

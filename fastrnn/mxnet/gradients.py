@@ -1,0 +1,26 @@
+"""Where MXNet puts the gradients of parameters."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from fastrnn.mxnet import import_mxnet
+
+mx = import_mxnet()
+
+
+def has_other_gradient(parameter: Any, array: Any) -> bool:
+    """Whether a gradient was attached to a parameter's array that is not the parameter's own.
+
+    Only MXNet knows how `backward` writes to it.
+    """
+    if parameter.grad_req == "null" or array.grad is None:
+        return False
+    return _address(array.grad) != _address(parameter.grad(array.ctx))
+
+
+def _address(array: Any) -> Any:
+    address = ctypes.c_void_p()
+    mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(address)))
+    return address.value
