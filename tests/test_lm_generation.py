@@ -202,6 +202,28 @@ def test_carrying_the_state_is_reading_it_all(writer):
     assert np.exp(step).sum() == pytest.approx(1)
 
 
+def test_several_texts_step_in_one_batch(writer):
+    prefixes = ["The value", "an object", "in"]
+    states = [writer.read(writer.vocabulary.encode(prefix))[1] for prefix in prefixes]
+    numbers = writer.vocabulary.encode(
+        "a b" if writer.vocabulary.level == "character" else "a in a"
+    )
+    for _ in range(2):  # also from the states of a step
+        rows, after = writer.step(numbers, states)
+        for row, number, state in zip(rows, numbers, states):
+            alone, _ = writer.read(np.array([number], np.int32), state)
+            np.testing.assert_allclose(row, alone, rtol=0, atol=1e-5)
+        states = after
+
+
+def test_log_probabilities_after_each_token(writer):
+    numbers = writer.vocabulary.encode("The value of an object")
+    first, state = writer.read_all(numbers[:2])
+    rest, _ = writer.read_all(numbers[2:], state)
+    for n, row in enumerate(np.concatenate([first, rest])):
+        np.testing.assert_allclose(row, writer.read(numbers[: n + 1])[0], rtol=0, atol=1e-5)
+
+
 def test_greedy_writing_takes_the_likeliest(writer):
     text = "".join(writer.generate("The value", length=5, temperature=0))
     assert text == "".join(writer.generate("The value", length=5, top_k=1, seed=3))
@@ -255,6 +277,10 @@ class Lexicon(Writer):
                 weight[(word + " ")[len(begun)]] += probability
         values = np.array([weight[token] for token in self.vocabulary.tokens])
         return np.log(values / values.sum()), text
+
+    def step(self, numbers, states):
+        rows, after = zip(*(self.read(numbers[n : n + 1], s) for n, s in enumerate(states)))
+        return np.stack(rows), list(after)
 
 
 def test_suggested_characters_and_completions():

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 
@@ -100,16 +112,63 @@ class Writer:
             state = np.concatenate([before, numbers])[-width:].astype(np.int32)
             logits = self.model(mx.nd.array(state[None], self.context, dtype="int32"))
         else:
-            if state is None:
-                state = self.model.begin_state(1, ctx=self.context)
             for begin in range(0, len(numbers), _TOKENS_AT_ONCE):
-                piece = numbers[begin : begin + _TOKENS_AT_ONCE, None]
-                logits, state = self.model(mx.nd.array(piece, self.context, dtype="int32"), state)
+                logits, state = self._run(numbers[begin : begin + _TOKENS_AT_ONCE, None], state)
                 logits = logits[-1]
                 logits.wait_to_read()  # else all pieces could be under way at once
-        values = logits.asnumpy().reshape(-1).astype(np.float64)
-        values -= values.max()
-        return values - np.log(np.exp(values).sum()), state
+        return _log_softmax(logits.asnumpy().reshape(-1)), state
+
+    def read_all(self, numbers: np.ndarray, state: Any = None) -> Tuple[np.ndarray, Any]:
+        """Read tokens as :meth:`read` does, with the log-probabilities after each of them.
+
+        Returns
+        -------
+        log_probabilities : ndarray, shape (tokens, vocabulary), float64
+        state
+        """
+        if self.settings.model == "unrolled":
+            width = self.settings.window
+            before = np.full(width, self.vocabulary.start) if state is None else state
+            text = np.concatenate([before, numbers]).astype(np.int32)
+            windows = np.stack([text[n + 1 : n + 1 + width] for n in range(len(numbers))])
+            logits = self.model(mx.nd.array(windows, self.context, dtype="int32"))
+            state = windows[-1]
+        else:
+            logits, state = self._run(numbers[:, None], state)
+        return _log_softmax(_as_numpy(logits).reshape(len(numbers), -1)), state
+
+    def step(self, numbers: np.ndarray, states: Sequence[Any]) -> Tuple[np.ndarray, List[Any]]:
+        """Read one token more in each of several texts, all in one batch.
+
+        Parameters
+        ----------
+        numbers : ndarray, shape (texts,)
+        states : sequence
+            One for each text, from earlier calls.
+
+        Returns
+        -------
+        log_probabilities : ndarray, shape (texts, vocabulary), float64
+        states : list
+        """
+        if self.settings.model == "unrolled":
+            windows = np.concatenate([np.stack(states)[:, 1:], numbers[:, None]], axis=1)
+            logits = self.model(mx.nd.array(windows, self.context, dtype="int32"))
+            after: List[Any] = list(windows.astype(np.int32))
+        else:
+            rows = zip(*([_as_numpy(part) for part in state] for state in states))
+            logits, joined = self._run(numbers[None], [np.concatenate(r, axis=1) for r in rows])
+            arrays = [_as_numpy(part) for part in joined]
+            after = [[part[:, n : n + 1].copy() for part in arrays] for n in range(len(numbers))]
+        return _log_softmax(_as_numpy(logits).reshape(len(numbers), -1)), after
+
+    def _run(self, numbers: np.ndarray, state: Any) -> Tuple[Any, Any]:
+        """Run the recurrent model over `numbers`, shape (T, N); logits are (T, N, vocabulary)."""
+        if state is None:
+            state = self.model.begin_state(numbers.shape[1], ctx=self.context)
+        elif isinstance(state[0], np.ndarray):
+            state = [mx.nd.array(part, self.context) for part in state]
+        return self.model(mx.nd.array(numbers, self.context, dtype="int32"), state)
 
     def generate(
         self,
@@ -219,9 +278,7 @@ class Writer:
         else:
             logits, state = self.model(mx.nd.array(numbers[None], self.context, "int32"), state)
             logits = logits[0]
-        values = logits.asnumpy().astype(np.float64)
-        values -= values.max(axis=-1, keepdims=True)
-        return values - np.log(np.exp(values).sum(axis=-1, keepdims=True)), state
+        return _log_softmax(logits.asnumpy()), state
 
     def _has_space(self, prompt: str) -> bool:
         """Whether the space before the first word is the prompt's last."""
@@ -263,18 +320,21 @@ class Writer:
             raise InputError(f"k: got {k}, wanted at least 1")
         prefix = normalize(prefix)
         log_probabilities, state = self.read(self._prompt(prefix))
-        known = self._known(log_probabilities)
-        tokens = [
-            Suggestion(self.vocabulary.tokens[i], float(np.exp(known[i])))
-            for i in np.argsort(-known, kind="stable")[:k]
-            if known[i] > -np.inf
-        ]
         begun = self.vocabulary.tokenizer.begun(prefix)
+        tokens = self._likeliest(log_probabilities, k)
         if not begun:
             return Suggestions(tokens, [])
         if self.vocabulary.level == "character":
             return Suggestions(tokens, self._spell(begun, log_probabilities, state, k))
         return Suggestions(tokens, self._complete(prefix, begun, k))
+
+    def _likeliest(self, log_probabilities: np.ndarray, k: int) -> List[Suggestion]:
+        known = self._known(log_probabilities)
+        return [
+            Suggestion(self.vocabulary.tokens[i], float(np.exp(known[i])))
+            for i in np.argsort(-known, kind="stable")[:k]
+            if known[i] > -np.inf
+        ]
 
     def _complete(self, prefix: str, begun: str, k: int) -> List[Suggestion]:
         """Whole words that begin with `begun`, by what stands before it."""
@@ -295,29 +355,42 @@ class Writer:
     def _spell(
         self, begun: str, log_probabilities: np.ndarray, state: Any, k: int
     ) -> List[Suggestion]:
-        """Spell words to their end, keeping the `k` likeliest beginnings at each length."""
+        """Spell words to their end, keeping the `k` likeliest beginnings at each length.
+
+        Where nothing is begun, these are the next words.
+        """
         tokens = self.vocabulary.tokens
-        inside = np.array([t != UNKNOWN and (in_word(t) or t in JOINERS) for t in tokens], bool)
+        inside = np.flatnonzero([t != UNKNOWN and (in_word(t) or t in JOINERS) for t in tokens])
+        outside = np.setdiff1d(np.arange(len(tokens)), inside)
         width = min(k, _WIDEST_BEAM)
-        beam = [(0.0, begun, log_probabilities, state)]
+        scores, beam = np.zeros(1), [begun]
+        rows, states = log_probabilities[None], [state]
         words: Dict[str, float] = {}
         for _ in range(_LONGEST_WORD):
-            longer: List[Tuple[float, str, int, Any]] = []
-            for score, word, scores, after in beam:
-                if word[-1] not in JOINERS:
-                    end = np.logaddexp.reduce(scores[~inside], initial=-np.inf)
-                    words[word] = score + float(end)
-                for i in np.flatnonzero(inside):
-                    longer.append((score + scores[i], word, int(i), after))
+            ends = scores + np.logaddexp.reduce(rows[:, outside], axis=1, initial=-np.inf)
+            words.update((w, float(e)) for w, e in zip(beam, ends) if w and w[-1] not in JOINERS)
             kth = sorted(words.values(), reverse=True)[:k][-1] if len(words) >= k else -np.inf
-            longer = sorted(longer, key=lambda item: -item[0])[:width]
-            beam = []
-            for score, word, i, after in longer:
-                if score > kth:
-                    scores, new = self.read(np.array([i], np.int32), after)
-                    beam.append((score, word + self.vocabulary.tokens[i], scores, new))
-        best = sorted(words.items(), key=lambda item: -item[1])[:k]
-        return [Suggestion(word, float(np.exp(score))) for word, score in best]
+            longer = (scores[:, None] + rows[:, inside]).reshape(-1)
+            best = np.argsort(-longer, kind="stable")[:width]
+            best = best[longer[best] > kth]
+            if not len(best):
+                break
+            parents, chosen = best // len(inside), inside[best % len(inside)]
+            beam = [beam[p] + tokens[i] for p, i in zip(parents, chosen)]
+            scores = longer[best]
+            rows, states = self.step(chosen.astype(np.int32), [states[p] for p in parents])
+        likeliest = sorted(words.items(), key=lambda item: -item[1])[:k]
+        return [Suggestion(word, float(np.exp(score))) for word, score in likeliest]
+
+
+def _as_numpy(array: Any) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else array.asnumpy()
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    values = logits.astype(np.float64)
+    values -= values.max(axis=-1, keepdims=True)
+    return values - np.log(np.exp(values).sum(axis=-1, keepdims=True))
 
 
 def _check_options(
