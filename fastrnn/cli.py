@@ -1,4 +1,4 @@
-"""The command ``fastrnn``: train, evaluate, generate, suggest, data, info.
+"""The command ``fastrnn``: train, evaluate, generate, suggest, keyboard, data, info.
 
 The demo is ``fastrnn train --preset demo --out FOLDER`` (both are the defaults, FOLDER being
 ``runs/demo``; ``--overwrite`` to run it again): it needs no network, and prints in the end the
@@ -139,6 +139,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_generate(commands)
     _add_suggest(commands)
+    _add_keyboard(commands)
     _add_data(commands)
     info = _add(
         commands,
@@ -367,3 +368,29 @@ def _add_suggest(commands: Any) -> None:
     parser.add_argument("prefix", metavar="TEXT", help="the text so far")
     parser.add_argument("-k", type=int, default=5, metavar="N", help="number of suggestions (5)")
     _add_json(parser)
+
+
+def _add_keyboard(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "keyboard",
+        "suggest as you type, in the browser",
+        "examples:\n"
+        "  fastrnn keyboard                        with the newest run in runs\n"
+        "  fastrnn keyboard runs/demo runs/book    choose between them in the page\n"
+        "  fastrnn keyboard --port 0 --no-browser  at any free port, which it prints\n",
+    )
+    parser.add_argument(
+        "runs", type=Path, nargs="*", metavar="RUN", help="folders of runs (the newest in runs)"
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="NAME",
+        help="address to serve at (127.0.0.1: for this machine alone; 0.0.0.0: for its network)",
+    )
+    parser.add_argument(
+        "--port", type=int, default=8765, metavar="N", help="port to serve at (8765); 0: any free"
+    )
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    _add_device(parser)

@@ -31,6 +31,7 @@ from fastrnn.lm.errors import InputError
 from fastrnn.lm.evaluation import predicted
 from fastrnn.lm.fit import fit, seconds_of
 from fastrnn.lm.generation import Writer
+from fastrnn.lm.keyboard import INSTALL, missing, serve
 from fastrnn.lm.keystrokes import Evaluation
 from fastrnn.lm.models import parameters_of
 from fastrnn.lm.ngram import NGram
@@ -177,6 +178,8 @@ def _conclude(run: Run) -> None:
     if not can_plot():
         print("no loss.png without matplotlib: pip install 'fastrnn[lm]'")
     print(f"for more: fastrnn generate {run.folder}")
+    needed = f" (first {INSTALL})" if missing() else ""
+    print(f"in the browser: fastrnn keyboard {run.folder}{needed}")
 
 
 def _ngram_loss(corpus: Corpus, numbers: np.ndarray, settings: Settings) -> float:
@@ -304,9 +307,21 @@ def suggest(options: argparse.Namespace) -> None:
             print(f"  {item.probability:6.1%}  {item.text}")
 
 
+def keyboard(options: argparse.Namespace) -> None:
+    """``fastrnn keyboard``."""
+    serve(
+        options.runs,
+        options.host,
+        options.port,
+        not options.no_browser,
+        parse_devices(options.device)[0],
+    )
+
+
 COMMANDS: Dict[str, Callable[[argparse.Namespace], None]] = {
     "train": train,
     "evaluate": evaluate_run,
     "generate": generate,
     "suggest": suggest,
+    "keyboard": keyboard,
 }
