@@ -1,0 +1,58 @@
+"""Tiny trained models."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastrnn.lm import data, preset
+from fastrnn.lm.checkpoint import save_checkpoint
+from fastrnn.lm.generation import Writer
+from fastrnn.lm.training import Training
+from fastrnn.mxnet import import_mxnet
+
+mx = import_mxnet()
+TEXT = data.load_text("builtin")[:20_000]
+SMALL = {"embed": 16, "hidden": 48, "batch": 8, "steps": 25, "validation": 0.0}
+RUNS = {
+    "letters": ("demo", {"epochs": 2}),
+    "gru": ("demo", {"cell": "gru", "layers": 2, "epochs": 1}),
+    "unrolled": ("unrolled", {"data": "builtin", "epochs": 1}),
+    "words": ("zaremba-small", {"optimizer": "adam", "rate": 0.01, "epochs": 3}),
+}
+
+
+class Runs(dict):
+    """Folders of runs by name, trained when they are asked for."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def __missing__(self, name):
+        base, changes = RUNS[name]
+        training = Training(preset(base, **{**SMALL, **changes}), TEXT, [mx.cpu()])
+        while not training.finished:
+            training.run_epoch()
+        self[name] = self.folder / name
+        self[name].mkdir()
+        save_checkpoint(self[name] / "best.npz", training.checkpoint())
+        return self[name]
+
+
+@pytest.fixture(scope="session")
+def run_folders(tmp_path_factory):
+    return Runs(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session", params=list(RUNS))
+def writer(request, run_folders):
+    return Writer.from_checkpoint(run_folders[request.param])
+
+
+@pytest.fixture(scope="session")
+def served(run_folders):
+    from serving import Served
+
+    server = Served(run_folders)
+    yield server
+    server.stop()
