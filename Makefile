@@ -93,7 +93,7 @@ clean:
 # MXNet's wheel for the CPU uses no GPU: without one the demo does without the CUDA part.
 $(VENV)/.demo-$(VERSION): export FASTRNN_CUDA ?= $(if $(GPUS),auto,0)
 $(VENV)/.demo-$(VERSION): $(VENV)/.created-$(VERSION) $(SOURCES)
-	$(BIN)/pip install -e '.[cpu,lm]'
+	$(BIN)/pip install -e '.[cpu,lm,keyboard]'
 	touch $@
 
 # A newer compiler's new warning stops this build, never a user's.
@@ -102,7 +102,7 @@ $(VENV)/.dev-$(VERSION): export CMAKE_ARGS := $(CMAKE_ARGS) -DFASTRNN_WERROR=ON
 # compiles for the others.
 $(VENV)/.dev-$(VERSION): export FASTRNN_CUDA_ARCHITECTURES ?= $(if $(GPUS),,80)
 $(VENV)/.dev-$(VERSION): $(VENV)/.created-$(VERSION) $(SOURCES)
-	$(BIN)/pip install -e '.[cpu,lm,onnx,test,bench,lint,docs,notebook]'
+	$(BIN)/pip install -e '.[cpu,lm,keyboard,onnx,test,browser,bench,lint,docs,notebook]'
 	touch $@ $(VENV)/.demo-$(VERSION)
 
 # MXNet pins a NumPy that Python 3.13 cannot have, and runs with the one it can.
