@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +13,7 @@ import pytest
 pytest.importorskip("starlette", reason="the extra `keyboard` is not installed")
 uvicorn = pytest.importorskip("uvicorn", reason="the extra `keyboard` is not installed")
 
+from fastrnn.lm.keyboard import listening
 from fastrnn.lm.keyboard.engine import Engine
 from fastrnn.lm.keyboard.server import Keyboard, served_names
 from fastrnn.lm.keyboard.states import Kept
@@ -33,9 +33,7 @@ class Served:
             for name in names
         }
         self.keyboard = Keyboard(self.engines, self.worker, served_names("127.0.0.1"))
-        listener = socket.socket()
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
+        listener = listening("127.0.0.1", 0)
         self.port = listener.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}/"
         config = uvicorn.Config(

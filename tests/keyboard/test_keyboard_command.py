@@ -123,6 +123,12 @@ def test_without_the_extra(capsys, run_folders, monkeypatch):
     assert line == f"fastrnn: keyboard: {wanted}"
 
 
+def test_answers_are_not_held_back():
+    """Without the protocol's number, asyncio leaves Nagle's algorithm on."""
+    with keyboard.listening("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
+
+
 class Opened:
     def __init__(self, works):
         self.works, self.addresses = works, []

@@ -62,7 +62,7 @@ def serve(runs: Sequence[Path], host: str, port: int, browser: bool, context: An
 
     if not 0 <= port < 1 << 16:
         raise InputError(f"port: got {port}, wanted 0 to 65535")
-    with _listening(host, port) as listener, ThreadPoolExecutor(1, "model") as worker:
+    with listening(host, port) as listener, ThreadPoolExecutor(1, "model") as worker:
         engines = worker.submit(_load, named(runs or [newest_run()]), context).result()
         everywhere = host in ("", "0.0.0.0", "::")
         keyboard = Keyboard(engines, worker, served_names(host), any_address=everywhere)
@@ -127,13 +127,15 @@ def _load(runs: Dict[str, Path], context: Any) -> Dict[str, Any]:
     return {name: Engine.load(run, kept, name, context) for name, run in runs.items()}
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
     """A socket that listens at an address."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(
+        family, kind, protocol, _, address = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.socket(family, kind)
+        # Only with the protocol's number does asyncio switch off Nagle's algorithm, which would
+        # hold an answer's body back for 40 ms.
+        listener = socket.socket(family, kind, protocol)
     except OSError as error:
         raise InputError(f"host: {host!r} is no address here: {error.strerror}") from None
     try:
