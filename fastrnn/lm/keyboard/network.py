@@ -30,7 +30,7 @@ class Network:
 
         self._settings = settings
         self._embedding = values(model.embedding, "weight")
-        self._decoder = values(model.decoder, "weight").T
+        self._decoder = np.ascontiguousarray(values(model.decoder, "weight").T)
         self._bias = values(model.decoder, "bias")
         self._weights = [
             values(model.rnn, f"l{layer}_{name}")
@@ -53,4 +53,10 @@ class Network:
         inputs = self._embedding[numbers]
         result = kernels.forward(self._settings.cell, inputs, self._weights, *state, layers=layers)
         after = [result.h_n] if len(state) == 1 else [result.h_n, result.c_n]
-        return result.output @ self._decoder + self._bias, after
+        return self._decoded(result.output) + self._bias, after
+
+    def _decoded(self, output: np.ndarray) -> np.ndarray:
+        if output.shape[0] > 1:
+            return output @ self._decoder
+        # Not BLAS: the threads that it starts spin for longer than this takes.
+        return np.einsum("tnh,hv->tnv", output, self._decoder)
