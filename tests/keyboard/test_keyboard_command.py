@@ -29,18 +29,54 @@ def fails(capsys, *arguments):
     return line
 
 
-def test_from_the_start_to_ctrl_c(run_folders):
+def started(*runs, **options):
+    """The command's process, its first line, and the address in it."""
     pytest.importorskip("uvicorn")
-    command = [sys.executable, "-m", "fastrnn", "keyboard", str(run_folders["letters"])]
+    command = [sys.executable, "-m", "fastrnn", "keyboard", *map(str, runs)]
     process = subprocess.Popen(
         [*command, "--port", "0", "--no-browser", "--device", "cpu"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        **options,
     )
     line = process.stdout.readline()
-    address = line.split()[1]
+    return process, line, line.split()[1]
+
+
+def ended(process):
+    """What the command printed until the end to which Ctrl-C brings it."""
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    return out.strip()
+
+
+def test_from_an_exported_chat_to_the_keyboard(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("chat.txt").write_text("".join(
+        f"31/12/2020, 23:{minute:02} - {sender}: see you at the sea\n"
+        for minute in range(60) for sender in ("Ada Example", "Bob Sample")
+    ))  # fmt: skip
+    size = ["--hidden", "32", "--epochs", "20", "--batch", "4", "--steps", "20", "--rate", "0.01"]
+    own = ["--data", "chat.txt", "--from", "Ada Example", "--out", "runs/chat"]
+    assert cli.main(["train", *own, *size, "--validation", "0"]) == 0
+    assert "fastrnn keyboard runs/chat" in capsys.readouterr().out
+    process, line, address = started(cwd=tmp_path)  # the newest run
+    assert line == f"keyboard  {address}  with chat; Ctrl-C ends it\n"
+    request = urllib.request.Request(
+        f"{address}api/suggest",
+        json.dumps({"run": "chat", "before": "see you at the s"}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    (first, *_) = json.load(urllib.request.urlopen(request))["suggestions"]
+    assert first["text"] == "sea"
+    assert ended(process) == ""
+
+
+def test_from_the_start_to_ctrl_c(run_folders):
+    process, line, address = started(run_folders["letters"])
     assert line == f"keyboard  {address}  with letters; Ctrl-C ends it\n"
     assert address.startswith("http://127.0.0.1:")
     assert b"<title>" in urllib.request.urlopen(address).read()
@@ -53,10 +89,7 @@ def test_from_the_start_to_ctrl_c(run_folders):
         )
         stream = urllib.request.urlopen(request)
         assert stream.read(10)
-    process.send_signal(signal.SIGINT)  # while a text is being written
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, "")
-    assert out.strip() == ""
+    assert ended(process) == ""  # while a text is being written
     stream.close()
 
 
