@@ -286,7 +286,7 @@ def _add_reading(parser: argparse.ArgumentParser, encoding: Optional[str]) -> No
     parser.add_argument(
         "--encoding", default=encoding, metavar="TEXT", help=f"of the text ({usual})"
     )
-    parser.add_argument("--format", choices=FORMATS, default="auto", help="of the text (auto)")
+    parser.add_argument("--format", choices=FORMATS, help="of the text (auto)")
     parser.add_argument(
         "--from", dest="sender", default="", metavar="TEXT", help="only this person's messages"
     )

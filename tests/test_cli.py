@@ -211,6 +211,8 @@ def test_evaluate(capsys, run, book, tmp_path):
     code, out, _ = call(capsys, "evaluate", run, *options)
     assert code == 0
     assert "perplexity" in out[0]
+    line = fails(capsys, "evaluate", run, "--from", "Ada Example")
+    assert "encoding, format and from: they are for a text that --data names" in line
     assert "split: got 'test', but the" in fails(capsys, "evaluate", run, "--split", "test")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -88,7 +89,8 @@ def test_whatsapp_of_ios():
         "12/31/20, 11:59\u202fPM - ", "2020-12-31, 11:59 p.m. - ", "31/12/20 11:59 p. m. - ",
         "31/12/2020 23:59 - ", "31/12/2020 à 23:59 - ", "2020-12-31 23:59 - ",
         "31.12.2020 klo 23.59 - ", "2020/12/31 下午11:59 - ", "31/12/2020، 11:59 م - ",
-        "\u200f٣١/١٢/٢٠٢٠, ١١:٥٩ م - ", "31. 12. 2020, 23:59 - ", "[31/12/2020, 23:59:59] ",
+        "\u200f٣١/١٢/٢٠٢٠, ١١:٥٩ م - ", "\u200f31\u200f/12\u200f/2020\u200f، 11:59 م - ",
+        "31. 12. 2020, 23:59 - ", "[31/12/2020, 23:59:59] ",
         "[31.12.20, 23:59:59] ", "[12/31/20, 11:59:59\u202fPM] ", "\u200e[2020-12-31, 23:59:59] ",
         "[31.12.2020 klo 23.59.59] ", "[23:59, 31/12/2020] ", "[11:59 PM, 12/31/2020] ",
         "[2020/12/31 下午11:59:59] ",
@@ -257,6 +259,20 @@ def test_signal(text, own, kinds):
     assert dates == {"2020-12-31"}
 
 
+def test_telegrams_fields_without_a_value():
+    text = ["one", {"type": "link", "text": None}]
+    chat = {"messages": [telegram(date=None, text=text)]}
+    assert items("telegram", json.dumps(chat)) == [Message("Ada Example", "one", "")]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"text": null}\n{"text": "one"}\n', '{"text": "one"}\n{"text": 1}\n']
+)
+def test_json_lines_of_which_some_have_no_text(text):
+    assert FORMATS["jsonl"].fits(text)
+    assert said("jsonl", text) == [("unknown", "one")]
+
+
 def test_json_lines():
     rows = [
         {"text": "one\ntwo", "author": "Ada Example", "created_at": "2020-12-31T00:00:00Z"},
@@ -294,8 +310,8 @@ def test_what_is_no_chat_is_text(tmp_path, text):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("whatsapp", "\n\nHello\n", "no chat of WhatsApp: line 3 does not fit: 'Hello'$"),
-        ("whatsapp", "\n\n", "no chat of WhatsApp: line 1 does not fit: ''$"),
+        ("whatsapp", "\n\nHello\n", "cannot be read as WhatsApp: line 3 does not fit: 'Hello'$"),
+        ("whatsapp", "\n\n", "cannot be read as WhatsApp: line 1 does not fit: ''$"),
         ("telegram", '{\n "messages": [\n  {]\n', r"Telegram: line 3 does not fit: '  {\]'$"),
         ("telegram", '{"a": 1}', r"""Telegram: line 1 does not fit: '{"a": 1}'$"""),
         ("telegram", "[" * 100_000, "Telegram: line 1 does not fit: "),
@@ -317,7 +333,7 @@ def test_what_does_not_fit_is_named(tmp_path, capsys, name, text, message):
     arguments = ["train", "--data", str(path), "--format", name, "--out", str(out)]
     assert cli.main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"{path}: no chat of" in line
+    assert f"{path}: cannot be read as" in line
     assert not out.exists()
 
 
@@ -345,7 +361,7 @@ def test_one_persons_messages(chat, tmp_path):
     text = open_text(names, Reading(sender="ada example"))
     assert "".join(text.pieces()) == "Are you there?\nwhat a view\n"
     assert "5 messages of 3 people, 2 of them of Ada Example; left out" in text.reports()[1]
-    assert text.reports()[0].endswith("1 messages of 1 person, 0 of them of Ada Example")
+    assert text.reports()[0].endswith("1 message of 1 person, 0 of them of Ada Example")
     with pytest.raises(InputError) as caught:
         open_text(names, Reading(sender="Eve"))
     assert str(caught.value) == (
@@ -378,6 +394,8 @@ def test_a_chat_without_messages(tmp_path):
         ("Ada's and ADA, Example; Adam and Li", "<name>'s and <name>, <name>; Adam and <name>"),
         ("ada example, li de xmarie, anne-Marie", "<name>, li de xmarie, <name>-<name>"),
         ("@ada_x and me@home", "<name> and me@home"),
+        ("4711 1234ada@example.org", "<number><email>"),
+        ("x-" + "a" * 99 + "@example.org", "x-" + "a" * 35 + "<email>"),
         ("我和张三去", "我和<name>去"),
         ("Jose\u0301 e José", "<name> e <name>"),
     ],
@@ -388,6 +406,22 @@ def test_what_is_replaced(text, wanted):
     assert redactor(text, counts) == wanted
     assert sum(counts.values()) == wanted.count("<")
     assert redactor(wanted, {}) == wanted
+
+
+@pytest.mark.parametrize("run", ["a", "-", "+", "%", "a-", "a.", "a-a.", "AB12", "x@", "0 ", "@"])
+def test_long_runs_take_linear_time(run):
+    redactor = Redactor(["Ada Example"])
+    begin = time.process_time()
+    redactor(run * (100_000 // len(run)), {})
+    assert time.process_time() - begin < 10
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\t\n"])
+def test_long_gaps_take_linear_time(blank):
+    begin = time.process_time()
+    gap = blank * 100_000
+    assert len(said("whatsapp", f"31/12/2020, 23:59 - Ada Example: one{gap}two")) == 1
+    assert time.process_time() - begin < 10
 
 
 @given(st.lists(st.text("A1 .@+-\n", max_size=6)), st.integers(1, 9))

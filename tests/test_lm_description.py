@@ -104,7 +104,7 @@ def test_named_texts_and_folders(tmp_path, capsys, monkeypatch):
     [
         (["none.txt"], "none.txt: no such file, nor a text with a name"),
         (["b.txt"], "b.txt: not UTF-8 text: byte 0xff at position 1"),
-        (["a.txt", "--format", "signal"], "a.txt: no chat of Signal: line 1 does not fit: 'prose'"),
+        (["a.txt", "--format", "signal"], "a.txt: cannot be read as Signal: line 1 does not"),
         (["a.txt", "--from", "Ada"], "from: got 'Ada', but a.txt is no chat"),
         (["a.txt", "--encoding", "none"], "encoding: got 'none', wanted"),
     ],
@@ -178,6 +178,7 @@ def test_a_smaller_model_where_time_is_short():
 
 def test_not_more_epochs_than_help():
     assert fitted(10_000, {128: 1})[0].settings.epochs == MOST
+    assert fitted(float("inf"), {128: 1})[0].settings.epochs == MOST
     assert fitted(FEWEST, {128: 1})[0].settings.epochs == FEWEST
 
 
@@ -185,6 +186,7 @@ def test_what_is_said_explicitly_wins():
     found, _ = fitted(100, {128: 26, 64: 20}, epochs=3, batch=5, decay=0.5)
     chosen = found.settings
     assert (chosen.hidden, chosen.epochs, chosen.batch, chosen.decay) == (128, 3, 5, 0.5)
+    assert fitted(1e9, {128: 1}, epochs=9)[0].settings.decay_after == 6
     found, _ = fitted(100, {77: 99}, hidden=77, tie_weights=True)
     assert (found.settings.hidden, found.settings.embed, found.settings.epochs) == (77, 77, 1)
 

@@ -145,6 +145,7 @@ def test_a_mark_of_utf_16_is_enough(mark, cuts):
         (RUSSIAN.encode("cp1251"), "likely of a script other than Latin, such as cp1251"),
         (b"\x89PNG\0\0\x81\x8d", "at position 0$"),
         (b"plain \x81 text", "at position 6$"),
+        (b"\x7fELF\2\1\1" + b"\0" * 9 + b"\3\0\x3e\0\xd0\0", "at position 20$"),
     ],
 )
 def test_the_likely_encoding_is_named(content, wanted):

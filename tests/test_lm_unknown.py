@@ -143,6 +143,13 @@ def test_bad_parts(parts, monkeypatch, changes, message):
         encode_corpus("abc " * 20, split(parts, **{"min_count": 2, **changes}))
 
 
+def test_a_part_without_its_file_is_named_as_the_user_does(parts, capsys):
+    command = ["train", "--data", str(parts / "train.txt"), "--validation-data", "none"]
+    assert cli.main([*command, "--out", str(parts / "run"), *TINY]) == 2
+    assert "validation_data: got none, wanted a file that is there" in capsys.readouterr().err
+    assert not (parts / "run").exists()
+
+
 def test_a_file_takes_the_place_of_the_presets_share(parts):
     assert preset("demo", validation_data="x").validation == 0
     with pytest.raises(InputError, match="validation and validation_data"):

@@ -196,6 +196,8 @@ def _ngram_line(loss: float, settings: Settings) -> str:
 
 def evaluate_run(options: argparse.Namespace) -> None:
     """``fastrnn evaluate``."""
+    if options.data is None and (options.encoding or options.format or options.sender):
+        raise InputError("encoding, format and from: they are for a text that --data names")
     context = parse_devices(options.device)[0]
     checkpoint = open_checkpoint(options.checkpoint)
     changes = {"metric": options.metric} if options.metric else {}
@@ -208,7 +210,7 @@ def evaluate_run(options: argparse.Namespace) -> None:
         data = together(options.data)
         name = title(data)
         encoding = options.encoding or settings.encoding
-        reading = Reading(encoding, options.format, options.sender, settings.redact)
+        reading = Reading(encoding, options.format or "auto", options.sender, settings.redact)
         text = open_text(data, reading)
         numbers = encode_text(text, checkpoint.vocabulary)
     else:

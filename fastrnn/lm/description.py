@@ -64,7 +64,7 @@ def describe(options: argparse.Namespace) -> None:
         for name in (BUILTIN, *SOURCES):
             print(f"{name:16} {_place(name)}")
         return
-    reading = Reading(options.encoding, options.format, options.sender, options.redact)
+    reading = Reading(options.encoding, options.format or "auto", options.sender, options.redact)
     for file in places.find(places.together(options.texts)).files:
         text = open_text(file, reading)
         print(title(file))
@@ -97,7 +97,7 @@ def _rows(text: Text, file: str) -> Iterator[Tuple[str, str]]:
     rare = sum(count < _RARE for count in found.characters.values())
     yield "characters", f"{total:,}, {len(found.characters):,} different"
     if rare:
-        yield "rare", f"{rare:,} characters are there less than {_RARE} times"
+        yield "rare", f"{rare:,} characters appear fewer than {_RARE} times"
     yield "words", f"{found.words:,}"
     yield "lines", f"{found.lines:,}, the longest of {found.longest:,} characters"
     shares = ", ".join(f"{name} {share:.1%}" for name, share in scripts(found.characters))

@@ -37,12 +37,14 @@ def decoder(encoding: str, head: bytes) -> io.IncrementalNewlineDecoder:
 
 def likely(content: bytes) -> str:
     """The encodings that a piece of text which is not UTF-8 is likely in, or nothing."""
+    if b"\0\0\0" in content:
+        return ""  # no text at all: UTF-16 has at most two zeros side by side
     zeros = [content[begin::2].count(0) / max(1, len(content) // 2) for begin in (0, 1)]
     for share, name in zip(zeros, ("utf-16-be", "utf-16-le")):
         if share > _FOREIGN:
             return name
     if b"\0" in content:
-        return ""  # no text at all
+        return ""
     beyond = len(re.findall(rb"[\x80-\xff]", content))
     letters = beyond + len(re.findall(rb"[A-Za-z]", content))
     if beyond > _FOREIGN * letters:

@@ -108,7 +108,7 @@ def fit(
         one = measure(Training(settings, text, contexts))
         if one * fewest <= seconds:
             break
-    epochs = max(1, min(MOST, int(seconds / one)))
+    epochs = changes.get("epochs", max(1, int(min(MOST, seconds / one))))
     # The rate falls in the last third.
     schedule = {"epochs": epochs, "decay": 0.7, "decay_after": max(1, 2 * epochs // 3)}
     return Fit(settings.updated({**schedule, **changes}), one)

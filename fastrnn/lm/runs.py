@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from fastrnn.lm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fastrnn.lm.config import Settings
+from fastrnn.lm.corpus import held_out
 from fastrnn.lm.data import lasting, text_of
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.files import explained, remove_partial, write_atomically
@@ -68,6 +69,7 @@ class Run:
         self.folder = folder
         self._replaces = checkpoint is None and check_free(folder, overwrite)
         text = text or text_of(settings)
+        held_out(settings)  # says which file is missing, which a lasting name does not
         places = {
             name: getattr(settings, name) for name in ("data", "validation_data", "test_data")
         }

@@ -59,7 +59,7 @@ class Chat(Text):
         try:
             yield from self.form.read(_lines(self._source.parts()))
         except MisfitError as error:
-            what = f"{self.name}: no chat of {self.form.title}: {error}{self._hint}"
+            what = f"{self.name}: cannot be read as {self.form.title}: {error}{self._hint}"
             raise InputError(what) from None
 
     @cached_property
@@ -90,7 +90,8 @@ class Chat(Text):
     def reports(self) -> List[str]:
         found = self.survey
         people = "1 person" if len(found.senders) == 1 else f"{len(found.senders):,} people"
-        line = f"{self.name}: {self.form.title}, {found.messages:,} messages of {people}"
+        messages = "1 message" if found.messages == 1 else f"{found.messages:,} messages"
+        line = f"{self.name}: {self.form.title}, {messages} of {people}"
         if self.kept is not None:
             own = sum(found.senders.get(name, 0) for name in self.kept)
             line += f", {own:,} of them of {', '.join(sorted(self.kept))}"

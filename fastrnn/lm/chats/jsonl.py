@@ -41,9 +41,8 @@ def first_objects(head: str) -> Iterator[Dict[str, Any]]:
 
 
 def fits(head: str) -> bool:
-    """Whether the first lines are objects with a text."""
-    found = list(first_objects(head))
-    return bool(found) and all(isinstance(o.get("text"), str) for o in found)
+    """Whether the first lines are objects, and one of them has a text."""
+    return any(isinstance(o.get("text"), str) for o in first_objects(head))
 
 
 def read(lines: Iterable[str]) -> Iterator[Item]:

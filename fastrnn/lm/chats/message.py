@@ -9,7 +9,7 @@ from fastrnn.lm.errors import InputError
 
 # Marks of direction, which apps put beside names and texts, and the byte order mark.
 MARKS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
-_BREAKS = re.compile(r"[ \t]*[\n\x0b\x0c\r\x85\u2028\u2029]+[ \t]*")
+_BREAKS = re.compile(r"(?<![ \t])[ \t]*[\n\x0b\x0c\r\x85\u2028\u2029]+[ \t]*")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 

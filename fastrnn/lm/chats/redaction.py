@@ -24,22 +24,23 @@ _ENDINGS = (
 _REST = r"(?:\S*[\w/=&#-])?"  # not the comma after an address
 _WEB = (
     rf"(?:\b[a-zA-Z]+://|\bwww\.){_REST}"
-    rf"|(?<![\w@.])(?:[\w-]+\.)+(?:[a-zA-Z]{{2,}}/{_REST}|(?:{_ENDINGS})\b(?:[?#:]{_REST})?)"
+    rf"|(?<![\w@.])(?:[\w-]{{1,63}}\.){{1,20}}(?:[a-zA-Z]{{2,}}/{_REST}|(?:{_ENDINGS})\b(?:[?#:]{_REST})?)"
 )
 _IBAN = (
     r"\b[A-Z]{2}\d{2}(?: ?(?=[A-Z]*\d)[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"
     r"|\b[A-Za-z]{2}\d{2}(?=[A-Za-z]*\d)[A-Za-z0-9]{11,30}\b"
 )
-# Kind, placeholder and shape; at one place the first wins.
+# Kind, placeholder and shape; at one place the first wins. What may begin at each place of a long
+# run has a length limit, that of addresses: without one, the search takes quadratic time.
 _SHAPES = [
-    ("e-mail addresses", "<email>", r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+"),
+    ("e-mail addresses", "<email>", r"[\w.+%-]{1,64}@[\w-]+(?:\.[\w-]+)+"),
     ("web addresses", "<url>", _WEB),
     ("account numbers", "<iban>", _IBAN),
     ("phone numbers", "<phone>", rf"(?<!\w)(?:\+|\(?0){_GAP}{{0,2}}\d(?:{_GAP}{{0,3}}\d){{5,}}"),
     ("numbers", "<number>", r"\d(?:[.,' \u00a0\u202f/-]?\d){3,}"),
     ("names", "<name>", r"(?<![\w@])@[\w.]*\w"),
 ]
-# Whom formats call so is nobody's name.
+# What formats put where a name is missing.
 _NOBODY = ("Me", "unknown")
 _SHORT, _INITIALS = 2, 1
 

@@ -64,11 +64,11 @@ def _item(message: Dict[str, Any]) -> Item:
         if not isinstance(part, (str, dict)):
             return LeftOut("service messages")
     if isinstance(text, list):
-        text = "".join(p if isinstance(p, str) else str(p.get("text", "")) for p in text)
+        text = "".join(p if isinstance(p, str) else str(p.get("text") or "") for p in text)
     if not isinstance(text, str) or (not text.strip() and _is_media(message)):
         return LeftOut("media")
     return item(
-        message.get("from") or message.get("from_id"), text, str(message.get("date", ""))[:10]
+        message.get("from") or message.get("from_id"), text, str(message.get("date") or "")[:10]
     )
 
 

@@ -16,7 +16,9 @@ from typing import Iterable, Iterator, List, Optional, Set, Tuple
 
 from fastrnn.lm.chats.message import MARKS, Item, LeftOut, MisfitError, item
 
-_DATE = r"\d{1,4}[./-]\s?\d{1,2}[./-]\s?\d{1,4}\.?"
+# Phones that write from right to left put marks beside the signs.
+_SIGN = rf"[{MARKS}]*[./-][{MARKS}]*\s?"
+_DATE = rf"\d{{1,4}}{_SIGN}\d{{1,2}}{_SIGN}\d{{1,4}}[{MARKS}]*\.?"
 _WORD = r"[^\W\d_]{1,4}\.?"  # such as AM, p. m., klo, 下午
 _TIME = rf"(?:{_WORD}\s?)?\d{{1,2}}[:.]\d\d(?:[:.]\d\d)?(?:\s?{_WORD}(?:\s?{_WORD})?)?"
 _BOTH = rf"({_DATE})[,،]?\s{{1,2}}{_TIME}"
@@ -56,7 +58,7 @@ _DELETED = re.compile(
     re.IGNORECASE,
 )
 _EDITED = re.compile(
-    r"\s*(?:\u200e<[^<>\n]+>"
+    r"(?<!\s)\s*(?:\u200e<[^<>\n]+>"
     r"|\u200e[^\n]{1,30} (?:omitted|weggelassen|omitid[oa]|absente?|omess[oa])"
     r"|<(?:this message was edited|diese nachricht wurde bearbeitet|se editó este mensaje"
     r"|ce message a été modifié|questo messaggio è stato modificato|mensagem editada"
