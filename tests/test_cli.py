@@ -279,7 +279,8 @@ def test_several_texts(capsys, run):
     assert call(capsys, *options)[1] == first.split("\n")
     found = document(capsys, *options, "--count", "2")
     assert found == {"prompt": "The ", "texts": [first[4:], second[4:]]}
-    assert "count: got 0" in fails(capsys, *options, "--count", "0")
+    for count in ("0", "100000000"):
+        assert f"count: got {count}, wanted 1 to" in fails(capsys, *options, "--count", count)
 
 
 def test_a_text_that_stops(capsys, run):

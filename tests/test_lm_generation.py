@@ -146,7 +146,7 @@ def test_a_batch_of_texts(writer):
     assert texts[0] == one
     greedy = writer.generate_batch("The ", 2, 20, temperature=0)
     assert greedy == ["".join(writer.generate("The ", 20, temperature=0))] * 2
-    with pytest.raises(InputError, match="count: got 0, wanted at least 1"):
+    with pytest.raises(InputError, match="count: got 0, wanted 1 to 10,000"):
         writer.generate_batch(count=0)
 
 

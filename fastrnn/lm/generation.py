@@ -32,6 +32,7 @@ mx = import_mxnet()
 
 _WIDEST_BEAM = 32
 _LONGEST_WORD = 24  # characters that are added to a word being typed
+_MOST_TEXTS = 10_000  # in one batch
 # A longer prompt takes more time but no more memory.
 _TOKENS_AT_ONCE = 1000
 
@@ -240,8 +241,8 @@ class Writer:
         texts, and a count of 1 the text that :meth:`generate` gives.
         """
         _check_options(length, temperature, top_k, top_p, seed, stop)
-        if count < 1:
-            raise InputError(f"count: got {count}, wanted at least 1")
+        if not 1 <= count <= _MOST_TEXTS:
+            raise InputError(f"count: got {count}, wanted 1 to {_MOST_TEXTS:,}")
         generators = [
             np.random.default_rng([seed, row] if seed is not None and row else seed)
             for row in range(count)
