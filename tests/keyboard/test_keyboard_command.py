@@ -11,6 +11,7 @@ import sys
 import urllib.request
 import webbrowser
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -89,8 +90,13 @@ def test_from_the_start_to_ctrl_c(run_folders):
         )
         stream = urllib.request.urlopen(request)
         assert stream.read(10)
+    slow = socket.create_connection(("127.0.0.1", urlsplit(address).port))
+    head = "POST /api/suggest HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    slow.sendall(f"{head}Content-Length: 9\r\nExpect: 100-continue\r\n\r\n".encode())
+    assert slow.recv(100).split()[1] == b"100"  # now the body is waited for
     assert ended(process) == ""  # while a text is being written
     stream.close()
+    slow.close()
 
 
 def test_a_port_in_use(capsys, run_folders):

@@ -8,10 +8,16 @@ import random
 import numpy as np
 import pytest
 
-from fastrnn.lm import data
+from fastrnn.lm import data, preset
+from fastrnn.lm.generation import Writer
 from fastrnn.lm.keyboard.engine import Engine
 from fastrnn.lm.keyboard.states import PIECE, Hashes, Kept, piece_end
-from fastrnn.lm.tokenizers import END_OF_LINE, UNKNOWN, in_word
+from fastrnn.lm.models import build_model
+from fastrnn.lm.tokenizers import END_OF_LINE, UNKNOWN, in_word, tokenizer_for
+from fastrnn.lm.vocabulary import Vocabulary
+from fastrnn.mxnet import import_mxnet
+
+mx = import_mxnet()
 
 TEXT = data.load_text("builtin")[3000:6000]
 PHRASE = 'The value of an object: is "there'
@@ -210,8 +216,6 @@ def test_a_word_with_an_unknown_character_keeps_it(run_folders):
 
 
 def _load(folder):
-    from fastrnn.lm.generation import Writer
-
     return Writer.from_checkpoint(folder), Kept(1 << 24), "run"
 
 
@@ -257,6 +261,38 @@ def keys_of_words(writer, text):
             keys[piece[0]] = keys.get(piece[0], 0) + whole * score
     total = sum(keys.values())
     return {key: weight / total for key, weight in keys.items()} if total else {}
+
+
+class Even:
+    """A writer of words for which all tokens are always equally likely."""
+
+    def __new__(cls, *tokens):
+        vocabulary = Vocabulary([UNKNOWN, END_OF_LINE, *tokens], tokenizer_for("word"))
+        settings = preset("zaremba-small", layers=1, hidden=4, embed=4)
+        model = build_model(settings, len(vocabulary))
+        model.initialize(mx.init.Zero())
+        return Writer(model, vocabulary, settings, mx.cpu())
+
+
+def test_keys_of_a_model_without_a_word():
+    keys = new_engine(Even("!", "?")).answer("!")["keys"]
+    assert keys == pytest.approx({"\n": 1 / 3, "!": 1 / 3, "?": 1 / 3}, abs=1e-4)
+
+
+def test_keys_between_two_scripts():
+    """A Chinese word is not set apart, so that it says nothing of where others are."""
+    engine = new_engine(Even("的", "apple", "the", "("))
+    assert set(engine.answer("的")["keys"]) == {"\n", "的", "a", "t", "("}
+    after = engine._keys_after("the", engine.vocabulary.number("the"), engine.root)
+    assert set(after) == {"\n", "的", " "}
+    assert set(engine.answer("the (")["keys"]) == {"\n", "的", "a", "t", "("}
+
+
+def test_what_is_kept_keeps_nothing_else_in_memory(engine):
+    engine.answer("The value of an object, th")
+    for prefix in engine.kept._prefixes.values():
+        state = prefix.state if isinstance(prefix.state, list) else [prefix.state]
+        assert all(array.base is None for array in [*state, prefix.log_probabilities])
 
 
 def test_the_next_word_after_a_space(writer, engine):

@@ -182,6 +182,9 @@ def test_methods(served):
     assert served.call("POST", "/api/runs", {})[0] == 405
     assert served.call("GET", "/../server.py")[0] == 404
     assert served.call("GET", "/server.py")[0] == 404
+    assert refused(served, "/api/other", {}) == (404, "path")
+    assert refused(served, "/api/runs", {}) == (405, "method")
+    assert served.call("GET", "/api/suggest")[1]["allow"] == "POST"
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,17 @@ import webbrowser
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
 from fastrnn.lm.errors import InputError
 
 PORT = 8765
 # Bytes of the states that are kept for all runs together; one of two layers of 1000 takes 16 KB.
 KEPT = 256 << 20
+WARNING = (
+    "          anyone who can reach this machine over the network can use it, without a password "
+    "or encryption"
+)
 INSTALL = "pip install 'fastrnn[keyboard]'"
 
 
@@ -71,33 +75,37 @@ def serve(runs: Sequence[Path], host: str, port: int, browser: bool, context: An
             access_log=False,
             log_level="error",
             lifespan="off",
+            ws="none",
             server_header=False,
             timeout_graceful_shutdown=2,
         )
         port = listener.getsockname()[1]
         shown = "localhost" if everywhere else f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{port}/"
-        print(f"keyboard  {address}  with {', '.join(engines)}; Ctrl-C ends it", flush=True)
-        if not is_loopback(host):
-            print(
-                "          anyone who can reach this machine over the network can use it, without "
-                "a password or encryption",
-                flush=True,
-            )
-        if browser:
-            threading.Thread(target=_open_browser, args=(address,), daemon=True).start()
-        _run(uvicorn.Server(config), keyboard, listener)
+
+        def announce() -> None:
+            print(f"keyboard  {address}  with {', '.join(engines)}; Ctrl-C ends it", flush=True)
+            if not is_loopback(host):
+                print(WARNING, flush=True)
+            if browser:
+                threading.Thread(target=_open_browser, args=(address,), daemon=True).start()
+
+        _run(uvicorn.Server(config), keyboard, listener, announce)
 
 
-def _run(server: Any, keyboard: Any, listener: socket.socket) -> None:
+def _run(server: Any, keyboard: Any, listener: socket.socket, announce: Callable[[], None]) -> None:
     """Serve until the signal to end, at which streams end first."""
-    handle_exit = server.handle_exit
+    handle_exit, startup = server.handle_exit, server.startup
+
+    async def start(**arguments: Any) -> None:
+        await startup(**arguments)
+        announce()  # not before: from now on a signal ends it cleanly
 
     def end(*arguments: Any) -> None:
         keyboard.ending = True
         handle_exit(*arguments)
 
-    server.handle_exit = end
+    server.handle_exit, server.startup = end, start
     # Newer versions of uvicorn pass the signal on when all is closed.
     with suppress(KeyboardInterrupt):
         server.run(sockets=[listener])

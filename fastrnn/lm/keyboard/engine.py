@@ -276,7 +276,7 @@ class Engine(KeepingWriter):
 
         They depend on `last` only in whether a word is set apart from it.
         """
-        case = "apart" if last is None else self._piece(last, int(self._words[0]))[:1]
+        case = "apart" if last is None else self._joined(last, "a")[:1]
         if case not in self._firsts:
             tokens = range(len(self.vocabulary))
             texts = (
@@ -287,6 +287,11 @@ class Engine(KeepingWriter):
             number = {character: n for n, character in enumerate(characters)}
             self._firsts[case] = characters, np.array([number[c] for c in firsts])
         return self._firsts[case]
+
+    def _joined(self, last: int, word: str) -> str:
+        """`word` as it stands after the token `last`, which the vocabulary need not have."""
+        token, detokenize = self.vocabulary.tokens[last], self.vocabulary.tokenizer.detokenize
+        return detokenize([token, word])[len(detokenize([token])) :]
 
     def _proposal(self, word: Suggestion, insert: str) -> Proposal:
         spaced = self.vocabulary.level == "character" or self._spaced(word.text)

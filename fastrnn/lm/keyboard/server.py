@@ -28,7 +28,8 @@ from typing import (
 )
 
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -41,6 +42,8 @@ LONGEST_BODY = 1 << 20  # bytes
 MOST_TOKENS = 10_000
 # Requests take turns after about this time.
 TURN = 0.05
+# A body that is slow to come is given up this many seconds after the command's end at the latest.
+LOOK = 0.5
 PAGE = Path(__file__).parent / "page"
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _HEADERS = {
@@ -126,7 +129,8 @@ class Keyboard:
             *(Route(f"/{name}", _file(name)) for name in ("keyboard.js", "style.css", "icon.svg")),
             Route("/", _file("index.html")),
         ]
-        self.app: ASGIApp = _Guard(Starlette(routes=routes), hosts, any_address)
+        app = Starlette(routes=routes, exception_handlers={HTTPException: _not_served})
+        self.app: ASGIApp = _Guard(app, hosts, any_address)
 
     async def _on_worker(self, function: Callable[..., Result], *arguments: Any) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self.worker, function, *arguments)
@@ -135,7 +139,7 @@ class Keyboard:
         return _json({"runs": [_described(name, e) for name, e in self.engines.items()]})
 
     async def _suggest(self, request: Request) -> Response:
-        asked = _parsed(SuggestRequest, await _body(request))
+        asked = _parsed(SuggestRequest, await self._body(request))
         engine = self._engine(asked)
         if len(asked.before) + len(asked.after) > LONGEST_TEXT:
             raise _too_long("before and after")
@@ -143,7 +147,7 @@ class Keyboard:
         return _json(dict(await self._on_worker(engine.answer, *rest)))
 
     async def _generate(self, request: Request) -> Response:
-        asked = _parsed(GenerateRequest, await _body(request))
+        asked = _parsed(GenerateRequest, await self._body(request))
         engine = self._engine(asked)
         if len(asked.before) > LONGEST_TEXT:
             raise _too_long("before")
@@ -159,6 +163,36 @@ class Keyboard:
                 return
             if piece:
                 yield _line({"text": piece})
+
+    async def _body(self, request: Request) -> Dict[str, Any]:
+        """The JSON object that a request brings."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise RefusedError(
+                415, "content-type", f"content-type: got {kind!r}, wanted application/json"
+            )
+        content = bytearray()
+        more = True
+        while more:
+            try:
+                message = await asyncio.wait_for(request.receive(), LOOK)
+            except asyncio.TimeoutError:
+                if self.ending:
+                    raise RefusedError(503, "body", "body: the keyboard has ended") from None
+                continue
+            if message["type"] == "http.disconnect":
+                raise RefusedError(400, "body", "body: the client has gone")
+            content += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(content) > LONGEST_BODY:
+                raise RefusedError(413, "body", f"body: wanted at most {LONGEST_BODY:,} bytes")
+        try:
+            value = json.loads(bytes(content).decode("utf-8"))
+        except (ValueError, RecursionError):
+            raise RefusedError(400, "body", "body: wanted JSON in UTF-8") from None
+        if not isinstance(value, dict):
+            raise RefusedError(400, "body", "body: wanted a JSON object")
+        return value
 
     def _engine(self, asked: Any) -> Engine:
         if asked.run not in self.engines:
@@ -214,6 +248,19 @@ def _error(refused: RefusedError) -> Response:
     return _json({"error": error}, refused.status)
 
 
+async def _not_served(request: Request, error: Exception) -> Response:
+    """The answer for a path or a method that there is not."""
+    assert isinstance(error, HTTPException)
+    argument, got = (
+        ("method", request.method) if error.status_code == 405 else ("path", request.url.path)
+    )
+    response = _error(
+        RefusedError(error.status_code, argument, f"{argument}: there is no {got} here")
+    )
+    response.headers.update(error.headers or {})
+    return response
+
+
 def _file(name: str) -> Callable[[Request], Awaitable[Response]]:
     content = (PAGE / name).read_bytes()
     kind = _TYPES[name.rpartition(".")[2]]
@@ -222,30 +269,6 @@ def _file(name: str) -> Callable[[Request], Awaitable[Response]]:
         return Response(content, media_type=kind)
 
     return file
-
-
-async def _body(request: Request) -> Dict[str, Any]:
-    """The JSON object that a request brings."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise RefusedError(
-            415, "content-type", f"content-type: got {kind!r}, wanted application/json"
-        )
-    content = bytearray()
-    try:
-        async for part in request.stream():
-            content += part
-            if len(content) > LONGEST_BODY:
-                raise RefusedError(413, "body", f"body: wanted at most {LONGEST_BODY:,} bytes")
-    except ClientDisconnect:
-        raise RefusedError(400, "body", "body: the client has gone") from None
-    try:
-        value = json.loads(bytes(content).decode("utf-8"))
-    except (ValueError, RecursionError):
-        raise RefusedError(400, "body", "body: wanted JSON in UTF-8") from None
-    if not isinstance(value, dict):
-        raise RefusedError(400, "body", "body: wanted a JSON object")
-    return value
 
 
 def _parsed(kind: Any, values: Dict[str, Any]) -> Any:

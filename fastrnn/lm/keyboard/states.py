@@ -60,6 +60,13 @@ class Kept:
             self.size -= _bytes(self._prefixes.popitem(last=False)[1])
 
 
+def _own(state: Any) -> Any:
+    """`state` in arrays of its own: a part of another would keep all of that in memory."""
+    if isinstance(state, list):
+        return [part if part.base is None else part.copy() for part in state]
+    return state.copy()
+
+
 def _bytes(prefix: Prefix) -> int:
     parts = prefix.state if isinstance(prefix.state, list) else [prefix.state]
     arrays = [part for part in parts if part is not None]
@@ -165,7 +172,7 @@ class KeepingWriter(Writer):
         if missing:
             rows, new = super().step(numbers[missing], [states[n].state for n in missing])
             for n, row, state in zip(missing, rows, new):
-                after[n] = Prefix(reads[n], state, row)
+                after[n] = Prefix(reads[n], _own(state), row.copy())
                 self.kept.put(after[n])
         ordered = [after[n] for n in range(len(states))]
         return np.stack([prefix.log_probabilities for prefix in ordered]), ordered
@@ -204,7 +211,7 @@ class KeepingWriter(Writer):
         rows, state = self.read_all(numbers, prefix.state)
         if isinstance(state, list):
             state = [part if isinstance(part, np.ndarray) else part.asnumpy() for part in state]
-        after = Prefix(hashes.at(end).copy(), state, rows[-1].copy())
+        after = Prefix(hashes.at(end).copy(), _own(state), rows[-1].copy())
         self.kept.put(after)
         return after, rows
 

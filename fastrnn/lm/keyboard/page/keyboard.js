@@ -479,8 +479,7 @@ field.addEventListener("input", (event) => {
 document.addEventListener("selectionchange", () => {
   if (document.activeElement !== field || field.selectionEnd === selected) return;
   selected = field.selectionEnd;
-  if (!asked && !pumping) changed();
-  else asked = true;
+  changed();
 });
 
 if (matchMedia("(pointer: coarse)").matches) field.inputMode = "none"; // the keys are in the page
