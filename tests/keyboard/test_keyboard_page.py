@@ -153,6 +153,29 @@ def test_typing(page, engines, run):
         assert kind.startswith("level")
 
 
+def test_a_byte_order_mark(page):
+    page.paste("\ufeffThe")
+    page.settle()
+    assert page.shown == "The"
+    assert page.find("unread").text == ""
+    page.type(Keys.HOME, Keys.DELETE, "A")
+    assert page.shown == "AThe"
+    assert page.find("unread").text == ""
+
+
+def test_another_place_has_other_suggestions(page):
+    page.paste(LONG)
+    page.type(Keys.CONTROL, Keys.HOME)
+    page.paste("The val")
+    page.until(lambda: page.run("return proposals.length > 0"))
+    left = page.run(
+        "field.setSelectionRange(4, 4);"
+        "document.dispatchEvent(new Event('selectionchange'));"
+        "return [pumping, proposals.length]"
+    )
+    assert left == [True, 0]
+
+
 def test_keys_are_coloured(page, engines):
     page.type("The valu")
     keys = engines["letters"].answer("The valu")["keys"]

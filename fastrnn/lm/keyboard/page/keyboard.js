@@ -155,8 +155,14 @@ const tint = {
   tokens: [], // each with its end, in the text here and in the server's characters, and sums
   lines: [], // elements, each with the number of its first token
 
+  // Byte order marks at the start, which the server takes away.
+  get skipped() {
+    return this.text.length - this.text.replace(/^\ufeff+/, "").length;
+  },
+
   get last() {
-    return this.tokens[this.tokens.length - 1] || { end: 0, read: 0, bits: 0, size: 0, unknown: 0 };
+    const none = { end: this.skipped, read: 0, bits: 0, size: 0, unknown: 0 };
+    return this.tokens[this.tokens.length - 1] || none;
   },
 
   get read() {
