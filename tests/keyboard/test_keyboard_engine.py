@@ -134,6 +134,15 @@ def test_pieces_in_time_make_the_whole(writer, engine):
     is_same({**ready, "start": 0, "tokens": tokens, "complete": True}, whole)
 
 
+def test_suggestions_do_not_wait_for_the_rest(writer, engine):
+    answer = engine.answer(TEXT[:100], TEXT[100:], seconds=60)
+    tokens = len(engine.answer(TEXT[:100])["tokens"])
+    assert (answer["ready"], answer["complete"]) == (True, False)
+    assert tokens <= len(answer["tokens"]) <= tokens + PIECE
+    start = sum(len(token["text"]) for token in answer["tokens"])
+    assert engine.answer(TEXT[:100], TEXT[100:], start, k=0, seconds=600)["complete"]
+
+
 def test_a_start_gives_the_rest(writer, engine):
     whole = engine.answer(TEXT[:400])
     text = "".join(piece["text"] for piece in whole["tokens"])

@@ -19,7 +19,15 @@ from typing import (
 import numpy as np
 
 from fastrnn.lm.generation import Suggestion, Writer
-from fastrnn.lm.keyboard.states import Deadline, Hashes, KeepingWriter, Kept, Prefix, piece_end
+from fastrnn.lm.keyboard.states import (
+    PIECE,
+    Deadline,
+    Hashes,
+    KeepingWriter,
+    Kept,
+    Prefix,
+    piece_end,
+)
 from fastrnn.lm.tokenizers import END_OF_LINE, UNKNOWN, in_word, normalize
 
 _MARKERS = (UNKNOWN, END_OF_LINE)
@@ -123,8 +131,9 @@ class Engine(KeepingWriter):
         k : int
             Suggestions to make; 0 for none, and no probabilities of keys.
         seconds : float
-            Stop reading after this time. The answer then says that it is not complete; what has
-            been read is kept for the next call.
+            Stop reading after this time, and a little after the cursor if there are suggestions to
+            make. The answer then says that it is not complete; what has been read is kept for the
+            next call.
         """
         text = normalize(before + after)
         before = normalize(before)
@@ -145,7 +154,10 @@ class Engine(KeepingWriter):
         if k and len(bits) == max(first, cursor) - first:
             self._propose(before, k, deadline, answer)
         if len(bits) == max(first, cursor) - first:
-            bits += self._surprise(hashes, cut, first + len(bits), len(cut.ends), deadline)
+            last = len(cut.ends)
+            if k and seconds < math.inf:  # suggestions do not wait for a long rest
+                last = min(last, max(first, cursor) + PIECE)
+            bits += self._surprise(hashes, cut, first + len(bits), last, deadline)
         answer["complete"] = first + len(bits) == len(cut.ends) and (answer["ready"] or not k)
         typing = len(cut.ends) - 1 if self._typing(text, before) else -1
         answer["tokens"] = self._pieces_of(text, cut, first, bits, typing)
