@@ -353,7 +353,8 @@ def test_keys_alone(page):
     press(Keys.ARROW_RIGHT)
     assert page.find("detail").text.startswith("h: ")
     for _ in range(3):
-        ActionChains(page.driver).key_down(Keys.SHIFT).send_keys(Keys.TAB).perform()
+        back = ActionChains(page.driver).key_down(Keys.SHIFT).send_keys(Keys.TAB)
+        back.key_up(Keys.SHIFT).perform()
     assert page.focused == "keys"
 
 
