@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -151,6 +152,31 @@ def test_typing(page, engines, run):
         assert shown == token["text"]
         assert title.endswith(f"{token['bits']:.2f} bits")
         assert kind.startswith("level")
+
+
+@pytest.mark.parametrize("run", ["letters", "words"])
+def test_likely_keys_are_answered_ahead(page, engines, run):
+    """What is asked for before a key comes is what the key asks for."""
+    page.choose(run)
+    text = "The object va"
+    page.type(text)
+    page.until(lambda: page.run("return ahead.answers.size > 0"))
+    question = page.run("return [...ahead.answers.keys()][0]")
+    text = json.loads(question)["before"]
+    # From here on nothing is asked ahead, and requests are counted.
+    page.run(
+        "lookAhead = () => {}; window.count = 0;"
+        "const ask = request; request = (...rest) => { count += 1; return ask(...rest); }"
+    )
+    page.type(text[-1])
+    assert page.text == text
+    assert page.run("return count") == 0
+    answer = engines[run].answer(text)
+    assert page.strip == words(answer)
+    assert page.shown.rstrip() == text.rstrip()
+    assert [title for _, title, _ in page.tinted if "bits" in title][-1].endswith(
+        f"{[token for token in answer['tokens'] if 'bits' in token][-1]['bits']:.2f} bits"
+    )
 
 
 def test_a_byte_order_mark(page):

@@ -37,6 +37,7 @@ let pumping = false;
 let wake = () => {};
 
 function changed(time) {
+  ahead.stopper.abort();
   proposals = [];
   $("strip").classList.add("waiting");
   asked = true;
@@ -64,6 +65,7 @@ async function pump() {
     pumping = false;
   }
   if (asked) pump();
+  else if (proposed) lookAhead();
 }
 
 let proposed = true; // whether the strip shows what belongs to the text
@@ -73,14 +75,9 @@ async function exchange(fresh) {
   const started = since;
   if (fresh) proposed = false;
   tint.keep(text);
-  const response = await request("api/suggest", {
-    run,
-    before: text.slice(0, cursor),
-    after: text.slice(cursor),
-    start: tint.read,
-    k: proposed ? 0 : suggestions.length,
-  });
-  const answer = await response.json();
+  const body = question(text, cursor, tint.read, proposed ? 0 : suggestions.length);
+  const answer =
+    ahead.answers.get(JSON.stringify(body)) || (await (await request("api/suggest", body)).json());
   $("message").hidden = true;
   if (now !== run) return true;
   const current = text === field.value && cursor === field.selectionEnd;
@@ -101,6 +98,35 @@ async function exchange(fresh) {
     });
   }
   return !answer.complete;
+}
+
+function question(text, cursor, start, k) {
+  return { run, before: text.slice(0, cursor), after: text.slice(cursor), start, k };
+}
+
+// Answers for the keys that are likeliest next, asked for while nobody types: most keys then have
+// their suggestions at once.
+const ahead = { answers: new Map(), stopper: new AbortController() };
+const KEYS_AHEAD = 3;
+const TOO_UNLIKELY = 0.05;
+
+async function lookAhead() {
+  const text = field.value;
+  ahead.answers.clear();
+  if (field.selectionEnd !== text.length || text !== tint.text) return;
+  const { signal } = (ahead.stopper = new AbortController());
+  const keys = Object.entries(likely).sort(([, one], [, other]) => other - one);
+  try {
+    for (const [key, probability] of keys.slice(0, KEYS_AHEAD)) {
+      if (probability < TOO_UNLIKELY) break;
+      const next = text + key;
+      const body = question(next, next.length, tint.after(next).read, suggestions.length);
+      const answer = await (await request("api/suggest", body, signal)).json();
+      if (answer.complete) ahead.answers.set(JSON.stringify(body), answer);
+    }
+  } catch (error) {
+    if (error.name !== "AbortError") complain(error);
+  }
 }
 
 // ---- Suggestions.
@@ -161,8 +187,12 @@ const tint = {
   },
 
   get last() {
-    const none = { end: this.skipped, read: 0, bits: 0, size: 0, unknown: 0 };
-    return this.tokens[this.tokens.length - 1] || none;
+    return this.before(this.tokens.length);
+  },
+
+  // The last of the first `count` tokens.
+  before(count) {
+    return this.tokens[count - 1] || { end: this.skipped, read: 0, bits: 0, size: 0, unknown: 0 };
   },
 
   get read() {
@@ -171,12 +201,22 @@ const tint = {
 
   // Forget the tokens that are not of the same beginning of `text`, or may still change.
   keep(text) {
+    this.cut(this.holding(text));
+    this.text = text;
+  },
+
+  // The last token that would be kept.
+  after(text) {
+    return this.before(this.holding(text));
+  },
+
+  holding(text) {
     let same = 0;
     const limit = Math.min(text.length, this.text.length);
     if (text.startsWith(this.text)) same = limit;
     else while (same < limit && text[same] === this.text[same]) same += 1;
-    if (same < this.last.end || this.last.typing) this.cut(this.fixed(text, same));
-    this.text = text;
+    const holds = same >= this.last.end && !this.last.typing;
+    return holds ? this.tokens.length : this.fixed(text, same);
   },
 
   // How many tokens hold, whatever comes after the first characters of `text`: words may change as
