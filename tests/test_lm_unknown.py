@@ -77,6 +77,31 @@ def test_evaluation_says_how_much_is_unknown(run, tmp_path, capsys):
     assert cli.main(["train", "--resume", "--out", str(run), "--epochs", "2"]) == 0
 
 
+def test_evaluation_passes_over_what_has_no_marker(run, tmp_path, capsys):
+    """Of a model of characters that has no unknown ones."""
+    book, other, known = (tmp_path / name for name in ("book.txt", "other.txt", "known.txt"))
+    book.write_text("plain words and more words\n" * 20)
+    known.write_text("plain wrds\n" * 10)
+    other.write_text("\ufeff" + "plain wörds\n" * 10)
+    command = ["train", "--data", str(book), "--out", str(tmp_path / "run")]
+    assert cli.main([*command, "--validation", "0", *TINY]) == 0
+    capsys.readouterr()
+    told = []
+    for file in (known, other):
+        command = ["evaluate", str(tmp_path / "run"), "--data", str(file)]
+        assert cli.main(command) == 0
+        line = "unknown     10 of 120 characters (8.3%), passed over\n"
+        assert (line in capsys.readouterr().out) == (file is other)
+        assert cli.main([*command, "--json"]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert [values.pop("unknown") for values in told] == [0, 10]
+    assert [values.pop("text") for values in told] == [str(known), str(other)]
+    assert told[0] == told[1]
+    other.write_text("ÄÖÜ")
+    assert cli.main(command) == 2
+    assert "there is no character that the model knows" in capsys.readouterr().err
+
+
 def test_nothing_is_frequent_enough(tmp_path, capsys):
     (tmp_path / "book.txt").write_text("abcdefghijklmnopqrstuvwxyz" * 4)
     command = ["train", "--data", str(tmp_path / "book.txt"), "--out", str(tmp_path / "run")]

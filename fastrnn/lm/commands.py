@@ -48,9 +48,10 @@ from fastrnn.lm.runs import (
     open_checkpoint,
     resumed,
 )
-from fastrnn.lm.texts import Text
-from fastrnn.lm.tokenizers import normalize
+from fastrnn.lm.texts import Known, Text
+from fastrnn.lm.tokenizers import UNKNOWN, normalize
 from fastrnn.lm.training import Training, same_corpus
+from fastrnn.lm.vocabulary import Vocabulary
 
 # The line between the texts of `generate --count`.
 BETWEEN_TEXTS = "---"
@@ -207,11 +208,8 @@ def evaluate_run(options: argparse.Namespace) -> None:
         text = text_of(settings)
         corpus = same_corpus(text, settings, checkpoint)
     if options.data is not None:
-        data = together(options.data)
-        name = title(data)
-        encoding = options.encoding or settings.encoding
-        reading = Reading(encoding, options.format or "auto", options.sender, settings.redact)
-        text = open_text(data, reading)
+        name = title(together(options.data))
+        text = _other_text(options, settings, checkpoint.vocabulary)
         numbers = encode_text(text, checkpoint.vocabulary)
     else:
         assert corpus is not None
@@ -234,7 +232,8 @@ def evaluate_run(options: argparse.Namespace) -> None:
     if settings.ngram:
         assert corpus is not None
         loss = _ngram_loss(corpus, numbers, settings)
-    unknown = checkpoint.vocabulary.unknown(numbers)
+    passed_over = text.passed_over if isinstance(text, Known) else 0
+    unknown = checkpoint.vocabulary.unknown(numbers) + passed_over
     if options.json:
         told = {"text": name, "unknown": unknown, **found.as_dict()}
         print_json({**told, "ngram": _ngram_dict(loss, settings)})
@@ -244,11 +243,21 @@ def evaluate_run(options: argparse.Namespace) -> None:
         f"{found.scores.tokens:,} {noun(settings)}s: {name}"
     )
     if options.data is not None:
-        share = unknown / len(numbers)
-        print(f"{'unknown':11} {unknown:,} of {len(numbers):,} {noun(settings)}s ({share:.1%})")
+        total = len(numbers) + passed_over
+        line = f"{'unknown':11} {unknown:,} of {total:,} {noun(settings)}s ({unknown / total:.1%})"
+        print(f"{line}, passed over" if passed_over else line)
     if loss is not None:
         print(_ngram_line(loss, settings))
     print("\n".join(found.lines()))
+
+
+def _other_text(options: argparse.Namespace, settings: Settings, vocabulary: Vocabulary) -> Text:
+    """The text of ``evaluate --data``."""
+    encoding = options.encoding or settings.encoding
+    reading = Reading(encoding, options.format or "auto", options.sender, settings.redact)
+    text = open_text(together(options.data), reading)
+    marked = vocabulary.level != "character" or UNKNOWN in vocabulary
+    return text if marked else Known(text, vocabulary)
 
 
 def _begin(corpus: Optional[Corpus], settings: Settings, split: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from itertools import chain
-from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Callable, Container, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 from fastrnn.lm import encodings
 from fastrnn.lm.errors import InputError
@@ -137,6 +137,37 @@ class Text:
             for _ in self.pieces():
                 pass
         return self._measured
+
+
+class Known(Text):
+    """A text without the characters that a model does not know.
+
+    Attributes
+    ----------
+    passed_over : int
+        How many these are, once the text was read.
+    """
+
+    nothing = "there is no character that the model knows"
+
+    def __init__(self, source: Text, characters: Container[str]) -> None:
+        super().__init__(source.name, lambda: [])
+        self.passed_over = 0
+        self._source = source
+        self._characters = characters
+
+    def parts(self) -> Iterator[str]:
+        passed_over = 0
+        for part in self._source.parts():
+            strange = {ord(c): None for c in set(part) if c not in self._characters}
+            known = part.translate(strange) if strange else part
+            passed_over += len(part) - len(known)
+            if known:
+                yield known
+        self.passed_over = passed_over
+
+    def reports(self) -> List[str]:
+        return self._source.reports()
 
 
 class Joined(Text):
