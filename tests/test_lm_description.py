@@ -14,6 +14,7 @@ from fastrnn.lm import data, preset
 from fastrnn.lm.checkpoint import load_checkpoint
 from fastrnn.lm.description import contents, scripts
 from fastrnn.lm.fit import FEWEST, MOST, epoch_seconds, fit, seconds_of
+from fastrnn.lm.languages import WORDS
 from fastrnn.lm.sizes import SIZES, sizes_for
 from fastrnn.lm.texts import Text, whole_lines
 from fastrnn.lm.training import Training
@@ -45,6 +46,39 @@ def test_contents(text, size):
     assert found.words == len(text.split())
     assert (found.lines, found.longest) == (len(lines), max(map(len, lines)))
     assert found.characters == {c: text.count(c) for c in set(text)}
+
+
+SENTENCES = {
+    "English": "I think that this is what you have for the day",
+    "German": "ich weiß nicht, ob das der Hund ist, aber wir gehen auch",
+    "Dutch": "ik weet niet of dat het huis van jou is, maar je mag ook",
+    "French": "Je ne sais pas, mais c’est pour vous et nous",
+    "Spanish": "no sé por qué, pero el perro es muy grande y los niños están",
+    "Portuguese": "Eu não sei, mas isso é muito bom e você está com um cão",
+    "Italian": "non so che cosa è, ma il cane della signora è anche qui",
+    "Polish": "Nie wiem czy to jest tak, ale już się na mnie patrzy",
+    "Turkish": "ben bir şey bilmiyorum ama bu çok güzel değil",
+    "Indonesian": "aku tidak tahu yang ini dan itu, untuk kamu",
+    "Russian": "я не знаю, что это, но мы так и есть",
+    "Ukrainian": "я не знаю, що це, але ми так і є",
+    "Greek": "δεν ξέρω τι είναι, και με το φως θα μου το πεις",
+    "Arabic": "هذا ما كل من في البيت مع أن لا يا",
+    "Hindi": "यह घर है और मैं नहीं जानता की यह का है",
+}
+
+
+@pytest.mark.parametrize("language", WORDS)
+def test_languages(language):
+    other = "Greek" if language != "Greek" else "English"
+    lines = [SENTENCES[language]] * 4 + [SENTENCES[other]]
+    (first, share), (second, rest) = contents(Text.of("\n".join(lines))).languages
+    assert (first, second) == (language, other)
+    assert share + rest == pytest.approx(1)
+    assert share > 0.6
+
+
+def test_a_text_without_common_words_has_no_language():
+    assert contents(Text.of("zzz qqq\nthe\n1 2 3")).languages == []
 
 
 def test_scripts():

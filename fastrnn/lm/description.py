@@ -11,6 +11,7 @@ from typing import Dict, Iterator, List, NamedTuple, Tuple
 from fastrnn.lm import places
 from fastrnn.lm.chats import Chat, Redacted
 from fastrnn.lm.data import BUILTIN, SOURCES, Reading, builtin_text, named_path, open_text, title
+from fastrnn.lm.languages import LanguageCounter
 from fastrnn.lm.sizes import sizes_for
 from fastrnn.lm.texts import Text, whole_lines
 
@@ -28,20 +29,23 @@ class Contents(NamedTuple):
     words: int
     lines: int
     longest: int
+    languages: List[Tuple[str, float]]
 
 
 def contents(text: Text) -> Contents:
     """Read a text, and count."""
     characters: Dict[str, int] = Counter()
     words = lines = longest = 0
+    languages = LanguageCounter()
     for piece in whole_lines(text.pieces()):
         characters.update(piece)  # type: ignore[arg-type]
         words += len(piece.split())
+        languages.add(piece)
         found = piece.split("\n")
         found = found[:-1] if not found[-1] else found
         lines += len(found)
         longest = max(longest, *map(len, found))
-    return Contents(characters, words, lines, longest)
+    return Contents(characters, words, lines, longest, languages.shares())
 
 
 def scripts(characters: Dict[str, int]) -> List[Tuple[str, float]]:
@@ -103,6 +107,9 @@ def _rows(text: Text, file: str) -> Iterator[Tuple[str, str]]:
     shares = ", ".join(f"{name} {share:.1%}" for name, share in scripts(found.characters))
     if shares:
         yield "scripts", shares
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in found.languages)
+    if shares:
+        yield "languages", f"{shares}, by common words"
     fitting = sizes_for(total)[0]
     flags = [
         f"--{name} {fitting[name]:g}" for name in ("hidden", "batch", "steps", "rate", "dropout")
