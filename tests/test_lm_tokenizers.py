@@ -185,6 +185,10 @@ class Dictionary(Writer):
         values = np.array([weight[token] for token in self.vocabulary.tokens])
         return np.log(values / values.sum()), begun
 
+    def step(self, numbers, states):
+        found = [self.read([number], state) for number, state in zip(numbers, states)]
+        return np.stack([scores for scores, _ in found]), [state for _, state in found]
+
 
 def test_words_are_suggested_after_a_vowel_sign():
     found = Dictionary().suggest("हि", k=2).completions
