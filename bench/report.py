@@ -218,7 +218,7 @@ def markdown(content: Dict[str, Any], plots: Sequence[str] = ()) -> str:
     missing = [f"{name} ({reason})" for name, reason in about["missing"].items()]
     lines += ["", "Did not take part: " + ("; ".join(missing) or "none") + "."]
     slower = losses(rows)
-    lines += ["", f"Where {OURS} is slower:" if slower else "Nobody was faster in any row."]
+    lines += ["", f"Where {OURS} is slower:" if slower else "No peer was faster in any row."]
     lines += [*([""] if slower else []), *slower]
     for heading, found in (
         ("Not timed:", untimed(rows)),

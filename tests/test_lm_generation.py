@@ -154,9 +154,9 @@ def test_rows_are_read_as_each_alone(writer):
     numbers = writer.vocabulary.encode(TEXT)[:40]
     prompt, further = numbers[:20], numbers[20:].reshape(10, 2)
     _, state = writer.read(prompt)
-    batch = writer._repeat(state, 2)
+    states = [state, state]
     for tokens in further:
-        both, batch = writer._read_rows(tokens, batch)
+        both, states = writer.step(tokens, states)
     for row, own in enumerate(further.T):
         alone, _ = writer.read(own, state)
         np.testing.assert_allclose(both[row], alone, rtol=0, atol=1e-5)

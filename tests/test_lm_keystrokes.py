@@ -1,4 +1,4 @@
-"""Keystrokes saved, against somebody who types and looks at the suggestions."""
+"""Keystrokes saved, against a simulated typist who asks for suggestions after each key."""
 
 from __future__ import annotations
 

@@ -214,27 +214,20 @@ PRESETS: Dict[str, Settings] = {
         init=0.1,
         metric="perplexity",
     ),
-    # Their medium model.
-    "zaremba-medium": Settings(
-        level="word",
-        min_count=2,
-        embed=650,
-        hidden=650,
-        layers=2,
-        dropout=0.5,
-        embed_dropout=0.5,
-        batch=20,
-        steps=35,
-        epochs=39,
-        optimizer="sgd",
-        rate=1.0,
-        decay=1 / 1.2,
-        decay_after=6,
-        clip=5.0,
-        init=0.05,
-        metric="perplexity",
-    ),
 }
+# Their medium model.
+PRESETS["zaremba-medium"] = replace(
+    PRESETS["zaremba-small"],
+    embed=650,
+    hidden=650,
+    dropout=0.5,
+    embed_dropout=0.5,
+    steps=35,
+    epochs=39,
+    decay=1 / 1.2,
+    decay_after=6,
+    init=0.05,
+)
 
 
 def preset(name: str, **changes: Any) -> Settings:

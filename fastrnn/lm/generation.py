@@ -249,11 +249,11 @@ class Writer:
         ]
         numbers = self._prompt(prompt)
         scores, state = self.read(numbers)
-        rows, state = np.repeat(scores[None], count, axis=0), self._repeat(state, count)
+        rows, states = np.repeat(scores[None], count, axis=0), [state] * count
         before, texts = np.repeat(numbers[-1:], count), [""] * count
         for step in range(length):
             if step:
-                rows, state = self._read_rows(before, state)
+                rows, states = self.step(before, states)
             chosen = np.zeros(count, np.int32)
             for row, generator in enumerate(generators):
                 known = self._known(rows[row])
@@ -264,22 +264,6 @@ class Writer:
             if stop is not None and all(stop in text for text in texts):
                 break
         return texts if stop is None else [text.split(stop, 1)[0] for text in texts]
-
-    def _repeat(self, state: Any, count: int) -> Any:
-        """The state of one text as that of a batch of `count`."""
-        if self.settings.model == "unrolled":
-            return np.repeat(state[None], count, axis=0)
-        return [mx.nd.repeat(part, count, axis=1) for part in state]
-
-    def _read_rows(self, numbers: np.ndarray, state: Any) -> Tuple[np.ndarray, Any]:
-        """Read one token more, shape (rows,), in each text of a batch, as :meth:`read` does."""
-        if self.settings.model == "unrolled":
-            state = np.concatenate([state[:, 1:], numbers[:, None]], axis=1)
-            logits = self.model(mx.nd.array(state, self.context, dtype="int32"))
-        else:
-            logits, state = self.model(mx.nd.array(numbers[None], self.context, "int32"), state)
-            logits = logits[0]
-        return _log_softmax(logits.asnumpy()), state
 
     def _has_space(self, prompt: str) -> bool:
         """Whether the space before the first word is the prompt's last."""

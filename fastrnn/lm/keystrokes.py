@@ -1,8 +1,8 @@
 """Keystrokes saved: the figure by which the keyboards of phones are compared.
 
-Somebody types a text with three suggestions above the keys, which are those of
+A typist sees three suggestions above the keys, which are those of
 :meth:`fastrnn.lm.generation.Writer.suggest`. Each character costs one key. As soon as the word is
-among the suggestions, the person takes it: one tap instead of the word's remaining characters. The
+among the suggestions, the typist takes it: one tap instead of the word's remaining characters. The
 space after the word is not part of it, and costs a key as every sign does. A model of words
 suggests a word before its first character, a model of characters from then on.
 """

@@ -27,9 +27,6 @@ pytestmark = pytest.mark.skipif(
 )
 mx = import_mxnet()
 LONG = (data.load_text("builtin") * 2)[:100_000]
-# FASTRNN_SCREENSHOTS=folder writes the pictures of the documentation there, of the run that
-# FASTRNN_SCREENSHOT_RUN names.
-SCREENSHOTS = os.environ.get("FASTRNN_SCREENSHOTS")
 
 
 @pytest.fixture(scope="module")
@@ -495,9 +492,10 @@ def test_a_server_that_has_ended(driver, run_folders):
     driver.get_log("browser")
 
 
-@pytest.mark.skipif(not SCREENSHOTS, reason="FASTRNN_SCREENSHOTS names no folder")
-def test_screenshots(driver):
-    run = Path(os.environ["FASTRNN_SCREENSHOT_RUN"])
+def test_screenshots(driver, run_folders, tmp_path):
+    """The pictures of the docs, of FASTRNN_SCREENSHOT_RUN and in FASTRNN_SCREENSHOTS if set."""
+    run = Path(os.environ.get("FASTRNN_SCREENSHOT_RUN", run_folders["letters"]))
+    folder = Path(os.environ.get("FASTRNN_SCREENSHOTS", tmp_path))
     server = Served({run.name: run}, [run.name])
     page = Page(driver, server)
     page.type("The value of an object is the res")
@@ -507,5 +505,6 @@ def test_screenshots(driver):
             "Emulation.setEmulatedMedia",
             {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
         )
-        driver.save_screenshot(str(Path(SCREENSHOTS) / f"{name}.png"))
+        assert driver.save_screenshot(str(folder / f"{name}.png"))
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     server.stop()

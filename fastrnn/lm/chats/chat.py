@@ -38,7 +38,7 @@ class Chat(Text):
         What was exported.
     form : Format
     recognized : bool
-        Whether nobody said that it is of this format.
+        Whether the format was recognized rather than given.
 
     Attributes
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, Callable, Iterable, Iterator, NamedTuple, Set, Tuple, Union
 
@@ -22,7 +23,7 @@ class Message(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """Something that nobody typed, by a plural such as ``system lines``."""
+    """Something that is no message; `kind` is a plural such as ``system lines``."""
 
     kind: str
 
@@ -36,6 +37,17 @@ class MisfitError(InputError):
     def __init__(self, number: int, line: str) -> None:
         shown = line if len(line) <= 60 else line[:59] + "…"
         super().__init__(f"line {number:,} does not fit: {shown!r}")
+
+
+def whole_json(lines: Iterable[str]) -> Any:
+    """The value that all lines together are in JSON."""
+    text = "\n".join(lines)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise MisfitError(error.lineno, text.split("\n")[error.lineno - 1]) from None
+    except RecursionError:
+        raise MisfitError(1, text.split("\n")[0]) from None
 
 
 class Format(NamedTuple):

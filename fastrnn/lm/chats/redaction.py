@@ -1,4 +1,4 @@
-"""Placeholders for what tells who somebody is.
+"""Replaces personal data with placeholders.
 
 What has a shape is found: addresses on the web and of mail, numbers, and the names of those who
 write in a chat. Names of others, nicknames, streets and places are not.
@@ -41,7 +41,7 @@ _SHAPES = [
     ("names", "<name>", r"(?<![\w@])@[\w.]*\w"),
 ]
 # What formats put where a name is missing.
-_NOBODY = ("Me", "unknown")
+_NO_NAMES = ("Me", "unknown")
 _SHORT, _INITIALS = 2, 1
 
 
@@ -58,7 +58,7 @@ class Redactor:
     def __init__(self, names: Iterable[str] = ()) -> None:
         anyhow: Set[str] = set()
         exactly: Set[str] = set()
-        for name in set(names).difference(_NOBODY):
+        for name in set(names).difference(_NO_NAMES):
             (anyhow if len(name) > _SHORT else exactly).add(name)
             for part in _words(name):
                 if len(part) > _INITIALS and not (part.islower() and part.isascii()):

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, Dict, Iterable, Iterator, Optional
 
 from fastrnn.lm.chats import jsonl
-from fastrnn.lm.chats.message import Item, LeftOut, MisfitError, item
+from fastrnn.lm.chats.message import Item, LeftOut, MisfitError, item, whole_json
 
 TITLE = "Signal"
 _NOTICES = LeftOut("notices")
@@ -53,14 +53,7 @@ def read(lines: Iterable[str]) -> Iterator[Item]:
 
 
 def _rows(lines: Iterable[str]) -> Iterator[Any]:
-    text = "\n".join(lines)
-    try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise MisfitError(error.lineno, text.split("\n")[error.lineno - 1]) from None
-    except RecursionError:
-        raise MisfitError(1, text[:80]) from None
-    for row in rows:
+    for row in whole_json(lines):
         if not isinstance(row, dict):
             raise MisfitError(1, json.dumps(row))
         yield 1, json.dumps(row, ensure_ascii=False), row

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, Dict, Iterable, Iterator, List
 
-from fastrnn.lm.chats.message import Item, LeftOut, MisfitError, item
+from fastrnn.lm.chats.message import Item, LeftOut, MisfitError, item, whole_json
 
 TITLE = "Telegram"
 _FITS = re.compile(
@@ -23,16 +23,10 @@ def fits(head: str) -> bool:
 
 def read(lines: Iterable[str]) -> Iterator[Item]:
     """The messages, in the order of the file, which is read as a whole."""
-    text = "\n".join(lines)
-    try:
-        export = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise MisfitError(error.lineno, text.split("\n")[error.lineno - 1]) from None
-    except RecursionError:
-        raise MisfitError(1, text[:80].split("\n")[0]) from None
+    export = whole_json(lines)
     chats = _chats(export)
     if chats is None:
-        raise MisfitError(1, text[:80].split("\n")[0])
+        raise MisfitError(1, json.dumps(export, ensure_ascii=False))
     for chat in chats:
         for message in chat:
             yield _item(message) if isinstance(message, dict) else LeftOut("service messages")
@@ -57,7 +51,7 @@ def _chats(export: Any) -> Any:
 def _item(message: Dict[str, Any]) -> Item:
     if message.get("type") != "message":
         return LeftOut("service messages")
-    if "forwarded_from" in message:  # somebody else's words
+    if "forwarded_from" in message:  # another person's words
         return LeftOut("forwarded messages")
     text = message.get("text", "")
     for part in text if isinstance(text, list) else []:

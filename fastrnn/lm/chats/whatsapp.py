@@ -70,7 +70,7 @@ TITLE = "WhatsApp"
 
 
 def fits(head: str) -> bool:
-    """Whether the first line is dated, and somebody wrote something."""
+    """Whether the first line is dated, and at least one line has a sender."""
     lines = head.lstrip().split("\n")
     if not _HEADER.match(lines[0]):
         return False

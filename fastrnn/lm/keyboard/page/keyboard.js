@@ -104,8 +104,8 @@ function question(text, cursor, start, k) {
   return { run, before: text.slice(0, cursor), after: text.slice(cursor), start, k };
 }
 
-// Answers for the keys that are likeliest next, asked for while nobody types: most keys then have
-// their suggestions at once.
+// Prefetched answers for the likeliest next keys, so that most keystrokes show their suggestions at
+// once.
 const ahead = { answers: new Map(), stopper: new AbortController() };
 const KEYS_AHEAD = 3;
 const TOO_UNLIKELY = 0.05;
