@@ -174,8 +174,8 @@ def test_times(text, seconds):
 
 
 @pytest.mark.parametrize("text", ["", "10", "m", "0s", "10 m", "1e3s", "infs", "10min"])
-def test_what_is_no_time(text, capsys):
-    assert cli.main(["train", "--fit", text or " "]) == 2
+def test_what_is_no_time(text, tmp_path, capsys):
+    assert cli.main(["train", "--fit", text, "--out", str(tmp_path / "run")]) == 2
     assert "fit: got " in capsys.readouterr().err
 
 

@@ -75,13 +75,17 @@ def train(options: argparse.Namespace) -> None:
         settings = resumed(checkpoint.settings, changes)
     else:
         settings = preset(base, **changes)
-    if options.fit and options.resume:
+    seconds = None if options.fit is None else seconds_of(options.fit)
+    if seconds and options.resume:
         raise InputError("fit and resume: the run keeps its settings")
     text = None
-    if options.fit:
+    if seconds:
         check_free(folder, options.overwrite or options.profile)
         text = text_of(settings)
-        settings = _fitted(preset(base), changes, text, options)
+        chosen = fit(preset(base), changes, text, parse_devices(options.device), seconds)
+        longer = chosen.seconds > 1.1 * seconds
+        print(f"fit     {chosen}{', longer than asked for' if longer else ''}")
+        settings = chosen.settings
     if options.profile:
         training = Training(
             settings, text or text_of(settings), parse_devices(options.device), checkpoint
@@ -93,16 +97,6 @@ def train(options: argparse.Namespace) -> None:
     _introduce(run.training)
     _train(run)
     _conclude(run)
-
-
-def _fitted(
-    base: Settings, changes: Dict[str, Any], text: Text, options: argparse.Namespace
-) -> Settings:
-    seconds = seconds_of(options.fit)
-    chosen = fit(base, changes, text, parse_devices(options.device), seconds)
-    longer = chosen.seconds > 1.1 * seconds
-    print(f"fit     {chosen}{', longer than asked for' if longer else ''}")
-    return chosen.settings
 
 
 def _train(run: Run) -> None:
