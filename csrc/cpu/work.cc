@@ -12,8 +12,10 @@ namespace {
 // per chunk; few enough for a small workspace.
 constexpr int64_t kChunkRows = 2048;
 
-// Packing costs about as much as two steps; below this many steps the weights are not packed.
+// Packing costs about as much as two steps; below this many steps the weights are not packed. Nor
+// are they for one row or two, whose product takes as long as reading the weights, packed or not.
 constexpr int64_t kMinPackedSteps = 4;
+constexpr int64_t kMaxUnpackedRows = 2;
 
 // Where our own product is faster than oneDNN's, by the rows of a block: the most weights. It needs
 // no call of a library, and reads rows in fours; with more rows oneDNN reads the weights less
@@ -111,6 +113,7 @@ StepProduct::StepProduct(const LayerDesc& desc, const Split& split, int64_t n, i
     small_.emplace(n, k, transpose, accumulate);
     return;
   }
+  if (desc.batch <= kMaxUnpackedRows) return;
   const bool ragged = desc.batch % split.blocks != 0;
   for (int64_t part = 0; part < parts_; ++part) {
     packed_.emplace_back(rows, ragged, Column(part + 1) - Column(part), k, transpose,
@@ -120,7 +123,7 @@ StepProduct::StepProduct(const LayerDesc& desc, const Split& split, int64_t n, i
 
 std::string StepProduct::Reason() const {
   const char* const product = small_            ? "fastrnn's own products"
-                              : packed_.empty() ? "oneDNN's products, too few steps to pack"
+                              : packed_.empty() ? "oneDNN's products, weights not packed"
                                                 : "oneDNN's products, weights packed";
   const std::string sharing =
       blocks_ > 1  ? std::to_string(blocks_) + " threads with rows of their own"
@@ -178,20 +181,22 @@ BlockProduct::BlockProduct(const StepProduct& product, const float* weights,
 
 void BlockProduct::Run(const float* source, float* destination) {
   const StepProduct& p = product_;
-  if (p.small_) {
-    if (p.parts_ == 1) return p.small_->Run(rows_, source, weights_, destination, 0, p.n_);
-    return ParallelFor(p.parts_, [&](int64_t part) {
-      p.small_->Run(rows_, source, weights_, destination, p.Column(part), p.Column(part + 1));
-    });
-  }
+  if (p.parts_ == 1) return RunPart(source, 0, destination);
+  ParallelFor(p.parts_, [&](int64_t part) { RunPart(source, part, destination); });
+}
+
+void BlockProduct::RunPart(const float* source, int64_t part, float* destination) {
+  const StepProduct& p = product_;
+  const int64_t column = p.Column(part), end = p.Column(part + 1);
+  if (p.small_) return p.small_->Run(rows_, source, weights_, destination, column, end);
   if (!packed_.empty()) {
-    return ParallelFor(p.parts_, [&](int64_t part) {
-      packed_[static_cast<size_t>(part)].Run(source, destination + p.Column(part));
-    });
+    return packed_[static_cast<size_t>(part)].Run(source, destination + column);
   }
-  const int64_t stride = p.transpose_ == Transpose::kYes ? p.k_ : p.n_;
-  Gemm(rows_, p.n_, p.k_, {source, p.k_}, {weights_, stride, p.transpose_},
-       p.accumulate_ ? 1.0f : 0.0f, {destination, p.n_});
+  const bool transposed = p.transpose_ == Transpose::kYes;
+  const int64_t stride = transposed ? p.k_ : p.n_;
+  Gemm(rows_, end - column, p.k_, {source, p.k_},
+       {weights_ + (transposed ? column * stride : column), stride, p.transpose_},
+       p.accumulate_ ? 1.0f : 0.0f, {destination + column, p.n_});
 }
 
 // ---- forward ------------------------------------------------------------------------------------

@@ -74,6 +74,9 @@ class BlockProduct {
   void Run(const float* source, float* destination);
 
  private:
+  // Computes the columns of a part of the result.
+  void RunPart(const float* source, int64_t part, float* destination);
+
   const StepProduct& product_;
   const float* weights_;
   int64_t rows_;
