@@ -15,9 +15,10 @@ def has_other_gradient(parameter: Any, array: Any) -> bool:
 
     Only MXNet knows how `backward` writes to it.
     """
-    if parameter.grad_req == "null" or array.grad is None:
+    if parameter.grad_req == "null":
         return False
-    return _address(array.grad) != _address(parameter.grad(array.ctx))
+    gradient = array.grad  # a new object each time
+    return gradient is not None and _address(gradient) != _address(parameter.grad(array.ctx))
 
 
 def _address(array: Any) -> Any:
