@@ -18,7 +18,7 @@ _is_command = os.path.basename(sys.argv[0]) == "fastrnn"
 if sys.argv[0] == "-m":  # sys.argv is not set up yet; another program's module may import this
     _is_command = "fastrnn" in getattr(sys, "orig_argv", ["fastrnn"])  # from Python 3.10 on
 if _is_command:
-    _threads.give_mxnet_all_cores()
+    _threads.set_up_mxnet()
 try:
     _mxnet.import_mxnet()
 except ImportError as error:

@@ -1,4 +1,4 @@
-"""How many threads MXNet gets in the command ``fastrnn``."""
+"""What threads MXNet gets in the command ``fastrnn``."""
 
 from __future__ import annotations
 
@@ -8,19 +8,26 @@ from pathlib import Path
 
 # If the user sets one of these, MXNet follows it.
 _DECIDING = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS", "MXNET_CPU_WORKER_NTHREADS")
+# If the user sets one of these, OpenMP's idle threads wait as they say.
+_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 _SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
-def give_mxnet_all_cores() -> None:
-    """Let MXNet use each physical core, unless the environment says something of threads.
+def set_up_mxnet() -> None:
+    """Let MXNet use each physical core, and its idle threads sleep.
 
-    MXNet assumes two hardware threads in a core and uses half of the processors. It reads the
-    environment only when it is loaded.
+    MXNet assumes two hardware threads in a core and uses half of the processors. Threads of its
+    OpenMP team spin for milliseconds after each operator, on cores that the layers' own threads or
+    other processes could use. What the environment says of either stays. MXNet reads it only when
+    it is loaded.
     """
-    if "mxnet" not in sys.modules and not any(name in os.environ for name in _DECIDING):
-        cores = physical_cores()
-        if cores:
-            os.environ["MXNET_OMP_MAX_THREADS"] = str(cores)
+    if "mxnet" in sys.modules:
+        return
+    cores = 0 if any(name in os.environ for name in _DECIDING) else physical_cores()
+    if cores:
+        os.environ["MXNET_OMP_MAX_THREADS"] = str(cores)
+    if not any(name in os.environ for name in _WAITING):
+        os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 def physical_cores() -> int:

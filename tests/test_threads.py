@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -66,7 +67,7 @@ print(os.waitpid(child, 0)[1])
 """
 
 
-def result_of(code, **environment):
+def run(code, **environment):
     """Run the code without what this process's environment says of threads."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_", "MXNET_"))}
     done = subprocess.run(
@@ -78,7 +79,11 @@ def result_of(code, **environment):
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    return int(done.stdout.splitlines()[-1])
+    return done
+
+
+def result_of(code, **environment):
+    return int(run(code, **environment).stdout.splitlines()[-1])
 
 
 def test_threads_that_are_bound_to_processors_are_as_many_as_others():
@@ -145,6 +150,22 @@ def test_the_command_leaves_threads_to_the_environment(name):
 
 def test_the_command_keeps_the_users_limit():
     assert result_of(COMMAND, MXNET_OMP_MAX_THREADS="7") == 7
+
+
+@pytest.mark.parametrize(
+    ("code", "environment", "turns"),
+    [
+        (COMMAND, {}, {0}),
+        (COMMAND, {"GOMP_SPINCOUNT": "77"}, {77}),
+        (COMMAND, {"OMP_WAIT_POLICY": "active"}, range(10**6, 10**12)),
+        (IMPORT, {}, range(1, 10**6)),
+    ],
+    ids=["the command", "the user's count", "the user's policy", "an import"],
+)
+def test_openmps_idle_threads_sleep_in_the_command(code, environment, turns):
+    told = run(code, OMP_DISPLAY_ENV="verbose", **environment).stderr
+    (read,) = set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", told))  # by OpenMP, as it was loaded
+    assert int(read) in turns
 
 
 def test_mxnets_operators_have_the_cores():
