@@ -39,12 +39,17 @@ inline void StoreRelease(unsigned* p, unsigned value, EMULATOR_SITE) {
 }
 
 inline float LoadExchanged(const float* p) { return *p; }
+inline void CheckAlignment16(const void* p, ::emulator::Site site) {
+  if (reinterpret_cast<uintptr_t>(p) % sizeof(uint4) == 0) return;
+  ::emulator::Fail("an exchanged value is not aligned to 16 bytes", site);
+}
 inline uint4 LoadExchanged16(const void* p, EMULATOR_SITE) {
-  if (reinterpret_cast<uintptr_t>(p) % sizeof(uint4) != 0) {
-    ::emulator::Fail("an exchanged value is not aligned to 16 bytes",
-                     {"LoadExchanged", file, line});
-  }
+  CheckAlignment16(p, {"LoadExchanged16", file, line});
   return *static_cast<const uint4*>(p);
+}
+inline void StoreExchanged16(void* p, uint4 value, EMULATOR_SITE) {
+  CheckAlignment16(p, {"StoreExchanged16", file, line});
+  *static_cast<uint4*>(p) = value;
 }
 
 inline void ClusterBarrier(EMULATOR_SITE) {

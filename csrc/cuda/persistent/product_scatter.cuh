@@ -4,15 +4,21 @@
 //   D[16 * tiles, 8 * kBatchTiles] = weights[rows, K] * gradients[K, rows of the batch]
 //
 // Unlike in product.cuh, K, 16 * kGates numbers, is short and belongs to this block alone; the rows
-// are many, and the warps share them, tile by tile. So the block adds up no sums, and writes each
-// tile's as they are. Fragments are as in product.cuh. A warp keeps the weights of its first tiles
-// in registers, and those of the others in shared memory.
+// are many, and the warps share them, tile by tile. So the block adds up no sums, and hands on each
+// tile's as they are in registers: four sums of a lane, two units by two neighbouring rows of the
+// batch, for each 8 rows. Fragments are as in product.cuh. A warp keeps the weights of its first
+// tiles in registers, and those of the others in shared memory.
 #pragma once
 
 #include "product_float.cuh"
 
 namespace fastrnn {
 namespace cuda {
+
+// Which of a tile's sums: the element of a lane's four.
+struct SumPlace {
+  int lane, element;
+};
 
 // What the products share.
 template <class Math, int kGates, int kBatchTiles>
@@ -32,11 +38,15 @@ class ScatterProductBase {
     }
   }
 
+  static FASTRNN_DEVICE int Warp() { return static_cast<int>(threadIdx.x) / kWarp; }
+  static FASTRNN_DEVICE int Lane() { return static_cast<int>(threadIdx.x) % kWarp; }
+
+  // Of ScatterMemory.
+  FASTRNN_DEVICE float* parts() const { return memory_.parts; }
+
  protected:
   static constexpr int kKept = ScatterShape::RegisterTiles(Math::kTensorCores, kSlices);
 
-  static FASTRNN_DEVICE int Warp() { return static_cast<int>(threadIdx.x) / kWarp; }
-  static FASTRNN_DEVICE int Lane() { return static_cast<int>(threadIdx.x) % kWarp; }
   FASTRNN_DEVICE int Stride() const { return shape_.stride(); }
 
   // The i-th tile of this warp, perhaps beyond the last one.
@@ -55,10 +65,10 @@ class ScatterProductBase {
 template <class Math, int kGates, int kBatchTiles>
 class ScatterProduct : public ScatterProductBase<Math, kGates, kBatchTiles> {
   using Base = ScatterProductBase<Math, kGates, kBatchTiles>;
-  using Base::kKept, Base::Exists, Base::Lane, Base::memory_, Base::Tile, Base::Weights;
+  using Base::kKept, Base::Exists, Base::memory_, Base::Tile, Base::Weights;
 
  public:
-  using Base::Base, Base::kSliceK, Base::kSlices;
+  using Base::Base, Base::kSliceK, Base::kSlices, Base::Lane, Base::Warp, Base::parts;
   using typename Base::Value;
 
   // Sets gradient k along K, of a row of the batch.
@@ -86,8 +96,14 @@ class ScatterProduct : public ScatterProductBase<Math, kGates, kBatchTiles> {
     }
   }
 
-  // Calls store(tile, row, column, sum) for each sum. Needs barriers before and after, between this
-  // and the setting of gradients.
+  // Where Multiply has the sum of a tile's unit in a row of 8, and the first of a lane's two rows.
+  static FASTRNN_DEVICE SumPlace PlaceOf(int unit, int row) {
+    return {unit % 8 * 4 + row / 2, unit / 8 * 2 + row % 2};
+  }
+  static FASTRNN_DEVICE int FirstRow() { return Lane() % 4 * 2; }
+
+  // Calls store(tile, b, sums) with the lane's four sums for the b-th 8 rows. Needs barriers before
+  // and after, between this and the setting of gradients.
   template <class Store>
   FASTRNN_DEVICE void Multiply(const Store& store) const {
     uint4 gradients[kKeepsGradients ? kSlices : 1][kBatchTiles];
@@ -146,13 +162,7 @@ class ScatterProduct : public ScatterProductBase<Math, kGates, kBatchTiles> {
       }
     }
 #pragma unroll
-    for (int b = 0; b < kBatchTiles; ++b) {
-      const int row = Lane() / 4, column = b * kTileBatch + Lane() % 4 * 2;
-      store(tile, row, column, sums[b][0]);
-      store(tile, row, column + 1, sums[b][1]);
-      store(tile, row + 8, column, sums[b][2]);
-      store(tile, row + 8, column + 1, sums[b][3]);
-    }
+    for (int b = 0; b < kBatchTiles; ++b) store(tile, b, sums[b]);
   }
 
   static constexpr bool kKeepsGradients =
@@ -167,10 +177,10 @@ template <int kGates, int kBatchTiles>
 class ScatterProduct<FloatMath, kGates, kBatchTiles>
     : public ScatterProductBase<FloatMath, kGates, kBatchTiles> {
   using Base = ScatterProductBase<FloatMath, kGates, kBatchTiles>;
-  using Base::Exists, Base::Lane, Base::memory_, Base::Stride, Base::Tile;
+  using Base::Exists, Base::memory_, Base::Stride, Base::Tile;
 
  public:
-  using Base::Base, Base::kSliceK, Base::kSlices;
+  using Base::Base, Base::kSliceK, Base::kSlices, Base::Lane, Base::Warp, Base::parts;
   using typename Base::Value;
 
   FASTRNN_DEVICE void SetGradient(int k, int row, float gradient) const {
@@ -187,9 +197,14 @@ class ScatterProduct<FloatMath, kGates, kBatchTiles>
     }
   }
 
+  static FASTRNN_DEVICE SumPlace PlaceOf(int unit, int row) {
+    return {row / 2 * 8 + unit / 2, unit % 2 * 2 + row % 2};
+  }
+  static FASTRNN_DEVICE int FirstRow() { return Lane() / 8 * 2; }
+
   template <class Store>
   FASTRNN_DEVICE void Multiply(const Store& store) const {
-    const int row = Lane() % 8 * 2, column = Lane() / 8 * 2;
+    const int row = Lane() % 8 * 2, column = FirstRow();
     for (int i = 0; Exists(i); ++i) {
       float sums[1][kBatchTiles][4] = {};
 #pragma unroll 4
@@ -197,13 +212,7 @@ class ScatterProduct<FloatMath, kGates, kBatchTiles>
         MultiplyFloats(Weights(i) + k * kTileRows + row, Gradients() + k * Stride() + column, sums);
       }
 #pragma unroll
-      for (int b = 0; b < kBatchTiles; ++b) {
-        const int at = b * kTileBatch + column;
-        store(Tile(i), row, at, sums[0][b][0]);
-        store(Tile(i), row, at + 1, sums[0][b][1]);
-        store(Tile(i), row + 1, at, sums[0][b][2]);
-        store(Tile(i), row + 1, at + 1, sums[0][b][3]);
-      }
+      for (int b = 0; b < kBatchTiles; ++b) store(Tile(i), b, sums[0][b]);
     }
   }
 

@@ -138,11 +138,13 @@ struct ScatterMemory {
   WeightQuad* weights;  // [warps][shared tiles][slices][2][lanes], or of IEEE float32 floats
                         // [warps][tiles][slices][16 along K][16 rows]
   void* gradients;      // [slices][columns][64 bytes], or of IEEE float32 [16 * slices][stride]
+  float* parts;         // [warps][batch tiles][lanes][4]: the sums of the blocks that a warp reads
 
   FASTRNN_HOST_DEVICE ScatterMemory(const ScatterShape& shape, SharedCarver* carver) {
     weights = carver->Take<WeightQuad>(shape.shared_words());
     gradients = carver->Take<uint32_t>(
         static_cast<size_t>(shape.slices * (kSliceBytes / 4) * shape.stride()));
+    parts = carver->Take<float>(static_cast<size_t>(kProductThreads * shape.batch_tiles * 4));
   }
 };
 
