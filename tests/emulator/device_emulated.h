@@ -55,9 +55,67 @@ inline void StoreExchanged16(void* p, uint4 value, EMULATOR_SITE) {
 inline void ClusterBarrier(EMULATOR_SITE) {
   ::emulator::WaitForCluster({"ClusterBarrier", file, line});
 }
-template <class T>
-T* ClusterShared(T* own, unsigned rank, EMULATOR_SITE) {
-  return static_cast<T*>(::emulator::ClusterShared(own, rank, {"ClusterShared", file, line}));
+constexpr bool kHasClusters = FASTRNN_ARCH >= 900;
+
+// A barrier of bytes: in the low half how many are missing; above it the phase, whether the block
+// has said what it expects in this phase, and a mark that uninitialised memory does not have.
+constexpr uint64_t kByteBarrierMark = uint64_t{0x5eb1} << 48;
+constexpr uint64_t kByteBarrierPhase = uint64_t{1} << 32, kByteBarrierExpects = uint64_t{1} << 33;
+
+inline void CheckByteBarrier(uint64_t state, ::emulator::Site site) {
+  if (state >> 48 == kByteBarrierMark >> 48) return;
+  ::emulator::Fail("a barrier of bytes that was not initialised", site);
+}
+// Threads change places only where they poll, so reading and writing need not be one operation.
+inline void ChangeByteBarrier(uint64_t* barrier, int more, bool expects, ::emulator::Site site) {
+  const uint64_t state = __atomic_load_n(barrier, __ATOMIC_RELAXED);
+  CheckByteBarrier(state, site);
+  if (expects && (state & kByteBarrierExpects) != 0) {
+    ::emulator::Fail("bytes are expected twice in a phase", site);
+  }
+  const auto missing = static_cast<uint32_t>(state) + static_cast<uint32_t>(more);
+  uint64_t changed = (state & ~uint64_t{0xffffffff}) | missing;
+  if (expects) changed |= kByteBarrierExpects;
+  if (missing == 0 && (changed & kByteBarrierExpects) != 0) {
+    changed = (changed & ~kByteBarrierExpects) ^ kByteBarrierPhase;
+  }
+  ::emulator::NoteProgress();
+  if (::emulator::IsLeftOut(site)) {
+    __atomic_exchange_n(barrier, changed, __ATOMIC_RELAXED);
+  } else {
+    __atomic_exchange_n(barrier, changed, __ATOMIC_RELEASE);
+  }
+}
+inline void InitByteBarrier(uint64_t* barrier, EMULATOR_SITE) {
+  if (::emulator::IsLeftOut({"InitByteBarrier", file, line})) return;
+  *barrier = kByteBarrierMark;
+}
+inline void ExpectBytes(uint64_t* barrier, unsigned bytes, EMULATOR_SITE) {
+  const ::emulator::Site site{"ExpectBytes", file, line};
+  if (::emulator::IsLeftOut(site)) return;
+  ChangeByteBarrier(barrier, static_cast<int>(bytes), true, site);
+}
+// Left out as a mutant, the count is no release.
+inline void StoreToCluster(float* to, unsigned rank, float4 value, uint64_t* barrier,
+                           EMULATOR_SITE) {
+  const ::emulator::Site site{"StoreToCluster", file, line};
+  ::emulator::PerhapsYield(site);
+  if (reinterpret_cast<uintptr_t>(to) % sizeof(float4) != 0) {
+    ::emulator::Fail("a store into a cluster is not aligned to 16 bytes", site);
+  }
+  *static_cast<float4*>(::emulator::ClusterShared(to, rank, site)) = value;
+  ChangeByteBarrier(static_cast<uint64_t*>(::emulator::ClusterShared(barrier, rank, site)),
+                    -static_cast<int>(sizeof(float4)), false, site);
+}
+inline void WaitForBytes(const uint64_t* barrier, unsigned phase, EMULATOR_SITE) {
+  const ::emulator::Site site{"WaitForBytes", file, line};
+  if (::emulator::IsLeftOut(site)) return;
+  uint64_t state = 0;
+  do {
+    ::emulator::Poll(site);
+    state = __atomic_load_n(barrier, __ATOMIC_ACQUIRE);
+    CheckByteBarrier(state, site);
+  } while ((state & kByteBarrierPhase) == (phase == 0 ? 0 : kByteBarrierPhase));
 }
 
 inline void MmaF16M16N8K8(float (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1],

@@ -28,8 +28,12 @@ TARGETS = [f"{what}_{kind}" for kind in ("plain", "thread") for what in ("module
 # What orders memory; more is found by what the tests reach.
 PRIMITIVES = {
     "ClusterBarrier",
+    "ExpectBytes",
+    "InitByteBarrier",
     "LoadAcquire",
     "StoreRelease",
+    "StoreToCluster",
+    "WaitForBytes",
     "__syncthreads",
     "__syncwarp",
     "cudaStreamWaitEvent",

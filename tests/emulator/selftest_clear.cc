@@ -111,30 +111,41 @@ cudaError_t Message() {
   return status;
 }
 
-// Every block of a cluster writes into the shared memory of the next one, two rounds in turn.
-__global__ void ClusterKernel(int* out, unsigned cluster, int rounds) {
+// Every block of a cluster stores into the shared memory of the next one, round by round.
+__global__ void ClusterKernel(float* out, unsigned cluster, int rounds) {
   FASTRNN_DYNAMIC_SHARED(shared);
-  int* mine = reinterpret_cast<int*>(shared);
+  SharedCarver carver(shared);
   const unsigned rank = blockIdx.x % cluster, t = threadIdx.x, threads = blockDim.x;
-  int value = static_cast<int>(blockIdx.x);
+  float* slots = carver.Take<float>(2 * 4 * threads);
+  uint64_t* barriers = carver.Take<uint64_t>(2);
+  float value = static_cast<float>(blockIdx.x);
+  if (t == 0) {
+    InitByteBarrier(barriers);
+    InitByteBarrier(barriers + 1);
+  }
   ClusterBarrier();
   for (int round = 0; round < rounds; ++round) {
-    int* slot = mine + round % 2 * threads;
-    ClusterShared(slot, (rank + 1) % cluster)[t] = value + 1;
+    float* slot = slots + round % 2 * 4 * threads;
+    uint64_t* barrier = barriers + round % 2;
+    if (t == 0) ExpectBytes(barrier, 16 * threads);
+    StoreToCluster(slot + 4 * t, (rank + 1) % cluster, make_float4(0.0f, 0.0f, 0.0f, value + 1.0f),
+                   barrier);
+    WaitForBytes(barrier, static_cast<unsigned>(round / 2 % 2));
+    value = slot[4 * (threads - 1 - t) + 3];
     ClusterBarrier();
-    value = slot[threads - 1 - t];
   }
   out[blockIdx.x * threads + t] = value;
 }
 
 cudaError_t Clusters() {
-  std::vector<int> out(6 * 32);
+  std::vector<float> out(6 * 32);
   const cudaError_t status =
-      LaunchCooperative(ClusterKernel, 3, 6, 32, 2 * 32 * sizeof(int), nullptr, out.data(), 3u, 3);
+      LaunchCooperative(ClusterKernel, 3, 6, 32, 2048, nullptr, out.data(), 3u, 6);
   for (int b = 0; b < 6; ++b) {
-    Expect(out[b * 32] == b + 3, "a block's number comes back after a round, and only to it");
+    Expect(out[b * 32] == static_cast<float>(b + 6),
+           "a block's number comes back after two turns, and only to it");
   }
-  Expect(LaunchCooperative(ClusterKernel, 4, 6, 32, 256, nullptr, out.data(), 4u, 1) ==
+  Expect(LaunchCooperative(ClusterKernel, 4, 6, 32, 2048, nullptr, out.data(), 4u, 1) ==
              cudaErrorInvalidClusterSize,
          "a grid must be whole clusters");
   cudaGetLastError();

@@ -100,14 +100,47 @@ __global__ void ReadBeforeAcquire(float* box, unsigned* flag, float* out) {
   }
 }
 
-// Reads what the other block of the cluster has written into this one's memory, without waiting.
-__global__ void MissingClusterBarrier(float* out) {
+// The shared memory of a block of a cluster: four numbers, and a barrier of bytes.
+struct Box {
+  float* numbers;
+  uint64_t* barrier;
+
+  explicit Box(unsigned char* shared) {
+    SharedCarver carver(shared);
+    numbers = carver.Take<float>(4);
+    barrier = carver.Take<uint64_t>(1);
+  }
+  void StoreTo(unsigned rank) const {
+    StoreToCluster(numbers, rank, make_float4(1.0f, 1.0f, 1.0f, 1.0f), barrier);
+  }
+};
+
+// Reads what the other block of the cluster stores into this one's memory, without waiting.
+__global__ void MissingWaitForBytes(float* out) {
   FASTRNN_DYNAMIC_SHARED(shared);
-  float* mine = reinterpret_cast<float*>(shared);
+  const Box box(shared);
+  InitByteBarrier(box.barrier);
   ClusterBarrier();
-  *ClusterShared(mine, 1 - blockIdx.x) = 1.0f;
-  out[blockIdx.x] = *mine;
+  ExpectBytes(box.barrier, 16);
+  box.StoreTo(1 - blockIdx.x);
+  out[blockIdx.x] = box.numbers[0];
+  WaitForBytes(box.barrier, 0);
+}
+
+__global__ void MoreBytesThanThereAre() {
+  FASTRNN_DYNAMIC_SHARED(shared);
+  const Box box(shared);
+  InitByteBarrier(box.barrier);
   ClusterBarrier();
+  ExpectBytes(box.barrier, 32);
+  box.StoreTo(1 - blockIdx.x);
+  WaitForBytes(box.barrier, 0);
+}
+
+__global__ void BarrierThatWasNotInitialised() {
+  FASTRNN_DYNAMIC_SHARED(shared);
+  ClusterBarrier();
+  Box(shared).StoreTo(1 - blockIdx.x);
 }
 
 // The other one may be gone by then.
@@ -116,19 +149,22 @@ __global__ void EndedBlockOfACluster() {
   ClusterBarrier();
   if (blockIdx.x == 0) return;
   for (int i = 0; i < 1000; ++i) __syncthreads();
-  *ClusterShared(shared, 0) = 1;
+  Box(shared).StoreTo(0);
 }
 
-__global__ void NotInSharedMemory(float* array) { ClusterShared(array, 0); }
+__global__ void NotInSharedMemory(float* array) {
+  FASTRNN_DYNAMIC_SHARED(shared);
+  StoreToCluster(array, 0, make_float4(1.0f, 1.0f, 1.0f, 1.0f), Box(shared).barrier);
+}
 
 __global__ void BlockThatMayNotHaveStarted() {
   FASTRNN_DYNAMIC_SHARED(shared);
-  ClusterShared(shared, 1);
+  Box(shared).StoreTo(1);
 }
 
 template <class Kernel, class... Arguments>
 cudaError_t InCluster(Kernel kernel, Arguments... arguments) {
-  return LaunchCooperative(kernel, 2, 2, 1, 8 * sizeof(float), nullptr, arguments...);
+  return LaunchCooperative(kernel, 2, 2, 1, 256, nullptr, arguments...);
 }
 
 template <class Kernel, class... Arguments>
@@ -158,6 +194,10 @@ std::vector<Case> MistakeCases() {
        [] { return Launch(TwoWarpFunctions, 1, 32, 0, nullptr); }},
       {"grid_barrier_of_normal_launch", Outcome::kRefuse, "not launched cooperatively",
        [] { return Launch(GridBarrierOfNormalLaunch, 1, 32, 0, nullptr); }},
+      {"more_bytes_than_there_are", Outcome::kRefuse, "livelock",
+       [] { return InCluster(MoreBytesThanThereAre); }},
+      {"barrier_that_was_not_initialised", Outcome::kRefuse, "that was not initialised",
+       [] { return InCluster(BarrierThatWasNotInitialised); }},
       {"ended_block_of_a_cluster", Outcome::kRefuse, "that has ended",
        [] { return InCluster(EndedBlockOfACluster); }},
       {"not_in_shared_memory", Outcome::kRefuse, "not in the block's dynamic shared memory",
@@ -186,8 +226,8 @@ std::vector<Case> MistakeCases() {
        [] { return Launch(MissingFence, 4, 1, 0, nullptr, floats, signals, floats + 64); }},
       {"missing_grid_barrier", Outcome::kTsan, "",
        [] { return Together(MissingGridBarrier, 4, 1, floats); }},
-      {"missing_cluster_barrier", Outcome::kTsan, "",
-       [] { return InCluster(MissingClusterBarrier, floats); }},
+      {"missing_wait_for_bytes", Outcome::kTsan, "",
+       [] { return InCluster(MissingWaitForBytes, floats); }},
       {"read_before_acquire", Outcome::kTsan, "",
        [] { return Together(ReadBeforeAcquire, 2, 1, floats, signals, floats + 8); }},
   };

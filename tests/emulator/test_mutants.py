@@ -60,7 +60,7 @@ def test_a_reached_call_that_is_not_in_the_sources_is_an_error():
 
 def test_a_primitive_that_no_test_reaches_is_an_error():
     reached = {"csrc/cuda/persistent/exchange.cuh:7": "LoadAcquire"}
-    with pytest.raises(SystemExit, match="no test reaches ClusterBarrier, StoreRelease"):
+    with pytest.raises(SystemExit, match="no test reaches ClusterBarrier, ExpectBytes"):
         mutants.all_sites([Baseline(mutants.Test("a", (), "plain", "fifo"), 1.0, reached)])
 
 

@@ -14,13 +14,14 @@
 //   3. multiplies, and gives its sums to the blocks of the tile (if they share K),
 //   4. waits for theirs, and has dh.
 //
-// Steps 3 and 4 are a second exchange or, on sm_90, stores into the shared memory of a cluster and
-// its barrier (Reduction::kInCluster). The two exchanges have flags of their own: one for gate
-// gradients among the blocks of the group, one for sums among the blocks of a tile. Both alternate
-// between two buffers. Sums of step s are read before those of s + 2 are written by exchange.cuh's
-// argument: all blocks of the tile wait for each other. So are gate gradients of step s: a block
-// that writes those of s + 2 has the sums of step s + 1 of all parts. They are made of gate
-// gradients that every block of the group published after it had read those of step s.
+// Steps 3 and 4 are a second exchange or, on sm_90, stores into the shared memory of a cluster,
+// each of which counts its bytes at the receiver (Reduction::kInCluster, AddPartsInCluster). The
+// two exchanges have flags of their own: one for gate gradients among the blocks of the group, one
+// for sums among the blocks of a tile. Both alternate between two buffers. Sums of step s are read
+// before those of s + 2 are written by exchange.cuh's argument: all blocks of the tile wait for
+// each other. So are gate gradients of step s: a block that writes those of s + 2 has the sums of
+// step s + 1 of all parts. They are made of gate gradients that every block of the group published
+// after it had read those of step s.
 //
 // The grid is blocks of a group x groups x directions.
 #pragma once
@@ -56,7 +57,7 @@ class BackwardBlock {
         slices_(SlicesOfPart(cells_.hidden())),
         carver_(shared),
         product_(slices_, args.shared_slices, args.streamed, &carver_),
-        parts_(kInCluster ? TakeClusterSums(product_.shape(), &carver_) : nullptr),
+        cluster_(kInCluster ? ClusterMemory(product_.shape(), &carver_) : ClusterMemory()),
         exchange_(args.flags + Group() * gridDim.x, static_cast<int>(blockIdx.x)),
         sums_exchange_(args.sums_flags + Group() * gridDim.x, static_cast<int>(blockIdx.x)) {
     buffers_ = args.exchanged + Group() * 2 * BufferValues();
@@ -68,7 +69,13 @@ class BackwardBlock {
   }
 
   FASTRNN_DEVICE void Run() {
-    if constexpr (kInCluster) ClusterBarrier();  // All blocks have started.
+    if constexpr (kInCluster) {
+      if (threadIdx.x == 0) {
+        InitByteBarrier(cluster_.barriers);
+        InitByteBarrier(cluster_.barriers + 1);
+      }
+      ClusterBarrier();  // All blocks have started, and their barriers are there.
+    }
     cells_.Begin();
     for (int s = 0; s < steps_; ++s) {
       RunStep(s);
@@ -143,19 +150,33 @@ class BackwardBlock {
     });
   }
 
-  // Stores the sums directly where they are needed, in the shared memory of the cluster's blocks.
-  // Double buffering: sums of step s + 2 overwrite those of s, whose reads end before the barrier
-  // of s + 1. After the last barrier no block reads another's memory, so each may exit.
+  // Stores the sums directly where they are needed, in the shared memory of the cluster's blocks,
+  // and waits for the bytes of this block. One warp waits: its acquire invalidates the L1 cache,
+  // and __syncthreads extends it to the others. Nothing else needs to be ordered, so there is no
+  // fence: the sums are handed over in registers.
+  //
+  // Buffers and barriers alternate. A block's stores of step s + 1 can come before all of step s
+  // have arrived; so these two must not share a barrier. Those of s + 2 cannot: their sender has
+  // waited for this block's sums of s + 1, which are made of what this block had received, and
+  // read, in step s. So the phase of s has ended, and its buffer is free.
+  //
+  // A block may exit after its last wait. By then all that the others store into it has arrived,
+  // and its own stores are to blocks that wait for them.
   FASTRNN_DEVICE void AddPartsInCluster(int s) {
-    constexpr int kPart = kRows * kUnits;
-    float* parts = parts_ + s % 2 * kParts * kPart;
-    for (int i = static_cast<int>(threadIdx.x); i < kPart * kParts; i += kProductThreads) {
-      const int unit = i % kTileUnits, row = i / kTileUnits;
-      float* theirs = ClusterShared(parts + Part() * kPart + row * kUnits + unit % kUnits,
-                                    static_cast<unsigned>(unit / kUnits));
-      *theirs = product_.Sum(unit, row);
+    constexpr int kPart = kRows * kUnits, kFours = kTileUnits / 4;
+    float* parts = cluster_.sums + s % 2 * kParts * kPart;
+    uint64_t* barrier = cluster_.barriers + s % 2;
+    const int rows = cells_.rows();
+    if (threadIdx.x == 0) {
+      ExpectBytes(barrier, static_cast<unsigned>(rows * kParts * kUnits) * sizeof(float));
     }
-    ClusterBarrier();
+    for (int i = static_cast<int>(threadIdx.x); i < rows * kFours; i += kProductThreads) {
+      const int unit = i % kFours * 4, row = i / kFours;
+      StoreToCluster(parts + Part() * kPart + row * kUnits + unit % kUnits,
+                     static_cast<unsigned>(unit / kUnits), product_.SumOfFour(unit, row), barrier);
+    }
+    if (threadIdx.x < kWarp) WaitForBytes(barrier, static_cast<unsigned>(s / 2 % 2));
+    __syncthreads();
     cells_.ForEach([&](int i, Place at) {
       const float* own = parts + cells_.RowOf(at) * kUnits + cells_.UnitOf(at);
 #pragma unroll
@@ -168,7 +189,7 @@ class BackwardBlock {
   const int slices_;
   SharedCarver carver_;
   BlockProduct product_;
-  float* parts_;  // [2][kParts][kRows][kUnits] of the cluster's sums, those for this block's units
+  const ClusterMemory cluster_;
   Exchange exchange_, sums_exchange_;
   T* buffers_;
   float* sums_;

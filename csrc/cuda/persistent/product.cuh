@@ -70,8 +70,6 @@ FASTRNN_DEVICE uint32_t Word(Bfloat16 first, Bfloat16 second) {
   return static_cast<uint32_t>(second.bits) << 16 | first.bits;
 }
 
-constexpr bool kHasClusters = FASTRNN_ARCH >= 900;
-
 // ---- a tile on the tensor cores, in one warp ----------------------------------------------------
 
 // Whether the architecture that this is compiled for has the math.
@@ -177,6 +175,20 @@ class TileProductBase {
 #pragma unroll
     for (int warp = 1; warp < kProductWarps; ++warp) {
       if (warp < shape_.active_warps()) sum += sums[warp * stride];
+    }
+    return sum;
+  }
+
+  // Those of four neighbouring rows, the first of which is a multiple of 4.
+  FASTRNN_DEVICE float4 SumOfFour(int row, int column) const {
+    const int stride = shape_.columns() * shape_.sum_stride();
+    const float* sums = memory_.sums + column * shape_.sum_stride() + row;
+    float4 sum = *reinterpret_cast<const float4*>(sums);
+#pragma unroll
+    for (int warp = 1; warp < kProductWarps; ++warp) {
+      if (warp >= shape_.active_warps()) continue;
+      const float4 more = *reinterpret_cast<const float4*>(sums + warp * stride);
+      sum = make_float4(sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w);
     }
     return sum;
   }

@@ -153,10 +153,17 @@ FASTRNN_HOST_DEVICE float* TakeBiases(int gates, int units, SharedCarver* carver
   return carver->Take<float>(static_cast<size_t>(2 * gates * units));
 }
 
-// The sums that the blocks of a cluster exchange: [2][parts][8 * batch_tiles][units].
-FASTRNN_HOST_DEVICE float* TakeClusterSums(const ProductShape& shape, SharedCarver* carver) {
-  return carver->Take<float>(static_cast<size_t>(2 * shape.columns() * shape.rows()));
-}
+// What the blocks of a cluster store in each other's shared memory.
+struct ClusterMemory {
+  float* sums = nullptr;         // [2][parts][8 * batch_tiles][units]
+  uint64_t* barriers = nullptr;  // [2], of device.cuh's barriers of bytes
+
+  ClusterMemory() = default;
+  FASTRNN_HOST_DEVICE ClusterMemory(const ProductShape& shape, SharedCarver* carver) {
+    sums = carver->Take<float>(static_cast<size_t>(2 * shape.columns() * shape.rows()));
+    barriers = carver->Take<uint64_t>(2);
+  }
+};
 
 // Values that a group exchanges in a round.
 FASTRNN_HOST_DEVICE size_t ExchangedValues(int slices, int batch_tiles, int slice_values) {

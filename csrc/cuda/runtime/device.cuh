@@ -98,16 +98,67 @@ FASTRNN_DEVICE void ClusterBarrier() {
 #endif
 }
 
-// The address in the cluster's block `rank` of what `own` is in this block's dynamic shared memory.
-// That block must have started, and must not have ended.
-template <class T>
-FASTRNN_DEVICE T* ClusterShared(T* own, [[maybe_unused]] unsigned rank) {
-  uint64_t address = reinterpret_cast<uint64_t>(own);
-#if FASTRNN_ARCH >= 900
-  asm("mapa.u64 %0, %0, %1;" : "+l"(address) : "r"(rank));
-#endif
-  return reinterpret_cast<T*>(address);
+// A barrier of bytes (mbarrier): 8 bytes of shared memory in which a block counts, phase by phase,
+// what other blocks of its cluster store into its shared memory. A phase ends when the block has
+// said how many bytes it expects, and so many have arrived, in any order.
+//
+//   InitByteBarrier   one thread of the block; a cluster barrier must follow
+//   ExpectBytes       one thread of the block, once in each phase
+//   StoreToCluster    stores 16 bytes at the address that `to` is in this block, but in the block
+//                     `rank` of the cluster, and counts them at that block's `barrier`. That block
+//                     must have started, and must not have ended
+//   WaitForBytes      waits until a phase has ended: 0 for the first, 1 for the second, 0 again...
+//
+// A thread that has waited sees the bytes: their count is a release in the scope of the cluster (in
+// PTX: the complete-tx operation of st.async), and the wait an acquire. It is one for other threads
+// of the block behind a __syncthreads.
+#if FASTRNN_ARCH >= 900 && CUDART_VERSION >= FASTRNN_CLUSTER_CUDART
+constexpr bool kHasClusters = true;
+
+FASTRNN_DEVICE unsigned SharedAddress(const void* shared) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(shared));
 }
+FASTRNN_DEVICE void InitByteBarrier(uint64_t* barrier) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(SharedAddress(barrier)) : "memory");
+}
+FASTRNN_DEVICE void ExpectBytes(uint64_t* barrier, unsigned bytes) {
+  asm volatile(
+      "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(SharedAddress(barrier)),
+      "r"(bytes)
+      : "memory");
+}
+FASTRNN_DEVICE void StoreToCluster(float* to, unsigned rank, float4 value, uint64_t* barrier) {
+  unsigned address = SharedAddress(to), counted = SharedAddress(barrier);
+  asm("mapa.shared::cluster.u32 %0, %0, %1;" : "+r"(address) : "r"(rank));
+  asm("mapa.shared::cluster.u32 %0, %0, %1;" : "+r"(counted) : "r"(rank));
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, "
+      "[%5];" ::"r"(address),
+      "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w), "r"(counted)
+      : "memory");
+}
+FASTRNN_DEVICE void WaitForBytes(uint64_t* barrier, unsigned phase) {
+  unsigned ended = 0;
+  while (ended == 0) {
+    asm volatile(
+        "{\n"
+        ".reg .pred p;\n"
+        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, p;\n"
+        "}"
+        : "=r"(ended)
+        : "r"(SharedAddress(barrier)), "r"(phase)
+        : "memory");
+  }
+}
+#else
+constexpr bool kHasClusters = false;  // These are not called.
+
+FASTRNN_DEVICE void InitByteBarrier(uint64_t*) {}
+FASTRNN_DEVICE void ExpectBytes(uint64_t*, unsigned) {}
+FASTRNN_DEVICE void StoreToCluster(float*, unsigned, float4, uint64_t*) {}
+FASTRNN_DEVICE void WaitForBytes(uint64_t*, unsigned) {}
+#endif
 
 // ---- tensor cores -------------------------------------------------------------------------------
 //

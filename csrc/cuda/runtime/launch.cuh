@@ -29,10 +29,13 @@ inline cudaError_t AllowShared(const void* kernel, size_t bytes) {
   return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
 }
 
+// Since when clusters have all that the kernels need of them: st.async (PTX ISA 8.1).
+#define FASTRNN_CLUSTER_CUDART 12010
+
 // A cooperative grid in clusters of neighbours along x.
 inline cudaError_t LaunchWithClusters(const void* function, unsigned cluster, dim3 grid, dim3 block,
                                       void** arguments, size_t shared_bytes, cudaStream_t stream) {
-#if CUDART_VERSION >= 11080
+#if CUDART_VERSION >= FASTRNN_CLUSTER_CUDART
   cudaLaunchAttribute attributes[2] = {};
   attributes[0].id = cudaLaunchAttributeClusterDimension;
   attributes[0].val.clusterDim = {cluster, 1, 1};
@@ -69,7 +72,7 @@ cudaError_t LaunchAs(bool cooperative, unsigned cluster, void (*kernel)(Paramete
 
 inline cudaError_t MaxResidentClusters(const void* function, unsigned cluster, int threads,
                                        size_t shared_bytes, int* clusters) {
-#if CUDART_VERSION >= 11080
+#if CUDART_VERSION >= FASTRNN_CLUSTER_CUDART
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeClusterDimension;
   attribute.val.clusterDim = {cluster, 1, 1};
