@@ -32,10 +32,10 @@ inline cudaError_t AllowShared(const void* kernel, size_t bytes) {
 // Since when clusters have all that the kernels need of them: st.async (PTX ISA 8.1).
 #define FASTRNN_CLUSTER_CUDART 12010
 
+#if CUDART_VERSION >= FASTRNN_CLUSTER_CUDART
 // A cooperative grid in clusters of neighbours along x.
 inline cudaError_t LaunchWithClusters(const void* function, unsigned cluster, dim3 grid, dim3 block,
                                       void** arguments, size_t shared_bytes, cudaStream_t stream) {
-#if CUDART_VERSION >= FASTRNN_CLUSTER_CUDART
   cudaLaunchAttribute attributes[2] = {};
   attributes[0].id = cudaLaunchAttributeClusterDimension;
   attributes[0].val.clusterDim = {cluster, 1, 1};
@@ -43,10 +43,27 @@ inline cudaError_t LaunchWithClusters(const void* function, unsigned cluster, di
   attributes[1].val.cooperative = 1;
   cudaLaunchConfig_t config = {grid, block, shared_bytes, stream, attributes, 2};
   return cudaLaunchKernelExC(&config, function, arguments);
-#else
-  return cudaErrorNotSupported;
-#endif
 }
+
+inline cudaError_t MaxResidentClusters(const void* function, unsigned cluster, int threads,
+                                       size_t shared_bytes, int* clusters) {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {cluster, 1, 1};
+  cudaLaunchConfig_t config = {
+      dim3(cluster), dim3(static_cast<unsigned>(threads)), shared_bytes, nullptr, &attribute, 1};
+  return cudaOccupancyMaxActiveClusters(clusters, function, &config);
+}
+#else
+inline cudaError_t LaunchWithClusters(const void*, unsigned, dim3, dim3, void**, size_t,
+                                      cudaStream_t) {
+  return cudaErrorNotSupported;
+}
+inline cudaError_t MaxResidentClusters(const void*, unsigned, int, size_t, int* clusters) {
+  *clusters = 0;
+  return cudaSuccess;
+}
+#endif
 
 // cluster: how many blocks form one; 1: there are no clusters. Those are always cooperative.
 template <class... Parameters, class... Arguments>
@@ -68,21 +85,6 @@ cudaError_t LaunchAs(bool cooperative, unsigned cluster, void (*kernel)(Paramete
   return cooperative
              ? cudaLaunchCooperativeKernel(function, grid, block, pointers, shared_bytes, stream)
              : cudaLaunchKernel(function, grid, block, pointers, shared_bytes, stream);
-}
-
-inline cudaError_t MaxResidentClusters(const void* function, unsigned cluster, int threads,
-                                       size_t shared_bytes, int* clusters) {
-#if CUDART_VERSION >= FASTRNN_CLUSTER_CUDART
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {cluster, 1, 1};
-  cudaLaunchConfig_t config = {
-      dim3(cluster), dim3(static_cast<unsigned>(threads)), shared_bytes, nullptr, &attribute, 1};
-  return cudaOccupancyMaxActiveClusters(clusters, function, &config);
-#else
-  *clusters = 0;
-  return cudaSuccess;
-#endif
 }
 
 // How many blocks of the kernel, in clusters, the current device can hold at once: the largest
