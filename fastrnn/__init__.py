@@ -12,7 +12,17 @@ from fastrnn import mxnet as _mxnet
 from fastrnn._info import features
 from fastrnn._version import __version__
 
-__all__ = ["GRU", "LSTM", "RNN", "__version__", "features", "portable"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "__version__",
+    "accelerate",
+    "accelerated",
+    "features",
+    "portable",
+    "restore",
+]
 
 _is_command = os.path.basename(sys.argv[0]) == "fastrnn"
 if sys.argv[0] == "-m":  # sys.argv is not set up yet; another program's module may import this
@@ -29,11 +39,12 @@ except ImportError as error:
         warnings.warn(str(error), stacklevel=2)
 
     def __getattr__(name: str) -> NoReturn:
-        if name in ("GRU", "LSTM", "RNN", "portable"):
+        if name in __all__:
             raise ImportError(str(_without_mxnet)) from _without_mxnet
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 else:
     from fastrnn import _onnx
+    from fastrnn.acceleration import accelerate, accelerated, restore
     from fastrnn.graphs import portable
     from fastrnn.layers import GRU, LSTM, RNN
 

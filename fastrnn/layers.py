@@ -97,16 +97,25 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         checks.sizes(options)
         checks.layout(options["layout"])
         options["dropout"] = checks.rate(options["dropout"])
-        clip = checks.clipping(options["lstm_state_clip_min"], options["lstm_state_clip_max"])
-        options["lstm_state_clip_min"], options["lstm_state_clip_max"] = clip
         if options["dtype"] is None:
             options["dtype"] = "float32"  # as for Parameter
-        self._choice, self._choice_source = _choose(backend)
+        choice = _choose(backend)
+        clip = checks.clipping(options["lstm_state_clip_min"], options["lstm_state_clip_max"])
         mx.gluon.rnn.rnn_layer._RNNLayer.__init__(self, mode=mode, **options)
+        self._set_up(choice, clip)
+
+    def _set_up(
+        self, choice: Tuple[str, str], clip: Tuple[Optional[float], Optional[float]]
+    ) -> None:
+        """Add to what MXNet's constructor has made. Raises if the backend cannot run the layer."""
+        self._choice, self._choice_source = choice
+        self._lstm_state_clip_min, self._lstm_state_clip_max = clip
         projected = bool(self._projection_size)
-        self._cell = Cell(mode, self._hidden_size, projected, *clip, self._lstm_state_clip_nan)
+        self._cell = Cell(
+            self._mode, self._hidden_size, projected, *clip, self._lstm_state_clip_nan
+        )
         self._kept = _Kept()
-        self._decide(self._dtype)  # raises now if the backend cannot run the layer
+        self._decide(self.l0_i2h_weight.dtype)
 
     @property
     def backend(self) -> Backend:

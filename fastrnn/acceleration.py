@@ -1,0 +1,268 @@
+"""Replaces Gluon's recurrent layers by fastrnn's, also in code that makes its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from fastrnn import layers
+from fastrnn.mxnet import checks, import_mxnet
+
+mx: Any = import_mxnet()
+
+_OURS = {
+    mx.gluon.rnn.LSTM: layers.LSTM,
+    mx.gluon.rnn.GRU: layers.GRU,
+    mx.gluon.rnn.RNN: layers.RNN,
+}
+_GLUONS = {ours: gluons for gluons, ours in _OURS.items()}
+_MARK = "_accelerated"  # the attribute of layers that `accelerate` replaced
+_CELLS = (mx.gluon.rnn.LSTMCell, mx.gluon.rnn.GRUCell, mx.gluon.rnn.RNNCell)
+
+
+class _Mark(NamedTuple):
+    """What `restore` needs."""
+
+    bounds: Dict[str, Any]  # of the state's clipping, as Gluon's layer has them
+    added: List[str]  # attributes that Gluon's layer has not
+
+
+class Replaced(NamedTuple):
+    """A layer that was replaced.
+
+    Attributes
+    ----------
+    path : str
+        Where it is in the model, such as ``encoder.0``; empty for the model itself.
+    kind : {'LSTM', 'GRU', 'RNN'}
+        Its class.
+    backend : str
+        The operators that it runs on now, and the reason.
+    """
+
+    path: str
+    kind: str
+    backend: str
+
+
+class Left(NamedTuple):
+    """A recurrent block that was left as it is.
+
+    Attributes
+    ----------
+    path : str
+        Where it is in the model; empty for the model itself.
+    kind : str
+        Its class.
+    reason : str
+        Why it was left.
+    """
+
+    path: str
+    kind: str
+    reason: str
+
+
+class Report(NamedTuple):
+    """What `accelerate` or `restore` did; as a string, a line for each block.
+
+    Attributes
+    ----------
+    replaced : list of Replaced
+        The layers that were replaced.
+    left : list of Left
+        The recurrent blocks that were left as they are.
+    """
+
+    replaced: List[Replaced]
+    left: List[Left]
+
+    def __str__(self) -> str:
+        lines = [f"{r.path or '(model)'}: {r.kind}, replaced; {r.backend}" for r in self.replaced]
+        lines += [f"{r.path or '(model)'}: {r.kind}, left; {r.reason}" for r in self.left]
+        return "\n".join(lines) or "no recurrent layers"
+
+
+def accelerate(net: Any, backend: Optional[str] = None) -> Report:
+    """Replace every ``gluon.rnn`` layer in a model by fastrnn's, in place.
+
+    The layers stay the same objects, with the same Parameters: a Trainer, hooks and other
+    references to them stay right, and so do names in files. Graphs that hybridized blocks have
+    traced are dropped, and traced again in the next call; call it on the outermost block, because
+    those of blocks around `net` are not found.
+
+    Parameters
+    ----------
+    net : mxnet.gluon.Block
+        A model, or a layer.
+    backend : {'auto', 'native', 'gluon'}, optional
+        As for `fastrnn.LSTM`.
+
+    Returns
+    -------
+    Report
+        What was replaced, what was left, and why. Left are classes derived from Gluon's layers,
+        cells, graphs that were imported, and layers that `backend` cannot run.
+
+    Raises
+    ------
+    TypeError
+        `net` is not a Gluon block.
+    ValueError
+        `backend` is none of the above.
+    """
+    report = Report([], [])
+    choice = layers._choose(backend)
+    for path, block in _blocks(net):
+        kind = type(block)
+        reason = _replace(block, choice) if kind in _OURS else _why_left(block)
+        if reason is not None:
+            report.left.append(Left(path, kind.__name__, reason))
+        elif kind in _OURS:
+            report.replaced.append(Replaced(path, kind.__name__, str(block.backend)))
+    if report.replaced:
+        _drop_graphs(net)
+    return report
+
+
+def restore(net: Any) -> Report:
+    """Undo `accelerate`: the layers that it replaced are Gluon's again.
+
+    Layers that were made as fastrnn's stay.
+
+    Parameters
+    ----------
+    net : mxnet.gluon.Block
+        The model.
+
+    Returns
+    -------
+    Report
+        The layers that are Gluon's again, under `replaced`, and fastrnn's that stay, under `left`.
+
+    Raises
+    ------
+    TypeError
+        `net` is not a Gluon block.
+    """
+    report = Report([], [])
+    for path, block in _blocks(net):
+        kind = type(block)
+        if _MARK in vars(block):
+            attributes = vars(block)
+            mark = attributes.pop(_MARK)
+            for name in mark.added:
+                del attributes[name]
+            attributes.update(mark.bounds)
+            block.__class__ = _GLUONS[kind]
+            report.replaced.append(Replaced(path, kind.__name__, "gluon: MXNet's own layer"))
+        elif isinstance(block, layers._Layer):
+            report.left.append(Left(path, kind.__name__, "it was made as fastrnn's layer"))
+    if report.replaced:
+        _drop_graphs(net)
+    return report
+
+
+def _blocks(net: Any) -> Iterator[Tuple[str, Any]]:
+    """Yield each block of a model once, with the path to it."""
+    if not isinstance(net, mx.gluon.Block):
+        raise TypeError(f"net: expected a Gluon block, got {type(net).__name__}")
+    seen = set()
+
+    def walk(path: str, block: Any) -> Iterator[Tuple[str, Any]]:
+        if id(block) in seen:
+            return
+        seen.add(id(block))
+        yield path, block
+        for name, child in list(block._children.items()):
+            yield from walk(f"{path}.{name}" if path else name, child)
+
+    return walk("", net)
+
+
+def _replace(layer: Any, choice: Tuple[str, str]) -> Optional[str]:
+    """Make Gluon's layer one of fastrnn's. Return why that cannot be, and leave it as it was."""
+    kept = dict(vars(layer))
+    gluons = type(layer)
+    bounds = {name: kept[name] for name in ("_lstm_state_clip_min", "_lstm_state_clip_max")}
+    layer.__class__ = _OURS[gluons]
+    try:
+        layer._set_up(choice, checks.clipping(*bounds.values()))
+    except (TypeError, ValueError) as error:
+        layer.__class__ = gluons
+        vars(layer).clear()
+        vars(layer).update(kept)
+        return str(error)
+    vars(layer)[_MARK] = _Mark(bounds, sorted(vars(layer).keys() - kept.keys()))
+    return None
+
+
+def _why_left(block: Any) -> Optional[str]:
+    """Return why a block is left as it is; None if it has nothing to do with recurrent layers."""
+    if isinstance(block, layers._Layer):
+        return "it is fastrnn's already"
+    for gluons in _OURS:
+        if isinstance(block, gluons):
+            return f"its class is derived from {gluons.__name__} and may change what that does"
+    if isinstance(block, _CELLS):
+        return "a cell runs step by step"
+    if isinstance(block, mx.gluon.SymbolBlock) and _has_recurrent_operator(block):
+        return "an imported graph is fixed"
+    return None
+
+
+def _has_recurrent_operator(block: Any) -> bool:
+    graph = json.loads(block._cached_graph[1].tojson())
+    return any(node["op"] == "RNN" for node in graph["nodes"])
+
+
+def _drop_graphs(net: Any) -> None:
+    """Drop the graphs that the model's blocks have traced."""
+    for _, block in _blocks(net):
+        if isinstance(block, mx.gluon.HybridBlock):
+            block._clear_cached_op()
+
+
+# ---- layers that other code makes ----------------------------------------------------------------
+
+
+class _Depth(threading.local):
+    """How many `accelerated` contexts this thread is in."""
+
+    value = 0
+
+
+_depth = _Depth()
+_lock = threading.Lock()
+_hooked: Dict[Any, bool] = {}
+
+
+def _new(cls: Any, *_: Any, **__: Any) -> Any:
+    """Stands in for ``object.__new__`` of Gluon's layers."""
+    return object.__new__(_OURS.get(cls, cls) if _depth.value else cls)
+
+
+@contextlib.contextmanager
+def accelerated() -> Iterator[None]:
+    """Within the context, layers that this thread makes as ``gluon.rnn``'s are fastrnn's.
+
+    For code that builds its own layers, such as a library's models. Other threads are not
+    affected, and classes derived from Gluon's layers stay as they are.
+
+    Examples
+    --------
+    >>> with fastrnn.accelerated():
+    ...     model = some_library.make_model()
+    """
+    with _lock:
+        for gluons in _OURS:
+            if gluons not in _hooked:
+                gluons.__new__ = _new
+                _hooked[gluons] = True
+    _depth.value += 1
+    try:
+        yield
+    finally:
+        _depth.value -= 1
