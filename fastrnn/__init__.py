@@ -16,6 +16,9 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
     "__version__",
     "accelerate",
     "accelerated",
@@ -45,6 +48,7 @@ except ImportError as error:
 else:
     from fastrnn import _onnx
     from fastrnn.acceleration import accelerate, accelerated, restore
+    from fastrnn.cells import GRUCell, LSTMCell, RNNCell
     from fastrnn.graphs import portable
     from fastrnn.layers import GRU, LSTM, RNN
 

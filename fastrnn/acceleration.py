@@ -1,4 +1,4 @@
-"""Replaces Gluon's recurrent layers by fastrnn's, also in code that makes its own."""
+"""Replaces Gluon's recurrent layers and cells by fastrnn's, also in code that makes its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import threading
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from fastrnn import layers
+from fastrnn import cells, layers
 from fastrnn.mxnet import checks, import_mxnet
 
 mx: Any = import_mxnet()
@@ -16,30 +16,28 @@ _OURS = {
     mx.gluon.rnn.LSTM: layers.LSTM,
     mx.gluon.rnn.GRU: layers.GRU,
     mx.gluon.rnn.RNN: layers.RNN,
+    mx.gluon.rnn.LSTMCell: cells.LSTMCell,
+    mx.gluon.rnn.GRUCell: cells.GRUCell,
+    mx.gluon.rnn.RNNCell: cells.RNNCell,
 }
 _GLUONS = {ours: gluons for gluons, ours in _OURS.items()}
-_MARK = "_accelerated"  # the attribute of layers that `accelerate` replaced
-_CELLS = (mx.gluon.rnn.LSTMCell, mx.gluon.rnn.GRUCell, mx.gluon.rnn.RNNCell)
-
-
-class _Mark(NamedTuple):
-    """What `restore` needs."""
-
-    bounds: Dict[str, Any]  # of the state's clipping, as Gluon's layer has them
-    added: List[str]  # attributes that Gluon's layer has not
+# The attribute of blocks that `accelerate` replaced: the names of the attributes that Gluon's block
+# had, with the values of those that fastrnn's has in another form.
+_MARK = "_accelerated"
+_NORMALIZED = ("_lstm_state_clip_min", "_lstm_state_clip_max")
 
 
 class Replaced(NamedTuple):
-    """A layer that was replaced.
+    """A layer or cell that was replaced.
 
     Attributes
     ----------
     path : str
         Where it is in the model, such as ``encoder.0``; empty for the model itself.
-    kind : {'LSTM', 'GRU', 'RNN'}
+    kind : {'LSTM', 'GRU', 'RNN', 'LSTMCell', 'GRUCell', 'RNNCell'}
         Its class.
     backend : str
-        The operators that it runs on now, and the reason.
+        The operators that it runs on now, a cell in `unroll`, and the reason.
     """
 
     path: str
@@ -71,7 +69,7 @@ class Report(NamedTuple):
     Attributes
     ----------
     replaced : list of Replaced
-        The layers that were replaced.
+        The layers and cells that were replaced.
     left : list of Left
         The recurrent blocks that were left as they are.
     """
@@ -86,9 +84,9 @@ class Report(NamedTuple):
 
 
 def accelerate(net: Any, backend: Optional[str] = None) -> Report:
-    """Replace every ``gluon.rnn`` layer in a model by fastrnn's, in place.
+    """Replace every layer and cell of ``gluon.rnn`` in a model by fastrnn's, in place.
 
-    The layers stay the same objects, with the same Parameters: a Trainer, hooks and other
+    Layers and cells stay the same objects, with the same Parameters: a Trainer, hooks and other
     references to them stay right, and so do names in files. Graphs that hybridized blocks have
     traced are dropped, and traced again in the next call; call it on the outermost block, because
     those of blocks around `net` are not found.
@@ -96,15 +94,16 @@ def accelerate(net: Any, backend: Optional[str] = None) -> Report:
     Parameters
     ----------
     net : mxnet.gluon.Block
-        A model, or a layer.
+        A model, a layer or a cell.
     backend : {'auto', 'native', 'gluon'}, optional
-        As for `fastrnn.LSTM`.
+        Of layers, as for `fastrnn.LSTM`.
 
     Returns
     -------
     Report
-        What was replaced, what was left, and why. Left are classes derived from Gluon's layers,
-        cells, graphs that were imported, and layers that `backend` cannot run.
+        What was replaced, what was left, and why. Left are classes derived from Gluon's, graphs
+        that were imported, layers that `backend` cannot run, and cells with an activation that no
+        layer has.
 
     Raises
     ------
@@ -128,9 +127,9 @@ def accelerate(net: Any, backend: Optional[str] = None) -> Report:
 
 
 def restore(net: Any) -> Report:
-    """Undo `accelerate`: the layers that it replaced are Gluon's again.
+    """Undo `accelerate`: the layers and cells that it replaced are Gluon's again.
 
-    Layers that were made as fastrnn's stay.
+    Those that were made as fastrnn's stay.
 
     Parameters
     ----------
@@ -140,7 +139,7 @@ def restore(net: Any) -> Report:
     Returns
     -------
     Report
-        The layers that are Gluon's again, under `replaced`, and fastrnn's that stay, under `left`.
+        What is Gluon's again, under `replaced`, and what stays fastrnn's, under `left`.
 
     Raises
     ------
@@ -153,13 +152,13 @@ def restore(net: Any) -> Report:
         if _MARK in vars(block):
             attributes = vars(block)
             mark = attributes.pop(_MARK)
-            for name in mark.added:
+            for name in attributes.keys() - mark.keys():
                 del attributes[name]
-            attributes.update(mark.bounds)
+            attributes.update({name: mark[name] for name in _NORMALIZED if name in mark})
             block.__class__ = _GLUONS[kind]
-            report.replaced.append(Replaced(path, kind.__name__, "gluon: MXNet's own layer"))
-        elif isinstance(block, layers._Layer):
-            report.left.append(Left(path, kind.__name__, "it was made as fastrnn's layer"))
+            report.replaced.append(Replaced(path, kind.__name__, "gluon: MXNet's own"))
+        elif isinstance(block, (layers._Layer, cells._Cell)):
+            report.left.append(Left(path, kind.__name__, "it was made as fastrnn's"))
     if report.replaced:
         _drop_graphs(net)
     return report
@@ -182,32 +181,32 @@ def _blocks(net: Any) -> Iterator[Tuple[str, Any]]:
     return walk("", net)
 
 
-def _replace(layer: Any, choice: Tuple[str, str]) -> Optional[str]:
-    """Make Gluon's layer one of fastrnn's. Return why that cannot be, and leave it as it was."""
-    kept = dict(vars(layer))
-    gluons = type(layer)
-    bounds = {name: kept[name] for name in ("_lstm_state_clip_min", "_lstm_state_clip_max")}
-    layer.__class__ = _OURS[gluons]
+def _replace(block: Any, choice: Tuple[str, str]) -> Optional[str]:
+    """Make Gluon's layer or cell fastrnn's. If that cannot be, leave it unchanged and tell why."""
+    kept = dict(vars(block))
+    gluons = type(block)
+    block.__class__ = _OURS[gluons]
     try:
-        layer._set_up(choice, checks.clipping(*bounds.values()))
+        if isinstance(block, layers._Layer):
+            block._set_up(choice, checks.clipping(*(kept[name] for name in _NORMALIZED)))
+        elif block._mode() is None:
+            raise ValueError("no layer has its activation")
     except (TypeError, ValueError) as error:
-        layer.__class__ = gluons
-        vars(layer).clear()
-        vars(layer).update(kept)
+        block.__class__ = gluons
+        vars(block).clear()
+        vars(block).update(kept)
         return str(error)
-    vars(layer)[_MARK] = _Mark(bounds, sorted(vars(layer).keys() - kept.keys()))
+    vars(block)[_MARK] = {name: kept[name] if name in _NORMALIZED else None for name in kept}
     return None
 
 
 def _why_left(block: Any) -> Optional[str]:
     """Return why a block is left as it is; None if it has nothing to do with recurrent layers."""
-    if isinstance(block, layers._Layer):
+    if isinstance(block, (layers._Layer, cells._Cell)):
         return "it is fastrnn's already"
     for gluons in _OURS:
         if isinstance(block, gluons):
             return f"its class is derived from {gluons.__name__} and may change what that does"
-    if isinstance(block, _CELLS):
-        return "a cell runs step by step"
     if isinstance(block, mx.gluon.SymbolBlock) and _has_recurrent_operator(block):
         return "an imported graph is fixed"
     return None
@@ -246,10 +245,10 @@ def _new(cls: Any, *_: Any, **__: Any) -> Any:
 
 @contextlib.contextmanager
 def accelerated() -> Iterator[None]:
-    """Within the context, layers that this thread makes as ``gluon.rnn``'s are fastrnn's.
+    """Within the context, what this thread makes as ``gluon.rnn``'s layers and cells is fastrnn's.
 
     For code that builds its own layers, such as a library's models. Other threads are not
-    affected, and classes derived from Gluon's layers stay as they are.
+    affected, and classes derived from Gluon's stay as they are.
 
     Examples
     --------
