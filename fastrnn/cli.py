@@ -115,12 +115,12 @@ def _run(arguments: Optional[Sequence[str]]) -> int:
         print(json.dumps(features()) if options.json else format_features())
         return OK
     if options.command == "data":
-        from fastrnn.lm.description import describe
+        from fastrnn.lm.command.description import describe
 
         describe(options)
         return OK
     # Only here: --help, `info` and `data` also work without MXNet.
-    from fastrnn.lm import commands
+    from fastrnn.lm.command import commands
 
     commands.COMMANDS[options.command](options)
     return OK

@@ -180,3 +180,13 @@ def assert_agrees(case, precision=None):
         elif kept is not None:
             assert np.array_equal(kept, free)
     assert inference.reserve is None
+
+
+def capability():
+    """Return the device's compute capability, as 10 * major + minor."""
+    return int(_native.library().device_facts(0)["capability"])
+
+
+def persistent(**numbers):
+    """Return the name of the algorithm, cut in this way."""
+    return "persistent:" + ",".join(f"{name}={value}" for name, value in numbers.items())

@@ -248,3 +248,8 @@ def preset(name: str, **changes: Any) -> Settings:
     if name not in PRESETS:
         raise InputError(f"preset: got {name!r}, wanted one of {', '.join(PRESETS)}")
     return PRESETS[name].updated(changes)
+
+
+def noun(settings: Settings) -> str:
+    """What a token is called."""
+    return "character" if settings.level == "character" else "word"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Iterator, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -172,3 +173,8 @@ def _predictions(
         inputs, answers = (mx.nd.array(array, context, dtype="int32") for array in batch)
         logits, states = predict(model, inputs, states)
         yield logits, answers
+
+
+def perplexity(nats: float) -> float:
+    """The perplexity of a loss in nats."""
+    return math.exp(nats) if nats < 700 else math.inf

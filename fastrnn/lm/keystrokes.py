@@ -15,12 +15,11 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tu
 
 import numpy as np
 
-from fastrnn.lm.config import Settings
-from fastrnn.lm.display import noun, perplexity
+from fastrnn.lm.config import Settings, noun
+from fastrnn.lm.data.texts import Text
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.evaluation import Scores, measure, predicted
+from fastrnn.lm.evaluation import Scores, measure, perplexity, predicted
 from fastrnn.lm.generation import Writer
-from fastrnn.lm.texts import Text
 from fastrnn.lm.tokenizers import END_OF_LINE, JOINERS, UNKNOWN, Tokenizer, in_word
 
 SUGGESTIONS = 3

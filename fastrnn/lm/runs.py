@@ -12,14 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from fastrnn.lm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fastrnn.lm.config import Settings
-from fastrnn.lm.corpus import held_out
 from fastrnn.lm.data import lasting, text_of
+from fastrnn.lm.data.corpus import held_out
+from fastrnn.lm.data.texts import Text
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.files import explained, remove_partial, write_atomically
-from fastrnn.lm.texts import Text
 from fastrnn.lm.training import Report, Training
+from fastrnn.lm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 BEST, LAST, LOG, PLOT = FILES = "best.npz", "last.npz", "log.csv", "loss.png"
 # A resumed run may go on longer or more patiently and show other things, nothing else.

@@ -13,8 +13,7 @@ import emulated
 import numpy as np
 import pytest
 from emulated import capture, in_new_thread
-from kernel_cases import KernelCase
-from test_persistent import persistent
+from kernel_cases import KernelCase, persistent
 
 from fastrnn import kernels
 

@@ -13,8 +13,7 @@ import emulated
 import numpy as np
 import pytest
 import reference as ref
-from kernel_cases import DTYPES, KernelCase, assert_agrees, compare
-from test_persistent import persistent
+from kernel_cases import DTYPES, KernelCase, assert_agrees, compare, persistent
 
 from fastrnn import kernels
 

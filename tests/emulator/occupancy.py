@@ -11,8 +11,7 @@ import multiprocessing
 import emulated
 import emulated_library  # noqa: F401  # before fastrnn.kernels: a new process has no plugins
 import pytest
-from kernel_cases import KernelCase, compare
-from test_persistent import persistent
+from kernel_cases import KernelCase, compare, persistent
 
 from fastrnn import _native, kernels
 

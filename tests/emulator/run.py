@@ -25,9 +25,10 @@ from typing import List, Mapping, NamedTuple, Sequence, Tuple
 import builds
 
 EMULATOR = "tests/emulator/"
-KERNELS = tuple(f"tests/test_kernels{part}.py" for part in ("", "_cuda", "_lengths", "_layers"))
+TESTS = "tests/kernels/"
+KERNELS = tuple(f"{TESTS}test_kernels{part}.py" for part in ("", "_cuda", "_lengths", "_layers"))
 SMALL = (EMULATOR + "small_layers.py", EMULATOR + "small_persistent.py")
-PERSISTENT = "tests/test_persistent.py"
+PERSISTENT = TESTS + "test_persistent.py"
 STEPWISE = {"FASTRNN_ALGORITHM": "stepwise"}  # else small layers are persistent
 # MXNet's operator works on the calling thread here.
 OPERATOR = {
@@ -55,10 +56,12 @@ RUNS = [
     Run("thread", "random:3", SMALL, STEPWISE),
     Run("address", "lifo", SMALL, STEPWISE),
     Run(
-        "plain", "random:5", (*KERNELS, "tests/test_kernels_out.py", "tests/test_device_arrays.py")
+        "plain",
+        "random:5",
+        (*KERNELS, TESTS + "test_kernels_out.py", TESTS + "test_device_arrays.py"),
     ),
     Run("plain", "random:4", KERNELS, STEPWISE),
-    Run("plain", "random:6", ("tests/test_plan_cache.py",)),
+    Run("plain", "random:6", (TESTS + "test_plan_cache.py",)),
     Run("plain", "fifo", (EMULATOR + "device_faults.py", EMULATOR + "occupancy.py")),
     Run("turing", "random:2", (PERSISTENT,)),
     Run("plain", "fifo", (*SMALL[1:], EMULATOR + "calls.py")),
@@ -66,12 +69,12 @@ RUNS = [
     Run("plain", "random:6", (*SMALL[1:], EMULATOR + "calls.py")),
 ]
 OPERATOR_RUNS = [
-    Run("plain", "random:7", ("tests/test_operator.py",), OPERATOR),
-    Run("plain", "random:8", ("tests/test_layers_numbers.py",), OPERATOR),
+    Run("plain", "random:7", ("tests/layers/test_operator.py",), OPERATOR),
+    Run("plain", "random:8", ("tests/layers/test_layers_numbers.py",), OPERATOR),
     Run(
         "plain",
         "random:9",
-        ("tests/test_layers_options.py", "-k", "float16 or lengths"),
+        ("tests/layers/test_layers_options.py", "-k", "float16 or lengths"),
         OPERATOR,
     ),
     Run("plain", "random:10", ("tests/gpu/test_mxnet_operator.py",), OPERATOR),
@@ -92,7 +95,7 @@ def tasks() -> List[Tuple[str, Sequence[str], Mapping[str, str]]]:
         shapes = {**os.environ, "MXNET_ENGINE_TYPE": "ThreadedEnginePerDevice"}
         # It looks for the C++ library's throw when it starts, before Python loads that library.
         shapes.update(LD_PRELOAD=builds.find("libasan.so", "libstdc++.so.6"), **builds.NO_LEAKS)
-        found.append(("shapes in MXNet", (*python, "tests/test_layers_shapes.py"), shapes))
+        found.append(("shapes in MXNet", (*python, "tests/layers/test_layers_shapes.py"), shapes))
     return found
 
 

@@ -1,7 +1,7 @@
 """Small layers, step by step, for what sanitizers slow down.
 
 run.py runs this file with FASTRNN_ALGORITHM=stepwise, and where there is no sanitizer
-tests/test_kernels.py besides.
+tests/kernels/test_kernels.py besides.
 """
 
 from __future__ import annotations

@@ -6,8 +6,7 @@ Every way to multiply, to cut the batch, to add up the parts of K, and to walk.
 from __future__ import annotations
 
 import pytest
-from kernel_cases import KernelCase, assert_agrees, devices
-from test_persistent import capability, persistent
+from kernel_cases import KernelCase, assert_agrees, capability, devices, persistent
 
 CAPABILITY = capability() if "cuda" in devices() else 0
 pytestmark = pytest.mark.skipif(CAPABILITY == 0, reason="no CUDA device, nor an emulated one")

@@ -147,10 +147,9 @@ def test_steps(out: Path, mxnet: Optional[Path] = None, limit: float = LIMIT) ->
     tests, pytest = ROOT / "tests", PYTEST
     small = str(tests / "emulator" / "small_layers.py")
     persistent = str(tests / "emulator" / "small_persistent.py")
-    suites = [str(tests / name) for name in ("test_kernels.py", "test_device_arrays.py")]
-    suites.append(str(tests / "test_persistent.py"))
-    parts = ("cuda", "layers", "lengths", "out")
-    suites += [str(tests / f"test_kernels_{part}.py") for part in parts]
+    names = ["kernels", "device_arrays", "persistent"]
+    names += [f"kernels_{part}" for part in ("cuda", "layers", "lengths", "out")]
+    suites = [str(tests / "kernels" / f"test_{name}.py") for name in names]
     graphs = str(tests / "gpu" / "test_graphs.py")
     steps = [Step("kernels", (*pytest, *suites, small, graphs))]
     stepwise = ("env", "FASTRNN_ALGORITHM=stepwise")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fastrnn.lm import data, preset
-from fastrnn.lm.checkpoint import save_checkpoint
 from fastrnn.lm.generation import Writer
 from fastrnn.lm.training import Training
+from fastrnn.lm.training.checkpoint import save_checkpoint
 from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()

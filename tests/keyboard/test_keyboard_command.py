@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from fastrnn import cli
-from fastrnn.lm import InputError, commands, keyboard
+from fastrnn.lm import InputError, keyboard
+from fastrnn.lm.command import commands
 
 SECRET = "xyzzy plugh"
 

@@ -1,0 +1,1 @@
+"""What the command `fastrnn` does with language models."""
