@@ -271,7 +271,6 @@ size_t SharedBytes(const Problem& problem, const PersistentPlan& plan) {
   }
   const ProductShape shape = ShapeOf(problem, plan);
   ProductMemory(shape, &carver);
-  if (problem.pass == Pass::kForward) TakeBiases(problem.gates(), plan.units, &carver);
   if (plan.cluster() > 1) ClusterMemory(shape, &carver);
   return carver.bytes();
 }

@@ -77,17 +77,25 @@ FASTRNN_DEVICE T Advance(const ForwardStep<T>& p, bool active, const Shares<Step
   return h;
 }
 
+// gates and hidden_n: those of the unit, in the step; or null.
+template <class Step, class T>
+FASTRNN_DEVICE void StoreActivated(T* gates, T* hidden_n, int hidden,
+                                   const Activated<Step::kGates>& activated) {
+  if constexpr (Step::kKeepsGates) {
+    if (gates == nullptr) return;
+#pragma unroll
+    for (int k = 0; k < Step::kGates; ++k) gates[k * hidden] = FromFloat<T>(activated.gates[k]);
+    if (Step::kSplitShares) *hidden_n = FromFloat<T>(activated.hidden_n);
+  }
+}
+
 template <class Step, class T>
 FASTRNN_DEVICE void StoreActivated(const ForwardStep<T>& p, Place at,
                                    const Activated<Step::kGates>& activated) {
-  if constexpr (Step::kKeepsGates) {
-    if (p.gates == nullptr) return;
-#pragma unroll
-    for (int k = 0; k < Step::kGates; ++k) {
-      p.gates[at.gate<Step::kGates>(k)] = FromFloat<T>(activated.gates[k]);
-    }
-    if (Step::kSplitShares) p.hidden_n[at.state()] = FromFloat<T>(activated.hidden_n);
-  }
+  if (p.gates == nullptr) return;
+  T* gates = p.gates + at.template gate<Step::kGates>(0);
+  StoreActivated<Step>(gates, Step::kSplitShares ? p.hidden_n + at.state() : nullptr, at.hidden,
+                       activated);
 }
 
 template <class Step, class T>

@@ -22,6 +22,11 @@ namespace cuda {
 
 inline void Trap(EMULATOR_SITE) { ::emulator::Fail("a trap", {"Trap", file, line}); }
 
+template <class T>
+T* KeepAddress(T* address) {
+  return address;
+}
+
 // Left out as mutants, these two become relaxed accesses: plain ones ThreadSanitizer would report
 // for themselves, whatever they were to order.
 inline unsigned LoadAcquire(const unsigned* p, EMULATOR_SITE) {

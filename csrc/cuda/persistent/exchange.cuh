@@ -29,12 +29,13 @@ namespace cuda {
 class Exchange {
  public:
   // flags: one for each block of the group.
-  FASTRNN_DEVICE Exchange(unsigned* flags, int own) : flags_(flags), own_(own) {}
+  FASTRNN_DEVICE Exchange(unsigned* flags, int own)
+      : flags_(flags), own_(KeepAddress(flags + own)) {}
 
   // Called by all threads of the block, after their stores of the round's part.
   FASTRNN_DEVICE void Publish(unsigned round) {
     __syncthreads();
-    if (threadIdx.x == 0) StoreRelease(flags_ + own_, round);
+    if (threadIdx.x == 0) StoreRelease(own_, round);
   }
 
   // Called by all lanes of a warp. Waits until blocks first to last - 1 have published the round.
@@ -48,7 +49,7 @@ class Exchange {
 
  private:
   unsigned* flags_;
-  int own_;
+  unsigned* own_;
 };
 
 }  // namespace cuda

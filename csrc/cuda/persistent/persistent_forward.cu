@@ -65,6 +65,9 @@ class PersistentLayer {
       const CudaForwardDirection<T>& of = directions_[direction + i];
       args.first_step[i] = of.StepOf(steps.begin, steps.chunk, sums[i]);
       args.first_step[i].c_n = of.StepOf(steps.end - 1, steps.chunk, sums[i]).c_n;
+      const ForwardStep<T>& step = args.first_step[i];
+      const int64_t rows = of.walk().reverse ? -step.rows : step.rows;
+      args.strides[i] = {rows * desc_.hidden, rows * desc_.gate_rows(), rows * step.y_stride};
       args.h2h_weight[i] = of.weights().h2h_weight;
       args.back[i] = of.walk().reverse;
     }

@@ -58,9 +58,10 @@ FASTRNN_DEVICE typename Math::Value ForExchange(float value) {
   }
 }
 
-// Four words of weights of a row, and of the row 8 below.
+// Four words of weights of a row, and of the row 8 below, as they are multiplied: the first two of
+// each, row by row, and then the others.
 struct WeightWords {
-  uint4 low, high;
+  uint4 first, second;
 };
 
 FASTRNN_DEVICE uint32_t Word(Half first, Half second) {
@@ -95,18 +96,18 @@ FASTRNN_DEVICE void Mma(Tf32Math, float (&sums)[4], const uint32_t (&a)[4],
 }
 template <class Math>
 FASTRNN_DEVICE void MultiplyWords(float (&sums)[4], const WeightWords& weights, uint4 exchanged) {
-  const uint4 low = weights.low, high = weights.high;
-  Mma(Math(), sums, {low.x, high.x, low.y, high.y}, {exchanged.x, exchanged.y});
-  Mma(Math(), sums, {low.z, high.z, low.w, high.w}, {exchanged.z, exchanged.w});
+  const uint4 a = weights.first, b = weights.second;
+  Mma(Math(), sums, {a.x, a.y, a.z, a.w}, {exchanged.x, exchanged.y});
+  Mma(Math(), sums, {b.x, b.y, b.z, b.w}, {exchanged.z, exchanged.w});
 }
 #elif FASTRNN_ARCH >= 750
 template <class Math>
 FASTRNN_DEVICE void MultiplyWords(float (&sums)[4], const WeightWords& weights, uint4 exchanged) {
-  const uint4 low = weights.low, high = weights.high;
-  MmaF16M16N8K8(sums, {low.x, high.x}, {exchanged.x}, sums);
-  MmaF16M16N8K8(sums, {low.y, high.y}, {exchanged.y}, sums);
-  MmaF16M16N8K8(sums, {low.z, high.z}, {exchanged.z}, sums);
-  MmaF16M16N8K8(sums, {low.w, high.w}, {exchanged.w}, sums);
+  const uint4 a = weights.first, b = weights.second;
+  MmaF16M16N8K8(sums, {a.x, a.y}, {exchanged.x}, sums);
+  MmaF16M16N8K8(sums, {a.z, a.w}, {exchanged.y}, sums);
+  MmaF16M16N8K8(sums, {b.x, b.y}, {exchanged.z}, sums);
+  MmaF16M16N8K8(sums, {b.z, b.w}, {exchanged.w}, sums);
 }
 #endif
 
@@ -116,12 +117,24 @@ FASTRNN_DEVICE uint32_t WeightWord(const Weight& weight, int k) {
   if constexpr (sizeof(typename Math::Value) == 2) {
     return Word(weight(k), weight(k + 1));
   } else {
-    return ToTf32(weight(k));
+    return __float_as_uint(ForExchange<Math>(weight(k)));
   }
 }
 
+// Whether a weight also loads 16 bytes along K at once: Load16(row, k), if aligned().
+template <class Weight>
+constexpr bool kLoads16 = false;
+
 template <class Math, class Weight>
 FASTRNN_DEVICE uint4 RowWords(const Weight& weight, int row, int k) {
+  if constexpr (kLoads16<Weight>) {
+    if (weight.aligned()) {
+      const uint4 words = weight.Load16(row, k);
+      if constexpr (!std::is_same<Math, Tf32Math>::value) return words;
+      return make_uint4(ToTf32(__uint_as_float(words.x)), ToTf32(__uint_as_float(words.y)),
+                        ToTf32(__uint_as_float(words.z)), ToTf32(__uint_as_float(words.w)));
+    }
+  }
   const auto of_row = [&](int at) { return weight(row, at); };
   constexpr int kStep = 4 / sizeof(typename Math::Value);  // values of a word
   return make_uint4(WeightWord<Math>(of_row, k), WeightWord<Math>(of_row, k + kStep),
@@ -135,8 +148,35 @@ FASTRNN_DEVICE WeightWords LoadWeightWords(const Weight& weight, int tile, int s
   constexpr int kSliceK = kSliceBytes / sizeof(typename Math::Value);
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int row = tile * kTileRows + lane / 4, k = slice * kSliceK + lane % 4 * (kSliceK / 4);
-  return {RowWords<Math>(weight, row, k), RowWords<Math>(weight, row + 8, k)};
+  const uint4 low = RowWords<Math>(weight, row, k), high = RowWords<Math>(weight, row + 8, k);
+  return {make_uint4(low.x, high.x, low.y, high.y), make_uint4(low.z, high.z, low.w, high.w)};
 }
+
+// Calls body(0), body(1), ... as long as it returns true, at most kCount times. An unrolled loop
+// with a break, which clang does not unroll around instructions that a warp executes together.
+template <int kCount, int kFirst = 0, class Body>
+FASTRNN_DEVICE void While(const Body& body) {
+  if constexpr (kFirst < kCount) {
+    if (body(kFirst)) While<kCount, kFirst + 1>(body);
+  }
+}
+
+// A tile's place among a warp's sums, for fragments: 16 rows by 8 columns, where a lane has two
+// neighbours along one of them.
+struct SumTile {
+  float* sums;
+  const ProductShape& shape;
+  int row_tile, batch_tile;
+
+  // Where the sum is that is `row` rows (0, 1 or 8) and `column` columns (0 or 1) beside the lane's
+  // first one, whose sum_index in the tile 0, 0 is `first`. In few different addresses and offsets
+  // that are constant.
+  FASTRNN_DEVICE float* At(int first, int row, int column) const {
+    const int flipped = row / 8 * 8 ^ row_tile % 2 * 16 ^ column * 24;
+    const int columns = batch_tile * kTileBatch + (shape.row_tiles > 1 ? column : 0);
+    return sums + (first ^ flipped) + row % 8 + row_tile / 2 * 32 + columns * shape.rows();
+  }
+};
 
 // What the products share: shape, memory, and the sum over the warps. kStreams: whether there may
 // be slices to stream.
@@ -154,7 +194,10 @@ class TileProductBase {
       : shape_{kRowTiles,          kBatchTiles, slices,
                Math::kTensorCores, kKept,       kStreams ? shared_slices : kAllSlices},
         memory_(shape_, carver),
-        streamed_(kStreams ? streamed + Block() * shape_.streamed_words() : nullptr) {}
+        streamed_(kStreams ? streamed + Block() * shape_.streamed_words() : nullptr) {
+    if (first() < end()) return;
+    for (int i = Lane(); i < shape_.sums(); i += kWarp) OwnSums()[i] = 0.0f;
+  }
 
   FASTRNN_DEVICE const ProductShape& shape() const { return shape_; }
 
@@ -168,29 +211,10 @@ class TileProductBase {
   }
 
   // A sum over all of K. Needs a barrier after Multiply.
-  FASTRNN_DEVICE float Sum(int row, int column) const {
-    const int stride = shape_.columns() * shape_.sum_stride();
-    const float* sums = memory_.sums + column * shape_.sum_stride() + row;
-    float sum = sums[0];
-#pragma unroll
-    for (int warp = 1; warp < kProductWarps; ++warp) {
-      if (warp < shape_.active_warps()) sum += sums[warp * stride];
-    }
-    return sum;
-  }
-
+  FASTRNN_DEVICE float Sum(int row, int column) const { return AddWarps<float>(row, column); }
   // Those of four neighbouring rows, the first of which is a multiple of 4.
   FASTRNN_DEVICE float4 SumOfFour(int row, int column) const {
-    const int stride = shape_.columns() * shape_.sum_stride();
-    const float* sums = memory_.sums + column * shape_.sum_stride() + row;
-    float4 sum = *reinterpret_cast<const float4*>(sums);
-#pragma unroll
-    for (int warp = 1; warp < kProductWarps; ++warp) {
-      if (warp >= shape_.active_warps()) continue;
-      const float4 more = *reinterpret_cast<const float4*>(sums + warp * stride);
-      sum = make_float4(sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w);
-    }
-    return sum;
+    return AddWarps<float4>(row, column);
   }
 
  protected:
@@ -200,9 +224,27 @@ class TileProductBase {
   static FASTRNN_DEVICE int Warp() { return static_cast<int>(threadIdx.x) / kWarp; }
   static FASTRNN_DEVICE int Lane() { return static_cast<int>(threadIdx.x) % kWarp; }
 
-  // The warp's own sums, from this row and column on.
-  FASTRNN_DEVICE float* OwnSums(int row, int column) const {
-    return memory_.sums + (Warp() * shape_.columns() + column) * shape_.sum_stride() + row;
+  FASTRNN_DEVICE float* OwnSums() const { return memory_.sums + Warp() * shape_.sums(); }
+
+  // A warp without slices has zeros, so that all parts are loaded at once, and added pairwise.
+  template <class Sums>
+  FASTRNN_DEVICE Sums AddWarps(int row, int column) const {
+    const float* sums = memory_.sums + shape_.sum_index(row, column);
+    Sums parts[kProductWarps];
+#pragma unroll
+    for (int warp = 0; warp < kProductWarps; ++warp) {
+      parts[warp] = *reinterpret_cast<const Sums*>(sums + warp * shape_.sums());
+    }
+#pragma unroll
+    for (int half = kProductWarps / 2; half > 0; half /= 2) {
+#pragma unroll
+      for (int warp = 0; warp < half; ++warp) parts[warp] = Add(parts[warp], parts[warp + half]);
+    }
+    return parts[0];
+  }
+  static FASTRNN_DEVICE float Add(float a, float b) { return a + b; }
+  static FASTRNN_DEVICE float4 Add(float4 a, float4 b) {
+    return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
   }
 
   const ProductShape shape_;
@@ -244,8 +286,8 @@ class TileProduct : public TileProductBase<Math, kRowTiles, kBatchTiles, kStream
         const WeightWords words = LoadWeightWords<Math>(weight, tile, c);
         uint4* kept = c < SharedEnd() ? SharedWords(c - first() - kKept, tile)
                                       : StreamedWords(c - SharedEnd(), tile);
-        kept[0] = words.low;
-        kept[kWarp] = words.high;
+        kept[0] = words.first;
+        kept[kWarp] = words.second;
       }
     }
     if constexpr (kStreams) LoadNext(SharedEnd());
@@ -257,36 +299,47 @@ class TileProduct : public TileProductBase<Math, kRowTiles, kBatchTiles, kStream
     if (first() == end()) return;
     float sums[kRowTiles][kBatchTiles][4] = {};
     uint4 words[kAhead][kBatchTiles];
-#pragma unroll
-    for (int kept = 0; kept < kKept; kept += kAhead) {
-      LoadSlices(exchanged, first() + kept, end(), words);
-#pragma unroll
-      for (int i = 0; i < kAhead; ++i) {
-        if (first() + kept + i < end()) MultiplySlice(kept_[kept + i], words[i], sums);
-      }
-    }
-    for (int slice = first() + kKept; slice < SharedEnd(); slice += kAhead) {
+    int slice = first();
+    // The slices in registers, and those in shared memory that are loaded with them.
+    if constexpr (kKept > 0) {
+      static_assert(kKept <= kAhead, "they are loaded at once");
       LoadSlices(exchanged, slice, SharedEnd(), words);
-#pragma unroll
-      for (int i = 0; i < kAhead; ++i) {
-        if (slice + i < SharedEnd()) MultiplyShared(slice + i - first() - kKept, words[i], sums);
-      }
+      While<kAhead>([&](int i) {
+        if (first() + i >= SharedEnd()) return false;
+        if (i < kKept) {
+          MultiplySlice(kept_[i < kKept ? i : 0], words[i], sums);
+        } else {
+          MultiplyShared(i - kKept, words[i], sums);
+        }
+        return true;
+      });
+      slice += kAhead;
+    }
+    for (; slice < SharedEnd(); slice += kAhead) {
+      LoadSlices(exchanged, slice, SharedEnd(), words);
+      While<kAhead>([&](int i) {
+        if (slice + i >= SharedEnd()) return false;
+        MultiplyShared(slice + i - first() - kKept, words[i], sums);
+        return true;
+      });
     }
     if constexpr (kStreams) {
-      for (int slice = SharedEnd(); slice < end(); slice += kAhead) {
+      for (slice = SharedEnd(); slice < end(); slice += kAhead) {
         LoadSlices(exchanged, slice, end(), words);
-#pragma unroll
-        for (int i = 0; i < kAhead; ++i) {
-          if (slice + i < end()) MultiplyStreamed(slice + i, words[i], sums);
-        }
+        While<kAhead>([&](int i) {
+          if (slice + i >= end()) return false;
+          MultiplyStreamed(slice + i, words[i], sums);
+          return true;
+        });
       }
     }
     StoreSums(sums);
   }
 
  private:
-  // Slices whose exchanged words are in flight at once.
-  static constexpr int kMostAhead = kKept > 1 ? kKept : 1;
+  // Slices whose exchanged words are in flight at once: those in registers, and at least 4 if there
+  // is room, so that few layers need a second trip to L2.
+  static constexpr int kMostAhead = kKept > 4 ? kKept : 4;
   static constexpr int kAhead = kAheadTiles < kBatchTiles                ? 1
                                 : kAheadTiles / kBatchTiles < kMostAhead ? kAheadTiles / kBatchTiles
                                                                          : kMostAhead;
@@ -318,15 +371,16 @@ class TileProduct : public TileProductBase<Math, kRowTiles, kBatchTiles, kStream
   // Loads kAhead slices, but none from `last` on. All are in flight before the first is used.
   FASTRNN_DEVICE void LoadSlices(const Value* exchanged, int slice, int last,
                                  uint4 (&words)[kAhead][kBatchTiles]) const {
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      if (slice + i >= last) break;
+    constexpr int kTile = kTileBatch * kSliceK;
+    exchanged += slice * kBatchTiles * kTile + Lane() * (kSliceK / 4);
+    While<kAhead>([&](int i) {
+      if (slice + i >= last) return false;
 #pragma unroll
       for (int tile = 0; tile < kBatchTiles; ++tile) {
-        const int row = ((slice + i) * kBatchTiles + tile) * kTileBatch + Lane() / 4;
-        words[i][tile] = LoadExchanged16(exchanged + row * kSliceK + Lane() % 4 * (kSliceK / 4));
+        words[i][tile] = LoadExchanged16(exchanged + (i * kBatchTiles + tile) * kTile);
       }
-    }
+      return true;
+    });
   }
 
   FASTRNN_DEVICE void MultiplyShared(int index, const uint4 (&words)[kBatchTiles],
@@ -363,17 +417,17 @@ class TileProduct : public TileProductBase<Math, kRowTiles, kBatchTiles, kStream
   }
 
   FASTRNN_DEVICE void StoreSums(const float (&sums)[kRowTiles][kBatchTiles][4]) const {
+    const int first = shape_.sum_index(Lane() / 4, Lane() % 4 * 2);
 #pragma unroll
     for (int row = 0; row < kRowTiles; ++row) {
 #pragma unroll
       for (int column = 0; column < kBatchTiles; ++column) {
-        float* at =
-            this->OwnSums(row * kTileRows + Lane() / 4, column * kTileBatch + Lane() % 4 * 2);
         const float (&values)[4] = sums[row][column];
-        at[0] = values[0];
-        at[shape_.sum_stride()] = values[1];
-        at[8] = values[2];
-        at[shape_.sum_stride() + 8] = values[3];
+        const SumTile to = {this->OwnSums(), shape_, row, column};
+        *to.At(first, 0, 0) = values[0];
+        *to.At(first, 0, 1) = values[1];
+        *to.At(first, 8, 0) = values[2];
+        *to.At(first, 8, 1) = values[3];
       }
     }
   }

@@ -46,72 +46,115 @@ class TileProduct<FloatMath, kRowTiles, kBatchTiles, kAheadTiles, kStreams>
 
   template <class Weight>
   FASTRNN_DEVICE void LoadWeights(const Weight& weight) {
-    for (int slice = first(); slice < end(); ++slice) {
-      float* shared = Weights(slice);
-      for (int i = Lane(); i < kSliceK * shape_.rows(); i += kWarp) {
-        shared[i] = weight(i % shape_.rows(), slice * kSliceK + i / shape_.rows());
-      }
+    for (int slice = first(); slice < SharedEnd(); ++slice) {
+      LoadSlice(weight, slice, SharedWeights() + (slice - first()) * kSliceFloats);
+    }
+    for (int slice = SharedEnd(); slice < end(); ++slice) {
+      LoadSlice(weight, slice, StreamedWeights() + (slice - SharedEnd()) * kSliceFloats);
     }
   }
 
+  // Two loops, so that the compiler knows which memory the weights are in.
   FASTRNN_DEVICE void Multiply(const Value* exchanged) {
     if (first() == end()) return;
     float sums[kRowTiles][kBatchTiles][4] = {};
-    for (int slice = first(); slice < end(); ++slice) {
-      Stage(exchanged, slice);
-      const float* weights = Weights(slice) + Lane() % 8 * 2;
-      const float* staged = Staged() + Lane() / 8 * 2;
-#pragma unroll 4
-      for (int k = 0; k < kSliceK; ++k) {
-        MultiplyFloats(weights + k * shape_.rows(), staged + k * shape_.stage_stride(), sums);
+    uint4 words[kBatchTiles];
+    LoadWords(exchanged, first(), words);
+    const float* weights = SharedWeights() + Lane() % 8 * 2;
+    for (int slice = first(); slice < SharedEnd(); ++slice, weights += kSliceFloats) {
+      MultiplySlice(exchanged, slice, weights, words, sums);
+    }
+    if constexpr (kStreams) {
+      weights = StreamedWeights() + Lane() % 8 * 2;
+      for (int slice = SharedEnd(); slice < end(); ++slice, weights += kSliceFloats) {
+        MultiplySlice(exchanged, slice, weights, words, sums);
       }
-      __syncwarp();  // The next slice is staged in the same place.
     }
     StoreSums(sums);
   }
 
  private:
+  static constexpr int kSliceFloats = kSliceK * kTileRows * kRowTiles;
+
+  // The warp's first streamed slice.
+  FASTRNN_DEVICE int SharedEnd() const {
+    return kStreams ? min(first() + shape_.shared_slices_per_warp(), end()) : end();
+  }
+  FASTRNN_DEVICE float* SharedWeights() const {
+    return reinterpret_cast<float*>(memory_.weights) +
+           Warp() * shape_.shared_slices_per_warp() * kSliceFloats;
+  }
   // Lanes read streamed weights that other lanes of the warp have written: the barrier after
   // LoadWeights orders that, and they share a cache.
-  FASTRNN_DEVICE float* Weights(int slice) const {
-    const int own = slice - first(), shared = shape_.shared_slices_per_warp();
-    if (kStreams && own >= shared) {
-      const int index = Warp() * shape_.streamed_slices_per_warp() + own - shared;
-      return reinterpret_cast<float*>(streamed_) + index * kSliceK * shape_.rows();
-    }
-    return reinterpret_cast<float*>(memory_.weights) +
-           (Warp() * shared + own) * kSliceK * shape_.rows();
+  FASTRNN_DEVICE float* StreamedWeights() const {
+    return reinterpret_cast<float*>(streamed_) +
+           Warp() * shape_.streamed_slices_per_warp() * kSliceFloats;
   }
   FASTRNN_DEVICE float* Staged() const {
     return memory_.stage + Warp() * kSliceK * shape_.stage_stride();
   }
 
-  FASTRNN_DEVICE void Stage(const Value* exchanged, int slice) const {
-    const int k = Lane() % 4 * 4;
+  template <class Weight>
+  FASTRNN_DEVICE void LoadSlice(const Weight& weight, int slice, float* to) const {
+    for (int i = Lane(); i < kSliceFloats / 4; i += kWarp) {
+      const int row = i % shape_.rows(), k = i / shape_.rows() * 4;
+      const uint4 words = RowWords<FloatMath>(weight, row, slice * kSliceK + k);
+      to[k * shape_.rows() + row] = __uint_as_float(words.x);
+      to[(k + 1) * shape_.rows() + row] = __uint_as_float(words.y);
+      to[(k + 2) * shape_.rows() + row] = __uint_as_float(words.z);
+      to[(k + 3) * shape_.rows() + row] = __uint_as_float(words.w);
+    }
+  }
+
+  // Loads the lane's words of a slice of the exchanged array.
+  FASTRNN_DEVICE void LoadWords(const Value* exchanged, int slice,
+                                uint4 (&words)[kBatchTiles]) const {
+    constexpr int kTile = kTileBatch * kSliceK;
+    exchanged += slice * kBatchTiles * kTile + Lane() * 4;
 #pragma unroll
     for (int tile = 0; tile < kBatchTiles; ++tile) {
-      const int column = tile * kTileBatch + Lane() / 4;
-      const uint4 words =
-          LoadExchanged16(exchanged + (slice * shape_.columns() + column) * kSliceK + k);
-      float* to = Staged() + k * shape_.stage_stride() + column;
-      to[0] = __uint_as_float(words.x);
-      to[shape_.stage_stride()] = __uint_as_float(words.y);
-      to[2 * shape_.stage_stride()] = __uint_as_float(words.z);
-      to[3 * shape_.stage_stride()] = __uint_as_float(words.w);
+      words[tile] = LoadExchanged16(exchanged + tile * kTile);
     }
+  }
+
+  FASTRNN_DEVICE void Stage(const uint4 (&words)[kBatchTiles]) const {
+#pragma unroll
+    for (int tile = 0; tile < kBatchTiles; ++tile) {
+      float* to =
+          Staged() + Lane() % 4 * 4 * shape_.stage_stride() + tile * kTileBatch + Lane() / 4;
+      to[0] = __uint_as_float(words[tile].x);
+      to[shape_.stage_stride()] = __uint_as_float(words[tile].y);
+      to[2 * shape_.stage_stride()] = __uint_as_float(words[tile].z);
+      to[3 * shape_.stage_stride()] = __uint_as_float(words[tile].w);
+    }
+  }
+
+  // Multiplies the slice whose words are given, and replaces them by the next slice's, which are in
+  // flight meanwhile.
+  FASTRNN_DEVICE void MultiplySlice(const Value* exchanged, int slice, const float* weights,
+                                    uint4 (&words)[kBatchTiles],
+                                    float (&sums)[kRowTiles][kBatchTiles][4]) const {
+    Stage(words);
     __syncwarp();
+    if (slice + 1 < end()) LoadWords(exchanged, slice + 1, words);
+    const float* staged = Staged() + Lane() / 8 * 2;
+#pragma unroll
+    for (int k = 0; k < kSliceK; ++k) {
+      MultiplyFloats(weights + k * shape_.rows(), staged + k * shape_.stage_stride(), sums);
+    }
+    __syncwarp();  // The next slice is staged in the same place.
   }
 
   FASTRNN_DEVICE void StoreSums(const float (&sums)[kRowTiles][kBatchTiles][4]) const {
+    const int first = shape_.sum_index(Lane() % 8 * 2, Lane() / 8 * 2);
 #pragma unroll
     for (int row = 0; row < kRowTiles; ++row) {
 #pragma unroll
       for (int tile = 0; tile < kBatchTiles; ++tile) {
-        float* at =
-            this->OwnSums(row * kTileRows + Lane() % 8 * 2, tile * kTileBatch + Lane() / 8 * 2);
         const float (&values)[4] = sums[row][tile];
-        *reinterpret_cast<float2*>(at) = make_float2(values[0], values[2]);
-        *reinterpret_cast<float2*>(at + shape_.sum_stride()) = make_float2(values[1], values[3]);
+        const SumTile to = {this->OwnSums(), shape_, row, tile};
+        *reinterpret_cast<float2*>(to.At(first, 0, 0)) = make_float2(values[0], values[2]);
+        *reinterpret_cast<float2*>(to.At(first, 0, 1)) = make_float2(values[1], values[3]);
       }
     }
   }

@@ -90,8 +90,8 @@ class ScatterProduct : public ScatterProductBase<Math, kGates, kBatchTiles> {
       WeightWords words[kSlices];
       LoadTile(weight, Tile(i), words);
       for (int c = 0; c < kSlices; ++c) {
-        SharedWords(i, c)[0] = words[c].low;
-        SharedWords(i, c)[kWarp] = words[c].high;
+        SharedWords(i, c)[0] = words[c].first;
+        SharedWords(i, c)[kWarp] = words[c].second;
       }
     }
   }

@@ -68,9 +68,15 @@ struct ProductShape {
   FASTRNN_HOST_DEVICE size_t streamed_words() const {
     return static_cast<size_t>(kProductWarps * streamed_slices_per_warp() * row_tiles) * 64;
   }
-  // The distance between columns of a warp's sums. It is 4 more than a multiple of 16, so that a
-  // warp's stores (product.cuh's fragments) and its loads are spread over the banks.
-  FASTRNN_HOST_DEVICE int sum_stride() const { return rows() + 4; }
+  // Where a sum is in its warp's sums, which are [columns][rows] with the rows of a column
+  // permuted: so both a warp's stores, in product.cuh's fragments, and its loads, cell by cell, are
+  // spread over the banks (tests/gpu/test_banks.py counts).
+  FASTRNN_HOST_DEVICE int sum_index(int row, int column) const {
+    const int odd = row_tiles > 1 ? 24 : 8;
+    return (column * rows() + row) ^ (column & 1) * odd ^ (column & 2) * 8 ^ (column & 4) * 2;
+  }
+  // Numbers of a warp's sums.
+  FASTRNN_HOST_DEVICE int sums() const { return columns() * rows(); }
   // The distance between values along K that FloatMath stages. It is 2 more than a multiple of 8,
   // also for the banks.
   FASTRNN_HOST_DEVICE int stage_stride() const { return columns() + 2; }
@@ -85,13 +91,12 @@ struct alignas(16) WeightQuad {
 struct ProductMemory {
   WeightQuad* weights;  // [warps][shared slices][row tiles][2][lanes], or of FloatMath floats
                         // [warps][shared slices][16 along K][rows]
-  float* sums;          // [active warps][columns][sum_stride]
+  float* sums;          // [warps][columns][rows], in sum_index's order
   float* stage;         // FloatMath: [warps][16 along K][stage_stride]
 
   FASTRNN_HOST_DEVICE ProductMemory(const ProductShape& shape, SharedCarver* carver) {
     weights = carver->Take<WeightQuad>(shape.shared_words());
-    sums = carver->Take<float>(
-        static_cast<size_t>(shape.active_warps() * shape.columns() * shape.sum_stride()));
+    sums = carver->Take<float>(static_cast<size_t>(kProductWarps * shape.sums()));
     const int staged = kProductWarps * kFloatSliceK * shape.stage_stride();
     stage = shape.tensor_cores ? nullptr : carver->Take<float>(static_cast<size_t>(staged));
   }
@@ -147,11 +152,6 @@ struct ScatterMemory {
     parts = carver->Take<float>(static_cast<size_t>(kProductThreads * shape.batch_tiles * 4));
   }
 };
-
-// The biases of a block's units: [2][gates][units], those of i2h first.
-FASTRNN_HOST_DEVICE float* TakeBiases(int gates, int units, SharedCarver* carver) {
-  return carver->Take<float>(static_cast<size_t>(2 * gates * units));
-}
 
 // What the blocks of a cluster store in each other's shared memory.
 struct ClusterMemory {

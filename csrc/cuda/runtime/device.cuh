@@ -48,6 +48,15 @@ namespace cuda {
 // Ends the grid with an error. For kernels that must not be launched.
 FASTRNN_DEVICE void Trap() { asm volatile("trap;"); }
 
+// The same address, for one that is used in a loop: the compiler keeps it in registers, rather than
+// compute it again in every round.
+template <class T>
+FASTRNN_DEVICE T* KeepAddress(T* address) {
+  auto bits = reinterpret_cast<uint64_t>(address);
+  asm volatile("" : "+l"(bits));
+  return reinterpret_cast<T*>(bits);
+}
+
 // ---- signals between blocks ---------------------------------------------------------------------
 
 // Everything that the signalling thread had seen or written before its release is visible after the

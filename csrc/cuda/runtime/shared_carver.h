@@ -29,7 +29,13 @@ class SharedCarver {
 
   template <class T>
   FASTRNN_HOST_DEVICE T* Take(size_t count) {
+#if defined(__CUDA_ARCH__)
+    // With a null pointer as its other source, the compiler would not know that this is shared
+    // memory, and would load from it as from any.
+    T* array = reinterpret_cast<T*>(base_ + bytes_);
+#else
     T* array = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + bytes_);
+#endif
     const size_t end = bytes_ + count * sizeof(T);
     bytes_ = (end + kAlignment - 1) / kAlignment * kAlignment + kSharedGap;
     if (base_ != nullptr) GuardGap(base_ + end, bytes_ - end);
