@@ -8,7 +8,7 @@
 # make mutants                        leave out each of the kernels' barriers, fences and waits in
 #                                     turn, and see that a test notices
 # make objects                        compile the kernels for every GPU, with nvcc and as CUDA 11
-#                                     does; look for spilled registers
+#                                     does; look for spilled registers, and read the machine code
 # make gpu-check OUT=folder           on a machine with a GPU: build with what $(PYTHON) has, test,
 #                                     and write a report; COMMIT=... where git cannot tell it, and
 #                                     MXNET=script where $(PYTHON) has no MXNet that sees the GPU;

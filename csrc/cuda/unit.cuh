@@ -77,12 +77,11 @@ FASTRNN_DEVICE T Advance(const ForwardStep<T>& p, bool active, const Shares<Step
   return h;
 }
 
-// gates and hidden_n: those of the unit, in the step; or null.
+// gates and hidden_n: those of the unit, in the step.
 template <class Step, class T>
 FASTRNN_DEVICE void StoreActivated(T* gates, T* hidden_n, int hidden,
                                    const Activated<Step::kGates>& activated) {
   if constexpr (Step::kKeepsGates) {
-    if (gates == nullptr) return;
 #pragma unroll
     for (int k = 0; k < Step::kGates; ++k) gates[k * hidden] = FromFloat<T>(activated.gates[k]);
     if (Step::kSplitShares) *hidden_n = FromFloat<T>(activated.hidden_n);

@@ -3,11 +3,12 @@
     python tests/gpu/objects.py            with this machine's nvcc
     python tests/gpu/objects.py --cuda-11  as CUDA 11 does, for sm_70 and sm_86
 
-With nvcc: no kernel may spill registers or use a stack frame (from what ptxas says), and no kernel
-that polls other blocks may read through the cache that is not kept coherent with their writes (from
-the machine code, where nvdisasm is found: on the PATH, or from PyPI's nvidia-cuda-nvdisasm). The
-latter holds for all that such a kernel reads: which of it the others write, machine code does not
-tell.
+With nvcc: no kernel may spill registers or use a stack frame (from what ptxas says). Where nvdisasm
+is found (on the PATH, or from PyPI's nvidia-cuda-nvdisasm), the machine code is read, too: a step
+of a persistent kernel must have nothing that is known to be slow or wrong there (machine_code.py's
+lint), and no kernel that polls other blocks may read through the cache that is not kept coherent
+with their writes. The latter holds for all that such a kernel reads: which of it the others write,
+machine code does not tell.
 
 For CUDA 11, whose nvcc needs an old host compiler, clang compiles with the headers, libdevice and
 ptxas of CUDA 11.8 that PyPI has. $CLANG names another clang than the one found.
@@ -21,7 +22,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +29,9 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "build_backend"))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from machine_code import find_nvdisasm, kernels, lint
 
 from fastrnn_build.detect import Missing, find_nvcc
 from fastrnn_build.plan import cuda_architectures
@@ -109,13 +112,6 @@ def virtual_of(architecture: str) -> str:
     return older[-1] if older else architecture
 
 
-def find_nvdisasm() -> Optional[str]:
-    """Return nvdisasm's path."""
-    packages = Path(sysconfig.get_paths()["purelib"], "nvidia")
-    found = sorted(str(path) for path in packages.glob("cu*/bin/nvdisasm"))
-    return shutil.which("nvdisasm") or (found[-1] if found else None)
-
-
 def compiled(command: Sequence[object]) -> str:
     """Run a compiler and return what it printed; stop if it fails."""
     words = [str(word) for word in command]
@@ -143,7 +139,13 @@ def check_with_nvcc(
             command = [nvcc.with_name("ptxas"), "-v", f"-arch=sm_{architecture}", ptx, "-o", cubin]
             resources += parse_resources(compiled(command))
             if nvdisasm is not None:
-                complaints += stale_reads(compiled([nvdisasm, "-c", cubin]))
+                machine_code = compiled([nvdisasm, "-c", cubin])
+                complaints += stale_reads(machine_code)
+                complaints += [
+                    f"{complaint}, for sm_{architecture}"
+                    for kernel in kernels(machine_code)
+                    for complaint in lint(kernel)
+                ]
     complaints += [complaint for r in resources for complaint in [r.complaint()] if complaint]
     return resources, complaints
 
@@ -168,7 +170,10 @@ def main_nvcc() -> int:
     for architecture in sorted({r.architecture for r in resources}):
         registers = [r.registers for r in resources if r.architecture == architecture]
         print(f"{architecture}: {len(registers)} kernels, at most {max(registers)} registers")
-    print("\n".join(complaints) or "no spills, no stack frames, no stale reads")
+    print(
+        "\n".join(complaints)
+        or "no spills, no stack frames, no stale reads; the steps of persistent kernels are clean"
+    )
     return 1 if complaints else 0
 
 

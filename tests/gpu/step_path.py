@@ -1,0 +1,306 @@
+"""What a warp issues in a step of a persistent kernel, and how long it takes alone.
+
+    python tests/gpu/step_path.py [CUBIN...]    a row for each size of NAMED that a kernel is for
+
+Without files, it compiles the LSTM for sm_90, and also prints the kernels' registers.
+
+The path begins when a warp has acquired the last flag it waits for, and ends at the fence before
+its block's flag: what lies between two exchanges. It is that of a warp with the most to do: it has
+slices of the product and cells, keeps what backward reads, and publishes. Of what a branch may
+skip, the path has all, but of the product only as many slices as the size has.
+
+The latency is that of one warp that issues in order, an instruction each clock, and waits for its
+operands, which are there LATENCIES after their instructions were issued. Neither other warps nor
+bank conflicts nor the fence count. So the figure is rough, and for comparisons: of two versions of
+a kernel, not of two GPUs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import (
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
+
+import objects
+from machine_code import Instruction, Kernel, kernels, read, readable
+
+# Clocks until an instruction's result can be used; for others 5. Rounded from published
+# microbenchmarks of A100 and H100.
+LATENCIES = {
+    "LDG": 270,  # from L2
+    "LDS": 30,
+    "LD": 40,  # as here: in shared memory, through an address of any space
+    "LDC": 30,
+    "S2R": 25,
+    "S2UR": 25,
+    "MUFU": 20,
+    "HMMA": 33,
+    "BAR": 25,
+}
+WIDTHS = {".64": 2, ".128": 4}
+REGISTER = re.compile(r"\b(U?)R(\d+)(\.64)?|\b(U?P\d)\b")
+
+
+class Size(NamedTuple):
+    """A layer, its kernel's name, and the slices of a warp."""
+
+    name: str
+    kernel: str
+    slices: int
+
+
+NAMED = (
+    Size("float32 N=3 H=33", "Forward Lstm Float 2 1 0", 1),
+    Size("float32 N=8 H=256", "Forward Lstm Float 2 1 0", 2),
+    Size("float16 N=8 H=256", "Forward Lstm Half 2 1 0", 1),
+    Size("TF32 N=3 H=33", "Forward Lstm Tf32 2 1 0", 1),
+)
+
+
+class StepPath:
+    """The longest path from the acquire to the fence.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        A persistent kernel.
+    slices : int
+        How many slices of the product the warp has. Of a kernel on the tensor cores: not more than
+        it keeps in registers.
+    """
+
+    def __init__(self, kernel: Kernel, slices: int) -> None:
+        self.kernel = kernel
+        self.slices = slices
+        words = readable(kernel.name).split()
+        self.tiles = int(words[3]) * int(words[4])
+        self.tensor_cores = words[2] != "Float"
+        inside = {i.index for i in kernel.step_loop()}
+        # Calls are the slow paths of divisions, which no number of a usual size takes.
+        calls = {i for i in inside if kernel.code[i].is_call}
+        self.outside = frozenset(range(len(kernel.code))) - inside | calls
+        self.barriers = frozenset(i for i in inside if kernel.code[i].name == "BAR")
+        self.fences = frozenset(i for i in inside if kernel.code[i].name == "MEMBAR")
+
+    def find(self) -> List[Instruction]:
+        """Return the instructions of the path, in order; those of inner loops repeatedly.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        poll = self.kernel.loop_of(
+            min(self.kernel.polls()), self.outside | self.barriers | self.fences
+        )
+        starts = {n for i in poll for n in self.kernel.next[i]} - poll
+        region = self.outside | poll
+        # 16 x 8 sums by 64 bytes take two products on the tensor cores. Those that are predicated
+        # off are issued, too.
+        needed = 2 * self.slices * self.tiles if self.tensor_cores else 0
+        for products in range(needed, 8 * needed + 1):
+            longest = _Longest(self, region, self.barriers, self.fences)
+            found = [path for s in starts for path in [longest.path(s, products)] if path]
+            if found:
+                return [self.kernel.code[i] for i in max(found, key=len)]
+        raise ValueError(f"{readable(self.kernel.name)}: no path to a fence")
+
+    def trips(self, loop: FrozenSet[int]) -> int:
+        """Return how often an inner loop runs."""
+        code = [self.kernel.code[i] for i in loop]
+        if any(i.is_exchanged_load for i in code):
+            return 0 if self.tensor_cores else self.slices
+        multiplied = sum(i.name == "FFMA" for i in code)
+        # A slice has 16 numbers along K, and each of them 4 sums of a lane and tile.
+        return 16 * 4 * self.tiles // multiplied if multiplied else 1
+
+
+class _Longest:
+    """The longest paths to instructions, which they do not contain.
+
+    Parameters
+    ----------
+    owner : StepPath
+        Whose kernel it is.
+    without : frozenset of int
+        Instructions that a path must not have.
+    cuts : frozenset of int
+        Instructions that every loop which is no inner loop contains.
+    goals : frozenset of int
+        Where paths end.
+    counts : bool
+        Whether the number of HMMA matters.
+    """
+
+    def __init__(
+        self,
+        owner: StepPath,
+        without: FrozenSet[int],
+        cuts: Iterable[int],
+        goals: FrozenSet[int],
+        counts: bool = True,
+    ) -> None:
+        self.owner = owner
+        self.kernel = owner.kernel
+        self.without = without
+        self.goals = goals
+        self.counts = counts
+        self.loops: Dict[int, FrozenSet[int]] = {}
+        cut = without | frozenset(cuts)
+        for i in range(len(self.kernel.code)):
+            if i not in cut and i not in self.loops:
+                loop = frozenset(self.kernel.loop_of(i, cut))
+                self.loops.update((member, loop) for member in loop)
+        self.found: Dict[Tuple[int, int], Optional[List[int]]] = {}
+
+    def path(self, start: int, products: int) -> Optional[List[int]]:
+        """Return the longest path from an instruction on, with so many HMMA; None without any."""
+        # Depth first, without recursion: paths are longer than Python's stack.
+        pending = [(start, products)]
+        while pending:
+            key = pending[-1]
+            if key in self.found and self.found[key] is not None:
+                pending.pop()
+                continue
+            steps, following = self._ahead(*key)
+            new = [n for n in following if n not in self.found]
+            if new and key not in self.found:
+                self.found[key] = None  # Not through a cycle.
+                pending += new
+                continue
+            pending.pop()
+            ends = [self.found[n] for n in following]
+            ways = [way for way in ends if way is not None]
+            if key[0] in self.goals:
+                self.found[key] = [] if key[1] == 0 or not self.counts else None
+            else:
+                self.found[key] = steps + max(ways, key=len) if ways else None
+        return self.found[(start, products)]
+
+    def _ahead(self, at: int, products: int) -> Tuple[List[int], List[Tuple[int, int]]]:
+        """Return an instruction, or the loop that begins there, and what may follow."""
+        if at in self.goals:
+            return [], []
+        if at in self.loops:
+            loop = self.loops[at]
+            steps = self._once(at, loop) * self.owner.trips(loop)
+            if not steps:
+                return [], []
+            after = {n for i in loop for n in self.kernel.next[i]} - loop
+        else:
+            steps, after = [at], set(self.kernel.next[at])
+            products -= self.counts and self.kernel.code[at].name == "HMMA"
+        return steps, [(n, products) for n in after - self.without if products >= 0]
+
+    def _once(self, head: int, loop: FrozenSet[int]) -> List[int]:
+        """Return the longest way through a loop once, from its head until it comes back there."""
+        outside = frozenset(range(len(self.kernel.code))) - loop
+        inner = _Longest(self.owner, outside, [head], frozenset([head]), counts=False)
+        starts = [n for n in self.kernel.next[head] if n in loop]
+        ways = [way for n in starts for way in [inner.path(n, 0)] if way is not None]
+        return [head, *max(ways, key=len)]
+
+
+# ---- latency ------------------------------------------------------------------------------------
+
+
+def latency(path: Sequence[Instruction]) -> int:
+    """Return the clocks until a warp alone has issued all, and waited for their operands."""
+    ready: Dict[str, int] = {}
+    clock = 0
+    for instruction in path:
+        reads, writes = registers(instruction)
+        clock = max([clock + 1, *(ready.get(r, 0) for r in reads)])
+        takes = LATENCIES.get(instruction.name, 5)
+        if instruction.name == "BAR":
+            clock += takes
+        for r in writes:
+            ready[r] = clock + takes
+    return clock
+
+
+def registers(instruction: Instruction) -> Tuple[Set[str], Set[str]]:
+    """Return which registers and predicates an instruction reads and writes."""
+    operands = [o.strip() for o in instruction.operands.split(",")]
+    reads, writes = set(_names(instruction.guard, 1)), set()
+    name, opcode = instruction.name, instruction.opcode
+    stores = name in ("ST", "STS", "STG", "STL", "BAR", "BRA", "BSYNC", "BSSY", "EXIT", "RED")
+    width = next((w for suffix, w in WIDTHS.items() if suffix in opcode), 1)
+    for place, operand in enumerate(operands):
+        is_target = place == 0 and not stores
+        # The second target of what sets two: predicates, and carries.
+        is_target |= place == 1 and not stores and bool(re.fullmatch(r"U?P\w", operand))
+        if name == "HMMA":
+            wide = (4, 4 if "16816" in opcode or "TF32" in opcode else 2, 2, 4)[min(place, 3)]
+        elif is_target:
+            wide = 2 if "WIDE" in opcode or name == "CS2R" else width
+        else:
+            wide = width if stores and "[" not in operand else 1
+        (writes if is_target else reads).update(_names(operand, wide))
+    return reads, writes
+
+
+def _names(operand: str, wide: int) -> Iterator[str]:
+    for match in REGISTER.finditer(operand):
+        uniform, number, pair, predicate = match.groups()
+        if predicate:
+            yield predicate
+        else:
+            for i in range(2 if pair else wide):
+                yield f"{uniform}R{int(number) + i}"
+
+
+def compile_named(folder: Path) -> Tuple[Path, Dict[str, int]]:
+    """Compile the LSTM for sm_90; return the cubin, and the registers by readable names."""
+    nvcc = objects.find_nvcc(os.environ)
+    if isinstance(nvcc, objects.Missing):
+        sys.exit(nvcc.reason)
+    (source,) = (s for s in objects.SOURCES if s.name == "persistent_lstm.cu")
+    cubin = folder / "lstm.cubin"
+    command = [nvcc.path, *objects.FLAGS, "-cubin", "-arch=sm_90", "-Xptxas=-v", "-o", cubin]
+    report = objects.compiled([*command, source])
+    found = objects.parse_resources(report)
+    return cubin, {readable(r.kernel): r.registers for r in found}
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("cubins", nargs="*", type=Path, metavar="CUBIN")
+    parser.add_argument("--show", action="store_true", help="the paths, too")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        cubins, used = arguments.cubins, {}
+        if not cubins:
+            cubin, used = compile_named(Path(folder))
+            cubins = [cubin]
+        of_name = {readable(k.name): k for cubin in cubins for k in kernels(read(cubin))}
+    print(f"{'':20s}{'instructions':>14s}{'latency':>10s}{'registers':>12s}")
+    for size in NAMED:
+        if size.kernel not in of_name:
+            continue
+        found = StepPath(of_name[size.kernel], size.slices).find()
+        registers = used.get(size.kernel, "")
+        print(f"{size.name:20s}{len(found):14d}{latency(found):10d}{registers:>12}")
+        if arguments.show:
+            print("\n".join(f"    {instruction}" for instruction in found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
