@@ -130,22 +130,22 @@ class ScatterBlock {
     float added[kBatchTiles][4] = {};
     for (int block = first; block < end; block += kAtOnce) {
       uint4 loaded[kAtOnce][kBatchTiles] = {};
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) {
-        if (block + k >= end) break;
+      While<kAtOnce>([&](int k) {
+        if (block + k >= end) return false;
 #pragma unroll
         for (int b = 0; b < kBatchTiles; ++b) {
           if (!HasRows(b)) continue;
           loaded[k][b] =
               LoadExchanged16(sums + (block + k) * kSums + (b * kWarp + Product::Lane()) * 4);
         }
-      }
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) {
-        if (block + k >= end) break;
+        return true;
+      });
+      While<kAtOnce>([&](int k) {
+        if (block + k >= end) return false;
 #pragma unroll
         for (int b = 0; b < kBatchTiles; ++b) AddFour(loaded[k][b], added[b]);
-      }
+        return true;
+      });
     }
 #pragma unroll
     for (int b = 0; b < kBatchTiles; ++b) {
