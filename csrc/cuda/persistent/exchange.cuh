@@ -14,6 +14,8 @@
 // between. It writes round r + 2 only after its warps, together, have waited for round r + 1 of
 // every block of the group. By then all reads of round r are done.
 //
+// tests/memory_model checks both arguments in every execution that the PTX memory model allows.
+//
 // Exchanged arrays are read past the L1 cache (LoadExchanged), and never through the read-only
 // path; so kernels must not declare them const __restrict__.
 //
