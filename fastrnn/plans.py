@@ -57,7 +57,8 @@ class DeviceFacts:
 
 
 # From NVIDIA's CUDA C++ Programming Guide and the products' data sheets. Hopper's multiprocessors
-# come in groups of 16 or 18; clusters of four leave two of an 18 idle.
+# come in groups of up to 18, of which clusters of four leave some idle. Which ones are switched off
+# differs from chip to chip: most H100s fill 128 with such clusters, some 124 ("H100-124").
 DEVICES: Mapping[str, DeviceFacts] = {
     "V100": DeviceFacts(70, 80, 96 << 10, 0, 6 << 20),
     "T4": DeviceFacts(75, 40, 64 << 10, 0, 4 << 20),
@@ -65,6 +66,7 @@ DEVICES: Mapping[str, DeviceFacts] = {
     "RTX 3090": DeviceFacts(86, 82, 99 << 10, 0, 6 << 20),
     "L4": DeviceFacts(89, 58, 99 << 10, 0, 48 << 20),
     "H100": DeviceFacts(90, 132, 227 << 10, 128, 50 << 20),
+    "H100-124": DeviceFacts(90, 132, 227 << 10, 124, 50 << 20),
     "H200": DeviceFacts(90, 132, 227 << 10, 128, 50 << 20),
 }
 

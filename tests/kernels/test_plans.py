@@ -55,6 +55,9 @@ def _defaults(monkeypatch):
         ("H100", "lstm", (100, 8, 2048), "float32", "WW"),  # 64 MiB of weights
         ("H100", "lstm", (100, 256, 1000), "float16", "SS"),  # products that fill the GPU
         ("H100", "lstm", (1, 1, 1000), "float16", "SS"),  # one step is not worth loading them
+        ("H100-124", "lstm", (1024, 16, 768), "float16", "PC"),
+        ("H100-124", "lstm", (100, 32, 1000), "float16", "PP"),  # one group less in clusters
+        ("H100-124", "lstm", (100, 128, 512), "float16", "PS"),
         ("H200", "rnn_relu", (100, 32, 1000), "float32", "PP"),
     ],
 )
@@ -147,8 +150,8 @@ def test_clusters_have_to_gain_a_twentieth(mode, sizes, dtype, least, most, expe
 
 
 def test_clusters_that_the_device_has_no_room_for():
-    for room, expected in ((128, 4), (124, 1), (0, 1)):
-        facts = dataclasses.replace(DEVICES["H100"], cluster_multiprocessors=room)
+    none = dataclasses.replace(DEVICES["H100"], cluster_multiprocessors=0)
+    for facts, expected in (("H100", 4), ("H100-124", 1), (none, 1)):
         chosen = plan("lstm", 100, 32, 1000, dtype="float16", device=facts).backward
         assert chosen.cluster == expected
 
