@@ -270,13 +270,13 @@ void Plan::Backward(const BackwardArrays& arrays, void* stream) const {
 namespace {
 
 // All fields of a description.
-static_assert(sizeof(Algorithm) == 68 && sizeof(Layers) == 144, "is a field missing in Tied()?");
+static_assert(sizeof(Algorithm) == 76 && sizeof(Layers) == 152, "is a field missing in Tied()?");
 auto Tied(const Layers& l) {
   const Algorithm& a = l.algorithm;
   return std::tie(l.mode, l.dtype, l.device, l.device_index, l.steps, l.batch, l.input, l.hidden,
                   l.directions, l.layers, l.reserve, l.tf32, l.threads, a.kind, a.row_tiles,
                   a.backward_row_tiles, a.batch_tiles, a.groups, a.directions, a.split, a.cluster,
-                  a.shared_slices);
+                  a.shared_slices, a.tagged);
 }
 
 struct Less {

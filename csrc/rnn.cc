@@ -103,7 +103,8 @@ Algorithm ParseAlgorithm(const std::string& what, const std::string& text) {
                             {"directions", &algorithm.directions, 1, kMost},
                             {"split", &algorithm.split, 1, kMost},
                             {"cluster", &algorithm.cluster, 0, 1},
-                            {"shared_slices", &algorithm.shared_slices, 0, kMost}};
+                            {"shared_slices", &algorithm.shared_slices, 0, kMost},
+                            {"tagged", &algorithm.tagged, 0, 1}};
   while (std::getline(words, word, ',')) {
     const size_t equals = word.find('=');
     const auto number = std::find_if(std::begin(numbers), std::end(numbers), [&](auto& known) {

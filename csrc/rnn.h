@@ -84,6 +84,7 @@ struct Algorithm {
   std::optional<int> split;          // the parts of K, backward
   std::optional<int> cluster;        // whether blocks form clusters, 0 or 1
   std::optional<int> shared_slices;  // the most slices of a warp's weights in shared memory
+  std::optional<int> tagged;         // forward: whether blocks exchange tagged words, 0 or 1
 };
 
 // Accepts auto, stepwise and persistent, the first and the last also with Algorithm's numbers, as

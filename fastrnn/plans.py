@@ -115,6 +115,8 @@ class Plan:
         Backward: blocks that share the sums of a product.
     cluster : int
         Backward: blocks of a cluster; 1: no clusters.
+    tagged : bool
+        Forward: blocks exchange tagged words, instead of flags beside the numbers.
     streamed_slices : int
         Slices of a warp's weights, 64 bytes along K, that do not fit on the chip and are read
         through L2 in every step.
@@ -139,6 +141,7 @@ class Plan:
     directions: int = 0
     split: int = 0
     cluster: int = 0
+    tagged: bool = False
     streamed_slices: int = 0
     shared_bytes: int = 0
 
@@ -147,6 +150,7 @@ class Plan:
         if self.algorithm == "persistent":
             more = f", K split in {self.split}" * (self.split > 1)
             more += f", clusters of {self.cluster} blocks" * (self.cluster > 1)
+            more += ", tagged words" * self.tagged
             more += ", a part of the weights streamed" * (self.streamed_slices > 0)
             lines.append(
                 f"  grid {self.blocks} x {self.groups} x {self.directions}, "

@@ -66,6 +66,12 @@ ScatterShape ScatterShapeOf(const Problem& problem, const PersistentPlan& plan) 
 constexpr double kExchangeUs = 0.9;
 // Stores into another block's shared memory and a barrier of the cluster: about 200 clocks each.
 constexpr double kClusterExchangeUs = 0.3;
+// The share of that which tagged words take: they need no flag, and so one trip fewer. Simulated
+// (GPGPU-Sim, 16 blocks of bench/synchronization.cu: 544 clocks of about 970), never measured.
+constexpr double kTaggedShare = 544.0 / 970.0;
+// They are loaded until they are there: half a load too often, on average. They have 4 bytes for
+// every number, and only those of existing rows are loaded.
+constexpr double kTaggedLoads = 1.5;
 // A stepwise step: on the device, two dependent kernels without work; on the host, issuing cuBLAS's
 // product (about 3 µs) and the cells (about 2 µs). Haste, which is stepwise, needs 18 µs for a step
 // that reads 4.7 MB (FlashRNN's report, H = 768).
@@ -172,7 +178,12 @@ Work WorkOf(const Problem& problem, const PersistentPlan& plan) {
   // A tile's sums are written once, and each block reads its part of all of them. Before that, the
   // same happens among the warps, in shared memory.
   const double sum_bytes = 2.0 * sizeof(float) * sums;
-  return {k * sums, k_bytes * shape.columns() + (SumsThroughL2(plan) ? sum_bytes : 0.0),
+  const double exchanged =
+      plan.tagged()
+          ? kTaggedLoads * 4.0 * k *
+                static_cast<double>(std::min<int64_t>(shape.columns(), problem.desc.batch))
+          : k_bytes * shape.columns();
+  return {k * sums, exchanged + (SumsThroughL2(plan) ? sum_bytes : 0.0),
           16.0 * static_cast<double>(shape.shared_words()) + sum_bytes * shape.active_warps()};
 }
 
@@ -190,7 +201,8 @@ Cost CostOf(const Problem& problem, const PersistentPlan& plan) {
   cost.l2_bytes = (work.l2_bytes + streamed_bytes) * blocks;
   cost.memory_bytes = static_cast<double>(desc.gate_rows() * desc.hidden * SizeOf(desc.dtype));
   cost.synchronizations = plan.tile_parts() > 1 ? 2 : 1;
-  cost.step_us = ExchangeUs(problem.facts) + work.l2_bytes * clocks_per_l2_byte / clocks_per_us +
+  cost.step_us = (plan.tagged() ? kTaggedShare : 1.0) * ExchangeUs(problem.facts) +
+                 work.l2_bytes * clocks_per_l2_byte / clocks_per_us +
                  work.products / ProductsPerUs(problem) +
                  work.shared_bytes / (kSharedBytes * clocks_per_us);
   // Streaming adds to the rest: the slice that is prefetched hides only the latency.
@@ -332,6 +344,7 @@ bool IsWanted(const Algorithm& wanted, Pass pass, const PersistentPlan& plan) {
   const Instance& kernel = plan.kernel();
   if (!agrees(wanted.batch_tiles, kernel.batch_tiles)) return false;
   if (wanted.shared_slices && !kernel.streams) return false;
+  if (pass == Pass::kForward && !agrees(wanted.tagged, plan.tagged() ? 1 : 0)) return false;
   const bool may_cluster = plan.tile_parts() > 1;
   if (may_cluster && !agrees(wanted.cluster, plan.cluster() > 1 ? 1 : 0)) return false;
   if (pass == Pass::kForward) return agrees(wanted.row_tiles, kernel.row_tiles);
@@ -350,9 +363,22 @@ std::string Format(double us) {
 // tie goes to the simpler launch. The one taken must then be cheaper than stepwise.
 constexpr double kClusterGain = 0.05;
 
+// So must one with tagged words, unless they were asked for: they have not run on a GPU.
+constexpr double kTaggedGain = 0.1;
+
 struct Candidate {
   PersistentPlan plan;
   Cost cost;
+
+  bool IsBetterThan(const Candidate& other, const Algorithm& wanted) const {
+    return Weighed(wanted) < other.Weighed(wanted);
+  }
+
+ private:
+  double Weighed(const Algorithm& wanted) const {
+    return plan.tagged() && wanted.tagged != 1 ? cost.total_us / (1.0 - kTaggedGain)
+                                               : cost.total_us;
+  }
 };
 
 // The cheapest of the wanted plans that fit, with and without clusters.
@@ -386,9 +412,9 @@ Cheapest FindCheapest(const Problem& problem) {
       if (wanted.directions && directions != std::min<int64_t>(*wanted.directions, most)) continue;
       if (!Cut(problem, directions, &plan)) continue;
       if (!IsWanted(wanted, problem.pass, plan)) continue;
-      const Cost cost = CostOf(problem, plan);
+      const Candidate found{plan, CostOf(problem, plan)};
       std::optional<Candidate>& best = plan.cluster() > 1 ? cheapest.clustered : cheapest.plain;
-      if (!best || cost.total_us < best->cost.total_us) best = Candidate{plan, cost};
+      if (!best || found.IsBetterThan(*best, wanted)) best = found;
     }
   }
   return cheapest;
@@ -432,7 +458,7 @@ Choice Choose(Pass pass, const LayerDesc& desc, bool tf32, const DeviceFacts& fa
   choice.reason = "persistent " + Format(best.cost.step_us) + " us a step and " +
                   Format(best.cost.total_us) + " us in all, stepwise " +
                   Format(choice.cost.step_us) + " and " + Format(choice.cost.total_us) +
-                  cheapest.Reason();
+                  cheapest.Reason() + (best.plan.tagged() ? "; blocks exchange tagged words" : "");
   if (!forced && best.cost.total_us >= choice.cost.total_us) return choice;
   choice.persistent = true;
   choice.plan = best.plan;

@@ -30,6 +30,11 @@ enum Maths : unsigned { k16Bit = 1, kTf32 = 2, kIeee = 4, kAnyMath = 7 };
 // block of the group multiplies a part of K for all tiles (persistent_scatter.cuh).
 enum class Reduction { kNone, kThroughL2, kInCluster, kScatter };
 
+// How a block knows that what it reads of an exchanged array is there. kFlags: each block has a
+// flag (exchange.cuh). kTags: each word carries its round (tagged_words.cuh); for products on the
+// tensor cores, which leave room in a word.
+enum class Signal { kFlags, kTags };
+
 // The blocks that share a tile's K (kThroughL2, kInCluster); on sm_90 they form a cluster. Larger
 // clusters would leave more multiprocessors idle.
 constexpr int kCluster = 4;
@@ -47,6 +52,7 @@ struct Instance {
   Reduction reduction;
   bool streams;
   unsigned maths;
+  Signal signal = Signal::kFlags;
 
   constexpr bool Serves(Pass of_pass, bool gated, Maths math) const {
     return pass == of_pass && (cells == CellKind::kGated) == gated && (maths & math) != 0;
@@ -63,6 +69,8 @@ constexpr Instance kInstances[] = {
     {Pass::kForward, CellKind::kGated, 4, 1, Reduction::kNone, true, kTf32 | kIeee},
     {Pass::kForward, CellKind::kGated, 4, 2, Reduction::kNone, true, kAnyMath},
     {Pass::kForward, CellKind::kGated, 4, 4, Reduction::kNone, true, kAnyMath},
+    {Pass::kForward, CellKind::kGated, 4, 1, Reduction::kNone, false, k16Bit | kTf32,
+     Signal::kTags},
 
     {Pass::kBackward, CellKind::kGated, 1, 1, Reduction::kScatter, false, kAnyMath},
     {Pass::kBackward, CellKind::kGated, 1, 2, Reduction::kScatter, false, kAnyMath},
@@ -80,6 +88,8 @@ constexpr Instance kInstances[] = {
     {Pass::kForward, CellKind::kUngated, 2, 1, Reduction::kNone, true, kTf32 | kIeee},
     {Pass::kForward, CellKind::kUngated, 2, 2, Reduction::kNone, true, kTf32 | kIeee},
     {Pass::kForward, CellKind::kUngated, 2, 4, Reduction::kNone, true, kAnyMath},
+    {Pass::kForward, CellKind::kUngated, 1, 1, Reduction::kNone, false, k16Bit | kTf32,
+     Signal::kTags},
 
     {Pass::kBackward, CellKind::kUngated, 1, 1, Reduction::kNone, false, kAnyMath},
     {Pass::kBackward, CellKind::kUngated, 2, 1, Reduction::kNone, false, k16Bit},
@@ -109,6 +119,7 @@ struct PersistentPlan {
 
   const Instance& kernel() const { return kInstances[instance]; }
   bool scatters() const { return kernel().reduction == Reduction::kScatter; }
+  bool tagged() const { return kernel().signal == Signal::kTags; }
   int tile_parts() const { return PartsOfTile(kernel().reduction); }
   // Blocks that share a product's K.
   int parts_of_k() const { return scatters() ? blocks : tile_parts(); }

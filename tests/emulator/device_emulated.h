@@ -57,6 +57,24 @@ inline void StoreExchanged16(void* p, uint4 value, EMULATOR_SITE) {
   *static_cast<uint4*>(p) = value;
 }
 
+inline void StoreTagged(uint32_t* p, uint32_t word, EMULATOR_SITE) {
+  ::emulator::PerhapsYield({"StoreTagged", file, line});
+  ::emulator::NoteProgress();
+  __atomic_store_n(p, word, __ATOMIC_RELAXED);
+}
+inline uint4 LoadTagged16(const uint32_t* p, EMULATOR_SITE) {
+  const ::emulator::Site site{"LoadTagged16", file, line};
+  CheckAlignment16(p, site);
+  ::emulator::Poll(site);
+  return make_uint4(__atomic_load_n(p, __ATOMIC_RELAXED), __atomic_load_n(p + 1, __ATOMIC_RELAXED),
+                    __atomic_load_n(p + 2, __ATOMIC_RELAXED),
+                    __atomic_load_n(p + 3, __ATOMIC_RELAXED));
+}
+// Each lane for itself, which is weaker. Left out as a mutant, words are taken as they are.
+inline bool HasArrived(uint32_t difference, EMULATOR_SITE) {
+  return ::emulator::IsLeftOut({"HasArrived", file, line}) || difference == 0;
+}
+
 inline void ClusterBarrier(EMULATOR_SITE) {
   ::emulator::WaitForCluster({"ClusterBarrier", file, line});
 }

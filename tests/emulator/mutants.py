@@ -29,6 +29,7 @@ TARGETS = [f"{what}_{kind}" for kind in ("plain", "thread") for what in ("module
 PRIMITIVES = {
     "ClusterBarrier",
     "ExpectBytes",
+    "HasArrived",
     "InitByteBarrier",
     "LoadAcquire",
     "StoreRelease",
@@ -43,7 +44,7 @@ THREAD = ("thread", "random:3")
 PLAIN = [("plain", schedule) for schedule in ("lifo", "random:1", "random:2", "fifo")]
 # ThreadSanitizer comes first: a few cases are enough for it to see almost all of them.
 SUITES: Sequence[Tuple[Tuple[str, ...], Sequence[Tuple[str, str]]]] = [
-    (("small_persistent.py", "-k", "numbers0"), [THREAD]),
+    (("small_persistent.py", "-k", "numbers0 or tagged"), [THREAD]),
     (("calls.py",), [("plain", "fifo"), ("plain", "lifo")]),
     (("small_persistent.py",), [("plain", "random:1"), ("plain", "fifo")]),
 ]

@@ -29,11 +29,22 @@ LENGTHS = [4, 0, 3, 1, 4, 2, 4, 4, 1]
     ],
 )
 def test_parts(mode, numbers, dtype):
-    algorithm = persistent(**{"batch_tiles": 1, "cluster": 0, **numbers})
+    algorithm = persistent(**{"batch_tiles": 1, "cluster": 0, "tagged": 0, **numbers})
     case = KernelCase(
         mode, 4, 9, 3, 40, 2, device="cuda", dtype=dtype, lengths=LENGTHS, algorithm=algorithm
     )
     assert_agrees(case)
+
+
+@pytest.mark.skipif(CAPABILITY < 80, reason="no TF32 before compute capability 8.0")
+@pytest.mark.parametrize(
+    ("mode", "dtype"), [("lstm", "float16"), ("gru", "float32"), ("rnn_tanh", "bfloat16")]
+)
+def test_tagged_words(mode, dtype):
+    algorithm = persistent(batch_tiles=1, cluster=0, tagged=1, groups=1)
+    options = {"dtype": dtype, "tf32": True, "lengths": LENGTHS, "algorithm": algorithm}
+    case = KernelCase(mode, 4, 9, 3, 40, device="cuda", **options)
+    assert_agrees(case, "tf32" if dtype == "float32" else None)
 
 
 @pytest.mark.skipif(CAPABILITY < 90, reason="no clusters before compute capability 9.0")

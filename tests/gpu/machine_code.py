@@ -4,9 +4,10 @@
 
 The *step loop* of a kernel is the part of its control flow that reaches the acquire of another
 block's flag and is reached from it. An acquire is known by what follows its load: the L1 cache is
-emptied (CCTL.IVALL). A function that the compiler did not inline is not followed, but its CALL is
-counted. A warp whose lanes have diverged leaves the loop at BRA.DIV to meet again; that path is
-left out, because these kernels do not diverge there. (Before sm_90 it is what BRA.CONV jumps over.)
+emptied (CCTL.IVALL). A kernel of tagged words has no acquires: it polls what it loads. A function
+that the compiler did not inline is not followed, but its CALL is counted. A warp whose lanes have
+diverged leaves the loop at BRA.DIV to meet again; that path is left out, because these kernels do
+not diverge there. (Before sm_90 it is what BRA.CONV jumps over.)
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ CODE = re.compile(
 )
 TARGET = re.compile(r"`\((\.L_x_\d+)\)")
 ACQUIRE = "CCTL.IVALL"
+TAGGED = "NS0_6SignalE1E"  # Signal::kTags (csrc/cuda/plan.h) as a template argument
 JUMPS = ("BRA", "JMP", "UBRA", "CALL")
 # After these the warp goes on nowhere, or where this code does not tell.
 ENDS = ("EXIT", "RET", "BRX", "JMX", "BPT")
@@ -128,7 +130,9 @@ class Kernel:
     def step_loop(self) -> List[Instruction]:
         """Return the instructions of the step loop; none if the kernel polls no other block."""
         if self._step_loop is None:
-            loops = [self.loop_of(i.index) for i in self.code if i.opcode == ACQUIRE]
+            polls = [i for i in self.code if i.opcode == ACQUIRE]
+            polls = polls or [i for i in self.code if i.is_exchanged_load]
+            loops = [self.loop_of(i.index) for i in polls]
             self._step_loop = [self.code[i] for i in sorted(max(loops, key=len, default=set()))]
         return self._step_loop
 
@@ -167,14 +171,15 @@ def kernels(machine_code: str) -> Iterator[Kernel]:
 
 
 def readable(mangled: str) -> str:
-    """Return a kernel's name with its template arguments: cell, math, and numbers."""
+    """Return a kernel's name with its template arguments: cell, math, numbers, signal."""
     match = re.search(
         r"Persistent(\w+?)KernelINS_\d+(\w+?)CellENS0_\d+(\w+?)MathE((?:L\w+?E)+)E", mangled
     )
     if match is None:
         return mangled
     numbers = re.findall(r"L(?:[ib]|NS0_9ReductionE)(\d+)E", match.group(4))
-    return " ".join([match.group(1), match.group(2), match.group(3), *numbers])
+    tagged = ["tagged"] * ("L" + TAGGED in match.group(4))
+    return " ".join([match.group(1), match.group(2), match.group(3), *numbers, *tagged])
 
 
 def count(code: Sequence[Instruction]) -> Dict[str, int]:
@@ -192,15 +197,22 @@ def count(code: Sequence[Instruction]) -> Dict[str, int]:
 # ---- the lint -----------------------------------------------------------------------------------
 
 
+def is_tagged(words: Sequence[str]) -> bool:
+    """Tell whether the kernel of these words of its name polls tagged words, and no flags."""
+    return words[-1] == "tagged"
+
+
 def expected_fences(name: str) -> Optional[int]:
     """Return how many fences a persistent kernel's step has; None for other kernels.
 
-    One is before each flag that a block sets. Backward has a second flag if blocks add up their
-    sums through L2 (Reduction::kThroughL2, 1 in csrc/cuda/plan.h).
+    One is before each flag that a block sets; tagged words have none. Backward has a second flag
+    if blocks add up their sums through L2 (Reduction::kThroughL2, 1 in csrc/cuda/plan.h).
     """
     words = readable(name).split()
     if len(words) == 1:
         return None
+    if is_tagged(words):
+        return 0
     return 2 if words[0] == "Backward" and words[5] == "1" else 1
 
 
@@ -221,7 +233,8 @@ def lint(kernel: Kernel) -> Iterator[str]:
             yield f"{name}: {found[key]} {what} in a step"
     if found["membar"] != fences:
         yield f"{name}: {found['membar']} fences in a step, not {fences}"
-    yield from _lint_exchanged(kernel, name, loop)
+    if not is_tagged(name.split()):
+        yield from _lint_exchanged(kernel, name, loop)
 
 
 def _lint_exchanged(kernel: Kernel, name: str, loop: Sequence[Instruction]) -> Iterator[str]:

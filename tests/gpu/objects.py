@@ -95,11 +95,13 @@ def parse_resources(report: str) -> Iterator[Resources]:
 def stale_reads(machine_code: str) -> Iterator[str]:
     """Yield a complaint for each kernel that polls memory and reads through the constant cache.
 
-    A kernel that polls is known by what follows an acquire: the L1 cache is emptied.
+    A kernel that polls is known by what follows an acquire: the L1 cache is emptied. One of tagged
+    words (`LNS0_6SignalE1E` in its name) loads them with LDG.STRONG.GPU.
     """
     for part in re.split(r"(?=^\.text\.)", machine_code, flags=re.MULTILINE)[1:]:
         name = part[len(".text.") : part.index(":")]
-        polls = "CCTL.IVALL" in part
+        tagged = "6SignalE1E" in name and re.search(r"\bLDG\S*\.STRONG\.GPU", part)
+        polls = "CCTL.IVALL" in part or tagged
         if polls and re.search(r"\bLDG\S*\.CONSTANT", part):
             yield f"{name} polls other blocks and has LDG.CONSTANT, which may read stale data"
         if not polls and "PersistentForwardKernel" in name and "BAR.SYNC" in part:

@@ -32,9 +32,10 @@ if "cuda" in devices():
 
 
 # The kernels that there are (csrc/cuda/plan.h): rows of weights and of the batch in a block, in
-# tiles, for all maths.
-FORWARD_GATED = [(2, 1), (4, 1), (4, 2), (4, 4)]
-FORWARD_UNGATED = [(1, 1), (2, 1), (2, 2), (2, 4)]
+# tiles, for all maths; and forward whether words are tagged, which is for tensor cores.
+FORWARD_GATED = [(2, 1, 0), (4, 1, 0), (4, 1, 1), (4, 2, 0), (4, 4, 0)]
+FORWARD_UNGATED = [(1, 1, 0), (1, 1, 1), (2, 1, 0), (2, 2, 0), (2, 4, 0)]
+BACKWARD_UNGATED = [(1, 1), (2, 1), (2, 2), (2, 4)]
 # Backward, whether in clusters, too. Those with one tile of rows have a part of K in every block.
 SCATTER = [(1, 1, 0), (1, 2, 0), (1, 4, 0)]
 SHARED_K = {
@@ -48,13 +49,15 @@ SHARED_K = {
 def backward_tiles(mode, math):
     """Return the rows of weights and of the batch, and whether in clusters, of the kernels."""
     if ref.GATES[mode] == 1:
-        return [(*tiles, 0) for tiles in FORWARD_UNGATED]
+        return [(*tiles, 0) for tiles in BACKWARD_UNGATED]
     return [t for t in (*SCATTER, *SHARED_K[math]) if not t[2] or capability() >= 90]
 
 
 def tiles(mode, math):
     """Yield the tiles that there are kernels for, each of a pass with each of the other's."""
-    for rows, batch in FORWARD_UNGATED if ref.GATES[mode] == 1 else FORWARD_GATED:
+    for rows, batch, tagged in FORWARD_UNGATED if ref.GATES[mode] == 1 else FORWARD_GATED:
+        if tagged and math == "float32":
+            continue
         for backward, of_backward, cluster in backward_tiles(mode, math):
             if batch == of_backward:
                 yield {
@@ -62,6 +65,7 @@ def tiles(mode, math):
                     "batch_tiles": batch,
                     "backward_row_tiles": backward,
                     "cluster": cluster,
+                    "tagged": tagged,
                 }
 
 
@@ -132,6 +136,9 @@ LONG = [
     ("rnn_tanh", "tf32", 20, 600, {"row_tiles": 2, "backward_row_tiles": 2, "batch_tiles": 2}),
     ("rnn_tanh", "float32", 20, 600, {"row_tiles": 2, "backward_row_tiles": 2, "shared_slices": 2}),
     ("rnn_relu", "float16", 20, 600, {"row_tiles": 2, "backward_row_tiles": 2, "shared_slices": 0}),
+    # Tagged words.
+    ("lstm", "float16", 9, 600, {"row_tiles": 4, "batch_tiles": 1, "tagged": 1}),
+    ("gru", "tf32", 3, 500, {"row_tiles": 4, "batch_tiles": 1, "tagged": 1}),
     # In clusters.
     ("lstm", "float16", 20, 600, {"backward_row_tiles": 4, "batch_tiles": 2, "cluster": 1}),
     ("gru", "bfloat16", 3, 600, {"backward_row_tiles": 4, "batch_tiles": 1, "cluster": 1}),
@@ -239,6 +246,26 @@ def test_the_batch_split_does_not_change_a_bit(mode, math, wide):
     assert len(results) > 1 or capability() < 90
     for other in results[1:]:
         for a, b in zip(results[0], other):
+            assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("math", [math for math in MATHS if math != "float32"])
+@pytest.mark.parametrize("mode", ref.MODES)
+def test_tagged_words_do_not_change_a_bit(mode, math):
+    dtype, tf32 = MATHS[math]
+    rows = 1 if ref.GATES[mode] == 1 else 4
+    # With and without numbers that fill up a slice.
+    for hidden, groups in ((45, 3), (64, 1)):
+        results = []
+        for tagged in (0, 1):
+            algorithm = persistent(row_tiles=rows, batch_tiles=1, groups=groups, tagged=tagged)
+            options = {"dtype": dtype, "tf32": tf32, "lengths": [9, 0, 3, 1, 8, 4, 9] * 3}
+            case = KernelCase(
+                mode, 9, 21, 3, hidden, 2, device="cuda", algorithm=algorithm, **options
+            )
+            result = case.forward(reserve=True)
+            results.append([result.output, result.h_n, *case.backward(result.reserve).weights])
+        for a, b in zip(*results):
             assert np.array_equal(a, b)
 
 

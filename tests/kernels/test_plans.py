@@ -149,6 +149,24 @@ def test_clusters_have_to_gain_a_twentieth(mode, sizes, dtype, least, most, expe
     assert "with clusters" not in plain.reason
 
 
+@pytest.mark.parametrize(("rows", "hidden", "expected"), [(8, 256, True), (16, 768, False)])
+def test_tagged_words_have_to_gain_a_tenth(rows, hidden, expected):
+    flags, tags, chosen = (
+        plan("lstm", 100, rows, hidden, dtype="float16", algorithm=algorithm, device="H100").forward
+        for algorithm in ("auto:tagged=0", "auto:tagged=1", None)
+    )
+    # What is asked for need not gain.
+    assert (flags.tagged, tags.tagged) == (False, True)
+    assert (1 - tags.total_us / flags.total_us >= 0.1) == expected
+    assert chosen == (tags if expected else flags)
+    assert ("tagged words" in str(chosen)) == expected
+
+
+def test_tagged_words_need_tensor_cores():
+    with pytest.raises(ValueError, match="no persistent kernel fits"):
+        plan("lstm", 9, 8, 64, tf32=False, algorithm="persistent:tagged=1", device="H100")
+
+
 def test_clusters_that_the_device_has_no_room_for():
     none = dataclasses.replace(DEVICES["H100"], cluster_multiprocessors=0)
     for facts, expected in (("H100", 4), ("H100-124", 1), (none, 1)):

@@ -114,6 +114,7 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
   result["directions"] = plan.directions;
   result["split"] = plan.parts_of_k();
   result["cluster"] = plan.cluster();
+  result["tagged"] = plan.tagged();
   result["streamed_slices"] = plan.streamed_slices;
   result["shared_bytes"] = plan.shared_bytes;
   return result;

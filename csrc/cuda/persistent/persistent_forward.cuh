@@ -2,7 +2,7 @@
 //
 // A block owns some hidden units, with all their gates, and some rows of the batch. It keeps its
 // rows of the recurrent weights on the chip (product.cuh) and h and c of its units in registers,
-// and exchanges h with the blocks of its group (exchange.cuh). In a step it
+// and exchanges h with the blocks of its group (exchange.cuh or tagged_words.cuh). In a step it
 //
 //   1. loads the input's share of its pre-activations,
 //   2. waits for h: each warp for the blocks whose units it multiplies,
@@ -13,9 +13,11 @@
 #pragma once
 
 #include "../../rnn.h"
+#include "../plan.h"
 #include "../unit.cuh"
 #include "exchange.cuh"
 #include "product_float.cuh"
+#include "tagged_words.cuh"
 
 namespace fastrnn {
 namespace cuda {
@@ -32,10 +34,12 @@ struct PersistentForwardArgs {
   const T* h2h_weight[kMaxDirections];
   bool back[kMaxDirections];  // in time, if reverse
   int steps;
-  int first_row;      // of the first group
-  T* exchanged;       // [directions][groups][2][slices][8 * kBatchTiles][values of a slice], zeros
-  unsigned* flags;    // [directions][groups][blocks], zeros
-  int shared_slices;  // of the plan
+  int first_row;  // of the first group
+  // [directions][groups][2][slices][8 * kBatchTiles][values of a slice], zeros; or as many tagged
+  // words, whose order in a slice is another
+  T* exchanged;
+  unsigned* flags;       // [directions][groups][blocks], zeros
+  int shared_slices;     // of the plan
   WeightQuad* streamed;  // [directions][groups][blocks][streamed words]
 };
 
@@ -90,7 +94,7 @@ constexpr int LanesOfUnits(int units, int rows) {
   return lanes <= kProductThreads && passes(lanes) == passes(units) ? lanes : units;
 }
 
-template <class Step, class Math, int kRowTiles, int kBatchTiles, bool kStreams>
+template <class Step, class Math, int kRowTiles, int kBatchTiles, bool kStreams, Signal kSignal>
 class ForwardBlock {
   using T = typename Math::Value;
   static constexpr int kGates = Step::kGates;
@@ -104,6 +108,10 @@ class ForwardBlock {
   using BlockProduct = TileProduct<Math, kRowTiles, kBatchTiles, kAheadTiles, kStreams>;
   static constexpr int kSliceK = BlockProduct::kSliceK;
   using Weight = ForwardWeight<T, kGates, kUnits>;
+  static constexpr bool kTagged = kSignal == Signal::kTags;
+  using Tagged = TaggedWords<Math>;
+  // What an exchanged array consists of.
+  using Exchanged = std::conditional_t<kTagged, uint32_t, T>;
 
  public:
   FASTRNN_DEVICE ForwardBlock(const PersistentForwardArgs<T>& args, unsigned char* shared)
@@ -120,7 +128,7 @@ class ForwardBlock {
         product_(slices_, args.shared_slices, args.streamed, &carver_),
         exchange_(args.flags + Group() * gridDim.x, static_cast<int>(blockIdx.x)) {
     const size_t values = ExchangedValues(slices_, kBatchTiles, kSliceK);
-    read_ = args.exchanged + Group() * 2 * values;
+    read_ = reinterpret_cast<Exchanged*>(args.exchanged) + Group() * 2 * values;
     to_other_ = static_cast<int>(values);
     const T* weight = blockIdx.z == 0 ? args.h2h_weight[0] : args.h2h_weight[1];
     product_.LoadWeights(Weight{weight, first_unit_, step_.hidden});
@@ -131,7 +139,7 @@ class ForwardBlock {
 
   FASTRNN_DEVICE void Run() {
     Begin();
-    exchange_.Publish(1);
+    Publish(read_, 1);
     for (int s = 0; s < steps_; ++s) {
       RunStep(s);
       NextStep();
@@ -158,7 +166,7 @@ class ForwardBlock {
   FASTRNN_DEVICE void Begin() {
     const Place at = {first_row_ + row_, first_unit_ + unit_, step_.hidden};
     if (cells_ > 0) {
-      put_ = read_ + BlockProduct::ExchangedIndex(first_unit_ + unit_, row_);
+      put_ = read_ + Index(first_unit_ + unit_, row_);
       input_ = step_.input_sum + at.template gate<kGates>(0);
       y_ = step_.y + at.strided(step_.y_stride);
       if (keeps_) gates_ = step_.gates + at.template gate<kGates>(0);
@@ -176,7 +184,7 @@ class ForwardBlock {
     ForEachCell([&](int i, Place cell) {
       active_[i] = ActiveSteps(cell.row);
       state_[i] = PreviousState<Step>(step_, cell);
-      PutState(i, state_[i].h);
+      PutState(i, state_[i].h, 1);
     });
     put_ += to_other_;
   }
@@ -195,12 +203,47 @@ class ForwardBlock {
     return {begin, static_cast<unsigned>(steps_ - begin)};
   }
 
-  FASTRNN_DEVICE void PutState(int i, float h) const {
-    put_[BlockProduct::ExchangedIndex(0, i * kRowStep)] = ForExchange<Math>(h);
+  // The index in an exchanged array of number k of a row.
+  static FASTRNN_DEVICE int Index(int k, int row) {
+    return kTagged ? Tagged::Index(k, row, kRows) : BlockProduct::ExchangedIndex(k, row);
+  }
+  static FASTRNN_DEVICE void PutNumber(Exchanged* at, float h, [[maybe_unused]] unsigned round) {
+    if constexpr (kTagged) {
+      StoreTagged(at, Tagged::Word(h, round));
+    } else {
+      *at = ForExchange<Math>(h);
+    }
+  }
+  FASTRNN_DEVICE void PutState(int i, float h, unsigned round) const {
+    PutNumber(put_ + Index(0, i * kRowStep), h, round);
+  }
+
+  // Publishes the h of a round, which is in this buffer.
+  FASTRNN_DEVICE void Publish([[maybe_unused]] Exchanged* buffer, unsigned round) {
+    if constexpr (kTagged) {
+      PutPadding(buffer, round);
+      __syncthreads();  // The sums of the product, which all have read, can be written again.
+    } else {
+      exchange_.Publish(round);
+    }
+  }
+
+  // Words beyond the last unit have tags, too; the last unit's block writes them.
+  FASTRNN_DEVICE void PutPadding(Exchanged* buffer, unsigned round) const {
+    const int k = step_.hidden + static_cast<int>(threadIdx.x) % kSliceK;
+    if (k >= slices_ * kSliceK || first_unit_ + kUnits < step_.hidden) return;
+    constexpr int kAtOnce = kProductThreads / kSliceK;
+#pragma unroll
+    for (int first = 0; first < kRows; first += kAtOnce) {
+      const int row = first + static_cast<int>(threadIdx.x) / kSliceK;
+      if (row >= min(step_.rows - first_row_, kRows)) break;
+      PutNumber(buffer + Index(k, row), 0.0f, round);
+    }
   }
 
   // Also publishes the last h: to leave that out would take longer in all other steps.
   FASTRNN_DEVICE void RunStep(int s) {
+    const auto round = static_cast<unsigned>(s) + 2;  // of the h that it computes
     Shares<kGates> shares[kCells];
     ForEachCell([&](int i, Place at) {
 #pragma unroll
@@ -218,9 +261,9 @@ class ForwardBlock {
       LoadSums(row_ + i * kRowStep, shares[i].hidden);
       if (Step::kSplitShares) shares[i].hidden[kGates - 1] += hidden_bias_;
       y[i] = Advance<Step>(step_, IsActive(i, s), shares[i], &state_[i], &activated[i]);
-      PutState(i, state_[i].h);
+      PutState(i, state_[i].h, round);
     });
-    exchange_.Publish(static_cast<unsigned>(s) + 2);
+    Publish(read_ + to_other_, round);
     ForEachCell([&](int i, Place at) {
       y_[i * kRowStep * step_.y_stride] = y[i];
       const int state = i * kRowStep * at.hidden;
@@ -233,9 +276,14 @@ class ForwardBlock {
 
   // Multiplies the h of the s-th step, after waiting for what the warp needs of it.
   FASTRNN_DEVICE void Multiply(unsigned s) {
-    const int first = product_.first() * kSliceK, end = min(product_.end() * kSliceK, step_.hidden);
-    exchange_.Wait(first / kUnits, (end + kUnits - 1) / kUnits, s + 1);
-    product_.Multiply(read_);
+    if constexpr (kTagged) {
+      product_.template MultiplyTagged<Tagged>(read_, s + 1, step_.rows - first_row_);
+    } else {
+      const int first = product_.first() * kSliceK;
+      const int end = min(product_.end() * kSliceK, step_.hidden);
+      exchange_.Wait(first / kUnits, (end + kUnits - 1) / kUnits, s + 1);
+      product_.Multiply(read_);
+    }
   }
 
   FASTRNN_DEVICE void LoadSums(int row, float (&sums)[kGates]) const {
@@ -276,10 +324,10 @@ class ForwardBlock {
   SharedCarver carver_;
   BlockProduct product_;
   Exchange exchange_;
-  T* read_;       // the buffer of the h that the step multiplies
-  int to_other_;  // from there to the other buffer, in values
+  Exchanged* read_;  // the buffer of the h that the step multiplies
+  int to_other_;     // from there to the other buffer, in values
   // Of the first cell, in the current step. The last three are only used if keeps_.
-  T* put_ = nullptr;  // where the other blocks will read its h
+  Exchanged* put_ = nullptr;  // where the other blocks will read its h
   const float* input_ = nullptr;
   T* y_ = nullptr;
   T* gates_ = nullptr;
@@ -291,12 +339,12 @@ class ForwardBlock {
   UnitState state_[kCells];
 };
 
-template <class Step, class Math, int kRowTiles, int kBatchTiles, bool kStreams>
+template <class Step, class Math, int kRowTiles, int kBatchTiles, bool kStreams, Signal kSignal>
 __global__ void __launch_bounds__(kProductThreads, 1)
     PersistentForwardKernel(const PersistentForwardArgs<typename Math::Value> args) {
   if constexpr (kIsSupported<Math>) {
     FASTRNN_DYNAMIC_SHARED(shared);
-    ForwardBlock<Step, Math, kRowTiles, kBatchTiles, kStreams>(args, shared).Run();
+    ForwardBlock<Step, Math, kRowTiles, kBatchTiles, kStreams, kSignal>(args, shared).Run();
   } else {
     Trap();  // plan.cc does not choose it.
   }

@@ -26,7 +26,7 @@ ForwardKernel<typename Math::Value> ForwardInstance() {
   constexpr Instance kInstance = kInstances[kIndex];
   if constexpr (Serves<Step, Math>(kInstance, Pass::kForward)) {
     return PersistentForwardKernel<Step, Math, kInstance.row_tiles, kInstance.batch_tiles,
-                                   kInstance.streams>;
+                                   kInstance.streams, kInstance.signal>;
   } else {
     return nullptr;
   }

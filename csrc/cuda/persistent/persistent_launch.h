@@ -38,8 +38,8 @@ struct ExchangeBuffers {
       const int64_t part =
           ((numbers + kValues - 1) / kValues + plan.tile_parts() - 1) / plan.tile_parts();
       const int slices = static_cast<int>(part) * plan.tile_parts();
-      exchanged =
-          carver->Take<T>(groups * 2 * ExchangedValues(slices, kernel.batch_tiles, kValues));
+      const size_t values = groups * 2 * ExchangedValues(slices, kernel.batch_tiles, kValues);
+      exchanged = carver->Take<T>(plan.tagged() ? values * sizeof(uint32_t) / sizeof(T) : values);
     }
     zero_bytes = carver->used();
     if (kernel.reduction != Reduction::kNone) {
@@ -61,6 +61,7 @@ struct ExchangeBuffers {
 #define FASTRNN_CUDA_LAUNCH_STEPS 4096
 #endif
 constexpr int64_t kLaunchSteps = FASTRNN_CUDA_LAUNCH_STEPS;
+static_assert(kLaunchSteps < kMostTag, "a launch has more rounds than tags");
 
 // How many blocks of the kernel the device, which is current, holds at once. Asked once: the driver
 // takes a while, and every call must get the same answer. Asking also allows the kernel its shared

@@ -296,6 +296,24 @@ class TileProduct : public TileProductBase<Math, kRowTiles, kBatchTiles, kStream
   // Adds up this warp's sums. The weights need no barrier here: each lane reads back only what it
   // has written.
   FASTRNN_DEVICE void Multiply(const Value* exchanged) {
+    MultiplyLoaded([=](int slice, int last, uint4(&words)[kAhead][kBatchTiles]) {
+      LoadSlices(exchanged, slice, last, words);
+    });
+  }
+
+  // The same with an array of words that carry the round's tag, as soon as they do. rows: of the
+  // batch, that exist.
+  template <class Tagged>
+  FASTRNN_DEVICE void MultiplyTagged(const uint32_t* exchanged, unsigned tag, int rows) {
+    MultiplyLoaded([=](int slice, int last, uint4(&words)[kAhead][kBatchTiles]) {
+      LoadTagged<Tagged>(exchanged, tag, rows, slice, last, words);
+    });
+  }
+
+ private:
+  // load(slice, last, words): as LoadSlices.
+  template <class Load>
+  FASTRNN_DEVICE void MultiplyLoaded(const Load& load) {
     if (first() == end()) return;
     float sums[kRowTiles][kBatchTiles][4] = {};
     uint4 words[kAhead][kBatchTiles];
@@ -303,7 +321,7 @@ class TileProduct : public TileProductBase<Math, kRowTiles, kBatchTiles, kStream
     // The slices in registers, and those in shared memory that are loaded with them.
     if constexpr (kKept > 0) {
       static_assert(kKept <= kAhead, "they are loaded at once");
-      LoadSlices(exchanged, slice, SharedEnd(), words);
+      load(slice, SharedEnd(), words);
       While<kAhead>([&](int i) {
         if (first() + i >= SharedEnd()) return false;
         if (i < kKept) {
@@ -316,7 +334,7 @@ class TileProduct : public TileProductBase<Math, kRowTiles, kBatchTiles, kStream
       slice += kAhead;
     }
     for (; slice < SharedEnd(); slice += kAhead) {
-      LoadSlices(exchanged, slice, SharedEnd(), words);
+      load(slice, SharedEnd(), words);
       While<kAhead>([&](int i) {
         if (slice + i >= SharedEnd()) return false;
         MultiplyShared(slice + i - first() - kKept, words[i], sums);
@@ -325,7 +343,7 @@ class TileProduct : public TileProductBase<Math, kRowTiles, kBatchTiles, kStream
     }
     if constexpr (kStreams) {
       for (slice = SharedEnd(); slice < end(); slice += kAhead) {
-        LoadSlices(exchanged, slice, end(), words);
+        load(slice, end(), words);
         While<kAhead>([&](int i) {
           if (slice + i >= end()) return false;
           MultiplyStreamed(slice + i, words[i], sums);
@@ -336,7 +354,6 @@ class TileProduct : public TileProductBase<Math, kRowTiles, kBatchTiles, kStream
     StoreSums(sums);
   }
 
- private:
   // Slices whose exchanged words are in flight at once: those in registers, and at least 4 if there
   // is room, so that few layers need a second trip to L2.
   static constexpr int kMostAhead = kKept > 4 ? kKept : 4;
@@ -381,6 +398,44 @@ class TileProduct : public TileProductBase<Math, kRowTiles, kBatchTiles, kStream
       }
       return true;
     });
+  }
+
+  // As LoadSlices. Lanes of rows that do not exist have zeros, and nothing to wait for.
+  template <class Tagged>
+  FASTRNN_DEVICE void LoadTagged(const uint32_t* exchanged, unsigned tag, int rows, int slice,
+                                 int last, uint4 (&words)[kAhead][kBatchTiles]) const {
+    constexpr int kTile = kTileBatch * kSliceK;
+    exchanged += slice * kBatchTiles * kTile + Lane() / 4 * kSliceK + Lane() % 4 * 4;
+    uint4 loaded[kAhead][kBatchTiles][Tagged::kVectors];
+#pragma unroll
+    for (int i = 0; i < kAhead * kBatchTiles * Tagged::kVectors; ++i) {
+      (&loaded[0][0][0])[i] = make_uint4(tag, tag, tag, tag);
+    }
+    uint32_t wrong;
+    do {
+      wrong = 0;
+      While<kAhead>([&](int i) {
+        if (slice + i >= last) return false;
+#pragma unroll
+        for (int tile = 0; tile < kBatchTiles; ++tile) {
+          if (tile * kTileBatch + Lane() / 4 >= rows) continue;
+#pragma unroll
+          for (int v = 0; v < Tagged::kVectors; ++v) {
+            loaded[i][tile][v] =
+                LoadTagged16(exchanged + (i * kBatchTiles + tile) * kTile + v * 16);
+          }
+        }
+        return true;
+      });
+      While<kAhead>([&](int i) {
+        if (slice + i >= last) return false;
+#pragma unroll
+        for (int tile = 0; tile < kBatchTiles; ++tile) {
+          words[i][tile] = Tagged::Unpack(loaded[i][tile], tag, &wrong);
+        }
+        return true;
+      });
+    } while (!HasArrived(wrong));
   }
 
   FASTRNN_DEVICE void MultiplyShared(int index, const uint4 (&words)[kBatchTiles],

@@ -15,6 +15,9 @@ namespace cuda {
 // No limit on slices.
 constexpr int kAllSlices = std::numeric_limits<int>::max();
 
+// The most rounds of a launch whose words are tagged (tagged_words.cuh): TF32 has 13 bits to spare.
+constexpr unsigned kMostTag = (1u << 13) - 1;
+
 // ---- the product of a step, product.cuh ---------------------------------------------------------
 
 // Emulated builds with ThreadSanitizer have fewer: it gives every thread more than a megabyte.

@@ -11,7 +11,7 @@
 // - Arithmetic in float; half and bfloat16 are for storage and for the tensor cores. No float
 //   atomics, since their order would change the result.
 // - Poll a flag with LoadAcquire only: in the emulator, it yields to the other threads. Set it with
-//   StoreRelease.
+//   StoreRelease. Words that are polled themselves: StoreTagged, LoadTagged16, HasArrived.
 // - Do not return before a barrier that other threads reach. All lanes of a mask must reach the
 // same
 //   warp function.
@@ -93,6 +93,25 @@ FASTRNN_DEVICE float LoadExchanged(const float* p) {
   float value;
   asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(value) : "l"(p) : "memory");
   return value;
+}
+
+// Words that themselves say whether they are there (tagged_words.cuh). Each word of 4 bytes is read
+// and written whole; its tag says nothing of other memory. LoadTagged16 loads four of them, aligned
+// to 16 bytes, in any order. HasArrived, called by all lanes of a warp: whether no tag that they
+// have read differs from what it should be. Until then they load again, together.
+FASTRNN_DEVICE void StoreTagged(uint32_t* p, uint32_t word) {
+  asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(word) : "memory");
+}
+FASTRNN_DEVICE uint4 LoadTagged16(const uint32_t* p) {
+  uint4 words;
+  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+               : "l"(p)
+               : "memory");
+  return words;
+}
+FASTRNN_DEVICE bool HasArrived(uint32_t difference) {
+  return __all_sync(0xffffffffu, difference == 0) != 0;
 }
 
 // ---- clusters -----------------------------------------------------------------------------------
