@@ -46,6 +46,7 @@ class Event(NamedTuple):
     order: str = "weak"  # "weak", "relaxed", "acquire" or "release"
     scope: str = "gpu"  # "cta", "cluster" or "gpu"
     exact: bool = False  # a poll that must not find a later value
+    tagged: bool = False  # a poll that no other value ends
 
     @property
     def strong(self) -> bool:
@@ -280,6 +281,10 @@ class Execution:
             return True
         return (self.reads[b] if self.reads[b] is not None else -1) >= self.reads[a]
 
+    def depends(self, a: int, b: int) -> bool:
+        """Whether a happens only after b: by what polls wait for, and barriers for them."""
+        return self._flow(b, a)
+
     def can_interleave(self) -> bool:
         """Whether the polls read what is stored before them in some interleaving of threads."""
         return not self._flow.has_cycle()
@@ -299,6 +304,8 @@ def executions(program: Program, interleaved: bool = False) -> Iterator[Executio
     def choices(poll: int) -> List[Optional[int]]:
         event = program.nodes[poll]
         writes = program.writes.get(event.place, [])
+        if event.tagged:
+            return [write for write in writes if program.nodes[write].value == event.value]
         found = [write for write in writes if program.nodes[write].value >= event.value]
         return [*found, None] if program.initial(event.place) >= event.value else found
 
@@ -371,7 +378,23 @@ def _kind(place: str) -> str:
 def _poll_fault(execution: Execution, poll: int) -> str:
     value = execution.value(poll, execution.reads[poll])
     event = execution.program.nodes[poll]
+    if event.tagged:
+        return _tag_fault(execution, poll)
     return f"returns {value}" if event.exact and value != event.value else ""
+
+
+def _tag_fault(execution: Execution, poll: int) -> str:
+    # A word may be written while it is polled, but then as a whole. And the word that is waited for
+    # may not be overwritten before.
+    program = execution.program
+    event = program.nodes[poll]
+    for write in program.writes[event.place]:
+        stored = program.nodes[write]
+        if not program.morally_strong(stored, event):
+            return f"races with the write of {stored.value}"
+        if stored.value > event.value and not execution.depends(write, poll):
+            return f"may find {stored.value}, and wait for ever"
+    return ""
 
 
 def _read_fault(execution: Execution, read: int) -> str:

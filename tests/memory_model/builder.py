@@ -143,6 +143,18 @@ class Builder:
             for place in places:
                 self.program.add(Event(lane, "poll", place, phase, *order, exact=True))
 
+    # ---- tagged_words.cuh -----------------------------------------------------------------------
+
+    def store_tagged(self, site: str, thread: Thread, place: str, round_: int) -> None:
+        self.visit(site)
+        self.program.add(Event(thread, "write", place, round_, *self.order_at(site)))
+
+    def load_tagged(self, site: str, thread: Thread, places: Iterable[str], round_: int) -> None:
+        self.visit(site)
+        order = self.order_at(site)
+        for place in places:
+            self.program.add(Event(thread, "poll", place, round_, *order, tagged=True))
+
     # ---- exchange.cuh ---------------------------------------------------------------------------
 
     def publish(self, site: str, block: int, round_: int, flag: str = "flag") -> None:

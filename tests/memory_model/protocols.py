@@ -41,11 +41,15 @@ def forward(build: Builder, last: bool = True) -> None:
         for i, thread in enumerate(build.threads(block)):
             build.store(thread, f"h{block}.{step % build.variant.buffers}.{i}", step + 1)
 
+    def publish(function: str, block: int, round_: int) -> None:
+        if build.visit(f"{FORWARD} {function} Publish"):
+            build.publish(f"{FORWARD} Publish Publish", block, round_)
+
     for block in build.blocks:
         # Weights and biases: each is loaded by one thread, and read by others.
         build.store(build.threads(block)[-1], f"weights{block}", 1)
         put_state(block, 0)
-        build.publish(f"{FORWARD} Run Publish", block, 1)
+        publish("Run", block, 1)
     for step in range(STEPS):
         for block in build.blocks:
             _multiply(build, FORWARD, "Multiply", block, step, "h")
@@ -53,7 +57,43 @@ def forward(build: Builder, last: bool = True) -> None:
             _add_warps(build, block, step)
             if last or step + 1 < STEPS:
                 put_state(block, step + 1)
-                build.publish(f"{FORWARD} RunStep Publish", block, step + 2)
+                publish("RunStep", block, step + 2)
+
+
+def tagged(build: Builder) -> None:
+    """persistent_forward.cuh with tagged_words.cuh: each word says whether it is there."""
+
+    def put_state(block: int, step: int) -> None:
+        for i, thread in enumerate(build.threads(block)):
+            place = f"h{block}.{step % build.variant.buffers}.{i}"
+            build.store_tagged(f"{FORWARD} PutNumber StoreTagged", thread, place, step + 1)
+
+    def publish(function: str, block: int) -> None:
+        if build.visit(f"{FORWARD} {function} Publish"):
+            build.sync_threads(f"{FORWARD} Publish __syncthreads", block)
+
+    for block in build.blocks:
+        build.store(build.threads(block)[-1], f"weights{block}", 1)
+        put_state(block, 0)
+        publish("Run", block)
+    for step in range(STEPS):
+        buffer = step % build.variant.buffers
+        for block in build.blocks:
+            for warp, (_, waits_for) in enumerate(build.warps[block]):
+                for i, thread in enumerate(build.lanes(block, warp)):
+                    places = [
+                        f"h{other}.{buffer}.{writer}"
+                        for other in waits_for
+                        for writer in range(len(build.threads(other)))
+                    ]
+                    site = "product.cuh LoadTagged LoadTagged16"
+                    build.load_tagged(site, thread, places, step + 1)
+                    build.load(thread, f"weights{block}", 1)
+                    build.store(thread, f"warpsums{block}.{warp}.{i}", step + 1)
+            build.sync_threads(f"{FORWARD} RunStep __syncthreads", block)
+            _add_warps(build, block, step)
+            put_state(block, step + 1)
+            publish("RunStep", block)
 
 
 def _multiply(build: Builder, file: str, name: str, block: int, step: int, what: str) -> None:
@@ -257,6 +297,8 @@ CASES = [
     Case("forward", forward, 2, _one_each(2)),
     Case("forward", forward, 2, _all),
     Case("forward", forward, 3, _one_each(3), 1, (("last", False),)),
+    Case("forward, tagged", tagged, 2, _one_each(2)),
+    Case("forward, tagged", tagged, 3, _one_each(3)),
     Case("backward, whole", backward, 2, _one_each(2), 1, (("parts", 1),)),
     Case("backward, whole", backward, 3, _one_each(3), 1, (("parts", 1),)),
     Case("backward, through L2", backward, 2, _own_part),
