@@ -334,7 +334,8 @@ PlanCache& Cache() {
 
 std::shared_ptr<const Plan> MakePlan(const Layers& layers) {
   Layers complete = layers;
-  complete.threads = BackendOf(layers.device).Threads();
+  const int threads = BackendOf(layers.device).Threads();
+  complete.threads = layers.threads > 0 ? std::min(layers.threads, threads) : threads;
   return Cache().Get(complete);
 }
 

@@ -110,7 +110,7 @@ struct LayerDesc {
   // how steps are run.
   bool tf32 = false;
   Algorithm algorithm;
-  int threads = 0;  // on the host; MakePlan sets it
+  int threads = 0;  // the most on the host; 0: as many as the backend has
 
   const CellTraits& cell() const { return TraitsOf(mode); }
   bool has_c() const { return cell().has_c; }

@@ -55,6 +55,7 @@ def forward(
     algorithm: Optional[str],
     reserve: bool,
     out: Optional[Sequence[Any]],
+    threads: Optional[int],
     stream: int,
 ) -> List[Any]: ...
 def backward(
@@ -73,8 +74,10 @@ def backward(
     d_h_n: Optional[Any],
     d_c_n: Optional[Any],
     out: Optional[Sequence[Any]],
+    threads: Optional[int],
     stream: int,
 ) -> List[Any]: ...
+def reserve_words(mode: str, dtype: str, hidden: int, directions: int, layers: int) -> int: ...
 def device_facts(device: int) -> Dict[str, int]: ...
 def reason(
     mode: str,

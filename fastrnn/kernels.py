@@ -1,10 +1,10 @@
 """The kernels without a framework: recurrent layers, forward and backward.
 
-Arrays may come from any library that supports DLPack (NumPy, PyTorch, CuPy) and from MXNet. They
-are dense, row-major, of one type and on one device; nothing is copied or converted implicitly. On
-the CPU the type is float32, and results are new NumPy arrays. On an NVIDIA GPU it is float32 or
-float16 (compute capability 7.0 and higher) or bfloat16 (8.0), results are new `DeviceArray`, and
-calls return before the work is done.
+Arrays may come from any library that supports DLPack (NumPy, PyTorch, CuPy) and from MXNet, or be
+DLPack's capsules, which must be ready on the call's stream. They are dense, row-major, of one type
+and on one device; nothing is copied or converted implicitly. On the CPU the type is float32, and
+results are new NumPy arrays. On an NVIDIA GPU it is float32 or float16 (compute capability 7.0 and
+higher) or bfloat16 (8.0), results are new `DeviceArray`, and calls return before the work is done.
 
 A call keeps the memory of each `DeviceArray` until its work is done. A library that shares the
 memory and works on another stream must keep the array itself. If you pass another library's array
@@ -139,6 +139,7 @@ def forward(
     algorithm: Optional[str] = None,
     reserve: bool = False,
     out: Optional[Result] = None,
+    threads: Optional[int] = None,
     stream: Any = None,
 ) -> Result:
     """Run layers, one on top of the other, over a sequence.
@@ -186,6 +187,10 @@ def forward(
         reserve, only `values` is used, and only with ``reserve=True``. A call on a stream that is
         being captured requires it. The call waits for other readers of a `DeviceArray` or an MXNet
         array; for arrays of other libraries, the caller must.
+    threads : int, optional
+        On the CPU, the most threads that the call may use. It never uses more than it does by
+        default: one for each physical core, or the number that OMP_NUM_THREADS or
+        MXNET_OMP_MAX_THREADS sets; in a forked process one.
     stream : object, optional
         The CUDA stream to work on: an address, or a stream of PyTorch or CuPy. The default is the
         legacy default stream. The arrays are made ready on it as DLPack prescribes.
@@ -216,7 +221,19 @@ def forward(
     arrays = None if out is None else _arrays_of_result(out, reserve)
     number = _stream_number(stream)
     output, h_n, c_n, values = _native.library().forward(
-        mode, x, h_0, c_0, weights, layers, lengths, tf32, algorithm, reserve, arrays, number
+        mode,
+        x,
+        h_0,
+        c_0,
+        weights,
+        layers,
+        lengths,
+        tf32,
+        algorithm,
+        reserve,
+        arrays,
+        threads,
+        number,
     )
     if not reserve:
         return Result(output, h_n, c_n, None)
@@ -241,6 +258,7 @@ def backward(
     d_c_n: Optional[Any] = None,
     *,
     out: Optional[Gradients] = None,
+    threads: Optional[int] = None,
     stream: Any = None,
 ) -> Gradients:
     """Gradients of `forward` (backpropagation through time, Werbos 1990).
@@ -255,6 +273,7 @@ def backward(
         Gradients of the final states, zero by default; `d_c_n` for an LSTM only.
     out : Gradients, optional
         Arrays to write to, as for `forward`.
+    threads : int, optional
     stream : object, optional
         As for `forward`.
 
@@ -276,7 +295,7 @@ def backward(
     *inputs, output, values = reserve
     arrays = None if out is None else _arrays_of_gradients(out, len(reserve.weights))
     x, h_0, c_0, *weights = _native.library().backward(
-        *inputs, output, values, d_output, d_h_n, d_c_n, arrays, _stream_number(stream)
+        *inputs, output, values, d_output, d_h_n, d_c_n, arrays, threads, _stream_number(stream)
     )
     return Gradients(x, h_0, c_0, weights)
 

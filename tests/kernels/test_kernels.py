@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 
 import numpy as np
 import pytest
@@ -292,3 +293,32 @@ def test_bad_weights_states_and_reserves_are_named():
         kernels.backward(result.reserve, gru.d_output, gru.d_h_n[0])
     with pytest.raises(TypeError, match="reserve is of type NoneType"):
         kernels.backward(gru.forward().reserve, gru.d_output)
+
+
+def test_a_call_may_have_fewer_threads():
+    from fastrnn import _native, _threads
+
+    if "cpu" not in devices():
+        pytest.skip("no kernels on the CPU")
+    if "OMP_NUM_THREADS" not in os.environ and _threads.physical_cores() < 2:
+        pytest.skip("a call has one thread anyway")
+    case = KernelCase("gru", 5, 33, 7, 47)
+    before = _native.library().plans_made()
+    results = [
+        kernels.forward("gru", case.x, case.weights, threads=threads) for threads in (1, None, 99)
+    ]
+    assert _native.library().plans_made() - before == 2  # for one thread, and for all
+    for result in results:
+        np.testing.assert_allclose(result.output, results[0].output, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="threads is 0, expected 1 or more"):
+        kernels.forward("gru", case.x, case.weights, threads=0)
+
+
+def test_arrays_may_be_capsules():
+    if "cpu" not in devices():
+        pytest.skip("no kernels on the CPU")
+    case = KernelCase("gru", 5, 3, 7, 9)
+    capsules = [weight.__dlpack__() for weight in case.weights]
+    found = kernels.forward("gru", case.x.__dlpack__(), capsules)
+    expected = kernels.forward("gru", case.x, case.weights)
+    np.testing.assert_array_equal(found.output, expected.output)

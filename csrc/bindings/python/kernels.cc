@@ -85,7 +85,8 @@ struct Inputs {
   Inputs(const py::object& mode, const py::object& x_object, const py::object& h0_object,
          const py::object& c0_object, const py::object& weight_objects, int64_t layers,
          const py::object& lengths_object, std::optional<bool> tf32,
-         const std::optional<std::string>& algorithm, bool reserve, intptr_t stream_number)
+         const std::optional<std::string>& algorithm, bool reserve, std::optional<int> threads,
+         intptr_t stream_number)
       : stream(reinterpret_cast<void*>(stream_number)), x("x", x_object, stream) {
     if (!py::isinstance<py::str>(mode)) ThrowTypeError("mode", mode, "a string");
     desc.mode = ParseMode(mode.cast<std::string>());
@@ -95,6 +96,9 @@ struct Inputs {
     desc.tf32 = WithoutOverruledTf32(tf32.value_or(DefaultTf32()));
     desc.algorithm = algorithm ? ParseAlgorithm("algorithm", *algorithm) : DefaultAlgorithm();
     desc.reserve = reserve;
+    FASTRNN_EXPECTS(!threads || *threads > 0,
+                    "threads is " + std::to_string(*threads) + ", expected 1 or more");
+    desc.threads = threads.value_or(0);
     FASTRNN_EXPECTS(stream == nullptr || desc.device == Device::kCuda,
                     "stream was given, but x is on the CPU");
     x.ExpectRank(3);
@@ -190,8 +194,9 @@ py::list RunForward(const py::object& mode, const py::object& x, const py::objec
                     const py::object& c0, const py::object& weights, int64_t layers,
                     const py::object& lengths, std::optional<bool> tf32,
                     const std::optional<std::string>& algorithm, bool reserve,
-                    const py::object& out, intptr_t stream) {
-  const Inputs in(mode, x, h0, c0, weights, layers, lengths, tf32, algorithm, reserve, stream);
+                    const py::object& out, std::optional<int> threads, intptr_t stream) {
+  const Inputs in(mode, x, h0, c0, weights, layers, lengths, tf32, algorithm, reserve, threads,
+                  stream);
   const Layers& desc = in.desc;
   const auto& plan = in.plan;
   Results results(in.x.place(), in.stream, out);
@@ -263,8 +268,10 @@ py::list RunBackward(const py::object& mode, const py::object& x, const py::obje
                      const py::object& lengths, std::optional<bool> tf32,
                      const std::optional<std::string>& algorithm, const py::object& y,
                      const py::object& reserve, const py::object& dy, const py::object& dhn,
-                     const py::object& dcn, const py::object& written, intptr_t stream) {
-  const Inputs in(mode, x, h0, c0, weights, layers, lengths, tf32, algorithm, true, stream);
+                     const py::object& dcn, const py::object& written, std::optional<int> threads,
+                     intptr_t stream) {
+  const Inputs in(mode, x, h0, c0, weights, layers, lengths, tf32, algorithm, true, threads,
+                  stream);
   const Layers& desc = in.desc;
   const OutputGradients out(in, y, reserve, dy, dhn, dcn);
   Results results(in.x.place(), in.stream, written);
@@ -313,16 +320,34 @@ py::list RunBackward(const py::object& mode, const py::object& x, const py::obje
   return publish();
 }
 
+// Words of the reserve for each step and row.
+int64_t WordsOfReserve(const std::string& mode, const std::string& dtype, int64_t hidden,
+                       int64_t directions, int64_t layers) {
+  Layers desc;
+  desc.mode = ParseMode(mode);
+  desc.dtype = ParseDType(dtype);
+  desc.steps = desc.batch = desc.input = 1;
+  desc.hidden = hidden;
+  desc.directions = directions;
+  desc.layers = layers;
+  desc.reserve = true;
+  Validate(desc);
+  return ReserveWords(desc);
+}
+
 }  // namespace
 
 void DefineKernels(py::module_* m) {
   m->def("forward", &RunForward, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
          py::arg("weights"), py::arg("layers"), py::arg("lengths"), py::arg("tf32"),
-         py::arg("algorithm"), py::arg("reserve"), py::arg("out"), py::arg("stream"));
+         py::arg("algorithm"), py::arg("reserve"), py::arg("out"), py::arg("threads"),
+         py::arg("stream"));
   m->def("backward", &RunBackward, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
          py::arg("weights"), py::arg("layers"), py::arg("lengths"), py::arg("tf32"),
          py::arg("algorithm"), py::arg("output"), py::arg("reserve"), py::arg("d_output"),
-         py::arg("d_h_n"), py::arg("d_c_n"), py::arg("out"), py::arg("stream"));
+         py::arg("d_h_n"), py::arg("d_c_n"), py::arg("out"), py::arg("threads"), py::arg("stream"));
+  m->def("reserve_words", &WordsOfReserve, py::arg("mode"), py::arg("dtype"), py::arg("hidden"),
+         py::arg("directions"), py::arg("layers"));
 }
 
 }  // namespace python

@@ -75,6 +75,8 @@ Tensor::Tensor(const ArgumentName& name, const py::object& object, void* stream,
     : name_(name) {
   if (py::isinstance<py::array>(object)) {
     FromNumpy(object.cast<py::array>(), to_write);
+  } else if (PyCapsule_IsValid(object.ptr(), kDlCapsule)) {
+    FromDlpack(py::reinterpret_borrow<py::capsule>(object));
   } else if (py::hasattr(object, "__dlpack__")) {
     py::dict arguments;
     // The legacy default stream's number is 1.
