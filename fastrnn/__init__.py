@@ -35,10 +35,11 @@ if _is_command:
 try:
     _mxnet.import_mxnet()
 except ImportError as error:
-    # Not fatal yet: `fastrnn.kernels`, `features()` and `fastrnn info` work without MXNet.
+    # Not fatal yet: `fastrnn.torch`, `fastrnn.kernels` and `fastrnn info` work without MXNet.
     _without_mxnet = error
-    # The command line reports it itself where MXNet is needed.
-    if not _is_command:
+    # An MXNet that does not load is a fault; none at all is a choice. The command line reports
+    # both itself where MXNet is needed.
+    if _mxnet.installed() and not _is_command:
         warnings.warn(str(error), stacklevel=2)
 
     def __getattr__(name: str) -> NoReturn:

@@ -104,11 +104,9 @@ def run_without_mxnet(code):
     )
 
 
-def test_without_mxnet_the_import_names_the_extras():
+def test_without_mxnet_the_import_says_nothing():
     done = run_without_mxnet("import fastrnn")
-    assert done.returncode == 0, done.stderr
-    assert "pip install 'fastrnn[cpu]'" in done.stderr
-    assert "pip install 'fastrnn[cu112]'" in done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +116,7 @@ def test_without_mxnet_layers_are_an_import_error(use):
     done = run_without_mxnet("import fastrnn\n" + use)
     assert done.returncode == 1
     assert "ImportError: fastrnn's layers need MXNet" in done.stderr
-    assert "fastrnn[cpu]" in done.stderr.splitlines()[-1]
+    assert all(f"fastrnn[{extra}]" in done.stderr.splitlines()[-1] for extra in ("cpu", "cu112"))
 
 
 def test_without_mxnet_the_rest_is_there():
