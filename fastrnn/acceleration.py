@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 from fastrnn import cells, layers
 from fastrnn.mxnet import checks, import_mxnet
+from fastrnn.reports import Left, Replaced, Report
 
 mx: Any = import_mxnet()
 
@@ -25,62 +26,6 @@ _GLUONS = {ours: gluons for gluons, ours in _OURS.items()}
 # had, with the values of those that fastrnn's has in another form.
 _MARK = "_accelerated"
 _NORMALIZED = ("_lstm_state_clip_min", "_lstm_state_clip_max")
-
-
-class Replaced(NamedTuple):
-    """A layer or cell that was replaced.
-
-    Attributes
-    ----------
-    path : str
-        Where it is in the model, such as ``encoder.0``; empty for the model itself.
-    kind : {'LSTM', 'GRU', 'RNN', 'LSTMCell', 'GRUCell', 'RNNCell'}
-        Its class.
-    backend : str
-        The operators that it runs on now, a cell in `unroll`, and the reason.
-    """
-
-    path: str
-    kind: str
-    backend: str
-
-
-class Left(NamedTuple):
-    """A recurrent block that was left as it is.
-
-    Attributes
-    ----------
-    path : str
-        Where it is in the model; empty for the model itself.
-    kind : str
-        Its class.
-    reason : str
-        Why it was left.
-    """
-
-    path: str
-    kind: str
-    reason: str
-
-
-class Report(NamedTuple):
-    """What `accelerate` or `restore` did; as a string, a line for each block.
-
-    Attributes
-    ----------
-    replaced : list of Replaced
-        The layers and cells that were replaced.
-    left : list of Left
-        The recurrent blocks that were left as they are.
-    """
-
-    replaced: List[Replaced]
-    left: List[Left]
-
-    def __str__(self) -> str:
-        lines = [f"{r.path or '(model)'}: {r.kind}, replaced; {r.backend}" for r in self.replaced]
-        lines += [f"{r.path or '(model)'}: {r.kind}, left; {r.reason}" for r in self.left]
-        return "\n".join(lines) or "no recurrent layers"
 
 
 def accelerate(net: Any, backend: Optional[str] = None) -> Report:

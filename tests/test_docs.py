@@ -15,7 +15,8 @@ import fastrnn
 
 ROOT = Path(__file__).resolve().parents[1]
 API = ROOT / "docs" / "api"
-PAGES = [ROOT / "README.md", ROOT / "docs" / "how_it_works.md", *sorted(API.glob("*.md"))]
+GUIDES = [ROOT / "docs" / "how_it_works.md", ROOT / "docs" / "pytorch.md"]
+PAGES = [ROOT / "README.md", *GUIDES, *sorted(API.glob("*.md"))]
 EXAMPLES = [
     pytest.param(block, id=f"{page.stem}-{k}")
     for page in PAGES
@@ -29,8 +30,10 @@ def page_of(name: str) -> str:
     return text
 
 
-@pytest.mark.parametrize("module", ["fastrnn", "fastrnn.kernels", "fastrnn.plans"])
+@pytest.mark.parametrize("module", ["fastrnn", "fastrnn.kernels", "fastrnn.plans", "fastrnn.torch"])
 def test_each_public_name_has_a_page(module):
+    if module == "fastrnn.torch":
+        pytest.importorskip("torch", reason="without PyTorch")
     names = set(importlib.import_module(module).__all__) - {"__version__"}
     if module == "fastrnn.plans":
         names.remove("plan")  # it is fastrnn.kernels.plan
@@ -49,6 +52,8 @@ def test_pages_of_layers_list_their_arguments(layer):
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_examples_run(example):
+    if "fastrnn.torch" in example:
+        pytest.importorskip("torch", reason="without PyTorch")
     if "kernels" in example or "plans" in example:
         pytest.importorskip("fastrnn._C", reason="installed without the native library")
     exec(example, {})

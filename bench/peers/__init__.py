@@ -18,8 +18,9 @@ def all_peers(device: str) -> List[Peer]:
     from bench.peers import cudnn, flashrnn, gluon, haste, kernels, pytorch
 
     if device == "cpu":
-        return [gluon.Fastrnn(), gluon.Mxnet(), pytorch.Pytorch()]
-    peers: List[Peer] = [kernels.Fastrnn(), kernels.Fastrnn("stepwise"), pytorch.Pytorch()]
+        return [gluon.Fastrnn(), gluon.Mxnet(), pytorch.FastrnnTorch(), pytorch.Pytorch()]
+    peers: List[Peer] = [kernels.Fastrnn(), kernels.Fastrnn("stepwise")]
+    peers += [pytorch.FastrnnTorch(), pytorch.Pytorch()]
     peers += [cudnn.Cudnn(name) for name in cudnn.ALGORITHMS]
     peers += [cudnn.Cudnn(name, packed=True) for name in cudnn.PACKED]
     return [*peers, flashrnn.Flashrnn(), haste.Haste(), gluon.Mxnet()]

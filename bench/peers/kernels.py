@@ -138,8 +138,6 @@ class Fastrnn(Peer):
     def build_model(self, case: Case, text: Any, device: str) -> Layer:
         if self.algorithm is not None:
             return super().build_model(case, text, device)
-        from bench.language_model import PytorchModel
-        from bench.torch_kernels import KernelsStack
+        from bench.peers.pytorch import FastrnnTorch
 
-        stack = KernelsStack(case.cell, text.weights, device, case.tf32)
-        return PytorchModel(case, text, device, stack)
+        return FastrnnTorch().build_model(case, text, device)

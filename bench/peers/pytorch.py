@@ -1,4 +1,4 @@
-"""PyTorch's ``nn.LSTM``, ``nn.GRU`` and ``nn.RNN``, on the CPU and, through cuDNN, on a GPU."""
+"""PyTorch's layers: its own, on the CPU and, through cuDNN, on a GPU, and fastrnn's."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from bench.data import Data
 from bench.peers.base import AutogradLayer, Layer, Peer
 
 
-def module_of(case: Case) -> Any:
-    """PyTorch's layer of a case."""
-    from torch import nn
-
-    kinds = {"lstm": nn.LSTM, "gru": nn.GRU}
+def module_of(case: Case, library: Any) -> Any:
+    """The layer of a case, of ``torch.nn`` or ``fastrnn.torch``."""
+    kinds = {"lstm": library.LSTM, "gru": library.GRU}
     options = {} if case.cell in kinds else {"nonlinearity": case.cell[len("rnn_") :]}
-    return kinds.get(case.cell, nn.RNN)(
+    return kinds.get(case.cell, library.RNN)(
         case.inputs, case.hidden, case.layers, bidirectional=case.bidirectional, **options
     )
 
@@ -27,13 +25,15 @@ def use_tf32(torch: Any, case: Case) -> None:
 
 
 class PytorchLayer(AutogradLayer):
-    """One of the classes of ``torch.nn``; `dtype` may be float64, for a reference."""
+    """A recurrent layer of `library`, by default ``torch.nn``; for a reference, of float64."""
 
-    def __init__(self, case: Case, data: Data, device: str, dtype: str = ""):
+    def __init__(
+        self, case: Case, data: Data, device: str, dtype: str = "", library: Optional[Any] = None
+    ):
         import torch
 
         super().__init__(torch, case, data, device, dtype)
-        self._layer = module_of(case).to(device, self.dtype).train(case.train)
+        self._layer = module_of(case, library or torch.nn).to(device, self.dtype).train(case.train)
         self.weights = list(self._layer.parameters())  # in fastrnn's order
         with torch.no_grad():
             for parameter, array in zip(self.weights, data.weights):
@@ -77,10 +77,36 @@ class Pytorch(Peer):
 
         return str(torch.__version__)  # which also says for what CUDA it is
 
+    def library(self) -> Any:
+        """The module that has the layers."""
+        import torch
+
+        return torch.nn
+
     def build(self, case: Case, data: Data, device: str) -> Layer:
-        return PytorchLayer(case, data, device)
+        return PytorchLayer(case, data, device, library=self.library())
 
     def build_model(self, case: Case, text: Any, device: str) -> Layer:
         from bench.language_model import PytorchModel
 
-        return PytorchModel(case, text, device, module_of(case))
+        return PytorchModel(case, text, device, module_of(case, self.library()))
+
+
+class FastrnnTorch(Pytorch):
+    """fastrnn's layers for PyTorch, which are called as PyTorch's are."""
+
+    name = "fastrnn.torch"
+    in_pool = True
+
+    def mandatory(self, device: str, task: str = "layer") -> bool:
+        return False
+
+    def available(self, device: str) -> Optional[str]:
+        from fastrnn._native import find
+
+        return super().available(device) or find()[1] or None
+
+    def library(self) -> Any:
+        import fastrnn.torch
+
+        return fastrnn.torch

@@ -1,4 +1,4 @@
-"""What works on PyTorch, on the CPU: stand-ins of FlashRNN and Haste, and fastrnn's kernels."""
+"""What works on PyTorch, on the CPU: stand-ins of FlashRNN and Haste, and language models."""
 
 from __future__ import annotations
 
@@ -101,51 +101,17 @@ def test_haste_s_gates_are_in_their_places(cell, train):
     check(HasteLayer(torch, library, case, values, "cpu"), case, values)
 
 
-@pytest.fixture
-def stack():
-    pytest.importorskip("fastrnn._C", reason="installed without the native library")
-    from bench.torch_kernels import KernelsStack
-
-    return KernelsStack
-
-
-@pytest.mark.parametrize("with_states", [True, False])
-@pytest.mark.parametrize("cell", CELLS)
-def test_the_kernels_learn_as_pytorch_s_layer_does(cell, with_states, stack):
-    case = Case(cell, **SMALL)
-    theirs = module_of(case)
-    ours = stack(cell, [p.detach().numpy() for p in theirs.parameters()], "cpu", False)
-    torch.manual_seed(3)
-    x = torch.randn(case.steps, case.batch, case.inputs)
-    states = [torch.randn(case.layers, case.batch, case.hidden) for _ in range(2)]
-    found = []
-    for layer in (theirs, ours):
-        inputs = [a.clone().requires_grad_() for a in (x, *states[: 1 + (cell == "lstm")])]
-        initial = tuple(inputs[1:]) if cell == "lstm" else inputs[1]
-        output, final = layer(inputs[0], initial if with_states else None)
-        final = final if cell == "lstm" else (final,)
-        loss = (output**2).sum() + sum((f**3).sum() for f in final)
-        wanted = [*inputs[: len(inputs) if with_states else 1], *layer.parameters()]
-        found.append([output, *final, *torch.autograd.grad(loss, wanted)])
-    for one, other in zip(*found):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-    with torch.no_grad():
-        output, _ = ours(x, None)
-        torch.testing.assert_close(output, theirs(x)[0], rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_model_on_the_kernels_is_pytorch_s(cell, train, stack):
+def test_models_on_both_libraries_are_the_same(cell, train):
+    import fastrnn.torch as ours
+
     task = "lm training" if train else "lm generation"
     case = Case(cell, task=task, train=train, **{**SMALL, "steps": 4 if train else 1})
     text = language_model.draw(case)
     models = [
-        language_model.PytorchModel(case, text, "cpu", layer)
-        for layer in (
-            module_of(case),
-            stack(cell, text.weights, "cpu", case.tf32),
-        )
+        language_model.PytorchModel(case, text, "cpu", module_of(case, library))
+        for library in (torch.nn, ours)
     ]
     wanted = language_model.expected(case, text)
     for call in range(4):
@@ -157,34 +123,3 @@ def test_the_model_on_the_kernels_is_pytorch_s(cell, train, stack):
         for name, array in first.items():
             assert second[name] == pytest.approx(array, rel=1e-4, abs=1e-6)
     assert all(model.uncapturable for model in models)
-
-
-@pytest.mark.parametrize("used", ["output", "h_n", "c_n"])
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_gradients_of_what_is_not_used_are_not_made(cell, used, stack, monkeypatch):
-    if (cell, used) == ("gru", "c_n"):
-        pytest.skip("it has none")
-    from fastrnn import kernels
-
-    case, given = Case(cell, **SMALL), []
-    backward = kernels.backward
-
-    def watched(reserve, *heads, **options):
-        given.append([head is not None for head in heads])
-        return backward(reserve, *heads, **options)
-
-    monkeypatch.setattr(kernels, "backward", watched)
-    theirs = module_of(case)
-    ours = stack(cell, [p.detach().numpy() for p in theirs.parameters()], "cpu", False)
-    x = torch.randn(case.steps, case.batch, case.inputs)
-    found = []
-    for layer in (theirs, ours):
-        output, final = layer(x, None)
-        final = final if cell == "lstm" else (final,)
-        loss = (dict(zip(("output", "h_n", "c_n"), (output, *final)))[used] ** 2).sum()
-        found.append(torch.autograd.grad(loss, list(layer.parameters())))
-    for one, other in zip(*found):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-    # Of the output there always is one.
-    names = ["output", "h_n", "c_n"]
-    assert given == [[name in ("output", used) for name in names[: len(given[0])]]]

@@ -1,0 +1,116 @@
+"""Converts the recurrent layers of a model to fastrnn's, and back."""
+
+from __future__ import annotations
+
+from typing import Any, List, Optional, Tuple
+
+import torch
+
+from fastrnn.reports import Left, Replaced, Report
+from fastrnn.torch.backend import checked
+from fastrnn.torch.layers import GRU, LSTM, RNN
+
+_OURS = {torch.nn.LSTM: LSTM, torch.nn.GRU: GRU, torch.nn.RNN: RNN}
+_THEIRS = {ours: theirs for theirs, ours in _OURS.items()}
+_MARK = "_accelerated"  # the attribute of layers that `accelerate` replaced
+
+
+def accelerate(module: Any, backend: str = "auto") -> Report:
+    """Replace every `torch.nn.LSTM`, `GRU` and `RNN` in a model by fastrnn's, in place.
+
+    Layers stay the same objects, with the same parameters, hooks and options: an optimizer and
+    other references to them stay right.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A model, or a layer.
+    backend : {'auto', 'native', 'torch'}
+        As for `fastrnn.torch.LSTM`.
+
+    Returns
+    -------
+    Report
+        What was replaced, what was left, and why. Left are classes derived from PyTorch's, which
+        may override what fastrnn's do, cells, and layers that the kernels do not cover.
+
+    Raises
+    ------
+    TypeError
+        `module` is not a module.
+    ValueError
+        `backend` is none of the above.
+    """
+    report = Report([], [])
+    choice = checked(backend)
+    for path, layer in _modules(module):
+        kind = type(layer)
+        reason = _replace(layer, choice) if kind in _OURS else _why_left(layer)
+        if reason is not None:
+            report.left.append(Left(path, kind.__name__, reason))
+        elif kind in _OURS:
+            report.replaced.append(Replaced(path, kind.__name__, str(layer.backend)))
+    return report
+
+
+def restore(module: Any) -> Report:
+    """Undo `accelerate`: the layers that it replaced are PyTorch's again.
+
+    Those that were made as fastrnn's stay.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The model, or a layer.
+
+    Returns
+    -------
+    Report
+        What is PyTorch's again, under `replaced`, and what stays fastrnn's, under `left`.
+
+    Raises
+    ------
+    TypeError
+        `module` is not a module.
+    """
+    report = Report([], [])
+    for path, layer in _modules(module):
+        kind = type(layer)
+        if _MARK in vars(layer):
+            layer.__class__ = _THEIRS[kind]
+            del layer._accelerated, layer._choice
+            report.replaced.append(Replaced(path, kind.__name__, "torch: PyTorch's own"))
+        elif kind in _THEIRS:
+            report.left.append(Left(path, kind.__name__, "it was made as fastrnn's"))
+    return report
+
+
+def _replace(layer: Any, choice: str) -> Optional[str]:
+    """Make PyTorch's layer fastrnn's. If that gains nothing, leave it and tell why."""
+    theirs = type(layer)
+    layer.__class__ = _OURS[theirs]
+    layer._choice = choice
+    if layer.backend.name == "native":
+        layer._accelerated = True
+        return None
+    reason: str = layer.backend.reason
+    layer.__class__ = theirs
+    del layer._choice
+    return reason
+
+
+def _why_left(layer: Any) -> Optional[str]:
+    """Return why a recurrent layer is left; None if it is none."""
+    if type(layer) in _THEIRS:
+        return "it is fastrnn's already"
+    if isinstance(layer, torch.nn.RNNBase):
+        return "its class is derived from PyTorch's"
+    if isinstance(layer, torch.nn.RNNCellBase):
+        return "it computes a single step"
+    return None
+
+
+def _modules(module: Any) -> List[Tuple[str, Any]]:
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
+    return list(module.named_modules())
