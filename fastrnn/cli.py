@@ -1,13 +1,13 @@
-"""The command ``fastrnn``: train, evaluate, generate, suggest, keyboard, data, info.
+"""The command ``fastrnn``: train, evaluate, generate, suggest, keyboard, data, check, info.
 
 The demo is ``fastrnn train --preset demo --out FOLDER`` (both are the defaults, FOLDER being
 ``runs/demo``; ``--overwrite`` to run it again): it needs no network, and prints in the end the
 validation loss in bits per character, that of an n-gram model with three characters of context on
 the same split, and 400 characters of generated text.
 
-Exit codes: 0 for success, 2 for bad input (one line on stderr), 130 after Ctrl-C, 141 when the
-reader of the output, such as ``head``, has closed the pipe. Nothing is shown on a standard stream
-that is closed.
+Exit codes: 0 for success, 1 if ``check`` found something wrong, 2 for bad input (one line on
+stderr), 130 after Ctrl-C, 141 when the reader of the output, such as ``head``, has closed the pipe.
+Nothing is shown on a standard stream that is closed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fastrnn._version import __version__
 from fastrnn.lm.config import FORMATS, METRICS, PRESETS, Settings
 from fastrnn.lm.encodings import UTF_8
 
-OK, BAD_INPUT = 0, 2
+OK, FOUND_WRONG, BAD_INPUT = 0, 1, 2
 # What a shell reports of a program that these signals end.
 INTERRUPTED, PIPE_CLOSED = 128 + signal.SIGINT, 128 + signal.SIGPIPE
 
@@ -114,6 +114,10 @@ def _run(arguments: Optional[Sequence[str]]) -> int:
 
         print(json.dumps(features()) if options.json else format_features())
         return OK
+    if options.command == "check":
+        from fastrnn.check.command import main as check
+
+        return FOUND_WRONG if check(options) else OK
     if options.command == "data":
         from fastrnn.lm.command.description import describe
 
@@ -141,6 +145,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_suggest(commands)
     _add_keyboard(commands)
     _add_data(commands)
+    _add_check(commands)
     info = _add(
         commands,
         "info",
@@ -304,6 +309,24 @@ def _add_data(commands: Any) -> None:
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="files, folders, patterns, names")
     _add_reading(parser, UTF_8)
     parser.add_argument("--redact", action="store_true", help="say what --redact would replace")
+
+
+def _add_check(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "check",
+        "check the native kernels on this machine, and time them against MXNet's",
+        "examples:\n"
+        "  fastrnn check                  on the GPU, or without one on the CPU: a minute\n"
+        "  fastrnn check --full           every kernel at full size: ten minutes\n"
+        "  fastrnn check --device gpu:1   on the second GPU\n",
+    )
+    parser.add_argument("--device", default="auto", help="cpu, gpu, gpu:N or auto")
+    parser.add_argument("--full", action="store_true", help="take ten minutes, not one")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="layers whose name contains this: 'lstm tf32'"
+    )
+    _add_json(parser)
 
 
 def _add_generate(commands: Any) -> None:

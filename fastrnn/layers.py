@@ -13,6 +13,7 @@ import numpy as np
 
 from fastrnn import stack
 from fastrnn.cell import Cell
+from fastrnn.check import verdict
 from fastrnn.mxnet import checks, import_mxnet, mixed_precision, native
 from fastrnn.mxnet.gradients import has_other_gradient
 from fastrnn.stack import Recorder, Stack
@@ -192,6 +193,9 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             option = f"projection_size={self._projection_size}"
         elif self._cell.clip_min is not None:
             option = f"state_clip_min={self._cell.clip_min}"
+        elif self._choice == "auto":
+            kind = verdict.LayerKind(self._cell.mode, dtype, self._dir, self._use_sequence_length)
+            return verdict.obstacle(kind, self._hidden_size, native.ON_CUDA, native.GPUS)
         else:
             return None
         return f"the native operator does not cover {option}"

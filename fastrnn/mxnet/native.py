@@ -104,6 +104,9 @@ def _register(path: str) -> Optional[str]:
 
 
 STATUS = _load()
+# Whether the operators of the contexts that layers run in are CUDA's: on a GPU, or an emulated one
+# in the place of oneDNN.
+ON_CUDA = STATUS.usable and (GPUS > 0 or _native.library().build_info()["onednn"] is None)
 
 
 def layers(

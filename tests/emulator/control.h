@@ -17,6 +17,12 @@ EMULATOR_CONTROL void emulator_limit_resident_blocks(int blocks, int in_clusters
 // takes that back.
 EMULATOR_CONTROL void emulator_fail_launch(int launches, int error);
 
+// Leaves out the barrier, fence or wait at FILE:LINE from now on, as FASTRNN_MUTANT does; "": none.
+EMULATOR_CONTROL void emulator_leave_out(const char* place);
+
+// Plants an emulator::Fault in all kernels from now on; 0: none.
+EMULATOR_CONTROL void emulator_plant(int fault);
+
 // The error that the CUDA runtime would report to whoever asks next in this thread.
 EMULATOR_CONTROL int emulator_last_error();
 

@@ -50,7 +50,7 @@ inline void CheckAlignment16(const void* p, ::emulator::Site site) {
 }
 inline uint4 LoadExchanged16(const void* p, EMULATOR_SITE) {
   CheckAlignment16(p, {"LoadExchanged16", file, line});
-  return *static_cast<const uint4*>(p);
+  return ::emulator::PerhapsStale(p, *static_cast<const uint4*>(p));
 }
 inline void StoreExchanged16(void* p, uint4 value, EMULATOR_SITE) {
   CheckAlignment16(p, {"StoreExchanged16", file, line});

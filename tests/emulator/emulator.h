@@ -109,6 +109,14 @@ cudaError_t Launch(const LaunchConfig& config, void (*kernel)(Parameters...),
 // asks, the functions below among it.
 bool IsLeftOut(Site site);
 
+// What can be wrong with every kernel, for tests of what is to notice it: the exchanged values that
+// a launch loads are always the first ones; the rows of a product's tile of 16 are exchanged by
+// halves, and so may be gates.
+enum Fault : int { kNoFault, kStaleLoads, kExchangedRows };
+bool IsPlanted(Fault fault);
+void BeginLoads();  // of a launch of this thread
+uint4 PerhapsStale(const void* p, uint4 value);
+
 // Waits for all threads of the block.
 void WaitAtBarrier(Site site);
 void WaitForGrid(Site site);

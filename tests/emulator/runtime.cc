@@ -43,6 +43,7 @@ cudaError_t NoteError(cudaError_t error) {
 
 cudaError_t StatusOfLaunch() {
   ++launches[current_device];
+  BeginLoads();
   if (launches_until_failure == 0 || --launches_until_failure > 0) return cudaSuccess;
   return failure;
 }

@@ -62,7 +62,8 @@ void MmaLanes(void* const* data, unsigned) {
   for (int lane = 0; lane < warpSize; ++lane) {
     const auto& registers = *static_cast<MmaData*>(data[lane]);
     for (int r = 0; r < 4; ++r) {
-      const int row = lane / 4 + 8 * (r / 2), column = 2 * (lane % 4) + r % 2;
+      const int half = IsPlanted(kExchangedRows) ? 1 - r / 2 : r / 2;
+      const int row = lane / 4 + 8 * half, column = 2 * (lane % 4) + r % 2;
       float sum = 0.0f;
       for (int k = 0; k < K; ++k) sum += a[row][k] * b[k][column];
       registers.d[r] = registers.c[r] + sum;

@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Dict, Iterator, NamedTuple, Optional, Union
 
+from fastrnn import _cache
 from fastrnn.lm import encodings
 from fastrnn.lm.config import Settings
 from fastrnn.lm.data import chats, places
@@ -181,10 +182,9 @@ def cache_folder() -> Path:
     FileError
         If there is none, since the user has no home.
     """
-    base = os.environ.get("XDG_CACHE_HOME")
     try:
-        return (Path(base) if base else Path.home() / ".cache") / "fastrnn"
-    except (RuntimeError, KeyError):  # KeyError: before Python 3.10
+        return _cache.cache_folder()
+    except RuntimeError:
         raise FileError(
             "there is no home folder for a cache; XDG_CACHE_HOME can name another one"
         ) from None

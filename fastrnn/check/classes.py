@@ -1,0 +1,205 @@
+"""The classes of kernels that plans choose on a device, and how to run each of them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+
+from fastrnn import _native, plans
+from fastrnn.cell import GATES
+
+CPU = "cpu"
+Device = Union[str, int]  # CPU, or the number of a GPU
+
+# How products are computed: the arrays' type, and whether float32 is rounded to TF32. In the order
+# in which they are checked.
+MATHS: Dict[str, Tuple[str, bool]] = {
+    "tf32": ("float32", True),
+    "float16": ("float16", False),
+    "float32": ("float32", False),
+    "bfloat16": ("bfloat16", False),
+}
+# The compute capability that each needs.
+CAPABILITY = {"tf32": 80, "float16": 70, "float32": 70, "bfloat16": 80}
+STEPWISE = "stepwise"
+
+
+class Kind(NamedTuple):
+    """What is known of a layer when its graph is traced, besides its sizes."""
+
+    cell: str
+    math: str
+    directions: int
+    lengths: bool
+
+    def __str__(self) -> str:
+        more = ", 2 directions" * (self.directions == 2) + ", lengths" * self.lengths
+        return f"{self.cell} {self.math}{more}"
+
+
+class KernelClass(NamedTuple):
+    """The kernels that run a pass of a kind of layer in one way."""
+
+    kind: Kind
+    backward: bool
+    way: str  # the algorithm, and how blocks exchange
+
+    def __str__(self) -> str:
+        return f"{self.kind}, {'backward' if self.backward else 'forward'}, {self.way}"
+
+
+class Variant(NamedTuple):
+    """One kernel of a class: its tiles, and the sizes for which plans choose it."""
+
+    algorithm: Optional[str]  # selects it, as for `fastrnn.kernels.forward`
+    small: Optional[str]  # selects it for a small layer; None: there is no such choice
+    rows: int
+    hidden: int
+
+
+Found = Dict[KernelClass, List[Variant]]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The batch and hidden sizes that plans are asked about, and the numbers of steps."""
+
+    rows: Tuple[int, ...] = (1, 8, 16, 32, 64, 128)
+    hidden: Tuple[int, ...] = (32, 64, 128, 256, 512, 768, 1000, 1500, 2048)
+    steps: Tuple[int, ...] = (20, 100, 1000)
+
+    def layers(self) -> Iterator[Tuple[int, int, int]]:
+        """Yield T, N and H, large layers first."""
+        for hidden in reversed(self.hidden):
+            for rows in reversed(self.rows):
+                for steps in self.steps:
+                    yield steps, rows, hidden
+
+
+def maths_of(device: Device) -> List[str]:
+    """Return how products can be computed on a device."""
+    if device == CPU:
+        return ["float32"]
+    capability = _native.library().device_facts(device)["capability"]
+    return [math for math in MATHS if capability >= CAPABILITY[math]]
+
+
+def kinds(maths: List[str]) -> List[Kind]:
+    """Return all kinds of layers, those with the same results next to each other."""
+    return [
+        Kind(cell, math, directions, lengths)
+        for cell in GATES
+        for directions in (1, 2)
+        for lengths in (False, True)
+        for math in maths
+    ]
+
+
+def find(kind: Kind, device: Device, sizes: Sizes, steps: int) -> Found:
+    """Return the classes that plans choose for a kind, each with its kernels.
+
+    `steps` is the T with which the kernels are run.
+    """
+    if device == CPU:
+        return _on_cpu(kind, sizes, steps)
+    found: Found = {}
+    seen = set()
+    for of_plan, rows, hidden in sizes.layers():
+        for backward in (False, True):
+            plan = _plan(kind, backward, of_plan, rows, hidden, None, device)
+            key = (backward, _tiles(plan))
+            if key in seen:
+                continue
+            algorithm = _selected(kind, plan, backward, rows, hidden, steps, device)
+            if algorithm is None:
+                continue  # not for this size, where the other pass has no such plan
+            seen.add(key)
+            cls = KernelClass(kind, backward, way(plan, backward))
+            small = algorithm
+            if plan.streamed_slices:
+                small += ",shared_slices=0"
+            found.setdefault(cls, []).append(Variant(algorithm, small, rows, hidden))
+    return found
+
+
+def way(plan: plans.Plan, backward: bool) -> str:
+    """Name the algorithm, and how blocks exchange."""
+    if plan.algorithm == STEPWISE:
+        return STEPWISE
+    exchange = "flags"
+    if plan.cluster > 1:
+        exchange = "clusters"
+    elif backward and plan.split > 1:
+        exchange = "scatter" if plan.row_tiles == 1 else "sums through L2"
+    return f"persistent ({exchange}{', streaming' * (plan.streamed_slices > 0)})"
+
+
+def _tiles(plan: plans.Plan) -> Tuple[Any, ...]:
+    """What makes a kernel: plans that agree in it run the same one."""
+    return (
+        plan.algorithm,
+        plan.row_tiles,
+        plan.batch_tiles,
+        plan.cluster > 1,
+        plan.streamed_slices > 0,
+        plan.directions,
+    )
+
+
+def _plan(
+    kind: Kind,
+    backward: bool,
+    steps: int,
+    rows: int,
+    hidden: int,
+    algorithm: Optional[str],
+    device: Any,
+) -> plans.Plan:
+    dtype, tf32 = MATHS[kind.math]
+    choice = _native.library().plan(
+        backward, kind.cell, dtype, steps, rows, hidden, kind.directions, tf32, algorithm, device
+    )
+    return plans.Plan(**choice)
+
+
+def _selected(
+    kind: Kind, plan: plans.Plan, backward: bool, rows: int, hidden: int, steps: int, device: Any
+) -> Optional[str]:
+    """Return what selects the kernel of a plan, or None where nothing does.
+
+    A call that keeps a reserve plans both passes. Where forward has no plan with backward's tiles
+    it may do without: ``auto`` instead of ``persistent``.
+    """
+    if plan.algorithm == STEPWISE:
+        return STEPWISE
+    numbers = {"batch_tiles": plan.batch_tiles, "directions": plan.directions}
+    if backward:
+        numbers.update(backward_row_tiles=plan.row_tiles, cluster=int(plan.cluster > 1))
+    else:
+        numbers.update(row_tiles=plan.row_tiles)
+    text = ",".join(f"{name}={value}" for name, value in numbers.items())
+    for algorithm in (f"persistent:{text}", f"auto:{text}"):
+        try:
+            if backward:
+                _plan(kind, False, steps, rows, hidden, algorithm, device)
+            chosen = _plan(kind, backward, steps, rows, hidden, algorithm, device)
+        except ValueError:
+            continue
+        if _tiles(chosen) == _tiles(plan):
+            return algorithm
+    return None
+
+
+def _on_cpu(kind: Kind, sizes: Sizes, steps: int) -> Found:
+    """The classes on the CPU: whose products, and how threads share them."""
+    found: Found = {}
+    for _, rows, hidden in replace(sizes, steps=(steps,)).layers():
+        text = plans.reason(
+            kind.cell, steps, rows, hidden, hidden, directions=kind.directions, reserve=True
+        )
+        for backward, line in enumerate(text.strip().splitlines()):
+            name = re.sub(r"\d+", "several", line.split(": ", 1)[1])
+            cls = KernelClass(kind, bool(backward), name)
+            found.setdefault(cls, [Variant(None, None, rows, hidden)])
+    return found

@@ -1,0 +1,121 @@
+"""Inputs of layers, their float64 results, and how far results may be from these."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Dict, List, NamedTuple, Optional
+
+import numpy as np
+
+from fastrnn.check import reference as ref
+
+Arrays = Dict[str, np.ndarray]
+_TINY = 1e-30  # as good as zero, which nothing would be close to otherwise
+
+
+class Shape(NamedTuple):
+    """A layer of one kind, apart from how it is computed."""
+
+    cell: str
+    steps: int
+    rows: int
+    hidden: int
+    directions: int
+    lengths: bool
+
+    @property
+    def inputs(self) -> int:
+        """I: few, since the product with the inputs is cuBLAS's or oneDNN's."""
+        return min(8, self.hidden)
+
+
+class Problem(NamedTuple):
+    """A layer's arrays, in float32 on the host, with values that all types have."""
+
+    shape: Shape
+    x: np.ndarray
+    h_0: np.ndarray
+    c_0: Optional[np.ndarray]
+    weights: List[np.ndarray]
+    lengths: Optional[np.ndarray]
+    d_output: np.ndarray
+    d_h_n: np.ndarray
+    d_c_n: Optional[np.ndarray]
+    wanted: Arrays  # float64, by name
+
+
+@lru_cache(maxsize=16)
+def problem(shape: Shape) -> Problem:
+    """Draw a layer and compute its results; the last ones are kept."""
+    rng = np.random.RandomState(7)
+    cell = shape.cell == "lstm"
+    state = (shape.directions, shape.rows, shape.hidden)
+
+    def draw(*size: int) -> np.ndarray:
+        return _coarse(rng.standard_normal(size))
+
+    x, h_0 = draw(shape.steps, shape.rows, shape.inputs), draw(*state)
+    c_0 = draw(*state) if cell else None
+    stack = ref.random_stack(
+        rng, shape.cell, shape.inputs, shape.hidden, directions=shape.directions
+    )
+    if shape.cell == "rnn_relu":
+        stack = [_away_from_zero(w) for w in stack]
+    weights = [_coarse(array) for w in stack for array in w if array is not None]
+    lengths = lengths_of(shape) if shape.lengths else None
+    d_output = draw(shape.steps, shape.rows, shape.directions * shape.hidden)
+    d_h_n, d_c_n = draw(*state), draw(*state) if cell else None
+    result = ref.stack_forward(
+        shape.cell,
+        x,
+        h_0,
+        c_0,
+        [ref.Weights(*weights[4 * d : 4 * d + 4]) for d in range(shape.directions)],
+        directions=shape.directions,
+        lengths=lengths,
+    )
+    gradients = ref.stack_backward(result, d_output, d_h_n, d_c_n)
+    flat = [w for d in gradients.weights for w in d if w is not None]
+    found = {"output": result.output, "h_n": result.h, "c_n": result.c}
+    found.update({"gradient of x": gradients.x, "gradient of h_0": gradients.h0})
+    found["gradient of c_0"] = gradients.c0
+    found.update({f"gradient of weights[{k}]": w for k, w in enumerate(flat)})
+    wanted = {name: array for name, array in found.items() if array is not None}
+    return Problem(shape, x, h_0, c_0, weights, lengths, d_output, d_h_n, d_c_n, wanted)
+
+
+def lengths_of(shape: Shape) -> np.ndarray:
+    """Lengths from 0 to T."""
+    steps = shape.steps
+    return np.resize([steps, 0, (steps + 1) // 2, 1, steps - 1], shape.rows).astype(np.int32)
+
+
+def _coarse(array: np.ndarray) -> np.ndarray:
+    """Round to what bfloat16 and float16 both have, so that one reference serves all types."""
+    bits = np.where(np.abs(array) < 2.0**-14, 0.0, array).astype(np.float32).view(np.uint32)
+    return ((bits + 0x8000) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+def _away_from_zero(weights: ref.Weights) -> ref.Weights:
+    """Keep pre-activations away from 0, where rounding decides which side of ReLU they are on."""
+    bias = np.where(np.arange(weights.h2h_bias.size) % 2 == 0, 2.0, -2.0)
+    return weights._replace(h2h_weight=weights.h2h_weight * 0.5, h2h_bias=bias)
+
+
+def difference(actual: Arrays, wanted: Arrays, math: str) -> Optional[str]:
+    """Say which array is further from the reference than the rounding of `math` allows, or None."""
+    tolerance = ref.TOLERANCE[math]
+    for name, array in actual.items():
+        expected = wanted[name]
+        if array.shape != expected.shape:
+            return f"{name} has shape {array.shape}, expected {expected.shape}"
+        scale = max(float(np.abs(expected).max()), _TINY) if expected.size else _TINY
+        share = np.abs(array - expected) / (scale + np.abs(expected))
+        if not (share <= tolerance).all():  # NaN is not
+            worst = float(np.nanmax(share)) if np.isfinite(share).any() else np.nan
+            wrong = int((~(share <= tolerance)).sum())
+            return (
+                f"{name}: {wrong} of {array.size} numbers are wrong, by up to {worst:.1e} of the "
+                f"largest, where {tolerance:.1e} is allowed"
+            )
+    return None

@@ -1,0 +1,345 @@
+"""What ``fastrnn check`` found on a device, kept in the user's cache; layers read it.
+
+A verdict is for one model of GPU (or CPU), driver, build of the native library, MXNet and cuDNN.
+It is a JSON file, written whole or not at all. A process reads it once, so a check that runs
+meanwhile changes nothing in it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import logging
+import os
+import re
+import threading
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+
+from fastrnn import _native
+from fastrnn._cache import cache_folder
+from fastrnn.check.classes import CAPABILITY, CPU, Device, Kind
+
+PASSED, FAILED, UNFINISHED = "passed", "failed", "unfinished"
+ENABLES = "`fastrnn check` would enable the native kernels"
+# A native layer that takes up to this many times as long as MXNet's is not called slower: times
+# vary by that much.
+MARGIN = 1.05
+_FORMAT = 1
+_LOG = logging.getLogger("fastrnn")
+
+
+class Time(NamedTuple):
+    """Seconds of a call of a layer: the native operator's and MXNet's."""
+
+    hidden: int
+    backward: bool  # whether both passes were run, or forward alone
+    native: float
+    mxnet: float
+
+    @property
+    def slower(self) -> bool:
+        """Whether the native operator is."""
+        return self.native > MARGIN * self.mxnet
+
+
+@dataclass
+class Verdict:
+    """What is known of a device.
+
+    Attributes
+    ----------
+    identity
+        What it is for.
+    date
+        Of the latest check.
+    classes
+        For each kind of layer, by its name: for each of its classes, by name, the result and
+        details. A kind that is not there was not reached.
+    times
+        For each kind, by its name.
+    rates
+        Measured constants of the cost model, by the names of `fastrnn.plans.DeviceFacts`.
+    """
+
+    identity: Dict[str, Any]
+    date: str = ""
+    classes: Dict[str, Dict[str, List[str]]] = field(default_factory=dict)
+    times: Dict[str, List[Time]] = field(default_factory=dict)
+    rates: Dict[str, float] = field(default_factory=dict)
+
+    def result(self, kind: Kind) -> List[str]:
+        """Return the result of a kind of layer, and the details: its worst class's."""
+        found = self.classes.get(str(kind), {})
+        for wanted in (FAILED, UNFINISHED):
+            for name, (result, details) in found.items():
+                if result == wanted:
+                    return [result, f"{name}: {details}"]
+        return [PASSED, ""] if found else [UNFINISHED, "not reached"]
+
+    def slower(self, kind: Kind, hidden: int) -> Optional[Time]:
+        """Return the time that shows the native operator slower, near a hidden size."""
+        times = self.times.get(str(kind), [])
+        if not times:
+            return None
+        nearest = min((t.hidden for t in times), key=lambda h: max(h / hidden, hidden / h))
+        return next((t for t in times if t.hidden == nearest and t.slower), None)
+
+    def obstacle(self, kind: Kind, hidden: int) -> Optional[str]:
+        """Return why layers of this kind should not be native on this GPU, or None."""
+        device = self.identity["device"]
+        result, details = self.result(kind)
+        if result == FAILED:
+            return _wrong(self.identity, details)
+        if result != PASSED:
+            return f"`fastrnn check` did not finish {kind} on this {device}: run it with --full"
+        if not self.times.get(str(kind)):
+            return f"`fastrnn check` did not time {kind} on this {device}: run it with --full"
+        slower = self.slower(kind, hidden)
+        if slower is None:
+            return None
+        which = "training" if slower.backward else "inference"
+        return (
+            f"`fastrnn check` found MXNet's operator faster on this {device}: "
+            f"{slower.native / slower.mxnet:.2f} times as fast in {which} at H={slower.hidden}"
+        )
+
+    def merged(self, newer: Verdict) -> Verdict:
+        """Return this verdict with a newer one's results; what that did not finish stays."""
+        classes = {name: dict(found) for name, found in self.classes.items()}
+        for name, found in newer.classes.items():
+            before = classes.get(name, {})
+            classes[name] = {
+                cls: before[cls] if entry[0] == UNFINISHED and cls in before else entry
+                for cls, entry in found.items()
+            }
+        times, rates = {**self.times, **newer.times}, {**self.rates, **newer.rates}
+        return Verdict(newer.identity, newer.date, classes, times, rates)
+
+
+# ---- what it is for -----------------------------------------------------------------------------
+
+
+def identity_of(device: Device) -> Dict[str, Any]:
+    """Return what a verdict on a device depends on."""
+    found: Dict[str, Any] = {"library": _library_hash(), **_mxnet_versions()}
+    if device == CPU:
+        return {"device": _cpu_model(), "cores": os.cpu_count(), **found}
+    answer = _native.library().cuda_devices()
+    gpu = answer["devices"][device]
+    return {
+        "device": gpu["name"],
+        "compute_capability": gpu["compute_capability"],
+        "multiprocessors": gpu["multiprocessors"],
+        "driver": f"{_driver_version()} (CUDA {answer['driver']})",
+        **found,
+    }
+
+
+@lru_cache(maxsize=1)
+def _library_hash() -> str:
+    digest = hashlib.sha256()
+    with open(_native.library().__file__, "rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _mxnet_versions() -> Dict[str, Any]:
+    from fastrnn.mxnet import import_mxnet, installed
+
+    if not installed():
+        return {"mxnet": None, "cudnn": None}
+    mx = import_mxnet()
+    try:
+        cudnn = mx.base._LIB.cudnnGetVersion  # the one that MXNet is linked to
+    except AttributeError:
+        return {"mxnet": mx.__version__, "cudnn": None}
+    cudnn.restype = ctypes.c_size_t
+    return {"mxnet": mx.__version__, "cudnn": int(cudnn())}
+
+
+def _driver_version() -> str:
+    try:
+        return Path("/sys/module/nvidia/version").read_text().strip()
+    except OSError:  # as under WSL
+        return "unknown"
+
+
+def _cpu_model() -> str:
+    try:
+        found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found.group(1) if found else "CPU"
+
+
+# ---- the file -----------------------------------------------------------------------------------
+
+
+def path_of(identity: Mapping[str, Any]) -> Path:
+    """Return where a verdict is kept: one file for each device and build of the library."""
+    device = re.sub(r"[^A-Za-z0-9]+", "-", str(identity["device"])).strip("-")
+    return cache_folder() / "check" / f"{device}-{identity['library'][:12]}.json"
+
+
+def save(verdict: Verdict) -> Path:
+    """Write a verdict, and return where.
+
+    Raises
+    ------
+    fastrnn.lm.errors.FileError
+        It cannot be written.
+    """
+    from fastrnn.lm.files import explained, write_atomically
+
+    content = {
+        "format": _FORMAT,
+        "identity": verdict.identity,
+        "date": verdict.date,
+        "classes": verdict.classes,
+        "times": verdict.times,
+        "rates": verdict.rates,
+    }
+    path = path_of(verdict.identity)
+    with explained(f"{path}: not written, so the verdict is not kept"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(content, indent=1).encode("ascii"))
+    return path
+
+
+class Reading(NamedTuple):
+    """A verdict, or why there is none."""
+
+    verdict: Optional[Verdict]
+    reason: str = ""
+
+
+def load(device: Device) -> Reading:
+    """Read the verdict on a device."""
+    try:
+        if not (cache_folder() / "check").is_dir():  # spares the library's hash
+            return Reading(None, f"not checked on this machine: {ENABLES}")
+    except RuntimeError as error:
+        return Reading(None, f"not checked: {error}, so no verdict can be kept")
+    identity = identity_of(device)
+    return _read(path_of(identity), identity)
+
+
+def _read(path: Path, identity: Mapping[str, Any]) -> Reading:
+    try:
+        verdict = _parsed(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return Reading(None, f"not checked on this {identity['device']}: {ENABLES}")
+    except OSError as error:
+        return Reading(None, f"the verdict in {path} cannot be read: {error.strerror}")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return Reading(None, f"the verdict in {path} is damaged: run `fastrnn check` again")
+    for name, value in identity.items():
+        other = verdict.identity.get(name)
+        if other != value:
+            what = f"is for another {name} ({other}, here {value})"
+            return Reading(None, f"the verdict in {path} {what}: run `fastrnn check` again")
+    return Reading(verdict)
+
+
+def _parsed(content: Dict[str, Any]) -> Verdict:
+    """Return the verdict in a file, or raise what a damaged one causes."""
+    if content["format"] != _FORMAT:
+        raise ValueError("another format")
+    classes = {
+        str(kind): {str(name): [str(r), str(d)] for name, (r, d) in found.items()}
+        for kind, found in content["classes"].items()
+    }
+    if any(r not in (PASSED, FAILED, UNFINISHED) for f in classes.values() for r, _ in f.values()):
+        raise ValueError("unknown result")
+    times = {
+        str(kind): [Time(int(h), bool(b), float(n), float(m)) for h, b, n, m in found]
+        for kind, found in content["times"].items()
+    }
+    rates = {str(name): float(rate) for name, rate in content["rates"].items()}
+    return Verdict(dict(content["identity"]), str(content["date"]), classes, times, rates)
+
+
+# ---- this process -------------------------------------------------------------------------------
+
+_lock = threading.Lock()
+
+
+@lru_cache(maxsize=None)
+def _once(device: Device) -> Reading:
+    return load(device)
+
+
+@lru_cache(maxsize=1)
+def _say_once(reason: str) -> None:
+    _LOG.warning("fastrnn: layers run on MXNet's operators: %s", reason)
+
+
+def of_process(device: Device) -> Reading:
+    """Return the verdict on a device that holds until this process ends."""
+    with _lock:
+        return _once(device)
+
+
+class LayerKind(NamedTuple):
+    """A kind of layer as it is known without a device."""
+
+    cell: str
+    dtype: str
+    directions: int
+    lengths: bool
+
+    def on(self, capability: int) -> Kind:
+        """Return the kind on a GPU of this compute capability, 10 * major + minor."""
+        wanted = os.environ.get("FASTRNN_TF32", "1") != "0"
+        wanted = wanted and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
+        tf32 = self.dtype == "float32" and capability >= CAPABILITY["tf32"] and wanted
+        return Kind(self.cell, "tf32" if tf32 else self.dtype, self.directions, self.lengths)
+
+
+def obstacle(kind: LayerKind, hidden: int, cuda: bool, gpus: int) -> Optional[str]:
+    """Return why ``auto`` should not take the native operator, or None.
+
+    On GPUs it is taken where a verdict speaks for it, on the CPU where none speaks against it.
+
+    Parameters
+    ----------
+    hidden
+        The layer's H.
+    cuda
+        Whether the operator's kernels are CUDA's.
+    gpus
+        The number of GPUs that a traced graph has to serve.
+    """
+    if not cuda:
+        found = of_process(CPU).verdict
+        result, details = (PASSED, "") if found is None else found.result(kind.on(0))
+        return _wrong(found.identity, details) if found and result == FAILED else None
+    devices = _native.library().cuda_devices()["devices"]
+    for device in range(max(gpus, 1)):  # an emulated GPU is none of MXNet's
+        reading = of_process(device)
+        if reading.verdict is None:
+            with _lock:
+                _say_once(reading.reason)
+            return reading.reason
+        major, minor = map(int, devices[device]["compute_capability"].split("."))
+        reason = reading.verdict.obstacle(kind.on(10 * major + minor), hidden)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _wrong(identity: Mapping[str, Any], details: str) -> str:
+    return f"`fastrnn check` found wrong results on this {identity['device']} ({details})"
+
+
+def forget() -> None:
+    """Have the process read verdicts again. For tests: a process should never change its mind."""
+    with _lock:
+        _once.cache_clear()
+        _say_once.cache_clear()
+        _library_hash.cache_clear()
