@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from itertools import product
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from fastrnn import _native, plans
 from fastrnn.cell import GATES
@@ -23,6 +24,7 @@ MATHS: Dict[str, Tuple[str, bool]] = {
 # The compute capability that each needs.
 CAPABILITY = {"tf32": 80, "float16": 70, "float32": 70, "bfloat16": 80}
 STEPWISE = "stepwise"
+_QUICK = 32 * 1024**2  # products of a step and gate
 
 
 class Kind(NamedTuple):
@@ -65,16 +67,18 @@ Found = Dict[KernelClass, List[Variant]]
 class Sizes:
     """The batch and hidden sizes that plans are asked about, and the numbers of steps."""
 
-    rows: Tuple[int, ...] = (1, 8, 16, 32, 64, 128)
-    hidden: Tuple[int, ...] = (32, 64, 128, 256, 512, 768, 1000, 1500, 2048)
-    steps: Tuple[int, ...] = (20, 100, 1000)
+    rows: Tuple[int, ...] = (1, 4, 8, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128, 256)
+    hidden: Tuple[int, ...] = (8, *range(32, 1025, 32), 1152, 1280, 1408, 1536, 1792, 2048, 2304)
+    steps: Tuple[int, ...] = (5, 20, 100, 1000)
 
-    def layers(self) -> Iterator[Tuple[int, int, int]]:
-        """Yield T, N and H, large layers first."""
-        for hidden in reversed(self.hidden):
-            for rows in reversed(self.rows):
-                for steps in self.steps:
-                    yield steps, rows, hidden
+    def layers(self) -> List[Tuple[int, int, int]]:
+        """Return T, N and H, the largest layers first whose reference does not take long."""
+
+        def key(sizes: Tuple[int, int, int]) -> Tuple[bool, int]:
+            work = sizes[1] * sizes[2] ** 2
+            return work > _QUICK, work if work > _QUICK else -work
+
+        return sorted(product(self.steps, self.rows, self.hidden), key=key)
 
 
 def maths_of(device: Device) -> List[str]:
@@ -115,7 +119,7 @@ def find(kind: Kind, device: Device, sizes: Sizes, steps: int) -> Found:
             if algorithm is None:
                 continue  # not for this size, where the other pass has no such plan
             seen.add(key)
-            cls = KernelClass(kind, backward, way(plan, backward))
+            cls = KernelClass(kind, backward, way(kind.cell, plan, backward))
             small = algorithm
             if plan.streamed_slices:
                 small += ",shared_slices=0"
@@ -123,14 +127,14 @@ def find(kind: Kind, device: Device, sizes: Sizes, steps: int) -> Found:
     return found
 
 
-def way(plan: plans.Plan, backward: bool) -> str:
+def way(cell: str, plan: plans.Plan, backward: bool) -> str:
     """Name the algorithm, and how blocks exchange."""
     if plan.algorithm == STEPWISE:
         return STEPWISE
     exchange = "flags"
     if plan.cluster > 1:
         exchange = "clusters"
-    elif backward and plan.split > 1:
+    elif backward and GATES[cell] > 1:
         exchange = "scatter" if plan.row_tiles == 1 else "sums through L2"
     return f"persistent ({exchange}{', streaming' * (plan.streamed_slices > 0)})"
 

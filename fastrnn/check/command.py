@@ -44,7 +44,7 @@ FULL = Scale(
 # The CPU's kernels at full size take longer than a GPU's.
 _ON_CPU = Sizes(rows=(1, 2, 8, 32), hidden=(16, 128, 384), steps=(12,))
 SHORT_CPU = Scale(55.0, 0.6, _ON_CPU, timed=Timed(hidden=(32, 256), rounds=3, seconds=0.01))
-FULL_CPU = Scale(580.0, 0.6, Sizes(hidden=(16, 32, 128, 384, 768)), timed=Timed(hidden=(32, 256)))
+FULL_CPU = Scale(580.0, 0.6, timed=Timed(hidden=(32, 128, 256, 512)))
 
 
 def scale_for(device: Device, full: bool) -> Scale:
@@ -109,7 +109,7 @@ def devices_for(name: str) -> List[Device]:
 def check(
     device: Device,
     scale: Scale,
-    only: str = "",
+    kinds: Optional[Sequence[Kind]] = None,
     run: Runner = processes.isolated,
     progress: Progress = lambda text: None,
 ) -> Report:
@@ -117,36 +117,28 @@ def check(
 
     Parameters
     ----------
-    only
-        Kinds of layers whose name contains this.
+    kinds
+        Of layers; all by default.
     run
         How jobs are run.
     progress
         Is told what is being done.
-
-    Raises
-    ------
-    ValueError
-        No kind's name contains `only`.
     """
     begin = time.monotonic()
-    every = classes.kinds(classes.maths_of(device))
-    kinds = [kind for kind in every if only in str(kind)]
-    if not kinds:
-        raise ValueError(f"only: got {only!r}, expected a part of a name such as '{every[0]}'")
-    verdict = Verdict(
-        identity_of(device), datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    )
+    of_device = classes.kinds(classes.maths_of(device))
+    kinds = of_device if kinds is None else list(kinds)
+    date = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    verdict = Verdict(identity_of(device), date)
     report = Report(verdict, kinds, 0.0)
     found = {kind: classes.find(kind, device, scale.sizes, scale.effort.steps) for kind in kinds}
     jobs = _Jobs(run, progress, begin)
     _check_classes(report, found, device, scale, jobs)
     _time_layers(report, device, scale, jobs)
-    if device != CPU and not only:
-        measured = jobs.run(
-            [partial(rates.measure, int(device), scale.rate_steps)], ["rates"], None
-        )
-        verdict.rates.update({} if measured[0] is None else measured[0].value or {})
+    if device != CPU and kinds == of_device:
+        job = partial(rates.measure, int(device), scale.rate_steps)
+        (measured,) = jobs.run([job], ["the cost model's constants"], None)
+        if measured is not None and measured.error is None:
+            verdict.rates.update(measured.value)
     report.seconds = time.monotonic() - begin
     return report
 
@@ -232,6 +224,21 @@ def kept(verdict: Verdict, device: Device) -> Verdict:
     return verdict if before is None else before.merged(verdict)
 
 
+def kinds_named(text: str, device: Device) -> List[Kind]:
+    """Return a device's kinds of layers whose name contains a text.
+
+    Raises
+    ------
+    ValueError
+        There is none.
+    """
+    every = classes.kinds(classes.maths_of(device))
+    found = [kind for kind in every if text in str(kind)]
+    if not found:
+        raise ValueError(f"only: got {text!r}, expected a part of a name such as '{every[0]}'")
+    return found
+
+
 def main(options: Any) -> bool:
     """Run the command line's ``check``, and return whether a class failed.
 
@@ -250,7 +257,8 @@ def main(options: Any) -> bool:
     unsaved: Optional[Exception] = None
     for device in devices_for(options.device):
         with _bar() as progress:
-            report = check(device, scale_for(device, options.full), options.only, progress=progress)
+            kinds = kinds_named(options.only, device)
+            report = check(device, scale_for(device, options.full), kinds, progress=progress)
         path: Optional[Path] = path_of(report.verdict.identity)
         try:
             save(kept(report.verdict, device))

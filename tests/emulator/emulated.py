@@ -46,6 +46,10 @@ def limit_resident_blocks(blocks: int = -1, in_clusters: int = -1) -> None:
 OUT_OF_RESOURCES, COOPERATIVE_LAUNCH_TOO_LARGE, INVALID_CLUSTER_SIZE = 701, 720, 912
 
 
+# Of emulator::Fault.
+STALE_LOADS, EXCHANGED_ROWS = 1, 2
+
+
 @contextlib.contextmanager
 def failing_launch(launches: int, error: int = OUT_OF_RESOURCES) -> Iterator[None]:
     """Have this thread's launch fail that is so many launches away; 1 is the next one."""

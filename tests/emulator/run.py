@@ -78,6 +78,7 @@ OPERATOR_RUNS = [
         OPERATOR,
     ),
     Run("plain", "random:10", ("tests/gpu/test_mxnet_operator.py",), OPERATOR),
+    Run("plain", "random:11", (EMULATOR + "checked.py",), {**OPERATOR, "FASTRNN_TF32": "1"}),
 ]
 
 
