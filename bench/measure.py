@@ -169,6 +169,10 @@ class _Measurement:
         if refusal:
             self.entries[peer.name] = {"status": "unsupported", "reason": refusal}
             return None
+        unproven = peer.unproven(self.case, self.device)
+        if unproven:
+            self.entries[peer.name] = {"status": "failed", "reason": unproven}
+            return None
         stack = ExitStack()
         try:
             layer = self._build(peer, data)

@@ -8,13 +8,14 @@ import json
 import platform
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
 from fastrnn import _native
 from fastrnn import mxnet as _mxnet
 from fastrnn._version import __version__
+from fastrnn.check import verdict
 
 _REPORT = Path(__file__).with_name("_build.json")
 _NO_MXNET = "there is no MXNet"
@@ -34,6 +35,7 @@ _LABELS = {
     "cuda_architectures": "CUDA architectures",
     "driver": "CUDA of the driver",
     "devices": "CUDA devices",
+    "check": "fastrnn check",
 }
 
 
@@ -47,8 +49,9 @@ def features() -> Dict[str, Any]:
         or similar. ``mxnet_gpus``: number of GPUs that MXNet sees. ``native_library``: its path.
         ``compiler``, ``onednn``, ``cuda_toolkit``: versions. ``mxnet_operators``: whether MXNet
         runs the native operators. ``cuda_architectures``: those with machine code. ``driver``: the
-        newest CUDA that the driver supports. ``devices``: a dict for each GPU. A missing item is
-        None, False or empty, and the dict ``off`` has the reason under the same key.
+        newest CUDA that the driver supports. ``devices``: a dict for each GPU. ``check``: for each
+        GPU, or else the CPU, what ``fastrnn check`` found there. A missing item is None, False or
+        empty, and the dict ``off`` has the reason under the same key.
     """
     off: Dict[str, str] = {}
     found: Dict[str, Any] = {
@@ -122,6 +125,7 @@ def _library_facts(off: Dict[str, str]) -> Dict[str, Any]:
         "cuda_architectures": [],
         "driver": None,
         "devices": [],
+        "check": [],
     }
     left_out = json.loads(_REPORT.read_text())["off"] if _REPORT.is_file() else {}
     library, reason = _native.find()
@@ -143,7 +147,20 @@ def _library_facts(off: Dict[str, str]) -> Dict[str, Any]:
         for key in ("cuda_architectures", "driver", "devices"):
             off[key] = "built without CUDA"
         off["cuda_toolkit"] = left_out.get("cuda", "left out of the build")
+    facts["check"] = _check_facts(len(facts["devices"]), off)
     return facts
+
+
+def _check_facts(gpus: int, off: Dict[str, str]) -> List[str]:
+    """Return what verdicts there are; the reason is that of the first device without one."""
+    found = []
+    for device in range(gpus) if gpus else [verdict.CPU]:
+        of_device, reason = verdict.of_process(device)
+        if of_device is not None:
+            found.append(of_device.summary())
+        else:
+            off.setdefault("check", reason)
+    return found
 
 
 def _why_no_operators(built: bool, left_out: Dict[str, str], mxnet: bool) -> Optional[str]:

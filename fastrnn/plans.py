@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Dict, Mapping, Optional, Union
 
 from . import _native
@@ -122,6 +122,9 @@ class Plan:
         through L2 in every step.
     shared_bytes : int
         Shared memory of a block.
+    measured_step_us, measured_total_us : float or None
+        The same two costs with the rates that ``fastrnn check`` measured on the device; the choice
+        does not depend on them.
     """
 
     algorithm: str
@@ -144,6 +147,20 @@ class Plan:
     tagged: bool = False
     streamed_slices: int = 0
     shared_bytes: int = 0
+    measured_step_us: Optional[float] = None
+    measured_total_us: Optional[float] = None
+
+    def selector(self, backward: bool) -> str:
+        """Return what selects this plan's kernel, as for `fastrnn.kernels.forward`."""
+        if self.algorithm == "stepwise":
+            return self.algorithm
+        numbers = {"batch_tiles": self.batch_tiles, "directions": self.directions}
+        if backward:
+            numbers.update(backward_row_tiles=self.row_tiles, cluster=int(self.cluster > 1))
+        else:
+            numbers.update(row_tiles=self.row_tiles)
+        text = ",".join(f"{name}={number}" for name, number in numbers.items())
+        return f"{self.algorithm}:{text}"
 
     def __str__(self) -> str:
         lines = [f"{self.algorithm}: {self.reason}"]
@@ -163,6 +180,11 @@ class Plan:
             f"{self.synchronizations} synchronization(s), at least {self.step_us:.2f} us; in all "
             f"{self.total_us:.0f} us, with {self.memory_bytes:.3g} bytes of weights from memory"
         )
+        if self.measured_step_us is not None and self.measured_total_us is not None:
+            lines.append(
+                f"  with the rates measured on this GPU: a step at least "
+                f"{self.measured_step_us:.2f} us, in all {self.measured_total_us:.0f} us"
+            )
         return "\n".join(lines)
 
 
@@ -232,21 +254,15 @@ def plan(
     """
     native = _native.library()
     found = _device(device)
+    measured = _measured(found)
 
     def of_pass(backward: bool) -> Plan:
-        choice = native.plan(
-            backward,
-            mode,
-            dtype,
-            steps,
-            rows,
-            hidden,
-            directions,
-            tf32,
-            algorithm,
-            found,
-        )
-        return Plan(**choice)
+        layer = (backward, mode, dtype, steps, rows, hidden, directions, tf32)
+        chosen = Plan(**native.plan(*layer, algorithm, found))
+        if measured is None:
+            return chosen
+        cost = native.plan(*layer, chosen.selector(backward), measured)
+        return replace(chosen, measured_step_us=cost["step_us"], measured_total_us=cost["total_us"])
 
     return LayerPlan(of_pass(False), of_pass(True))
 
@@ -312,6 +328,18 @@ def reason(
         number,
     )
     return text
+
+
+def _measured(device: Union[int, Dict[str, Any]]) -> Optional[Dict[str, Any]]:
+    """Return the facts about a GPU of this machine with its measured rates, if there are any."""
+    if not isinstance(device, int):
+        return None
+    from fastrnn.check.verdict import of_process  # which asks for plans
+
+    verdict = of_process(device).verdict
+    if verdict is None or not verdict.rates:
+        return None
+    return asdict(DeviceFacts(**{**_native.library().device_facts(device), **verdict.rates}))
 
 
 def _device(device: Union[int, str, DeviceFacts]) -> Union[int, Dict[str, Any]]:

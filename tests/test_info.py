@@ -11,6 +11,7 @@ import pytest
 
 from fastrnn import _info, _native
 from fastrnn import mxnet as _mxnet
+from fastrnn.check import verdict
 
 BUILD = {
     "version": "0.1.0",
@@ -44,6 +45,8 @@ def installation(monkeypatch, tmp_path):
         cuda = {"driver": driver, "devices": list(devices), "error": error}
         library.cuda_devices = lambda: cuda
         monkeypatch.setattr(_native, "find", lambda: (library, ""))
+        unchecked = verdict.Reading(None, "not checked")
+        monkeypatch.setattr(verdict, "of_process", lambda device: unchecked)
         native = ModuleType("fastrnn.mxnet.native")
         native.STATUS = SimpleNamespace(usable=usable, reason="MXNet sees 1 GPU")
         monkeypatch.setitem(sys.modules, "fastrnn.mxnet.native", native)
@@ -69,7 +72,7 @@ def test_everything_on(installation):
     assert found["numpy"] == np.__version__
     assert (found["onednn"], found["mxnet_operators"], found["driver"]) == ("3.2.0", True, "12.4")
     assert found["devices"] == [GPU]
-    assert found["off"] == {"mxnet_gpus": "MXNet was built for the CPU"}
+    assert found["off"] == {"mxnet_gpus": "MXNet was built for the CPU", "check": "not checked"}
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,10 @@ class Peer(ABC):
                 return f"it has no {option} form"
         return None
 
+    def unproven(self, case: Case, device: str) -> Optional[str]:
+        """Why its results cannot be trusted here, however they compare once, or None."""
+        return None
+
     @abstractmethod
     def build(self, case: Case, data: Data, device: str) -> Layer:
         """Make the layer.

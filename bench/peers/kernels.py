@@ -130,6 +130,20 @@ class Fastrnn(Peer):
 
         return fastrnn._version.__version__
 
+    def unproven(self, case: Case, device: str) -> Optional[str]:
+        from fastrnn import _native
+        from fastrnn.check import verdict
+        from fastrnn.check.classes import CAPABILITY, Kind
+
+        capability = _native.library().device_facts(0)["capability"]
+        tf32 = case.tf32 and capability >= CAPABILITY["tf32"]
+        kind = Kind(case.cell, "tf32" if tf32 else case.dtype, case.directions, case.ragged)
+        found, reason = verdict.load(0, kernels_alone=True)
+        if found is None:
+            return reason
+        result, details = found.result(kind)
+        return None if result == verdict.PASSED else f"`fastrnn check`: {result}: {details}"
+
     def build(self, case: Case, data: Data, device: str) -> Layer:
         import torch
 

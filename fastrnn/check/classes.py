@@ -175,15 +175,8 @@ def _selected(
     A call that keeps a reserve plans both passes. Where forward has no plan with backward's tiles
     it may do without: ``auto`` instead of ``persistent``.
     """
-    if plan.algorithm == STEPWISE:
-        return STEPWISE
-    numbers = {"batch_tiles": plan.batch_tiles, "directions": plan.directions}
-    if backward:
-        numbers.update(backward_row_tiles=plan.row_tiles, cluster=int(plan.cluster > 1))
-    else:
-        numbers.update(row_tiles=plan.row_tiles)
-    text = ",".join(f"{name}={value}" for name, value in numbers.items())
-    for algorithm in (f"persistent:{text}", f"auto:{text}"):
+    selector = plan.selector(backward)
+    for algorithm in dict.fromkeys([selector, selector.replace("persistent", "auto")]):
         try:
             if backward:
                 _plan(kind, False, steps, rows, hidden, algorithm, device)

@@ -258,7 +258,8 @@ def main(options: Any) -> bool:
     for device in devices_for(options.device):
         with _bar() as progress:
             kinds = kinds_named(options.only, device)
-            report = check(device, scale_for(device, options.full), kinds, progress=progress)
+            scale = scale_for(device, options.full)
+            report = check(device, scale, kinds, processes.isolated, progress)
         path: Optional[Path] = path_of(report.verdict.identity)
         try:
             save(kept(report.verdict, device))

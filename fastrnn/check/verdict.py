@@ -11,24 +11,27 @@ import ctypes
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import threading
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from fastrnn import _native
 from fastrnn._cache import cache_folder
 from fastrnn.check.classes import CAPABILITY, CPU, Device, Kind
 
 PASSED, FAILED, UNFINISHED = "passed", "failed", "unfinished"
-ENABLES = "`fastrnn check` would enable the native kernels"
+_WORSE = (PASSED, UNFINISHED, FAILED)
 # A native layer that takes up to this many times as long as MXNet's is not called slower: times
 # vary by that much.
 MARGIN = 1.05
+_RATES = {"exchange_us", "host_us"}
 _FORMAT = 1
+_OF_TIMES = ("mxnet", "cudnn")  # names of the identity
 _LOG = logging.getLogger("fastrnn")
 
 
@@ -74,11 +77,10 @@ class Verdict:
     def result(self, kind: Kind) -> List[str]:
         """Return the result of a kind of layer, and the details: its worst class's."""
         found = self.classes.get(str(kind), {})
-        for wanted in (FAILED, UNFINISHED):
-            for name, (result, details) in found.items():
-                if result == wanted:
-                    return [result, f"{name}: {details}"]
-        return [PASSED, ""] if found else [UNFINISHED, "not reached"]
+        if not found:
+            return [UNFINISHED, "not reached"]
+        name, (result, details) = max(found.items(), key=lambda item: _WORSE.index(item[1][0]))
+        return [PASSED, ""] if result == PASSED else [result, f"{name}: {details}"]
 
     def slower(self, kind: Kind, hidden: int) -> Optional[Time]:
         """Return the time that shows the native operator slower, near a hidden size."""
@@ -106,6 +108,16 @@ class Verdict:
             f"`fastrnn check` found MXNet's operator faster on this {device}: "
             f"{slower.native / slower.mxnet:.2f} times as fast in {which} at H={slower.hidden}"
         )
+
+    def summary(self) -> str:
+        """Return what was found, in a few words."""
+        results = [
+            max(self.classes[kind].values(), key=lambda entry: _WORSE.index(entry[0]))[0]
+            for kind in self.classes
+            if self.classes[kind]
+        ]
+        counts = [f"{results.count(result)} {result}" for result in _WORSE if result in results]
+        return f"{self.identity['device']}: {', '.join(counts)} (kinds of layers, {self.date})"
 
     def merged(self, newer: Verdict) -> Verdict:
         """Return this verdict with a newer one's results; what that did not finish stays."""
@@ -194,6 +206,7 @@ def save(verdict: Verdict) -> Path:
     fastrnn.lm.errors.FileError
         It cannot be written.
     """
+    from fastrnn.lm.errors import FileError
     from fastrnn.lm.files import explained, write_atomically
 
     content = {
@@ -205,7 +218,7 @@ def save(verdict: Verdict) -> Path:
         "rates": verdict.rates,
     }
     path = path_of(verdict.identity)
-    with explained(f"{path}: not written, so the verdict is not kept"):
+    with explained(f"{path}: not written, so the verdict is not kept", FileError):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(content, indent=1).encode("ascii"))
     return path
@@ -218,30 +231,46 @@ class Reading(NamedTuple):
     reason: str = ""
 
 
-def load(device: Device) -> Reading:
-    """Read the verdict on a device."""
+def load(device: Device, kernels_alone: bool = False) -> Reading:
+    """Read the verdict on a device.
+
+    Parameters
+    ----------
+    kernels_alone
+        Whether it may be of another MXNet or cuDNN, which matter to the times alone.
+    """
     try:
         if not (cache_folder() / "check").is_dir():  # spares the library's hash
-            return Reading(None, f"not checked on this machine: {ENABLES}")
+            return Reading(None, _not_checked(device))
+        identity = identity_of(device)
     except RuntimeError as error:
-        return Reading(None, f"not checked: {error}, so no verdict can be kept")
-    identity = identity_of(device)
-    return _read(path_of(identity), identity)
+        return Reading(None, f"{_not_checked(device)} ({error})")
+    except OSError as error:
+        return Reading(None, f"the native library cannot be read: {error.strerror}")
+    needed = [name for name in identity if not (kernels_alone and name in _OF_TIMES)]
+    return _read(path_of(identity), identity, needed)
 
 
-def _read(path: Path, identity: Mapping[str, Any]) -> Reading:
+def _not_checked(device: Any) -> str:
+    if device == CPU:
+        return "not run on this machine's CPU"
+    name = "this GPU" if isinstance(device, int) else f"this {device}"
+    return f"the native kernels were not checked on {name}: `fastrnn check` would enable them"
+
+
+def _read(path: Path, identity: Mapping[str, Any], needed: Sequence[str]) -> Reading:
     try:
         verdict = _parsed(json.loads(path.read_bytes()))
     except FileNotFoundError:
-        return Reading(None, f"not checked on this {identity['device']}: {ENABLES}")
+        return Reading(None, _not_checked(CPU if "cores" in identity else identity["device"]))
     except OSError as error:
         return Reading(None, f"the verdict in {path} cannot be read: {error.strerror}")
     except (ValueError, TypeError, KeyError, AttributeError):
         return Reading(None, f"the verdict in {path} is damaged: run `fastrnn check` again")
-    for name, value in identity.items():
+    for name in needed:
         other = verdict.identity.get(name)
-        if other != value:
-            what = f"is for another {name} ({other}, here {value})"
+        if other != identity[name]:
+            what = f"is for another {name} ({other}, here {identity[name]})"
             return Reading(None, f"the verdict in {path} {what}: run `fastrnn check` again")
     return Reading(verdict)
 
@@ -261,6 +290,8 @@ def _parsed(content: Dict[str, Any]) -> Verdict:
         for kind, found in content["times"].items()
     }
     rates = {str(name): float(rate) for name, rate in content["rates"].items()}
+    if not set(rates) <= _RATES or not all(0.0 < rate < math.inf for rate in rates.values()):
+        raise ValueError("unknown or impossible rate")
     return Verdict(dict(content["identity"]), str(content["date"]), classes, times, rates)
 
 

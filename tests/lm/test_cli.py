@@ -164,7 +164,7 @@ def test_long_words_are_not_broken_over_lines():
     assert display.wrapped(f"a {text} b\nc") == f"a\n{text}\nb\nc"
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "suggest", "info"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "suggest", "check", "info"])
 def test_help_shows_examples(capsys, command):
     code, out, err = call(capsys, command, "--help")
     assert (code, err) == (0, [])
@@ -174,7 +174,7 @@ def test_help_shows_examples(capsys, command):
 def test_help_lists_the_commands(capsys):
     code, out, _ = call(capsys, "--help")
     assert code == 0
-    for command in ("train", "evaluate", "generate", "suggest", "info"):
+    for command in ("train", "evaluate", "generate", "suggest", "check", "info"):
         assert any(line.strip().startswith(command) for line in out)
 
 

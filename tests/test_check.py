@@ -1,0 +1,263 @@
+"""``fastrnn check`` on the CPU, and its verdict; tests/emulator/checked.py has that of a GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import time
+from dataclasses import asdict
+from functools import partial
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastrnn._C", reason="installed without the native library")
+
+import fastrnn
+from fastrnn import _native, cli, kernels, plans
+from fastrnn.check import classes, command, processes, verdict
+from fastrnn.check.classes import CPU, Kind, Sizes
+from fastrnn.check.kernels import Effort
+from fastrnn.check.timing import Timed
+from fastrnn.check.verdict import FAILED, PASSED, UNFINISHED, Time, Verdict
+from fastrnn.mxnet import native
+
+KIND = Kind("rnn_tanh", "float32", 1, False)
+NAME = "rnn_tanh float32"
+SMALL = command.Scale(
+    60.0,
+    0.9,
+    Sizes(rows=(3,), hidden=(7, 400), steps=(4,)),
+    Effort(steps=4, pairs=1),
+    Timed(steps=3, rows=2, hidden=(8,), seconds=0.0, rounds=1),
+)
+needs_cpu = pytest.mark.skipif(
+    not native.STATUS.usable or native.ON_CUDA, reason="no native operator on the CPU"
+)
+
+
+@pytest.fixture(autouse=True)
+def _cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(command, "SHORT_CPU", SMALL)
+    verdict.forget()
+    yield
+    verdict.forget()
+
+
+def run(capsys, *options):
+    code = cli.main(["check", "--device", "cpu", *options])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+# ---- the command --------------------------------------------------------------------------------
+
+
+@needs_cpu
+def test_the_kernels_of_this_cpu_pass(capsys):
+    code, out, err = run(capsys, "--only", NAME, "--json")
+    assert (code, err) == (0, "")
+    (found,) = json.loads(out)["checks"]
+    assert [layer["result"] for layer in found["layers"]] == [PASSED] * 4
+    ways = {c["name"].split(", ", 2)[2] for c in found["layers"][0]["classes"]}
+    assert len(ways) == 2  # our products and oneDNN's
+    assert all(len(layer["seconds"]) == 2 for layer in found["layers"])
+    of_process = verdict.of_process(CPU).verdict
+    assert of_process is not None and of_process.result(KIND) == [PASSED, ""]
+    assert "4 passed" in fastrnn.features()["check"][0]
+    assert fastrnn.RNN(8, activation="tanh").backend.name == "native"
+
+
+@needs_cpu
+def test_wrong_results_are_reported_and_layers_do_without(capsys, monkeypatch):
+    right = kernels.forward
+
+    def wrong(*args, **keywords):
+        result = right(*args, **keywords)
+        result.h_n[..., -1] += 0.01
+        return result
+
+    monkeypatch.setattr(kernels, "forward", wrong)
+    monkeypatch.setattr(processes, "isolated", processes.here)
+    code, out, err = run(capsys, "--only", NAME)
+    assert (code, err) == (1, "")
+    assert re.search(r"h_n: 3 of \d+ numbers are wrong, by up to", out)
+    assert "Please report it" in out and _native.library().build_info()["version"] in out
+    layer = fastrnn.RNN(8, activation="tanh")
+    assert layer.backend.name == "gluon"
+    assert "`fastrnn check` found wrong results on this" in layer.backend.reason
+    assert fastrnn.RNN(8, activation="tanh", backend="native").backend.name == "native"
+    assert fastrnn.LSTM(8).backend.name == "native"
+
+
+def test_results_that_change_are_wrong(monkeypatch):
+    calls = []
+    right = kernels.forward
+
+    def changing(*args, **keywords):
+        result = right(*args, **keywords)
+        calls.append(result)
+        if len(calls) == 5:
+            result.output[0, 0, 0] = np.nextafter(result.output[0, 0, 0], np.float32(9))
+        return result
+
+    monkeypatch.setattr(kernels, "forward", changing)
+    report = command.check(CPU, SMALL, [KIND], run=processes.here)
+    assert report.failed
+    details = report.verdict.result(KIND)[1]
+    assert re.search(r"output: 1 of \d+ numbers differ between equal calls", details)
+
+
+def test_what_there_was_no_time_for_is_unfinished():
+    report = command.check(CPU, command.Scale(0.0, 1.0, SMALL.sizes), [KIND], run=processes.here)
+    assert not report.failed
+    assert report.verdict.result(KIND)[0] == UNFINISHED
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("--device", "gpu:7"), "device: got gpu:7, "),
+        (("--device", "tpu"), "device: got tpu, expected cpu, gpu or gpu:0"),
+        (("--only", "transformer"), "only: got 'transformer', expected a part of a name such as"),
+    ],
+)
+def test_bad_options_are_named(capsys, options, message):
+    code, out, err = run(capsys, *options)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"fastrnn: {message}")
+
+
+# ---- processes ----------------------------------------------------------------------------------
+
+
+def test_a_job_that_hangs_or_ends_its_process_fails_and_the_next_one_runs():
+    hangs = next(processes.isolated([partial(time.sleep, 60)], limit=0.1))
+    assert hangs.error == "no end after 0 seconds"
+    ended, returned = processes.isolated([partial(os._exit, 3), partial(abs, -2)])
+    assert ended.error == "the process ended with status 3"
+    assert returned == (2, None)
+    (raised,) = processes.here([partial(int, "x")])
+    assert raised.error == "invalid literal for int() with base 10: 'x'"
+
+
+# ---- the verdict --------------------------------------------------------------------------------
+
+
+def a_verdict(result=PASSED, details="", **changes):
+    identity = {**verdict.identity_of(CPU), **changes}
+    classes_of = {str(KIND): {f"{KIND}, forward": [result, details]}}
+    return Verdict(identity, "today", classes_of, {str(KIND): [Time(64, False, 1.0, 2.0)]})
+
+
+def saved(content):
+    path = verdict.save(a_verdict())
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    return path
+
+
+def test_a_verdict_is_read_as_it_was_written():
+    before = a_verdict()
+    before.rates.update(host_us=3.5)
+    path = verdict.save(before)
+    assert verdict.load(CPU) == (before, "")
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_process_reads_a_verdict_once():
+    assert verdict.of_process(CPU).verdict is None
+    verdict.save(a_verdict())
+    assert verdict.of_process(CPU).verdict is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe",
+        b'{"format": 1, "identity": {"dev',
+        [],
+        {"format": 0},
+        {"format": 1, "identity": {}, "date": "", "classes": {"a": {"b": ["fine", ""]}}},
+        {"format": 1, "identity": [], "date": "", "classes": [], "times": {}, "rates": {}},
+        {"format": 1, "identity": {}, "date": "", "classes": {}, "times": {}, "rates": {"x": 1}},
+    ],
+)
+def test_a_damaged_verdict_is_none(content):
+    path = saved(content)
+    assert verdict.load(CPU) == (
+        None,
+        f"the verdict in {path} is damaged: run `fastrnn check` again",
+    )
+
+
+@pytest.mark.parametrize("name", ["library", "mxnet", "device"])
+def test_a_foreign_verdict_is_none(name):
+    path = verdict.save(a_verdict())
+    content = json.loads(path.read_text())
+    content["identity"][name] = "another"
+    path.write_text(json.dumps(content))
+    found = verdict.load(CPU)
+    assert found.verdict is None
+    assert f"{path} is for another {name} (another, here " in found.reason
+    assert (verdict.load(CPU, kernels_alone=True).verdict is None) == (name != "mxnet")
+
+
+@needs_cpu
+def test_a_cache_that_cannot_be_written_is_one_line_after_the_report(capsys, monkeypatch, tmp_path):
+    (tmp_path / "fastrnn").write_text("a file")
+    monkeypatch.setattr(processes, "isolated", processes.here)
+    code, out, err = run(capsys, "--only", NAME)
+    assert code == 2
+    assert f"{NAME}, 2 directions" in out and "kept in" not in out
+    assert err.count("\n") == 1
+    assert "not written, so the verdict is not kept: " in err
+    assert fastrnn.RNN(8, activation="tanh").backend.name == "native"
+
+
+def test_a_later_check_keeps_what_it_did_not_reach():
+    first, later = a_verdict(), a_verdict(UNFINISHED)
+    assert first.merged(later).result(KIND)[0] == PASSED
+    assert first.merged(a_verdict(FAILED, "why")).result(KIND)[0] == FAILED
+    assert a_verdict(FAILED, "why").merged(later).result(KIND)[0] == FAILED
+    other = Verdict(first.identity, "today", {"another": {}})
+    assert set(first.merged(other).classes) == {str(KIND), "another"}
+
+
+def test_native_is_for_what_has_passed_and_is_not_slower():
+    found = a_verdict()
+    assert found.obstacle(KIND, 64) is None
+    assert "did not finish gru" in found.obstacle(KIND._replace(cell="gru"), 64)
+    assert "wrong results" in a_verdict(FAILED, "why").obstacle(KIND, 64)
+    found.times[str(KIND)].append(Time(1024, True, 2.0, 1.0))
+    assert found.obstacle(KIND, 100) is None
+    assert "2.00 times as fast in training at H=1024" in found.obstacle(KIND, 900)
+    found.times.clear()
+    assert "did not time" in found.obstacle(KIND, 64)
+
+
+# ---- classes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", ["T4", "H100"])
+def test_every_class_that_plans_choose_is_found(device):
+    rng = random.Random(4)
+    facts = plans.DEVICES[device]
+    maths = [m for m, needed in classes.CAPABILITY.items() if facts.capability >= needed]
+    for kind in classes.kinds(maths):
+        if kind.lengths or kind.cell == "rnn_relu":
+            continue  # plans do not depend on that
+        found = classes.find(kind, asdict(facts), Sizes(), 12)
+        for variants in found.values():
+            assert variants
+        for _ in range(20):
+            sizes = (rng.randint(2, 1000), rng.randint(1, 300), rng.randint(1, 2100))
+            dtype, tf32 = classes.MATHS[kind.math]
+            options = {"directions": kind.directions, "dtype": dtype, "tf32": tf32}
+            plan = plans.plan(kind.cell, *sizes, **options, device=facts)
+            for backward, of_pass in enumerate((plan.forward, plan.backward)):
+                way = classes.way(kind.cell, of_pass, bool(backward))
+                assert classes.KernelClass(kind, bool(backward), way) in found, (sizes, way)
