@@ -100,7 +100,7 @@ def test_results_that_change_are_wrong(monkeypatch):
     def changing(*args, **keywords):
         result = right(*args, **keywords)
         calls.append(result)
-        if len(calls) == 5:
+        if len(calls) == 3:  # the second one that is compared bit for bit
             result.output[0, 0, 0] = np.nextafter(result.output[0, 0, 0], np.float32(9))
         return result
 

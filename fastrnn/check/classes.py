@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from itertools import product
@@ -13,8 +14,7 @@ from fastrnn.cell import GATES
 CPU = "cpu"
 Device = Union[str, int]  # CPU, or the number of a GPU
 
-# How products are computed: the arrays' type, and whether float32 is rounded to TF32. In the order
-# in which they are checked.
+# How products are computed: the arrays' type, and whether float32 is rounded to TF32.
 MATHS: Dict[str, Tuple[str, bool]] = {
     "tf32": ("float32", True),
     "float16": ("float16", False),
@@ -89,8 +89,20 @@ def maths_of(device: Device) -> List[str]:
     return [math for math in MATHS if capability >= CAPABILITY[math]]
 
 
+def usual_maths(device: Device) -> List[str]:
+    """Return those of `maths_of` that MXNet's layers use in this process."""
+    other = "float32" if "tf32" in maths_of(device) and tf32_is_wanted() else "tf32"
+    return [math for math in maths_of(device) if math not in (other, "bfloat16")]
+
+
+def tf32_is_wanted() -> bool:
+    """Whether float32 products may be rounded, as the native library reads the environment."""
+    wanted = os.environ.get("FASTRNN_TF32", "1") != "0"
+    return wanted and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
+
+
 def kinds(maths: List[str]) -> List[Kind]:
-    """Return all kinds of layers, those with the same results next to each other."""
+    """Return all kinds of layers, those with the same reference next to each other."""
     return [
         Kind(cell, math, directions, lengths)
         for cell in GATES

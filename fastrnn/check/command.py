@@ -33,13 +33,13 @@ class Scale:
     sizes: Sizes = field(default_factory=Sizes)
     effort: Effort = field(default_factory=Effort)
     timed: Timed = field(default_factory=Timed)
-    rate_steps: int = 2000
+    rate_steps: int = 2000  # of a layer that measures the cost model's constants
 
 
 # The numbers of repetitions hold for both: an ordering fault shows itself rarely.
 SHORT = Scale(55.0, 0.6, timed=Timed(rounds=3, seconds=0.01))
 FULL = Scale(
-    580.0, 0.6, effort=Effort(every_kernel=True), timed=Timed(hidden=(64, 256, 512, 1024, 2048))
+    580.0, 0.7, effort=Effort(every_kernel=True), timed=Timed(hidden=(64, 256, 512, 1024, 2048))
 )
 # The CPU's kernels at full size take longer than a GPU's.
 _ON_CPU = Sizes(rows=(1, 2, 8, 32), hidden=(16, 128, 384), steps=(12,))
@@ -125,8 +125,7 @@ def check(
         Is told what is being done.
     """
     begin = time.monotonic()
-    of_device = classes.kinds(classes.maths_of(device))
-    kinds = of_device if kinds is None else list(kinds)
+    kinds = kinds_for(device, True) if kinds is None else list(kinds)
     date = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     verdict = Verdict(identity_of(device), date)
     report = Report(verdict, kinds, 0.0)
@@ -134,7 +133,7 @@ def check(
     jobs = _Jobs(run, progress, begin)
     _check_classes(report, found, device, scale, jobs)
     _time_layers(report, device, scale, jobs)
-    if device != CPU and kinds == of_device:
+    if device != CPU:
         job = partial(rates.measure, int(device), scale.rate_steps)
         (measured,) = jobs.run([job], ["the cost model's constants"], None)
         if measured is not None and measured.error is None:
@@ -224,18 +223,27 @@ def kept(verdict: Verdict, device: Device) -> Verdict:
     return verdict if before is None else before.merged(verdict)
 
 
-def kinds_named(text: str, device: Device) -> List[Kind]:
-    """Return a device's kinds of layers whose name contains a text.
+def kinds_for(device: Device, full: bool, text: str = "") -> List[Kind]:
+    """Return the kinds of layers to check.
+
+    Parameters
+    ----------
+    full
+        All; otherwise those that MXNet's layers use. The latter come first.
+    text
+        Is in the names of all of them.
 
     Raises
     ------
     ValueError
         There is none.
     """
-    every = classes.kinds(classes.maths_of(device))
-    found = [kind for kind in every if text in str(kind)]
+    usual = classes.usual_maths(device)
+    others = [math for math in classes.maths_of(device) if math not in usual]
+    first, then = classes.kinds(usual), classes.kinds(others)
+    found = [kind for kind in (first + then if full or text else first) if text in str(kind)]
     if not found:
-        raise ValueError(f"only: got {text!r}, expected a part of a name such as '{every[0]}'")
+        raise ValueError(f"only: got {text!r}, expected a part of a name such as '{first[0]}'")
     return found
 
 
@@ -257,7 +265,7 @@ def main(options: Any) -> bool:
     unsaved: Optional[Exception] = None
     for device in devices_for(options.device):
         with _bar() as progress:
-            kinds = kinds_named(options.only, device)
+            kinds = kinds_for(device, options.full, options.only)
             scale = scale_for(device, options.full)
             report = check(device, scale, kinds, processes.isolated, progress)
         path: Optional[Path] = path_of(report.verdict.identity)

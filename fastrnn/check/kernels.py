@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from fastrnn import kernels
 from fastrnn.check import problems
 from fastrnn.check.classes import CPU, MATHS, STEPWISE, Device, KernelClass, Variant
 from fastrnn.check.problems import Arrays, Problem, Shape
+from fastrnn.kernels import Gradients, Result
 
 # Of a layer that fits any kernel: no size is a whole number of tiles.
 _SMALL_STEPS, _SMALL_ROWS, _SMALL_HIDDEN = 5, 19, 45
@@ -71,21 +72,26 @@ class Call:
         """Run forward, and copy the final states alone."""
         self._get({"h_n": kernels.forward(**self._arguments).h_n})
 
-    def backward(self, stream: Optional[int] = None, weights: bool = True) -> Arrays:
-        """Run both passes; with the gradients of the weights, or without."""
-        result = kernels.forward(**self._arguments, reserve=True, stream=stream)
-        assert result.reserve is not None
-        found = kernels.backward(result.reserve, *self._gradients, stream=stream)
+    def backward(self) -> Arrays:
+        """Run both passes."""
+        result, found = self._backward()
         arrays = {"output": result.output, "h_n": result.h_n, "c_n": result.c_n}
         arrays.update({"gradient of x": found.x, "gradient of h_0": found.h_0})
         arrays["gradient of c_0"] = found.c_0
-        if weights:
-            arrays.update({f"gradient of weights[{k}]": w for k, w in enumerate(found.weights)})
+        arrays.update({f"gradient of weights[{k}]": w for k, w in enumerate(found.weights)})
         return self._get(arrays)
 
+    def _backward(self, stream: Optional[int] = None) -> Tuple[Result, Gradients]:
+        result = kernels.forward(**self._arguments, reserve=True, stream=stream)
+        assert result.reserve is not None
+        return result, kernels.backward(result.reserve, *self._gradients, stream=stream)
+
     def run(self, backward: bool, stream: Optional[int] = None) -> Arrays:
-        """Run the pass, without the gradients of the weights: the steps do not compute them."""
-        return self.backward(stream, weights=False) if backward else self.forward(stream)
+        """Run the pass, and copy the results that depend on all its steps, and are small."""
+        if not backward:
+            return self.forward(stream)
+        found = self._backward(stream)[1]
+        return self._get({"gradient of x": found.x, "gradient of h_0": found.h_0})
 
 
 def check(cls: KernelClass, variants: Sequence[Variant], device: Device, effort: Effort) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from fastrnn import _native
 from fastrnn._cache import cache_folder
-from fastrnn.check.classes import CAPABILITY, CPU, Device, Kind
+from fastrnn.check.classes import CAPABILITY, CPU, Device, Kind, tf32_is_wanted
 
 PASSED, FAILED, UNFINISHED = "passed", "failed", "unfinished"
 _WORSE = (PASSED, UNFINISHED, FAILED)
@@ -326,9 +326,7 @@ class LayerKind(NamedTuple):
 
     def on(self, capability: int) -> Kind:
         """Return the kind on a GPU of this compute capability, 10 * major + minor."""
-        wanted = os.environ.get("FASTRNN_TF32", "1") != "0"
-        wanted = wanted and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
-        tf32 = self.dtype == "float32" and capability >= CAPABILITY["tf32"] and wanted
+        tf32 = self.dtype == "float32" and capability >= CAPABILITY["tf32"] and tf32_is_wanted()
         return Kind(self.cell, "tf32" if tf32 else self.dtype, self.directions, self.lengths)
 
 

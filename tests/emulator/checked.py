@@ -16,6 +16,7 @@ import pytest
 import reference as ref
 
 import fastrnn
+from fastrnn import plans
 from fastrnn.check import command, processes, timing, verdict
 from fastrnn.check.classes import Kind, Sizes
 from fastrnn.check.kernels import Effort
@@ -31,6 +32,7 @@ SCALE = command.Scale(
     Sizes(rows=(5,), hidden=(40,), steps=(100,)),
     Effort(steps=6, repeats=2, pairs=1),
     Timed(steps=3, rows=2, hidden=(8,), seconds=0.0, rounds=1),
+    rate_steps=8,
 )
 
 
@@ -105,6 +107,12 @@ def test_what_has_passed_and_is_not_slower_is_native():
     layer = fastrnn.LSTM(8, input_size=5)
     assert layer.backend.name == "native", layer.backend
     assert layer_is_right(layer)
+    assert {"host_us", "exchange_us"} >= set(found.rates) > set()
+    plan = plans.plan("lstm", 20, 5, 40).forward
+    assert plan.measured_step_us != plan.step_us
+    assert f"with the rates measured on this GPU: a step at least {plan.measured_step_us:.2f}" in (
+        str(plan)
+    )
     # Others were not checked.
     assert "did not finish gru tf32" in fastrnn.GRU(8, input_size=5).backend.reason
     # What is found later is for later processes.
