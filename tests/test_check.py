@@ -9,6 +9,7 @@ import re
 import time
 from dataclasses import asdict
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
 import fastrnn
 from fastrnn import _native, cli, kernels, plans
-from fastrnn.check import classes, command, processes, verdict
+from fastrnn.check import classes, command, processes, threads, verdict
 from fastrnn.check.classes import CPU, Kind, Sizes
 from fastrnn.check.kernels import Effort
 from fastrnn.check.timing import Timed
@@ -33,6 +34,7 @@ SMALL = command.Scale(
     Effort(steps=4, pairs=1),
     Timed(steps=3, rows=2, hidden=(8,), seconds=0.0, rounds=1),
 )
+EMPTY = {"format": 1, "identity": {}, "date": "", "classes": {}, "times": {}, "rates": {}}
 needs_cpu = pytest.mark.skipif(
     not native.STATUS.usable or native.ON_CUDA, reason="no native operator on the CPU"
 )
@@ -162,6 +164,7 @@ def saved(content):
 def test_a_verdict_is_read_as_it_was_written():
     before = a_verdict()
     before.rates.update(host_us=3.5)
+    before.threads = 2
     path = verdict.save(before)
     assert verdict.load(CPU) == (before, "")
     assert [file.name for file in path.parent.iterdir()] == [path.name]
@@ -181,9 +184,12 @@ def test_a_process_reads_a_verdict_once():
         b'{"format": 1, "identity": {"dev',
         [],
         {"format": 0},
-        {"format": 1, "identity": {}, "date": "", "classes": {"a": {"b": ["fine", ""]}}},
-        {"format": 1, "identity": [], "date": "", "classes": [], "times": {}, "rates": {}},
-        {"format": 1, "identity": {}, "date": "", "classes": {}, "times": {}, "rates": {"x": 1}},
+        EMPTY,
+        {**EMPTY, "threads": 0, "classes": {"a": {"b": ["fine", ""]}}},
+        {**EMPTY, "threads": 0, "classes": []},
+        {**EMPTY, "threads": 0, "rates": {"x": 1}},
+        {**EMPTY, "threads": -1},
+        {**EMPTY, "threads": "many"},
     ],
 )
 def test_a_damaged_verdict_is_none(content):
@@ -237,6 +243,41 @@ def test_native_is_for_what_has_passed_and_is_not_slower():
     assert "2.00 times as fast in training at H=1024" in found.obstacle(KIND, 900)
     found.times.clear()
     assert "did not time" in found.obstacle(KIND, 64)
+
+
+# ---- threads ------------------------------------------------------------------------------------
+
+
+@needs_cpu
+def test_threads_are_measured_and_left_as_they_were():
+    library = _native.library()
+    usual = library.cpu_threads()
+    found = threads.measure(2, seconds=0.0, rounds=1)
+    assert set(found.shares) >= {1, 2} and found.usual == usual
+    assert found.shares[usual] == 1.0
+    assert library.cpu_threads() == usual
+
+
+@pytest.mark.parametrize("shares, chosen", [({1: 1.5, 2: 1.0, 4: 0.9}, 0), ({1: 0.5, 2: 1.0}, 1)])
+def test_another_number_of_threads_has_to_gain(shares, chosen):
+    assert threads.Threads(shares, 2).chosen == chosen
+
+
+@pytest.mark.parametrize(
+    "environment, taken",
+    [({}, [3]), ({"OMP_NUM_THREADS": "2"}, []), ({"MXNET_OMP_MAX_THREADS": "2"}, [])],
+)
+def test_layers_take_the_threads_that_were_fastest(monkeypatch, environment, taken):
+    for name in ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = a_verdict()
+    found.threads = 3
+    verdict.save(found)
+    numbers = []
+    native._take_threads(SimpleNamespace(set_cpu_threads=numbers.append))
+    assert numbers == taken
 
 
 # ---- classes ------------------------------------------------------------------------------------

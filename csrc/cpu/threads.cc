@@ -61,10 +61,15 @@ int PhysicalCores(const cpu_set_t& allowed) {
   return static_cast<int>(cores.size());
 }
 
+std::atomic<int> threads_set{0};
+
 }  // namespace
+
+void SetThreads(int threads) { threads_set = threads; }
 
 int Threads() {
   if (forked) return 1;
+  if (threads_set > 0) return threads_set;
   static const int cores =
       std::getenv("OMP_NUM_THREADS") != nullptr || std::getenv("MXNET_OMP_MAX_THREADS") != nullptr
           ? 0

@@ -13,6 +13,9 @@ namespace cpu {
 // as in MXNet.
 int Threads();
 
+// Has Threads() return this number from now on; 0: its own choice. A forked child still has one.
+void SetThreads(int threads);
+
 // During its lifetime, ParallelFor of the calling thread shares work with this many threads.
 // OpenMP, and so oneDNN, has one.
 class ThreadScope {

@@ -2,7 +2,7 @@
 
 - `classes`: what can run, from the plans. `problems`: inputs and their float64 results, by
   `reference`, the oracle. `kernels`: runs a class. `timing`: a layer against MXNet's. `rates`: the
-  cost model's constants.
+  cost model's constants. `threads`: how many are fastest on a CPU.
 - `processes`: runs all that in a process that may hang or die. `command`: the order of things.
 - `verdict`: what is kept, and read by the layers. `report`: what is shown.
 

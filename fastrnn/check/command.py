@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from fastrnn import _native
-from fastrnn.check import classes, kernels, processes, rates, timing
+from fastrnn.check import classes, kernels, processes, rates, threads, timing
 from fastrnn.check.classes import CPU, Device, Found, KernelClass, Kind, Sizes
 from fastrnn.check.kernels import Effort
 from fastrnn.check.processes import Job, Outcome
+from fastrnn.check.threads import Threads
 from fastrnn.check.timing import Timed
-from fastrnn.check.verdict import FAILED, PASSED, UNFINISHED, Verdict, identity_of, load
+from fastrnn.check.verdict import FAILED, PASSED, UNFINISHED, Verdict, identity_of, load, processors
 
 Progress = Callable[[str], None]
 Runner = Callable[[Sequence[Job]], Iterator[Outcome]]
@@ -66,11 +67,14 @@ class Report:
         That were asked for.
     seconds
         That it took.
+    threads
+        On a CPU, what numbers of threads were measured.
     """
 
     verdict: Verdict
     kinds: List[Kind]
     seconds: float
+    threads: Optional[Threads] = None
 
     @property
     def failed(self) -> bool:
@@ -112,6 +116,7 @@ def check(
     kinds: Optional[Sequence[Kind]] = None,
     run: Runner = processes.isolated,
     progress: Progress = lambda text: None,
+    machine: bool = True,
 ) -> Report:
     """Check a device's kernels, then time its layers.
 
@@ -123,6 +128,8 @@ def check(
         How jobs are run.
     progress
         Is told what is being done.
+    machine
+        Whether to measure what is no kind of layer's: the cost model's constants, or the threads.
     """
     begin = time.monotonic()
     kinds = kinds_for(device, True) if kinds is None else list(kinds)
@@ -133,11 +140,8 @@ def check(
     jobs = _Jobs(run, progress, begin)
     _check_classes(report, found, device, scale, jobs)
     _time_layers(report, device, scale, jobs)
-    if device != CPU:
-        job = partial(rates.measure, int(device), scale.rate_steps)
-        (measured,) = jobs.run([job], ["the cost model's constants"], None)
-        if measured is not None and measured.error is None:
-            verdict.rates.update(measured.value)
+    if machine:
+        _measure_machine(report, device, scale, jobs)
     report.seconds = time.monotonic() - begin
     return report
 
@@ -207,6 +211,24 @@ def _time_layers(report: Report, device: Device, scale: Scale, jobs: _Jobs) -> N
             report.verdict.times[str(kind)] = outcome.value
 
 
+def _measure_machine(report: Report, device: Device, scale: Scale, jobs: _Jobs) -> None:
+    if device == CPU:
+        seconds, rounds = scale.timed.seconds, scale.timed.rounds
+        job: Job = partial(threads.measure, processors(), seconds, rounds)
+        what = "the number of threads"
+    else:
+        job = partial(rates.measure, int(device), scale.rate_steps)
+        what = "the cost model's constants"
+    (outcome,) = jobs.run([job], [what], None)
+    if outcome is None or outcome.error is not None:
+        return
+    if device == CPU:
+        report.threads = outcome.value
+        report.verdict.threads = outcome.value.chosen
+    else:
+        report.verdict.rates.update(outcome.value)
+
+
 def _operator_types(device: Device) -> Sequence[str]:
     """Return the types that MXNet's operator has here; none where there is no such operator."""
     try:
@@ -267,7 +289,9 @@ def main(options: Any) -> bool:
         with _bar() as progress:
             kinds = kinds_for(device, options.full, options.only)
             scale = scale_for(device, options.full)
-            report = check(device, scale, kinds, processes.isolated, progress)
+            report = check(
+                device, scale, kinds, processes.isolated, progress, machine=not options.only
+            )
         path: Optional[Path] = path_of(report.verdict.identity)
         try:
             save(kept(report.verdict, device))

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Optional
 from fastrnn._version import __version__
 from fastrnn.check.classes import CPU, Device, Kind
 from fastrnn.check.command import Report
+from fastrnn.check.threads import Threads
 from fastrnn.check.verdict import FAILED, PASSED, Time, Verdict
 
 _HEADER = ("layer", "kernels", "inference", "training", "auto takes")
@@ -26,7 +27,12 @@ def as_json(report: Report, device: Device, path: Optional[Path]) -> Dict[str, A
         "verdict": None if path is None else str(path),
         "layers": [_layer(verdict, kind, device) for kind in report.kinds],
         "rates": verdict.rates,
+        "threads": None if report.threads is None else _threads(report.threads),
     }
+
+
+def _threads(measured: Threads) -> Dict[str, Any]:
+    return {"usual": measured.usual, "chosen": measured.chosen, "shares": measured.shares}
 
 
 def _layer(verdict: Verdict, kind: Kind, device: Device) -> Dict[str, Any]:
@@ -59,6 +65,8 @@ def lines(report: Report, device: Device, path: Optional[Path]) -> List[str]:
     if verdict.rates:
         rates = ", ".join(f"{name} {us:.2f}" for name, us in verdict.rates.items())
         found.append(f"measured for the cost model: {rates}")
+    if report.threads is not None:
+        found.append(_about_threads(report.threads))
     if path is not None:
         found.append(f"kept in {path}")
     return [*found, *_failures(report)]
@@ -93,6 +101,12 @@ def _taken(verdict: Verdict, kind: Kind, device: Device, times: List[Time]) -> s
     if native and len(native) < len(hidden):
         return "native near H=" + ", ".join(map(str, native))
     return "native" if native else "MXNet's"
+
+
+def _about_threads(measured: Threads) -> str:
+    shares = ", ".join(f"{count}: {share:.2f}" for count, share in measured.shares.items())
+    kept = f"layers take {measured.chosen}" if measured.chosen else "layers keep to that"
+    return f"time by threads, {measured.usual} being fastrnn's choice: {shares}; {kept}"
 
 
 def _failures(report: Report) -> List[str]:

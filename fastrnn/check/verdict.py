@@ -66,6 +66,8 @@ class Verdict:
         For each kind, by its name.
     rates
         Measured constants of the cost model, by the names of `fastrnn.plans.DeviceFacts`.
+    threads
+        On which the CPU's kernels were fastest; 0: fastrnn's own choice; None: not measured.
     """
 
     identity: Dict[str, Any]
@@ -73,6 +75,7 @@ class Verdict:
     classes: Dict[str, Dict[str, List[str]]] = field(default_factory=dict)
     times: Dict[str, List[Time]] = field(default_factory=dict)
     rates: Dict[str, float] = field(default_factory=dict)
+    threads: Optional[int] = None
 
     def result(self, kind: Kind) -> List[str]:
         """Return the result of a kind of layer, and the details: its worst class's."""
@@ -129,7 +132,8 @@ class Verdict:
                 for cls, entry in found.items()
             }
         times, rates = {**self.times, **newer.times}, {**self.rates, **newer.rates}
-        return Verdict(newer.identity, newer.date, classes, times, rates)
+        threads = self.threads if newer.threads is None else newer.threads
+        return Verdict(newer.identity, newer.date, classes, times, rates, threads)
 
 
 # ---- what it is for -----------------------------------------------------------------------------
@@ -139,7 +143,7 @@ def identity_of(device: Device) -> Dict[str, Any]:
     """Return what a verdict on a device depends on."""
     found: Dict[str, Any] = {"library": _library_hash(), **_mxnet_versions()}
     if device == CPU:
-        return {"device": _cpu_model(), "cores": os.cpu_count(), **found}
+        return {"device": _cpu_model(), "processors": processors(), **found}
     answer = _native.library().cuda_devices()
     gpu = answer["devices"][device]
     return {
@@ -181,6 +185,14 @@ def _driver_version() -> str:
         return "unknown"
 
 
+def processors() -> int:
+    """Return how many processors this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # another system than Linux
+        return os.cpu_count() or 1
+
+
 def _cpu_model() -> str:
     try:
         found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
@@ -216,6 +228,7 @@ def save(verdict: Verdict) -> Path:
         "classes": verdict.classes,
         "times": verdict.times,
         "rates": verdict.rates,
+        "threads": verdict.threads,
     }
     path = path_of(verdict.identity)
     with explained(f"{path}: not written, so the verdict is not kept", FileError):
@@ -262,7 +275,7 @@ def _read(path: Path, identity: Mapping[str, Any], needed: Sequence[str]) -> Rea
     try:
         verdict = _parsed(json.loads(path.read_bytes()))
     except FileNotFoundError:
-        return Reading(None, _not_checked(CPU if "cores" in identity else identity["device"]))
+        return Reading(None, _not_checked(CPU if "processors" in identity else identity["device"]))
     except OSError as error:
         return Reading(None, f"the verdict in {path} cannot be read: {error.strerror}")
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -292,7 +305,11 @@ def _parsed(content: Dict[str, Any]) -> Verdict:
     rates = {str(name): float(rate) for name, rate in content["rates"].items()}
     if not set(rates) <= _RATES or not all(0.0 < rate < math.inf for rate in rates.values()):
         raise ValueError("unknown or impossible rate")
-    return Verdict(dict(content["identity"]), str(content["date"]), classes, times, rates)
+    threads = None if content["threads"] is None else int(content["threads"])
+    if threads is not None and threads < 0:
+        raise ValueError("impossible number of threads")
+    identity, date = dict(content["identity"]), str(content["date"])
+    return Verdict(identity, date, classes, times, rates, threads)
 
 
 # ---- this process -------------------------------------------------------------------------------
@@ -305,7 +322,7 @@ def _once(device: Device) -> Reading:
     return load(device)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=None)
 def _say_once(reason: str) -> None:
     _LOG.warning("fastrnn: layers run on MXNet's operators: %s", reason)
 

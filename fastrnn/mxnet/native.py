@@ -12,8 +12,9 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from fastrnn import _native
+from fastrnn import _native, _threads
 from fastrnn.cell import GATES, Cell
+from fastrnn.check import verdict
 from fastrnn.mxnet import import_mxnet, mixed_precision
 
 mx = import_mxnet()
@@ -66,8 +67,19 @@ def _load() -> Status:
     obstacle = obstacle or _register(str(library.__file__))
     if obstacle is not None:
         return Status(False, obstacle)
+    _take_threads(library)
     parts = f"oneDNN {info['onednn']}" + (f", CUDA {info['cuda_toolkit']}" if GPUS else "")
     return Status(True, f"MXNet operator {OPERATOR}, {parts}", tuple(types[kind]))
+
+
+def _take_threads(library: Any) -> None:
+    """Run the CPU's kernels on as many threads as `fastrnn check` found fastest.
+
+    What the user says of threads in the environment comes first, in the library as well.
+    """
+    found = verdict.of_process(verdict.CPU).verdict
+    if found is not None and found.threads and not _threads.are_given():
+        library.set_cpu_threads(found.threads)
 
 
 def _unsuitable_gpu(found: Any, architectures: Sequence[str]) -> Optional[str]:

@@ -1,6 +1,8 @@
 // The Python module: the kernels, and the facts about this build.
 #include <pybind11/pybind11.h>
 
+#include <string>
+
 #include "../../cells/traits.h"
 #include "../../cuda/devices.h"
 #include "../../error.h"
@@ -14,6 +16,8 @@ namespace fastrnn {
 #ifdef FASTRNN_WITH_ONEDNN
 namespace cpu {
 std::string OnednnVersion();
+int Threads();
+void SetThreads(int threads);
 }  // namespace cpu
 #endif
 
@@ -92,6 +96,23 @@ py::dict CudaDevices() {
   return result;
 }
 
+// Of the CPU's kernels; 0: there are none.
+int CpuThreads() {
+#ifdef FASTRNN_WITH_ONEDNN
+  return cpu::Threads();
+#else
+  return 0;
+#endif
+}
+
+void SetCpuThreads(int threads) {
+  FASTRNN_EXPECTS(threads >= 0, "threads is " + std::to_string(threads) +
+                                    ", expected 0 for fastrnn's choice, or how many");
+#ifdef FASTRNN_WITH_ONEDNN
+  cpu::SetThreads(threads);
+#endif
+}
+
 }  // namespace
 }  // namespace python
 }  // namespace fastrnn
@@ -110,6 +131,8 @@ PYBIND11_MODULE(_C, m) {
   });
   m.def("build_info", &BuildInfo);
   m.def("cuda_devices", &CudaDevices);
+  m.def("cpu_threads", &CpuThreads);
+  m.def("set_cpu_threads", &SetCpuThreads, py::arg("threads"));
   m.def("plans_made", &fastrnn::PlansMade);
   m.def(
       "pool_bytes",
