@@ -158,7 +158,7 @@ class Plan:
         if backward:
             numbers.update(backward_row_tiles=self.row_tiles, cluster=int(self.cluster > 1))
         else:
-            numbers.update(row_tiles=self.row_tiles)
+            numbers.update(row_tiles=self.row_tiles, tagged=int(self.tagged))
         text = ",".join(f"{name}={number}" for name, number in numbers.items())
         return f"{self.algorithm}:{text}"
 

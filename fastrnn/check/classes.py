@@ -143,7 +143,7 @@ def way(cell: str, plan: plans.Plan, backward: bool) -> str:
     """Name the algorithm, and how blocks exchange."""
     if plan.algorithm == STEPWISE:
         return STEPWISE
-    exchange = "flags"
+    exchange = "tagged words" if plan.tagged else "flags"
     if plan.cluster > 1:
         exchange = "clusters"
     elif backward and GATES[cell] > 1:
@@ -158,6 +158,7 @@ def _tiles(plan: plans.Plan) -> Tuple[Any, ...]:
         plan.row_tiles,
         plan.batch_tiles,
         plan.cluster > 1,
+        plan.tagged,
         plan.streamed_slices > 0,
         plan.directions,
     )
