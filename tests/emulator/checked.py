@@ -32,7 +32,7 @@ SCALE = command.Scale(
     Sizes(rows=(5,), hidden=(40,), steps=(100,)),
     Effort(steps=6, repeats=2, pairs=1),
     Timed(steps=3, rows=2, hidden=(8,), seconds=0.0, rounds=1),
-    rate_steps=8,
+    rate_steps=4,
 )
 
 
@@ -102,7 +102,7 @@ def test_what_has_passed_and_is_not_slower_is_native():
     found = check(machine=True)
     assert found.result(KIND) == [verdict.PASSED, ""]
     ways = {(name.split(", ")[1], name.split(", ")[2]) for name in found.classes[str(KIND)]}
-    assert ("forward", "persistent (flags)") in ways
+    assert ("forward", "persistent (tagged words)") in ways
     assert ("backward", "persistent (scatter)") in ways
     layer = fastrnn.LSTM(8, input_size=5)
     assert layer.backend.name == "native", layer.backend
