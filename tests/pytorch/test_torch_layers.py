@@ -6,6 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import reference as ref
@@ -356,3 +357,17 @@ def test_small_calls_are_left_to_pytorch():
     theirs = torch.nn.LSTM(5, 9)
     theirs.load_state_dict(small.state_dict())
     assert torch.equal(small(one_step)[0], theirs(one_step)[0])
+
+
+def test_tf32_is_pytorch_s():
+    on_cuda = SimpleNamespace(is_cuda=True)
+    assert operators._tf32(SimpleNamespace(is_cuda=False)) is None
+    found = {}
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        for allowed in (True, False):
+            torch.backends.cudnn.allow_tf32 = allowed
+            found[allowed] = operators._tf32(on_cuda)
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+    assert found == {True: None, False: False}  # None is the kernels' default
