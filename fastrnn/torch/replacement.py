@@ -56,7 +56,8 @@ def accelerate(module: Any, backend: str = "auto") -> Report:
 def restore(module: Any) -> Report:
     """Undo `accelerate`: the layers that it replaced are PyTorch's again.
 
-    Those that were made as fastrnn's stay.
+    Those that were made as fastrnn's stay, and so do those for which a class was derived since, by
+    a parametrization or FSDP: take that away first.
 
     Parameters
     ----------
@@ -76,12 +77,17 @@ def restore(module: Any) -> Report:
     report = Report([], [])
     for path, layer in _modules(module):
         kind = type(layer)
-        if _MARK in vars(layer):
-            layer.__class__ = _THEIRS[kind]
-            del layer._accelerated, layer._choice
-            report.replaced.append(Replaced(path, kind.__name__, "torch: PyTorch's own"))
-        elif kind in _THEIRS:
+        if not isinstance(layer, tuple(_THEIRS)):
+            continue
+        if kind not in _THEIRS:  # a parametrization or FSDP derives a class for a layer
+            report.left.append(Left(path, kind.__name__, "its class is derived from fastrnn's"))
+        elif _MARK not in vars(layer):
             report.left.append(Left(path, kind.__name__, "it was made as fastrnn's"))
+        else:
+            layer.__class__ = _THEIRS[kind]
+            for name in (_MARK, "_choice"):
+                del vars(layer)[name]
+            report.replaced.append(Replaced(path, kind.__name__, "torch: PyTorch's own"))
     return report
 
 

@@ -86,6 +86,16 @@ def test_the_model_may_be_the_layer():
             function([layer])
 
 
+def test_a_parametrized_layer_stays_until_it_is_none():
+    layer = torch.nn.GRU(4, 6)
+    fastrnn.torch.accelerate(layer)
+    torch.nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")
+    assert "derived" in fastrnn.torch.restore(layer).left[0].reason
+    torch.nn.utils.parametrize.remove_parametrizations(layer, "weight_hh_l0")
+    assert fastrnn.torch.restore(layer).replaced
+    assert type(layer) is torch.nn.GRU
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_a_published_tagger_learns_the_same(cell):
     """BiRnnCrf of PyPI's bi-lstm-crf: packed sequences, both directions, a CRF on top."""
