@@ -78,8 +78,9 @@ def _obstacle_of_arrays(dtype: str, device_type: str, index: int) -> Optional[st
 class _Least(NamedTuple):
     """The smallest sizes at which the kernels are no slower on the CPU than PyTorch's layer.
 
-    Measured with one thread: processor time of a call and of a call with its backward pass, PyTorch
-    2.13 and fastrnn in turn, for 16 to 1024 units, 1 to 64 rows and 1 to 100 steps. Below these,
+    Measured by bench/pytorch_calls.py: processor time of a call and of a call with its backward
+    pass, PyTorch 2.13 and fastrnn in turn, one thread, for 16 to 1024 units, 1 to 64 rows and 1 to
+    100 steps. Below these,
     what a call costs in Python outweighs what the kernels gain: PyTorch calls its own layers in
     C++. For an LSTM PyTorch has oneDNN's, which starts slowly and is fast from then on.
     """
