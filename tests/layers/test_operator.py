@@ -5,6 +5,9 @@ Their numbers are tested through the layers, and the shapes of graphs in test_la
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -162,6 +165,30 @@ def test_the_operator_of_eager_calls_has_no_gradient():
         )[0]
     with pytest.raises(mx.MXNetError, match="_fastrnn_layer"):
         output.backward()
+
+
+def test_a_message_is_that_of_its_call():
+    messages = []
+    for shape in ((3, 2), (3, 3)):
+        with pytest.raises(mx.MXNetError) as error:
+            call([mx.nd.zeros(shape), *arrays()[1:]])
+        messages.append(str(error.value))
+    assert "shape (3, 2)" in messages[0]
+    assert "shape (3, 2)" not in messages[1]
+
+
+def test_after_an_error_calls_take_no_memory():
+    def run(times):
+        for _ in range(times):
+            call(inputs)
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    inputs = arrays()
+    for _ in range(20):
+        with pytest.raises(mx.MXNetError):
+            call([mx.nd.zeros((3, 2)), *inputs[1:]])
+    before = run(200)
+    assert run(1000) - before < 1 << 20  # with messages that are copied it is 12 MB
 
 
 def test_an_error_does_not_spoil_the_next_call():

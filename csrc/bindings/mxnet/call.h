@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "../../backend.h"
+#include "messages.h"
 
 namespace fastrnn {
 namespace operators {
@@ -16,11 +17,12 @@ namespace operators {
 // Stops exceptions before they reach MXNet; the message becomes that of the MXNetError.
 template <class Call>
 mxnet::ext::MXReturnValue Guard(Call call) {
+  SetMessage("");
   try {
     call();
     return mxnet::ext::MX_SUCCESS;
   } catch (const std::exception& e) {
-    MX_ERROR_MSG << e.what();
+    SetMessage(e.what());
     return mxnet::ext::MX_FAIL;
   }
 }

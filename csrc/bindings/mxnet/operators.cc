@@ -181,6 +181,7 @@ REGISTER_OP(_fastrnn_layer)
 MXReturnValue initialize(int version) {
   constexpr int kFirstVersion = 10900;
   if (version >= kFirstVersion) return mxnet::ext::MX_SUCCESS;
-  MX_ERROR_MSG << "fastrnn needs MXNet 1.9 or later, this is version number " << version;
+  fastrnn::operators::SetMessage("fastrnn needs MXNet 1.9 or later, this is version number " +
+                                 std::to_string(version));
   return mxnet::ext::MX_FAIL;
 }
