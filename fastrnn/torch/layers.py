@@ -168,8 +168,12 @@ class _Layer(torch.nn.RNNBase):
         """Return why what the call becomes a part of needs PyTorch's operators, or None."""
         if torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
             return "programs of TorchScript and of ONNX consist of PyTorch's operators"
-        if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+        if torch.compiler.is_compiling():
+            return None
+        if torch._C._are_functorch_transforms_active():
             return "the kernels do not have the transforms of torch.func"
+        if torch.autograd.forward_ad._current_level >= 0:
+            return "the kernels do not have forward-mode derivatives"
         return None
 
     def _slower(self, data: Tensor, batch_sizes: Optional[Tensor]) -> Optional[str]:
@@ -193,9 +197,9 @@ class _Layer(torch.nn.RNNBase):
         dimensions = data.dim()
         if dimensions != 2 and (batch_sizes is not None or dimensions != 3):
             return None
-        weight = getattr(self, self._all_weights[0][0])
-        typed = weight.dtype == data.dtype or torch.is_autocast_enabled(data.device.type)
-        if not typed or weight.device != data.device or data.shape[-1] != self.input_size:
+        weights = (getattr(self, name) for of_cell in self._all_weights for name in of_cell)
+        fits = all(_fits(weight, data) for weight in weights)
+        if not fits or data.shape[-1] != self.input_size:
             return None
         # A compiled program may be called with other sizes, which this must not look at.
         if not torch.compiler.is_compiling() and data.numel() == 0:
@@ -220,20 +224,28 @@ class _Layer(torch.nn.RNNBase):
         count = self.num_layers * (1 + self.bidirectional)
         batched = packed or data.dim() == 3
         shape = (count, rows, self.hidden_size) if batched else (count, self.hidden_size)
-        return all(
-            state.shape == shape
-            and state.device == data.device
-            and (state.dtype == data.dtype or torch.is_autocast_enabled(data.device.type))
-            for state in states
-        )
+        return all(state.shape == shape and _fits(state, data) for state in states)
+
+
+def _is_converted(tensor: Tensor) -> bool:
+    """Whether autocast converts a tensor: it leaves float64, integers and other devices alone."""
+    kind = tensor.device.type
+    of_autocast = (torch.float32, torch.float16, torch.bfloat16)
+    if kind not in ("cpu", "cuda") or tensor.dtype not in of_autocast:
+        return False
+    enabled: bool = torch.is_autocast_enabled(kind)
+    return enabled
+
+
+def _fits(tensor: Tensor, data: Tensor) -> bool:
+    """Whether a parameter or state is on the input's device, and of its type or converted to it."""
+    typed = tensor.dtype == data.dtype or (_is_converted(tensor) and _is_converted(data))
+    return typed and tensor.device == data.device
 
 
 def _computed_in(data: Tensor) -> Any:
     """Return the type that a call computes in, which autocast sets where it is enabled."""
-    kind = data.device.type
-    if torch.is_autocast_enabled(kind):
-        return torch.get_autocast_dtype(kind)
-    return data.dtype
+    return torch.get_autocast_dtype(data.device.type) if _is_converted(data) else data.dtype
 
 
 def _of_type(tensor: Tensor, dtype: Any) -> Tensor:

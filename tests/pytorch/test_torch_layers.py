@@ -297,6 +297,54 @@ def test_autocast_on_cuda_sets_the_type(monkeypatch):
     assert output.dtype == h_n.dtype == torch.float16
 
 
+def test_autocast_leaves_float64_alone(monkeypatch):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: kind == "cuda")
+    monkeypatch.setattr(torch, "get_autocast_dtype", lambda kind: torch.float16)
+    with FakeTensorMode():
+        for dtype in (torch.float64, torch.int64):
+            assert (
+                fastrnn.torch.layers._computed_in(torch.empty(2, device="cuda").to(dtype)) is dtype
+            )
+
+
+def test_parameters_on_another_device_are_refused():
+    with torch.device("meta"):
+        layer = fastrnn.torch.GRU(5, 9)
+    loaded = torch.nn.GRU(5, 9).state_dict()
+    del loaded["bias_hh_l0"]
+    layer.load_state_dict(loaded, strict=False, assign=True)
+    with pytest.raises(RuntimeError, match="not at the same device"):
+        layer(torch.randn(20, 3, 5))
+
+
+def test_parameters_of_another_type_are_refused():
+    layer = fastrnn.torch.GRU(5, 9)
+    layer.weight_hh_l0 = torch.nn.Parameter(layer.weight_hh_l0.half())
+    with pytest.raises(RuntimeError, match="same dtype"):
+        layer(torch.randn(20, 3, 5))
+
+
+def test_a_layer_on_meta_has_shapes():
+    layer = fastrnn.torch.GRU(5, 9, device="meta")
+    assert layer(torch.empty(20, 3, 5, device="meta"))[0].shape == (20, 3, 9)
+    assert "meta" in layer.backend.reason
+
+
+def test_forward_mode_derivatives_are_pytorchs():
+    from torch.autograd import forward_ad
+
+    layer, x = torch.nn.GRU(5, 9).requires_grad_(False), torch.randn(20, 3, 5)
+    tangents = []
+    for _ in range(2):
+        with forward_ad.dual_level():
+            output = layer(forward_ad.make_dual(x, torch.ones_like(x)))[0]
+            tangents.append(forward_ad.unpack_dual(output).tangent)
+        fastrnn.torch.accelerate(layer)
+    assert torch.equal(*tangents)
+
+
 def run(code):
     command = [sys.executable, "-W", "error", "-c", code]
     return subprocess.run(command, capture_output=True, text=True, check=False)
