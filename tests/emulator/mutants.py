@@ -46,7 +46,7 @@ PLAIN = [("plain", schedule) for schedule in ("lifo", "random:1", "random:2", "f
 SUITES: Sequence[Tuple[Tuple[str, ...], Sequence[Tuple[str, str]]]] = [
     (("small_persistent.py", "-k", "numbers0 or tagged"), [THREAD]),
     (("calls.py",), [("plain", "fifo"), ("plain", "lifo")]),
-    (("small_persistent.py",), [("plain", "random:1"), ("plain", "fifo")]),
+    (("small_persistent.py",), [("plain", "random:1"), ("plain", "fifo"), THREAD]),
 ]
 
 
