@@ -165,13 +165,14 @@ class ForwardBlock {
   // Loads what a cell keeps, and points to what it reads and writes in the first step.
   FASTRNN_DEVICE void Begin() {
     const Place at = {first_row_ + row_, first_unit_ + unit_, step_.hidden};
+    // A thread without cells has these, too, and does not use them.
+    put_ = read_ + Index(first_unit_ + unit_, row_);
+    input_ = step_.input_sum + at.template gate<kGates>(0);
+    y_ = step_.y + at.strided(step_.y_stride);
+    if (keeps_) gates_ = step_.gates + at.template gate<kGates>(0);
+    if (keeps_ && Step::kSplitShares) hidden_n_ = step_.hidden_n + at.state();
+    if (keeps_ && Step::kHasC) c_ = step_.c + at.state();
     if (cells_ > 0) {
-      put_ = read_ + Index(first_unit_ + unit_, row_);
-      input_ = step_.input_sum + at.template gate<kGates>(0);
-      y_ = step_.y + at.strided(step_.y_stride);
-      if (keeps_) gates_ = step_.gates + at.template gate<kGates>(0);
-      if (keeps_ && Step::kSplitShares) hidden_n_ = step_.hidden_n + at.state();
-      if (keeps_ && Step::kHasC) c_ = step_.c + at.state();
 #pragma unroll
       for (int k = 0; k < kGates; ++k) {
         const float i2h = ToFloat(step_.i2h_bias[at.bias(k)]);
