@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import json
-import os
+import shutil
+import tempfile
 import time
 from collections import defaultdict
 from contextlib import contextmanager, nullcontext
 from itertools import islice
+from pathlib import Path
 from typing import Dict, Iterator, List, Tuple
 
 from fastrnn.lm.training import Training
@@ -54,7 +57,11 @@ def profile(training: Training, steps: int = STEPS) -> List[Row]:
         mx.nd.waitall()
         seconds[name] += time.perf_counter() - begin
 
-    mx.profiler.set_config(profile_all=True, aggregate_stats=True, filename=os.devnull)
+    # MXNet deletes the file of this name, and writes it when the process ends: not /dev/null.
+    folder = tempfile.mkdtemp(prefix="fastrnn-profile-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    trace = str(Path(folder, "trace.json"))
+    mx.profiler.set_config(profile_all=True, aggregate_stats=True, filename=trace)
     training.part = part
     mx.profiler.set_state("run")
     try:
