@@ -106,7 +106,7 @@ def _replace(layer: Any, choice: str) -> Optional[str]:
 
 
 def _why_left(layer: Any) -> Optional[str]:
-    """Return why a recurrent layer is left; None if it is none."""
+    """Return why a recurrent layer is left, or None for any other module."""
     if type(layer) in _THEIRS:
         return "it is fastrnn's already"
     if isinstance(layer, torch.nn.RNNBase):
