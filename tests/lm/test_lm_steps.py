@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -125,6 +128,22 @@ def test_the_profile_names_every_part(changes, of_pass):
     assert not set(of_forward) & set(of_backward)
     again = profile(run, steps=2)  # the first one's operators are not in it
     assert sum(s for _, s in again[2 : 2 + len(of_pass)]) == pytest.approx(again[1][1])
+
+
+def test_the_profiler_gets_a_file_of_its_own(monkeypatch):
+    # MXNet deletes it: run as root, this may not be /dev/null.
+    files = []
+    set_config = mx.profiler.set_config
+
+    def watched(filename, **options):
+        files.append(Path(filename))
+        set_config(filename=filename, **options)
+
+    monkeypatch.setattr(mx.profiler, "set_config", watched)
+    before = set(Path(tempfile.gettempdir()).iterdir())
+    profile(Training(SGD, TEXT, CPU), steps=1)
+    assert files[0].parent.parent == Path(tempfile.gettempdir())
+    assert files[0].parent not in before
 
 
 def test_the_profiles_table():
