@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 
 from fastrnn import cells, layers
 from fastrnn.mxnet import checks, import_mxnet
-from fastrnn.reports import Left, Replaced, Report
+from fastrnn.reports import Left, Replaced, Report, replace_all
 
 mx: Any = import_mxnet()
 
@@ -57,15 +57,8 @@ def accelerate(net: Any, backend: Optional[str] = None) -> Report:
     ValueError
         `backend` is none of the above.
     """
-    report = Report([], [])
     choice = layers._choose(backend)
-    for path, block in _blocks(net):
-        kind = type(block)
-        reason = _replace(block, choice) if kind in _OURS else _why_left(block)
-        if reason is not None:
-            report.left.append(Left(path, kind.__name__, reason))
-        elif kind in _OURS:
-            report.replaced.append(Replaced(path, kind.__name__, str(block.backend)))
+    report = replace_all(_blocks(net), _OURS, lambda block: _replace(block, choice), _why_left)
     if report.replaced:
         _drop_graphs(net)
     return report

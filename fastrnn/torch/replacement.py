@@ -6,7 +6,7 @@ from typing import Any, List, Optional, Tuple
 
 import torch
 
-from fastrnn.reports import Left, Replaced, Report
+from fastrnn.reports import Left, Replaced, Report, replace_all
 from fastrnn.torch.backend import checked
 from fastrnn.torch.layers import GRU, LSTM, RNN
 
@@ -41,16 +41,8 @@ def accelerate(module: Any, backend: str = "auto") -> Report:
     ValueError
         `backend` is none of the above.
     """
-    report = Report([], [])
     choice = checked(backend)
-    for path, layer in _modules(module):
-        kind = type(layer)
-        reason = _replace(layer, choice) if kind in _OURS else _why_left(layer)
-        if reason is not None:
-            report.left.append(Left(path, kind.__name__, reason))
-        elif kind in _OURS:
-            report.replaced.append(Replaced(path, kind.__name__, str(layer.backend)))
-    return report
+    return replace_all(_modules(module), _OURS, lambda layer: _replace(layer, choice), _why_left)
 
 
 def restore(module: Any) -> Report:
