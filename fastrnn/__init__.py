@@ -47,10 +47,9 @@ except ImportError as error:
             raise ImportError(str(_without_mxnet)) from _without_mxnet
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 else:
-    from fastrnn import _onnx
     from fastrnn.acceleration import accelerate, accelerated, restore
     from fastrnn.cells import GRUCell, LSTMCell, RNNCell
-    from fastrnn.graphs import portable
+    from fastrnn.export import onnx, portable
     from fastrnn.layers import GRU, LSTM, RNN
 
-    _onnx.register()
+    onnx.register()

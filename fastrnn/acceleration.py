@@ -8,6 +8,7 @@ import threading
 from typing import Any, Dict, Iterator, Optional, Tuple
 
 from fastrnn import cells, layers
+from fastrnn.backend import Request, requested
 from fastrnn.mxnet import checks, import_mxnet
 from fastrnn.reports import Left, Replaced, Report, replace_all
 
@@ -57,8 +58,8 @@ def accelerate(net: Any, backend: Optional[str] = None) -> Report:
     ValueError
         `backend` is none of the above.
     """
-    choice = layers._choose(backend)
-    report = replace_all(_blocks(net), _OURS, lambda block: _replace(block, choice), _why_left)
+    request = requested(backend)
+    report = replace_all(_blocks(net), _OURS, lambda block: _replace(block, request), _why_left)
     if report.replaced:
         _drop_graphs(net)
     return report
@@ -119,14 +120,14 @@ def _blocks(net: Any) -> Iterator[Tuple[str, Any]]:
     return walk("", net)
 
 
-def _replace(block: Any, choice: Tuple[str, str]) -> Optional[str]:
+def _replace(block: Any, request: Request) -> Optional[str]:
     """Make Gluon's layer or cell fastrnn's. If that cannot be, leave it unchanged and tell why."""
     kept = dict(vars(block))
     gluons = type(block)
     block.__class__ = _OURS[gluons]
     try:
         if isinstance(block, layers._Layer):
-            block._set_up(choice, checks.clipping(*(kept[name] for name in _NORMALIZED)))
+            block._set_up(request, checks.clipping(*(kept[name] for name in _NORMALIZED)))
         elif block._mode() is None:
             raise ValueError("no layer has its activation")
     except (TypeError, ValueError) as error:

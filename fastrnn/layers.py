@@ -4,46 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import threading
-from dataclasses import dataclass
 from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from fastrnn import stack
+from fastrnn.backend import Backend, Chooser, Request, requested
 from fastrnn.cell import Cell
-from fastrnn.check import verdict
-from fastrnn.mxnet import checks, import_mxnet, mixed_precision, native
+from fastrnn.mxnet import checks, import_mxnet, mixed_precision, stack
 from fastrnn.mxnet.gradients import has_other_gradient
-from fastrnn.stack import Recorder, Stack
+from fastrnn.mxnet.stack import Recorder, Stack
 
 mx: Any = import_mxnet()
-
-_BACKENDS = ("auto", "native", "gluon")
-_GLUON = {
-    stack.FUSED: "MXNet's RNN operator",
-    stack.LAYERWISE: "MXNet's RNN operator, layer by layer",
-    stack.UNROLLED: "plain operators, step by step",
-}
-
-
-# Whether MXNet's RNN operator runs on oneDNN in float32 on a CPU.
-_ONEDNN = (
-    mx.runtime.Features().is_enabled("MKLDNN")
-    and os.environ.get("MXNET_USE_MKLDNN_RNN", "1") != "0"
-)
-
-
-@dataclass(frozen=True)
-class Backend:
-    """The operators that a layer runs on, and the reason."""
-
-    name: str  # native or gluon
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.reason}"
 
 
 class _OwnStates(List[Any]):
@@ -71,16 +43,6 @@ class _Kept(threading.local):
         return _Kept, ()
 
 
-def _choose(backend: Any) -> Tuple[str, str]:
-    """Return the backend that was asked for, and which argument or variable asked."""
-    source, choice = "backend", backend
-    if choice is None:
-        source, choice = "FASTRNN_BACKEND", os.environ.get("FASTRNN_BACKEND", "auto")
-    if choice not in _BACKENDS:
-        raise ValueError(f"{source}: expected one of {', '.join(_BACKENDS)}, got {choice!r}")
-    return choice, f"{source}={choice}"
-
-
 def _check_static_shape(static_shape: bool, operators: str, backend: Backend) -> None:
     """Refuse what MXNet's loop gets wrong."""
     if static_shape and operators == stack.UNROLLED:
@@ -100,20 +62,26 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         options["dropout"] = checks.rate(options["dropout"])
         if options["dtype"] is None:
             options["dtype"] = "float32"  # as for Parameter
-        choice = _choose(backend)
+        request = requested(backend)
         clip = checks.clipping(options["lstm_state_clip_min"], options["lstm_state_clip_max"])
         mx.gluon.rnn.rnn_layer._RNNLayer.__init__(self, mode=mode, **options)
-        self._set_up(choice, clip)
+        self._set_up(request, clip)
 
-    def _set_up(
-        self, choice: Tuple[str, str], clip: Tuple[Optional[float], Optional[float]]
-    ) -> None:
+    def _set_up(self, request: Request, clip: Tuple[Optional[float], Optional[float]]) -> None:
         """Add to what MXNet's constructor has made. Raises if the backend cannot run the layer."""
-        self._choice, self._choice_source = choice
         self._lstm_state_clip_min, self._lstm_state_clip_max = clip
         projected = bool(self._projection_size)
         self._cell = Cell(
             self._mode, self._hidden_size, projected, *clip, self._lstm_state_clip_nan
+        )
+        self._chooser = Chooser(
+            request=request,
+            cell=self._cell,
+            layers=self._num_layers,
+            directions=self._dir,
+            dropout=self._dropout,
+            lengths=self._use_sequence_length,
+            projection_size=self._projection_size,
         )
         self._kept = _Kept()
         self._decide(self.l0_i2h_weight.dtype)
@@ -150,72 +118,22 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             self._clear_cached_op()
 
     def _decide(self, dtype: Any) -> None:
-        """Choose the operators from the layer's options and the process, never from a device.
-
-        A traced graph serves all devices. An error leaves the layer unchanged.
-        """
-        dtype = checks.float_type(dtype)
-        # On a CPU, MXNet has no recurrent operator in float16.
-        half = dtype == np.float16 and not native.GPUS and self._obstacle("float16") is not None
-        computed_in = "float32" if half else dtype.name
-        note = "; float16 is computed in float32" if half else ""
-        obstacle = self._obstacle(computed_in)
-        if obstacle is None:
-            operators, runs_on = stack.NATIVE, Backend("native", native.STATUS.reason + note)
-        elif self._choice == "native":
-            raise ValueError(f"{self._choice_source}: {obstacle}")
-        else:
-            operators = self._gluon_operators(computed_in)
-            runs_on = Backend("gluon", f"{obstacle}; {_GLUON[operators]}{note}")
+        """Choose the operators for parameters of a type. An error leaves the layer unchanged."""
+        choice = self._chooser.choose(dtype)
         if self._active:
-            _check_static_shape(dict(self._flags)["static_shape"], operators, runs_on)
+            static_shape = dict(self._flags)["static_shape"]
+            _check_static_shape(static_shape, choice.operators, choice.backend)
         self._stack = Stack(
             cell=self._cell,
             layers=self._num_layers,
             directions=self._dir,
             dropout=self._dropout,
             layout=self._layout,
-            dtype=dtype,
-            computed_in=computed_in,
-            operators=operators,
+            dtype=np.dtype(dtype),
+            computed_in=choice.computed_in,
+            operators=choice.operators,
         )
-        self._runs_on = runs_on
-
-    def _obstacle(self, dtype: str) -> Optional[str]:
-        """Return why the native operator cannot be used, or None."""
-        if self._choice == "gluon":
-            return self._choice_source
-        if not native.STATUS.usable:
-            return native.STATUS.reason
-        if dtype not in native.STATUS.types:
-            option = f"dtype={dtype}"
-        elif self._cell.projected:
-            option = f"projection_size={self._projection_size}"
-        elif self._cell.clip_min is not None:
-            option = f"state_clip_min={self._cell.clip_min}"
-        elif self._choice == "auto":
-            kind = verdict.LayerKind(self._cell.mode, dtype, self._dir, self._use_sequence_length)
-            return verdict.obstacle(kind, self._hidden_size, native.ON_CUDA, native.GPUS)
-        else:
-            return None
-        return f"the native operator does not cover {option}"
-
-    def _gluon_operators(self, dtype: str) -> str:
-        """Choose the fastest of MXNet's own operators that give correct results."""
-        cell = self._cell
-        if cell.projected or cell.clip_min is not None:
-            return stack.UNROLLED
-        if dtype == "float16" and self._use_sequence_length:
-            return stack.UNROLLED  # lengths.py needs numbers beyond its range
-        if dtype == "float64" and cell.mode == "rnn_relu":
-            return stack.UNROLLED  # the RNN operator rounds it to float32 on the CPU
-        # On the CPU the RNN operator ignores dropout. For stacks see rnn_operator.py.
-        dropped = self._dropout and self._num_layers > 1
-        stacked = self._num_layers > 1 and (dtype == "float64" or not _ONEDNN)
-        deep = cell.mode.startswith("rnn_") and self._num_layers > 2
-        if self._use_sequence_length or dropped or stacked or deep:
-            return stack.LAYERWISE
-        return stack.FUSED
+        self._runs_on = choice.backend
 
     def _collect_params_with_prefix(self, prefix: str = "") -> Dict[str, Any]:
         """Return the parameters by the names that MXNet's layers use in files."""

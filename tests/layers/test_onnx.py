@@ -10,7 +10,7 @@ import reference as ref
 from cases import MODES, LayerCase, Parent, layer_class, mx
 
 import fastrnn
-from fastrnn import _onnx
+from fastrnn.export import onnx as exporter
 from fastrnn.mxnet import native
 
 onnx = pytest.importorskip("onnx")
@@ -141,7 +141,7 @@ def test_mxnets_own_operator(mode, directions, tmp_path):
 
 def test_without_onnx_there_is_nothing_to_register(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    monkeypatch.setattr(_onnx._exporter, "registry_", {})
-    _onnx.register()
-    assert not _onnx._exporter.registry_
+    monkeypatch.setattr(exporter._exporter, "registry_", {})
+    exporter.register()
+    assert not exporter._exporter.registry_
     assert fastrnn.LSTM(2, input_size=3).backend

@@ -11,8 +11,8 @@ from typing import Any, Callable, Dict, List, Sequence
 
 import numpy as np
 
-from fastrnn import graphs
 from fastrnn.cell import Cell
+from fastrnn.export import graphs
 from fastrnn.mxnet import import_mxnet
 from fastrnn.mxnet.native import GRAPH_OPERATOR
 
