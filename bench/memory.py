@@ -35,11 +35,12 @@ def _process_peak(name: str, case: Case) -> float:
     of_layer = case.task == "layer"
     values: Any = data.draw(case) if of_layer else language_model.draw(case)
     CLEAR.write_text("5")  # the largest value begins anew; some containers forbid it
-    before = _resident_mib("VmRSS")
+    before, libraries = _resident_mib("VmRSS"), _resident_mib("RssFile")
     layer = peer.build(case, values, "cpu") if of_layer else peer.build_model(case, values, "cpu")
     for _ in range(2):
         layer.run(0)
-    return _resident_mib("VmHWM") - before
+    # Pages of the libraries become resident when they are first used.
+    return _resident_mib("VmHWM") - before - (_resident_mib("RssFile") - libraries)
 
 
 def _resident_mib(field: str) -> float:
