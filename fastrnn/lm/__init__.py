@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from fastrnn.lm.config import PRESETS, Settings, preset
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.vocabulary import Vocabulary
+from fastrnn.lm.tokenizers.vocabulary import Vocabulary
 
 __all__ = ["PRESETS", "InputError", "Settings", "Vocabulary", "preset"]

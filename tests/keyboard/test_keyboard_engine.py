@@ -14,7 +14,7 @@ from fastrnn.lm.keyboard.engine import Engine
 from fastrnn.lm.keyboard.states import PIECE, Hashes, Kept, piece_end
 from fastrnn.lm.models import build_model
 from fastrnn.lm.tokenizers import END_OF_LINE, UNKNOWN, in_word, tokenizer_for
-from fastrnn.lm.vocabulary import Vocabulary
+from fastrnn.lm.tokenizers.vocabulary import Vocabulary
 from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()

@@ -48,9 +48,9 @@ from fastrnn.lm.runs import (
     resumed,
 )
 from fastrnn.lm.tokenizers import UNKNOWN, normalize
+from fastrnn.lm.tokenizers.vocabulary import Vocabulary
 from fastrnn.lm.training import Training, same_corpus
 from fastrnn.lm.training.checkpoint import Checkpoint
-from fastrnn.lm.vocabulary import Vocabulary
 
 # The line between the texts of `generate --count`.
 BETWEEN_TEXTS = "---"

@@ -29,7 +29,7 @@ from fastrnn.lm.data.texts import Text
 from fastrnn.lm.errors import FileError, InputError, UnknownCharacterError
 from fastrnn.lm.files import atomic_writer, explained
 from fastrnn.lm.tokenizers import Tokenizer, tokenizer_for
-from fastrnn.lm.vocabulary import Appearances, Vocabulary, smallest
+from fastrnn.lm.tokenizers.vocabulary import Appearances, Vocabulary, smallest
 
 # Texts of fewer bytes are numbered anew each time, in less than a second.
 CACHED_BYTES = 4 << 20

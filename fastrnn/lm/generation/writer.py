@@ -24,8 +24,8 @@ from fastrnn.lm.generation.sampling import check_options, choose, until
 from fastrnn.lm.models import build_model, set_parameter_values
 from fastrnn.lm.runs import open_checkpoint
 from fastrnn.lm.tokenizers import END_OF_LINE, JOINERS, UNKNOWN, in_word, normalize
+from fastrnn.lm.tokenizers.vocabulary import Vocabulary
 from fastrnn.lm.training.checkpoint import Checkpoint
-from fastrnn.lm.vocabulary import Vocabulary
 from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()

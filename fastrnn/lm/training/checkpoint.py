@@ -20,7 +20,7 @@ import numpy as np
 from fastrnn.lm.config import Settings
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.files import explained, write_atomically
-from fastrnn.lm.vocabulary import Vocabulary
+from fastrnn.lm.tokenizers.vocabulary import Vocabulary
 
 FORMAT = "fastrnn-lm-2"
 # What the readers of archives, arrays and JSON raise for bytes that are not what they should be.

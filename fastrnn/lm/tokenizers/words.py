@@ -1,149 +1,26 @@
-"""Tokenizers: they cut a text into tokens, and make text of tokens.
-
-A token is a character, a word or sign, or what stands between spaces. A model keeps the rule that
-it was trained with, which `level` and `version` name.
-"""
+"""Words: by Unicode's text segmentation, and by code point as older models cut them."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from abc import ABC, abstractmethod
 from functools import lru_cache
 from itertools import chain, repeat
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Tuple
 
 from fastrnn.lm.errors import InputError
+from fastrnn.lm.tokenizers.base import (
+    BEGUN,
+    END_OF_LINE,
+    ENDINGS,
+    WhitespaceTokenizer,
+    last_piece,
+    matched_end,
+    typed,
+)
 
-UNKNOWN = "<unk>"
-END_OF_LINE = "<eos>"
-LEVELS = ("character", "word", "whitespace")
-# What can stand inside a word but not end it, at every level.
-JOINERS = "'’-"
-_ENDINGS = "s|t|re|ve|ll|d|m"
 _SPACES = re.compile(r"(\s+)")
 # What `WordTokenizer` remembers: the tokens of this many words of at most so many characters.
 _REMEMBERED, _SHORT = 1 << 16, 32
-
-
-def normalize(text: str) -> str:
-    """`text` without byte order marks at its start, and with line feeds for all line ends."""
-    return text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-
-
-def in_word(character: str) -> bool:
-    """Whether a character can stand in a word: letters, digits, marks and format controls."""
-    if character.isalnum() or character == "_":
-        return True
-    category = unicodedata.category(character)
-    return category[0] == "M" or (category == "Cf" and character != "\u200b")
-
-
-class Tokenizer(ABC):
-    """How texts are cut.
-
-    Attributes
-    ----------
-    level : str
-        What a token is, one of `LEVELS`.
-    version : int
-        Of the rule.
-    markers : tuple of str
-        Tokens that stand for something else, which every vocabulary has to have.
-    """
-
-    level = ""
-    version = 1
-    markers: Tuple[str, ...] = ()
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other)
-
-    def __hash__(self) -> int:
-        return hash(type(self))
-
-    @abstractmethod
-    def tokenize(self, text: str) -> Sequence[str]:
-        """Cut `text` into tokens."""
-
-    @abstractmethod
-    def seam(self, text: str) -> int:
-        """The last position at which `text` falls into two texts with the same tokens, or 0."""
-
-    def tokenize_pieces(self, pieces: Iterable[str]) -> Iterator[Sequence[str]]:
-        """Cut a text that comes in pieces; the tokens are those of the whole text."""
-        waiting: List[str] = []
-        length = wanted = 0
-        for piece in pieces:
-            waiting.append(piece)
-            length += len(piece)
-            # What has no seam is looked through again only when it is twice as long.
-            if length >= wanted:
-                text = "".join(waiting)
-                seam = self.seam(text)
-                yield self.tokenize(text[:seam])
-                waiting = [text[seam:]]
-                length = len(waiting[0])
-                wanted = 2 * length
-        yield self.tokenize("".join(waiting))
-
-    @abstractmethod
-    def detokenize(self, tokens: Iterable[str]) -> str:
-        """The text that `tokens` make."""
-
-    @abstractmethod
-    def begun(self, text: str) -> str:
-        """The word being typed at the end of `text`; empty after a space or sign."""
-
-
-class CharacterTokenizer(Tokenizer):
-    """Every character is a token."""
-
-    level = "character"
-
-    def tokenize(self, text: str) -> str:
-        return text
-
-    def seam(self, text: str) -> int:
-        return len(text)
-
-    def detokenize(self, tokens: Iterable[str]) -> str:
-        return "".join(tokens)
-
-    def begun(self, text: str) -> str:
-        # Needs no `regex`: to `re` a mark is no part of a word, but an underscore is.
-        piece = _last_piece(text)
-        shape = "".join("_" if in_word(c) and not c.isalnum() else c for c in piece)
-        return _begun(piece, shape, _BEGUN)
-
-
-class WhitespaceTokenizer(Tokenizer):
-    """What stands between spaces, for corpora that come tokenized, such as the Penn Treebank."""
-
-    level = "whitespace"
-    markers = (UNKNOWN, END_OF_LINE)
-
-    def tokenize(self, text: str) -> List[str]:
-        tokens: List[str] = []
-        lines = text.split("\n")
-        for line in lines[:-1]:
-            tokens += self.cut(line)
-            tokens.append(END_OF_LINE)
-        return tokens + self.cut(lines[-1])
-
-    def seam(self, text: str) -> int:
-        return len(text) - len(_last_piece(text))
-
-    def cut(self, line: str) -> List[str]:
-        """Cut one line into tokens."""
-        return line.split()
-
-    def detokenize(self, tokens: Iterable[str]) -> str:
-        lines = " ".join(tokens).split(END_OF_LINE)
-        return "\n".join(line.strip() for line in lines)
-
-    def begun(self, text: str) -> str:
-        return _last_piece(text)
 
 
 class WordTokenizer(WhitespaceTokenizer):
@@ -198,8 +75,8 @@ class WordTokenizer(WhitespaceTokenizer):
 
     def begun(self, text: str) -> str:
         """The word being typed at the end of `text`; empty in scripts without spaces."""
-        piece = _last_piece(text)
-        return _begun(piece, piece, _rules().begun)
+        piece = last_piece(text)
+        return matched_end(piece, piece, _rules().begun)
 
 
 class CodePointTokenizer(WhitespaceTokenizer):
@@ -211,8 +88,8 @@ class CodePointTokenizer(WhitespaceTokenizer):
     level = "word"
     # A marker such as <unk>, a word with its apostrophes and hyphens, an ending such as 's on its
     # own, or one sign of punctuation.
-    _TOKEN = re.compile(rf"<\w+>|\w+(?:['’-]\w+)*|['’](?:{_ENDINGS})\b|[^\w\s]")
-    _NO_SPACE_BEFORE = re.compile(rf" (?=[.,;:!?)\]}}%]|['’](?:{_ENDINGS})\b)")
+    _TOKEN = re.compile(rf"<\w+>|\w+(?:['’-]\w+)*|['’](?:{ENDINGS})\b|[^\w\s]")
+    _NO_SPACE_BEFORE = re.compile(rf" (?=[.,;:!?)\]}}%]|['’](?:{ENDINGS})\b)")
     _NO_SPACE_AFTER = re.compile(r"(?<=[(\[{]) ")
 
     def cut(self, line: str) -> List[str]:
@@ -223,39 +100,8 @@ class CodePointTokenizer(WhitespaceTokenizer):
         return self._NO_SPACE_AFTER.sub("", self._NO_SPACE_BEFORE.sub("", text))
 
     def begun(self, text: str) -> str:
-        piece = _last_piece(text)
-        return _begun(piece, piece, _BEGUN)
-
-
-def tokenizer_for(level: str, version: Optional[int] = None) -> Tokenizer:
-    """The tokenizer of a level, the newest without a version."""
-    if level not in LEVELS:
-        raise InputError(f"level: got {level!r}, wanted one of {', '.join(LEVELS)}")
-    newest_first = (CharacterTokenizer, WordTokenizer, WhitespaceTokenizer, CodePointTokenizer)
-    for kind in newest_first:
-        if kind.level == level and version in (None, kind.version):
-            return kind()
-    raise InputError(f"vocabulary: version {version} of level {level!r} is of a newer fastrnn")
-
-
-def _last_piece(text: str) -> str:
-    """What stands after the last space."""
-    return "" if not text or text[-1].isspace() else text.rsplit(None, 1)[-1]
-
-
-def _begun(piece: str, shape: str, pattern: Any) -> str:
-    # Backwards, since a search from the start would try every beginning of a long word.
-    found = pattern.match(shape[::-1])
-    return piece[len(piece) - found.end() :] if found else ""
-
-
-def _typed(word: str, joiner: str) -> str:
-    """The pattern of a word or ending that is being typed, for text that is read backwards."""
-    endings = "|".join(ending[::-1] for ending in _ENDINGS.split("|"))
-    return rf"(?:{endings})['’](?!{word})|['’-]?{word}(?:{joiner}{word})*"
-
-
-_BEGUN = re.compile(_typed(r"\w+", "['’-]"))
+        piece = last_piece(text)
+        return matched_end(piece, piece, BEGUN)
 
 
 class _Rules:
@@ -277,7 +123,7 @@ class _Rules:
         within = rf"[{letter}{mark}]"
         # Beside English's: Catalan's and Hebrew's signs inside words, and Unicode's hyphens.
         joiner = r"""(?:['’\-‐‑־·‧״]|(?<=\p{Hebrew})"(?=\p{Hebrew}))"""
-        ending = rf"['’](?:{_ENDINGS})(?!{within})"
+        ending = rf"['’](?:{ENDINGS})(?!{within})"
         space = r"[\s\x1c-\x1f]"
         word = rf"{letter}{within}*+"
         words = rf"<{word}>(?!{mark})|{word}(?:{joiner}{word})*+|{ending}"
@@ -293,7 +139,7 @@ class _Rules:
         self.cut = _Cut(self)
         self.english = compiled(rf"{prefix}*(?:{letter}|(?!{space})\p{{ASCII}}|{ending})")
         self.closing = compiled(rf"[.,;:!?)\]}}%]|{ending}")
-        self.begun = compiled(_typed(rf"{within}*{letter}{prefix}*", joiner))
+        self.begun = compiled(typed(rf"{within}*{letter}{prefix}*", joiner))
         # Finds the last place after a line end, or after spaces that are not tokens.
         plain = rf"[{letter}[!-~]]"
         self.seam = compiled(rf"(?r)\n|(?<={plain}){space}+(?={plain})")

@@ -26,6 +26,7 @@ from fastrnn.lm.tokenizers import (
     WhitespaceTokenizer,
     WordTokenizer,
     normalize,
+    words,
 )
 
 regex = pytest.importorskip("regex")
@@ -131,7 +132,7 @@ def test_tokens_on_both_sides_of_a_seam(tokenizer, text):
 @given(TEXTS.map(lambda text: text.replace("\n", " ")))
 def test_words_are_cut_as_in_the_whole_line(line):
     """Against the rule for spaces as it is written: one beside another token than English's."""
-    rules = tokenizers._rules()
+    rules = words._rules()
     token = regex.compile(r"[\s\x1c-\x1f]++|" + rules.token.pattern, regex.VERSION1 | regex.DOTALL)
     tokens = token.findall(line)
     own = [not (t.isspace() or rules.english.match(t)) for t in tokens]
@@ -141,13 +142,13 @@ def test_words_are_cut_as_in_the_whole_line(line):
 
 
 def test_only_so_many_words_are_remembered(monkeypatch):
-    words = [f"{n}{'é' * (n % 40)}" for n in range(300)]
-    cut = tokenizers._rules().cut
+    many = [f"{n}{'é' * (n % 40)}" for n in range(300)]
+    cut = words._rules().cut
     cut.clear()
-    monkeypatch.setattr(tokenizers, "_REMEMBERED", 100)
-    assert WordTokenizer().cut(" ".join(words)) == words
+    monkeypatch.setattr(words, "_REMEMBERED", 100)
+    assert WordTokenizer().cut(" ".join(many)) == many
     assert len(cut) <= 100
-    assert max(map(len, cut)) <= tokenizers._SHORT
+    assert max(map(len, cut)) <= words._SHORT
 
 
 def test_a_text_without_seams_is_searched_a_few_times(monkeypatch):

@@ -6,16 +6,16 @@ import json
 import time
 
 import pytest
+from chat_items import items, left_out, said
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrnn import cli
 from fastrnn.lm import InputError, Settings, data
 from fastrnn.lm.data import Reading, open_text
-from fastrnn.lm.data.chats import FORMATS, Redacted, Redactor
-from fastrnn.lm.data.chats.message import LeftOut, Message
+from fastrnn.lm.data.chats import FORMATS
+from fastrnn.lm.data.chats.message import LeftOut
 from fastrnn.lm.data.places import together
-from fastrnn.lm.data.texts import Text
 
 ANDROID = """31/12/2020, 23:58 - Messages and calls are end-to-end encrypted.
 31/12/2020, 23:58 - Ada Example created group "Trip: sea"
@@ -50,18 +50,6 @@ with a gap
 [1/1/21, 12:04:00\u202fAM] Bob Sample: so late \u200e<This message was edited>
 [1/1/21, 12:05:00\u202fAM] \u202a+1 555 0100\u202c: Who is this?
 """
-
-
-def items(name, text):
-    return list(FORMATS[name].read(text.split("\n")))
-
-
-def said(name, text):
-    return [(m.sender, m.text) for m in items(name, text) if isinstance(m, Message)]
-
-
-def left_out(name, text):
-    return [item.kind for item in items(name, text) if isinstance(item, LeftOut)]
 
 
 @pytest.fixture
@@ -182,111 +170,6 @@ def test_what_was_written_is_read(talk, name):
     assert found == name
 
 
-def telegram(**fields):
-    usual = {"id": 1, "type": "message", "date": "2020-12-31T23:59:59", "from": "Ada Example"}
-    return {**usual, "text": "hello", **fields}
-
-
-def test_telegram():
-    messages = [
-        telegram(),
-        telegram(text=["see ", {"type": "link", "text": "https://example.org"}, " now"]),
-        telegram(text="", photo="photos/1.jpg"),
-        telegram(text="a view", photo="photos/2.jpg"),
-        telegram(forwarded_from="Bob Sample"),
-        telegram(type="service", action="phone_call"),
-        telegram(**{"from": None, "from_id": "user1"}),
-        telegram(text=""),
-    ]
-    export = {"name": "Bob Sample", "type": "personal_chat", "id": 2, "messages": messages}
-    whole = {"about": "", "chats": {"about": "", "list": [export, {"name": "Empty"}]}}
-    for text in (json.dumps(export), json.dumps(whole, indent=1)):
-        assert said("telegram", text) == [
-            ("Ada Example", "hello"),
-            ("Ada Example", "see https://example.org now"),
-            ("Ada Example", "a view"),
-            ("user1", "hello"),
-        ]
-        kinds = ["media", "forwarded messages", "service messages", "messages without text"]
-        assert left_out("telegram", text) == kinds
-        assert FORMATS["telegram"].fits(text)
-
-
-SIGNAL_CLI = [
-    {"envelope": {"source": "+1 555 0101", "sourceName": "Ada Example",
-                  "dataMessage": {"timestamp": 1609459140000, "message": "hello"}}},
-    {"envelope": {"source": "+1 555 0102", "receiptMessage": {"when": 1}}},
-    {"account": "+1 555 0102",
-     "envelope": {"syncMessage": {"sentMessage": {"timestamp": 1609459140000, "message": "yes"}}}},
-    {"envelope": {"sourceName": "Ada Example", "dataMessage": {"message": None}}},
-]  # fmt: skip
-SIGNAL_APP = [
-    {"version": 1, "backupTimeMs": "1609459140000"},
-    {"recipient": {"id": "1", "self": {}}},
-    {"recipient": {"id": "2", "contact": {"profileGivenName": "Ada",
-                                          "profileFamilyName": "Example"}}},
-    {"chat": {"id": "1", "recipientId": "2"}},
-    {"chatItem": {"authorId": "2", "dateSent": "1609459140000", "incoming": {},
-                  "standardMessage": {"text": {"body": "hello"}}}},
-    {"chatItem": {"authorId": "1", "dateSent": "1609459140000",
-                  "standardMessage": {"text": {"body": "yes"}}}},
-    {"chatItem": {"authorId": "2", "remoteDeletedMessage": {}}},
-    {"chatItem": {"authorId": "2", "standardMessage": {"attachments": []}}},
-]  # fmt: skip
-SIGTOP = [
-    {"type": "incoming", "sent_at": 1609459140000, "body": "hello", "source": "Ada Example"},
-    {"type": "call-history", "sent_at": 1609459140000, "body": None},
-    {"type": "outgoing", "sent_at": 1609459140000, "body": "yes"},
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("text", "own", "kinds"),
-    [
-        ("\n".join(map(json.dumps, SIGNAL_CLI)), "+1 555 0102", ["notices", "media"]),
-        ("\n".join(map(json.dumps, SIGNAL_APP)), "Me",
-         ["notices"] * 4 + ["deleted messages", "media"]),
-        (json.dumps(SIGTOP, indent=2), "Me", ["notices"]),
-    ],
-    ids=["signal-cli", "app", "sigtop"],
-)  # fmt: skip
-def test_signal(text, own, kinds):
-    assert said("signal", text) == [("Ada Example", "hello"), (own, "yes")]
-    assert left_out("signal", text) == kinds
-    assert FORMATS["signal"].fits(text)
-    assert not FORMATS["telegram"].fits(text)
-    dates = {item.date for item in items("signal", text) if isinstance(item, Message)}
-    assert dates == {"2020-12-31"}
-
-
-def test_telegrams_fields_without_a_value():
-    text = ["one", {"type": "link", "text": None}]
-    chat = {"messages": [telegram(date=None, text=text)]}
-    assert items("telegram", json.dumps(chat)) == [Message("Ada Example", "one", "")]
-
-
-@pytest.mark.parametrize(
-    "text", ['{"text": null}\n{"text": "one"}\n', '{"text": "one"}\n{"text": 1}\n']
-)
-def test_json_lines_of_which_some_have_no_text(text):
-    assert FORMATS["jsonl"].fits(text)
-    assert said("jsonl", text) == [("unknown", "one")]
-
-
-def test_json_lines():
-    rows = [
-        {"text": "one\ntwo", "author": "Ada Example", "created_at": "2020-12-31T00:00:00Z"},
-        {"text": None},
-        {"text": "three \ud83d"},
-    ]
-    text = "\n".join(map(json.dumps, rows))
-    assert items("jsonl", text) == [
-        Message("Ada Example", "one two", "2020-12-31"),
-        LeftOut("messages without text"),
-        Message("unknown", "three \ufffd"),
-    ]
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -379,58 +262,12 @@ def test_a_chat_without_messages(tmp_path):
         data.load_text(str(path))
 
 
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("call +1 555 010 0199 or (0555) 0100-123!", "call <phone> or <phone>!"),
-        ("0049 555 / 01 00 12.", "<phone>."),
-        ("write to ada.x+y@mail.example.org, ok?", "write to <email>, ok?"),
-        ("see https://example.org/ada?x=1 or www.example.com", "see <url> or <url>"),
-        ("example.org, example.org:80/ada, t.me/ada", "<url>, <url>, <url>"),
-        ("no space.it is missing... and so.de", "no space.it is missing... and <url>"),
-        ("DE00 1234 5678 9012 3456 78 and gb00test12345678901234", "<iban> and <iban>"),
-        ("code 4711, 1,234.50, 12 345", "code <number>, <number>, <number>"),
-        ("at 10:30, 3 of 999, v1.2", "at 10:30, 3 of 999, v1.2"),
-        ("Ada's and ADA, Example; Adam and Li", "<name>'s and <name>, <name>; Adam and <name>"),
-        ("ada example, li de xmarie, anne-Marie", "<name>, li de xmarie, <name>-<name>"),
-        ("@ada_x and me@home", "<name> and me@home"),
-        ("4711 1234ada@example.org", "<number><email>"),
-        ("x-" + "a" * 99 + "@example.org", "x-" + "a" * 35 + "<email>"),
-        ("我和张三去", "我和<name>去"),
-        ("Jose\u0301 e José", "<name> e <name>"),
-    ],
-)  # fmt: skip
-def test_what_is_replaced(text, wanted):
-    redactor = Redactor(["Ada Example", "Li de la Anne-Marie", "张三", "José", "Me", "+1 555 0100"])
-    counts = {}
-    assert redactor(text, counts) == wanted
-    assert sum(counts.values()) == wanted.count("<")
-    assert redactor(wanted, {}) == wanted
-
-
-@pytest.mark.parametrize("run", ["a", "-", "+", "%", "a-", "a.", "a-a.", "AB12", "x@", "0 ", "@"])
-def test_long_runs_take_linear_time(run):
-    redactor = Redactor(["Ada Example"])
-    begin = time.process_time()
-    redactor(run * (100_000 // len(run)), {})
-    assert time.process_time() - begin < 10
-
-
 @pytest.mark.parametrize("blank", [" ", "\n", "\t\n"])
 def test_long_gaps_take_linear_time(blank):
     begin = time.process_time()
     gap = blank * 100_000
     assert len(said("whatsapp", f"31/12/2020, 23:59 - Ada Example: one{gap}two")) == 1
     assert time.process_time() - begin < 10
-
-
-@given(st.lists(st.text("A1 .@+-\n", max_size=6)), st.integers(1, 9))
-def test_pieces_do_not_change_what_is_replaced(words, size):
-    text = "".join(words) + "x"
-    pieces = [text[n : n + size].encode() for n in range(0, len(text), size)]
-    redacted = Redacted(Text("book", lambda: pieces), Redactor(["A 1"]))
-    whole = Redacted(Text.of(text), Redactor(["A 1"]))
-    assert "".join(redacted.pieces()) == "".join(whole.pieces())
 
 
 def test_a_chat_with_placeholders(chat):

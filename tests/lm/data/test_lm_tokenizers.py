@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrnn.lm import InputError, Settings, Vocabulary, data, preset, tokenizers
+from fastrnn.lm import InputError, Settings, Vocabulary, data, preset
 from fastrnn.lm.data import corpus
 from fastrnn.lm.data.corpus import encode_corpus
 from fastrnn.lm.generation import Writer
@@ -22,6 +22,7 @@ from fastrnn.lm.tokenizers import (
     CodePointTokenizer,
     WhitespaceTokenizer,
     WordTokenizer,
+    words,
 )
 from fastrnn.lm.training import Training
 from fastrnn.lm.training.checkpoint import load_checkpoint, save_checkpoint
@@ -266,14 +267,14 @@ def test_a_version_from_the_future(version, message):
 
 def test_without_regex_one_line_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "regex", None)
-    tokenizers._rules.cache_clear()
+    words._rules.cache_clear()
     with pytest.raises(InputError, match=r"pip install 'fastrnn\[lm\]'") as caught:
         Training(small(), HINDI, [mx.cpu()])
     assert "\n" not in str(caught.value)
     assert CODE_POINTS.tokenize("a b") == ["a", "b"]
     assert Dictionary().suggest("हि", k=2).completions
     monkeypatch.undo()
-    tokenizers._rules.cache_clear()
+    words._rules.cache_clear()
 
 
 def seconds(kind, line):
