@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 from fastrnn import cells, layers
 from fastrnn.backend import Request, requested
 from fastrnn.mxnet import checks, import_mxnet
+from fastrnn.mxnet.dropout import Rates
 from fastrnn.reports import Left, Replaced, Report, replace_all
 
 mx: Any = import_mxnet()
@@ -127,7 +128,8 @@ def _replace(block: Any, request: Request) -> Optional[str]:
     block.__class__ = _OURS[gluons]
     try:
         if isinstance(block, layers._Layer):
-            block._set_up(request, checks.clipping(*(kept[name] for name in _NORMALIZED)))
+            clip = checks.clipping(*(kept[name] for name in _NORMALIZED))
+            block._set_up(request, clip, Rates())
         elif block._mode() is None:
             raise ValueError("no layer has its activation")
     except (TypeError, ValueError) as error:

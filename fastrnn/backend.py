@@ -11,6 +11,7 @@ import numpy as np
 from fastrnn.cell import Cell
 from fastrnn.check import verdict
 from fastrnn.mxnet import checks, import_mxnet, native, stack
+from fastrnn.mxnet.dropout import Rates
 
 mx: Any = import_mxnet()
 
@@ -81,7 +82,7 @@ class Chooser:
     cell: Cell
     layers: int
     directions: int
-    dropout: float
+    rates: Rates
     lengths: bool  # whether the layer takes them
     projection_size: Optional[int]
 
@@ -139,8 +140,9 @@ class Chooser:
             return stack.UNROLLED  # lengths.py needs numbers beyond its range
         if dtype == "float64" and cell.mode == "rnn_relu":
             return stack.UNROLLED  # the RNN operator rounds it to float32 on the CPU
-        # On the CPU the RNN operator ignores dropout. For stacks see rnn_operator.py.
-        dropped = self.dropout and self.layers > 1
+        # The RNN operator has dropout between layers only, which it ignores on the CPU. For stacks
+        # see rnn_operator.py.
+        dropped = any(self.rates[1:]) or (self.rates.between and self.layers > 1)
         stacked = self.layers > 1 and (dtype == "float64" or not _ONEDNN)
         deep = cell.mode.startswith("rnn_") and self.layers > 2
         if self.lengths or dropped or stacked or deep:

@@ -12,6 +12,7 @@ import numpy as np
 from fastrnn.backend import Backend, Chooser, Request, requested
 from fastrnn.cell import Cell
 from fastrnn.mxnet import checks, import_mxnet, mixed_precision, stack
+from fastrnn.mxnet.dropout import Rates
 from fastrnn.mxnet.gradients import has_other_gradient
 from fastrnn.mxnet.stack import Recorder, Stack
 
@@ -55,21 +56,27 @@ def _check_static_shape(static_shape: bool, operators: str, backend: Backend) ->
 class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
     """What the three layers share. In the MRO it follows MXNet's layer and precedes its base."""
 
-    def __init__(self, mode: str, backend: Any, options: Dict[str, Any]) -> None:
-        """Make a layer from the named arguments of MXNet's base class."""
+    def __init__(self, mode: str, backend: Any, drops: Rates, options: Dict[str, Any]) -> None:
+        """Make a layer from the named arguments of MXNet's base class, and the rates it lacks."""
         checks.sizes(options)
         checks.layout(options["layout"])
-        options["dropout"] = checks.rate(options["dropout"])
+        options["dropout"] = checks.rate("dropout", options["dropout"])
         if options["dtype"] is None:
             options["dtype"] = "float32"  # as for Parameter
         request = requested(backend)
         clip = checks.clipping(options["lstm_state_clip_min"], options["lstm_state_clip_max"])
         mx.gluon.rnn.rnn_layer._RNNLayer.__init__(self, mode=mode, **options)
-        self._set_up(request, clip)
+        self._set_up(request, clip, drops)
 
-    def _set_up(self, request: Request, clip: Tuple[Optional[float], Optional[float]]) -> None:
+    def _set_up(
+        self,
+        request: Request,
+        clip: Tuple[Optional[float], Optional[float]],
+        drops: Rates,
+    ) -> None:
         """Add to what MXNet's constructor has made. Raises if the backend cannot run the layer."""
         self._lstm_state_clip_min, self._lstm_state_clip_max = clip
+        self._rates = drops._replace(between=checks.rate("dropout", self._dropout))
         projected = bool(self._projection_size)
         self._cell = Cell(
             self._mode, self._hidden_size, projected, *clip, self._lstm_state_clip_nan
@@ -79,7 +86,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             cell=self._cell,
             layers=self._num_layers,
             directions=self._dir,
-            dropout=self._dropout,
+            rates=self._rates,
             lengths=self._use_sequence_length,
             projection_size=self._projection_size,
         )
@@ -127,7 +134,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             cell=self._cell,
             layers=self._num_layers,
             directions=self._dir,
-            dropout=self._dropout,
+            rates=self._rates,
             layout=self._layout,
             dtype=np.dtype(dtype),
             computed_in=choice.computed_in,
@@ -339,7 +346,7 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
 
 
 def _constructor(gluon_layer: Any, mode: str) -> Any:
-    """Return a constructor with the arguments of one of MXNet's layers, and `backend`.
+    """Return a constructor with the arguments of one of MXNet's layers, and our own.
 
     It does not call MXNet's own constructor, which calls super() with its class's global name: it
     would recurse in a program that replaces ``gluon.rnn.LSTM`` by our class.
@@ -347,7 +354,20 @@ def _constructor(gluon_layer: Any, mode: str) -> Any:
     signature = inspect.signature(gluon_layer.__init__)
 
     @functools.wraps(gluon_layer.__init__)
-    def construct(self: Any, *args: Any, backend: Any = None, **kwargs: Any) -> None:
+    def construct(
+        self: Any,
+        *args: Any,
+        weight_dropout: Any = 0,
+        drop_inputs: Any = 0,
+        drop_outputs: Any = 0,
+        backend: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        drops = Rates(
+            weights=checks.rate("weight_dropout", weight_dropout),
+            inputs=checks.rate("drop_inputs", drop_inputs),
+            outputs=checks.rate("drop_outputs", drop_outputs),
+        )
         options: Dict[str, Any] = dict(_ABSENT)
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
@@ -359,7 +379,8 @@ def _constructor(gluon_layer: Any, mode: str) -> Any:
         activation = options.pop("activation", None)
         if mode == "rnn":
             checks.activation(activation)
-        _Layer.__init__(self, f"rnn_{activation}" if mode == "rnn" else mode, backend, options)
+        full_mode = f"rnn_{activation}" if mode == "rnn" else mode
+        _Layer.__init__(self, full_mode, backend, drops, options)
 
     return construct
 
@@ -377,10 +398,29 @@ _ABSENT = {
 class LSTM(mx.gluon.rnn.LSTM, _Layer):
     """Long short-term memory: a drop-in replacement for `mxnet.gluon.rnn.LSTM`.
 
-    It takes the same arguments, and `backend`: ``'native'`` for the native operator, ``'gluon'``
-    for MXNet's operators, ``'auto'`` for the native one wherever it covers the layer and, on a GPU,
-    ``fastrnn check`` found it right and not slower. The default is the environment variable
-    FASTRNN_BACKEND, or else ``'auto'``. The property `backend` tells which one runs, and why.
+    It takes the same arguments, and those below.
+
+    Parameters
+    ----------
+    weight_dropout : float, default 0
+        Rate of DropConnect (Merity et al., arXiv:1708.02182): a training call draws which h2h
+        weights of each layer and direction are zero in all of its steps.
+    drop_inputs : float, default 0
+        Rate of variational dropout (Gal and Ghahramani, arXiv:1512.05287): a training call draws,
+        for each row of the batch, which features of each layer's input are zero in all steps.
+    drop_outputs : float, default 0
+        The same for each layer's output, both directions together. The states keep all units.
+    backend : {'auto', 'native', 'gluon'}, optional
+        ``'native'`` for the native operator, ``'gluon'`` for MXNet's operators, ``'auto'`` for the
+        native one wherever it covers the layer and, on a GPU, ``fastrnn check`` found it right and
+        not slower. The default is the environment variable FASTRNN_BACKEND, or else ``'auto'``. The
+        property `backend` tells which one runs, and why.
+
+    Notes
+    -----
+    All rates are from 0 to 1, and what is left is scaled by 1/(1 - rate). A layer with
+    ``num_layers`` above 1 is the same as so many layers with these rates, one after the other, with
+    ``dropout`` in between. The rates change neither the parameters nor results outside training.
     """
 
     __init__ = _constructor(mx.gluon.rnn.LSTM, "lstm")
@@ -389,7 +429,8 @@ class LSTM(mx.gluon.rnn.LSTM, _Layer):
 class GRU(mx.gluon.rnn.GRU, _Layer):
     """Gated recurrent unit: a drop-in replacement for `mxnet.gluon.rnn.GRU`.
 
-    It takes the same arguments, and `backend`, as for `LSTM`.
+    It takes the same arguments, and `weight_dropout`, `drop_inputs`, `drop_outputs` and `backend`,
+    as for `LSTM`.
     """
 
     __init__ = _constructor(mx.gluon.rnn.GRU, "gru")
@@ -398,7 +439,8 @@ class GRU(mx.gluon.rnn.GRU, _Layer):
 class RNN(mx.gluon.rnn.RNN, _Layer):
     """Elman network, tanh or ReLU: a drop-in replacement for `mxnet.gluon.rnn.RNN`.
 
-    It takes the same arguments, and `backend`, as for `LSTM`.
+    It takes the same arguments, and `weight_dropout`, `drop_inputs`, `drop_outputs` and `backend`,
+    as for `LSTM`.
     """
 
     __init__ = _constructor(mx.gluon.rnn.RNN, "rnn")

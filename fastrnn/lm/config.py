@@ -78,6 +78,9 @@ class Settings:
     layers: int = _setting(1, "number of recurrent layers", least=1)
     dropout: float = _setting(0.0, "dropout between layers and before the decoder", below=1)
     embed_dropout: float = _setting(0.0, "dropout between embedding and first layer", below=1)
+    weight_dropout: float = _setting(
+        0.0, "dropout of the weights between a layer's steps, once for each batch", below=1
+    )
     tie_weights: bool = _setting(False, "share the embedding's weights with the decoder")
     window: int = _setting(3, "tokens in a window of the unrolled model", least=1)
     stride: int = _setting(3, "tokens from one window to the next (unrolled model)", least=1)

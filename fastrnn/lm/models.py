@@ -94,6 +94,8 @@ class LanguageModel(HybridBlock):
         weights have a dense one all the same.
     embed_dropout : float
         Between the embedding and the first recurrent layer.
+    weight_dropout : float
+        Of the recurrent layers' h2h weights, as for :class:`fastrnn.LSTM`.
 
     Inputs
     ------
@@ -119,6 +121,7 @@ class LanguageModel(HybridBlock):
         embed_init: float = 0.1,
         sparse_gradient: bool = False,
         embed_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -130,6 +133,7 @@ class LanguageModel(HybridBlock):
             dropout=dropout,
             tie_weights=tie_weights,
             embed_dropout=embed_dropout,
+            weight_dropout=weight_dropout,
         )
         with self.name_scope():
             self.embedding = nn.Embedding(
@@ -139,7 +143,7 @@ class LanguageModel(HybridBlock):
                 sparse_grad=sparse_gradient and not tie_weights,
             )
             self.embed_dropout = nn.Dropout(embed_dropout)
-            self.rnn = _recurrent_layers(cell, embed, hidden, layers, dropout)
+            self.rnn = _recurrent_layers(cell, embed, hidden, layers, dropout, weight_dropout)
             self.dropout = nn.Dropout(dropout)
             shared = self.embedding.params if tie_weights else None
             self.decoder = nn.Dense(vocab_size, flatten=False, in_units=hidden, params=shared)
@@ -178,8 +182,15 @@ class LanguageModel(HybridBlock):
         return self.decoder(self.dropout(output)), states
 
 
-def _recurrent_layers(cell: str, embed: int, hidden: int, layers: int, dropout: float) -> Any:
-    options = {"num_layers": layers, "dropout": dropout, "input_size": embed}
+def _recurrent_layers(
+    cell: str, embed: int, hidden: int, layers: int, dropout: float, weight_dropout: float
+) -> Any:
+    options: Dict[str, Any] = {
+        "num_layers": layers,
+        "dropout": dropout,
+        "weight_dropout": weight_dropout,
+        "input_size": embed,
+    }
     if cell == "lstm":
         return LSTM(hidden, **options)
     if cell == "gru":
@@ -204,6 +215,7 @@ def build_model(settings: Settings, vocab_size: int, sparse_gradient: bool = Fal
         embed_init=settings.init or 0.1,
         sparse_gradient=sparse_gradient,
         embed_dropout=settings.embed_dropout,
+        weight_dropout=settings.weight_dropout,
     )
 
 

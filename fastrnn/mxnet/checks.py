@@ -60,12 +60,12 @@ def layout(value: Any) -> None:
         raise ValueError(f"layout: expected 'TNC' or 'NTC', got {value!r}")
 
 
-def rate(dropout: Any) -> float:
-    """Check the dropout, and return it as a number."""
-    value = _number("dropout", dropout)
-    if not 0 <= value <= 1:
-        raise ValueError(f"dropout: expected a probability from 0 to 1, got {dropout!r}")
-    return value
+def rate(name: str, value: Any) -> float:
+    """Check a rate of dropout, and return it as a number."""
+    number = _number(name, value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name}: expected a probability from 0 to 1, got {value!r}")
+    return number
 
 
 def clipping(low: Any, high: Any) -> Tuple[Optional[float], Optional[float]]:

@@ -7,7 +7,16 @@ from functools import cached_property, partial
 from typing import AbstractSet, Any, Dict, List, Optional, Sequence, Tuple
 
 from fastrnn.cell import Cell
-from fastrnn.mxnet import import_mxnet, lengths, mixed_precision, native, rnn_operator, unrolled
+from fastrnn.mxnet import (
+    dropout,
+    import_mxnet,
+    lengths,
+    mixed_precision,
+    native,
+    rnn_operator,
+    unrolled,
+)
+from fastrnn.mxnet.dropout import Rates
 
 mx: Any = import_mxnet()
 
@@ -25,7 +34,7 @@ class Stack:
     cell: Cell
     layers: int
     directions: int
-    dropout: float
+    rates: Rates
     layout: str
     dtype: Any  # the arrays' dtype, as NumPy's
     computed_in: str
@@ -157,24 +166,28 @@ class Stack:
         params: Dict[str, Any],
         name: str,
     ) -> _Outcome:
-        """Run the layers with dropout in between.
+        """Run the layers with dropout.
 
         `data` is [T, N, I]; `of_layers` are each layer's states if they need not be split.
         """
         weights = [[[params[key] for key in d] for d in layer] for layer in self.parameter_names]
-        drops = bool(self.dropout) and (F is mx.sym or mx.autograd.is_training())
+        # A graph's operators decide whether they drop in each run.
+        rates = self.rates if F is mx.sym or mx.autograd.is_training() else Rates()
         if self.operators == FUSED:
             return rnn_operator.layers(F, self.cell, data, states, weights)
-        if self.operators == NATIVE and F is mx.nd and not drops:
+        if self.operators == NATIVE and F is mx.nd and not any(rates):
             return native.layers(
                 self.cell, data, states, weights, self.computed_in, sequence_length
             )
         own = of_layers or list(zip(*(self._split(F, state) for state in states)))
         last = []
         for k, of_layer in enumerate(weights):
-            if k and drops:
-                data = _dropout(F, data, self.dropout)
-            data, after = self._layer(F, data, own[k], of_layer, sequence_length, f"{name}_l{k}")
+            if k:
+                data = dropout.numbers(F, data, rates.between)
+            data = dropout.sequences(F, data, rates.inputs)
+            own_weights = dropout.of_weights(F, of_layer, rates.weights)
+            data, after = self._layer(F, data, own[k], own_weights, sequence_length, f"{name}_l{k}")
+            data = dropout.sequences(F, data, rates.outputs)
             last.append(after)
         return data, last[0] if self.layers == 1 else [F.concat(*s, dim=0) for s in zip(*last)]
 
@@ -211,11 +224,6 @@ class Stack:
             cell, data, states, weights, dtype, sequence_length, name
         )
         return output, after
-
-
-def _dropout(F: Any, data: Any, rate: float) -> Any:
-    """Apply dropout. At a rate of 1, MXNet's operator divides 0 by 0."""
-    return F.zeros_like(data) if rate == 1 else F.Dropout(data, p=rate)
 
 
 def _next_name() -> str:

@@ -92,6 +92,14 @@ def test_zeros_as_states(mode, layout, tmp_path):
 
 
 @needs_native
+@pytest.mark.parametrize("rate", [0.5, 1])
+def test_a_layer_that_drops_weights_and_sequences(rate, tmp_path):
+    case = LayerCase(layers=2, directions=2)
+    layer = case.layer(weight_dropout=rate, drop_inputs=rate, drop_outputs=rate)
+    check(case, tmp_path, layer)
+
+
+@needs_native
 def test_zeros_that_the_parent_makes_as_states(tmp_path):
     class Maker(Parent):
         def hybrid_forward(self, F, x):

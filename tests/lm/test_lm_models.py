@@ -7,7 +7,7 @@ import pytest
 import reference as ref
 
 from fastrnn.lm import InputError, preset
-from fastrnn.lm.config import CELLS
+from fastrnn.lm.config import CELLS, Settings
 from fastrnn.lm.models import (
     LanguageModel,
     UnrolledRNN,
@@ -155,7 +155,13 @@ def test_bad_sizes():
 
 
 @pytest.mark.parametrize(
-    "options", [{"dropout": 0.5, "layers": 2}, {"dropout": 0.5}, {"embed_dropout": 0.5}]
+    "options",
+    [
+        {"dropout": 0.5, "layers": 2},
+        {"dropout": 0.5},
+        {"embed_dropout": 0.5},
+        {"weight_dropout": 0.5},
+    ],
 )
 def test_dropout_is_for_training_only(options):
     model = LanguageModel(9, hidden=8, **options)
@@ -203,3 +209,8 @@ def test_the_tutorials_networks():
         *[(84, 1000), (84,)],
     ]
     assert tutorial.dropout._rate == tutorial.rnn._dropout == 0.4
+
+
+def test_settings_reach_the_recurrent_layers():
+    settings = Settings(dropout=0.3, weight_dropout=0.5, layers=2)
+    assert build_model(settings, 9).rnn._rates == (0.3, 0.5, 0, 0)

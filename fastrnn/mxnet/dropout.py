@@ -1,0 +1,37 @@
+"""Dropout of a recurrent layer: of its weights, of single numbers, and of whole sequences."""
+
+from __future__ import annotations
+
+from typing import Any, List, NamedTuple, Sequence, Tuple
+
+
+class Rates(NamedTuple):
+    """The share that a layer in training drops of each kind; it scales the rest by 1/(1 - rate).
+
+    Every layer of a stack has `weights`, `inputs` and `outputs`.
+    """
+
+    between: float = 0.0  # numbers of a layer's output that the next layer reads
+    weights: float = 0.0  # h2h weights, the same ones in all steps
+    inputs: float = 0.0  # features of each row's input, the same ones in all steps
+    outputs: float = 0.0  # units of each row's output, the same ones in all steps
+
+
+def numbers(F: Any, data: Any, rate: float, axes: Tuple[int, ...] = ()) -> Any:
+    """Drop numbers of an array; those that differ only in their place along `axes` together."""
+    if not rate:
+        return data
+    if rate < 1:
+        return F.Dropout(data, p=rate, axes=axes)
+    # In training, MXNet's operator divides 0 by 0, and NaN is not equal to 1.
+    return data * (F.Dropout(F.ones_like(data), p=1, axes=axes) == 1)
+
+
+def sequences(F: Any, data: Any, rate: float) -> Any:
+    """Drop features of each row of [T, N, C], with one mask for all steps."""
+    return numbers(F, data, rate, axes=(0,))
+
+
+def of_weights(F: Any, weights: Sequence[Sequence[Any]], rate: float) -> List[List[Any]]:
+    """Drop h2h weights, the second array of each direction (Merity et al., arXiv:1708.02182)."""
+    return [[i2h, numbers(F, h2h, rate), *others] for i2h, h2h, *others in weights]
