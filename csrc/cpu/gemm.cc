@@ -37,15 +37,17 @@ auto Try(const char* what, int line, Call call) -> decltype(call()) {
   }
 }
 
-// The fewest multiplications that make up for using a thread. There are no more parts than threads:
-// sgemm is slower on smaller ones.
+// The fewest multiplications that make up for using a thread; writing a number of the result takes
+// as long as this many. There are no more parts than threads: sgemm is slower on smaller ones.
 constexpr int64_t kPartWork = 1 << 20;
+constexpr int64_t kWriteWork = 16;
 
-// oneDNN reads a transposed factor where it is if the result is narrow. Rows that are a multiple of
-// 2 KiB apart then share few sets of the cache: weight gradients of an LSTM with 256 units ran at
-// 33 GFLOP/s, and at 66 from a copy whose rows are not (one thread of an AMD Milan).
+// oneDNN reads a transposed factor where it is. Rows that are a multiple of 2 KiB apart share few
+// sets of the cache. From a copy whose rows are not, weight gradients of an LSTM with 256 units ran
+// at 66 GFLOP/s instead of 33 (one thread of an AMD Milan), and the backward pass of one with 512
+// units took a tenth less time (two threads of a Zen 4). A few rows do not evict each other.
 constexpr int64_t kSlowStride = 512;
-constexpr int64_t kNarrow = 256;
+constexpr int64_t kFewRows = 64;
 constexpr int64_t kCopyColumns = 256;
 constexpr int64_t kCopyStride = kCopyColumns + 16;
 
@@ -63,7 +65,7 @@ void Sgemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, fl
 
 void SequentialGemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
                     Result<float> c) {
-  if (a.transpose == Transpose::kNo || a.stride % kSlowStride != 0 || n > kNarrow) {
+  if (a.transpose == Transpose::kNo || a.stride % kSlowStride != 0 || k < kFewRows) {
     return Sgemm(m, n, k, a, b, beta, c);
   }
   const std::unique_ptr<float[]> copy(new float[k * kCopyStride]);
@@ -81,7 +83,8 @@ void SequentialGemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<flo
 
 void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
           Result<float> c) {
-  const int64_t wanted = std::min<int64_t>(m * n * k / kPartWork, ThreadScope::threads());
+  const int64_t work = m * n * std::max(k, kWriteWork);
+  const int64_t wanted = std::min<int64_t>(work / kPartWork, ThreadScope::threads());
   if (wanted <= 1) return SequentialGemm(m, n, k, a, b, beta, c);
   const bool by_rows = m > n;
   const int64_t size = by_rows ? m : n;
