@@ -13,8 +13,8 @@ namespace fastrnn {
 
 // ---- layers -------------------------------------------------------------------------------------
 
-// As ForwardArrays and BackwardArrays, but for one layer: states are [D, N, H]. The arrays have
-// been checked.
+// As ForwardArrays and BackwardArrays, but for one layer: states are [D, N, P] and
+// [D, N, H]. The arrays have been checked.
 struct ForwardArgs {
   const void* x = nullptr;
   const int32_t* lengths = nullptr;

@@ -61,14 +61,14 @@ struct Stretch {
 };
 
 // A layer's part of the reserve: what backward needs beyond inputs and outputs, in words of 4 bytes
-// for each step, row, direction and hidden unit. The activated gates and the hidden state's share
-// of the last gate are in the layer's type, c in float32. 0 for cells whose backward needs only the
-// output.
+// for each step, row, direction and hidden unit. The activated gates, the hidden state's share of
+// the last gate and the cells' output before a projection are in the layer's type, c in float32. 0
+// for cells whose backward needs only the output.
 inline int64_t UnitReserveWords(const LayerDesc& desc) {
   const CellTraits& cell = desc.cell();
   if (!cell.keeps_gates) return 0;
-  const int64_t values = cell.gates + (cell.split_shares ? 1 : 0);
-  return values * SizeOf(desc.dtype) / 4 + (cell.has_c ? 1 : 0);
+  const int64_t values = cell.gates + (cell.split_shares ? 1 : 0) + (desc.projected() ? 1 : 0);
+  return (values * SizeOf(desc.dtype) + 3) / 4 + (cell.has_c ? 1 : 0);
 }
 inline int64_t LayerReserveWords(const LayerDesc& desc) {
   return desc.directions * desc.hidden * UnitReserveWords(desc);
@@ -78,8 +78,9 @@ inline bool GatesInReserve(const LayerDesc& desc) {
   return desc.reserve && desc.cell().keeps_gates;
 }
 
-// The reserve of one direction: c [T, N, H] (LSTM), then activated gates [T, N, G*H] and hidden_n
-// [T, N, H] (GRU) in the layer's type T. All are null without a reserve.
+// The reserve of one direction: c [T, N, H] (LSTM), then activated gates [T, N, G*H], hidden_n
+// [T, N, H] (GRU) and r [T, N, H] (if projected) in the layer's type T. All are null without a
+// reserve.
 template <class T>
 struct Reserve {
   template <class Value>
@@ -88,6 +89,7 @@ struct Reserve {
   Like<float>* c = nullptr;
   T* gates = nullptr;
   T* hidden_n = nullptr;
+  T* r = nullptr;
   Reserve(const LayerDesc& desc, Like<void>* base, int64_t direction) {
     if (!GatesInReserve(desc)) return;
     const int64_t values = desc.rows() * desc.hidden;
@@ -97,7 +99,9 @@ struct Reserve {
       words += values;
     }
     gates = reinterpret_cast<T*>(words);
-    if (desc.cell().split_shares) hidden_n = gates + desc.rows() * desc.gate_rows();
+    T* const others = gates + desc.rows() * desc.gate_rows();
+    if (desc.cell().split_shares) hidden_n = others;
+    if (desc.projected()) r = others;  // an LSTM's shares are not split
   }
 };
 
@@ -105,13 +109,14 @@ struct Reserve {
 // WeightGradients.
 template <class T>
 struct Parameters {
-  T *i2h_weight, *h2h_weight, *i2h_bias, *h2h_bias;
+  T *i2h_weight, *h2h_weight, *i2h_bias, *h2h_bias, *h2r_weight;
   template <class Untyped>
   explicit Parameters(const Untyped& untyped)
       : i2h_weight(static_cast<T*>(untyped.i2h_weight)),
         h2h_weight(static_cast<T*>(untyped.h2h_weight)),
         i2h_bias(static_cast<T*>(untyped.i2h_bias)),
-        h2h_bias(static_cast<T*>(untyped.h2h_bias)) {}
+        h2h_bias(static_cast<T*>(untyped.h2h_bias)),
+        h2r_weight(static_cast<T*>(untyped.h2r_weight)) {}
 };
 
 // An address in an array that some cells lack: null stays null.
@@ -120,10 +125,19 @@ T* At(T* array, int64_t index) {
   return array == nullptr ? nullptr : array + index;
 }
 
-// One direction's part of a state [D, N, H].
+// One direction's part of a state: h [D, N, P] or c [D, N, H].
 template <class T, class Untyped>
-T* StateOf(const LayerDesc& desc, Untyped* states, int64_t direction) {
+T* HiddenOf(const LayerDesc& desc, Untyped* states, int64_t direction) {
+  return At(static_cast<T*>(states), direction * desc.batch * desc.outputs());
+}
+template <class T, class Untyped>
+T* CellOf(const LayerDesc& desc, Untyped* states, int64_t direction) {
   return At(static_cast<T*>(states), direction * desc.batch * desc.hidden);
+}
+
+// Values of a row of the sums that a step works on: of the gates or, later, of the projection.
+inline int64_t SumsOfRow(const LayerDesc& desc) {
+  return std::max(desc.gate_rows(), desc.outputs());
 }
 
 }  // namespace fastrnn

@@ -5,7 +5,7 @@
 // backend supplies the products and the steps, as a `Work` class:
 //
 //   Gemm(m, n, k, a, b, beta, c)      c[m, n] = a[m, k] * b[k, n] + beta * c; a and b are Factor<T>
-//   Step(desc, step, h2h_weight)      one step, with its product with the recurrent weights
+//   Step(desc, step, weights)         one step, with its products with the direction's weights
 // and for backward
 //   CopyRows(x, first_row, rows, columns, lengths, batch, to)   zeros past a row's length
 //   SumRows(dgates, rows, columns, accumulate, sums, copy)      copy: a second result, or null
@@ -51,6 +51,7 @@ struct Rows {
 struct ForwardArraysOfDirection {
   float* input_sum;  // [chunk rows, G*H], unless it is in the gates of the reserve (float32)
   float* c;          // [N, H], unless it is in the reserve
+  void* r;           // [N, H] of the layer's type, if it is projected and r not in the reserve
 };
 
 template <class T, class Work>
@@ -66,11 +67,11 @@ class ForwardDirection {
         walk_(desc, direction, chunk_rows),
         reserve_(desc, args.reserve, direction),
         x_(static_cast<const T*>(args.x)),
-        h0_(StateOf<const T>(desc, args.h0, direction)),
-        c0_(StateOf<const T>(desc, args.c0, direction)),
-        y_(static_cast<T*>(args.y) + direction * desc.hidden),
-        hn_(StateOf<T>(desc, args.hn, direction)),
-        cn_(StateOf<T>(desc, args.cn, direction)) {}
+        h0_(HiddenOf<const T>(desc, args.h0, direction)),
+        c0_(CellOf<const T>(desc, args.c0, direction)),
+        y_(static_cast<T*>(args.y) + direction * desc.outputs()),
+        hn_(HiddenOf<T>(desc, args.hn, direction)),
+        cn_(CellOf<T>(desc, args.cn, direction)) {}
 
   const Walk& walk() const { return walk_; }
   const Parameters<const T>& weights() const { return weights_; }
@@ -94,7 +95,7 @@ class ForwardDirection {
     RunStep(index, first, input_sums, {first_row, desc_.batch}, &work_);
   }
   void RunStep(int64_t index, int64_t first, const float* input_sums, Rows rows, Work* work) const {
-    work->Step(desc_, OfRows(rows, StepOf(index, first, input_sums)), weights_.h2h_weight);
+    work->Step(desc_, OfRows(rows, StepOf(index, first, input_sums)), weights_);
   }
 
   // A step of the chunk whose first step is `first`, without its hidden_sum.
@@ -104,7 +105,8 @@ class ForwardDirection {
     ForwardStep<T> step = {};
     step.rows = static_cast<int>(N);
     step.hidden = static_cast<int>(H);
-    step.relu = desc_.cell().relu;
+    step.outputs = static_cast<int>(desc_.outputs());
+    step.options = {desc_.cell().relu, desc_.clip};
     step.time = time;
     step.lengths = lengths_;
     step.i2h_bias = weights_.i2h_bias;
@@ -118,27 +120,32 @@ class ForwardDirection {
     step.h = hn_;  // running
     step.c = C(time);
     step.c_n = index == walk_.steps - 1 ? cn_ : nullptr;
-    step.y_stride = desc_.directions * H;
+    step.y_stride = desc_.directions * desc_.outputs();
     step.y = y_ + time * N * step.y_stride;
+    if (desc_.projected()) {
+      step.r = reserve_.r != nullptr ? reserve_.r + time * N * H : static_cast<T*>(arrays_.r);
+    }
     return step;
   }
 
  private:
   // The step for these rows alone.
   ForwardStep<T> OfRows(Rows rows, ForwardStep<T> step) const {
-    const int64_t states = rows.begin * desc_.hidden, gates = rows.begin * desc_.gate_rows();
+    const int64_t units = rows.begin * desc_.hidden, gates = rows.begin * desc_.gate_rows();
+    const int64_t outputs = rows.begin * desc_.outputs();
     step.rows = static_cast<int>(rows.count());
     step.lengths = At(step.lengths, rows.begin);
     step.input_sum += gates;
-    step.h_prev = At(step.h_prev, states);
-    step.c_0 = At(step.c_0, states);
-    step.c_prev = At(step.c_prev, states);
+    step.h_prev = At(step.h_prev, outputs);
+    step.c_0 = At(step.c_0, units);
+    step.c_prev = At(step.c_prev, units);
     step.gates = At(step.gates, gates);
-    step.hidden_n = At(step.hidden_n, states);
-    step.h += states;
-    step.c = At(step.c, states);
-    step.c_n = At(step.c_n, states);
+    step.hidden_n = At(step.hidden_n, units);
+    step.h += outputs;
+    step.c = At(step.c, units);
+    step.c_n = At(step.c_n, units);
     step.y += rows.begin * step.y_stride;
+    step.r = At(step.r, units);
     return step;
   }
 
@@ -184,8 +191,12 @@ struct BackwardArraysOfDirection {
   T* dgates_h;      // [chunk rows, G*H]; the same array unless the cell splits its shares
   T* dgates_first;  // [N, G*H]
   T* input_copy;    // [copy_rows, I]: inputs, with zeros past a row's length
-  float* dh;        // [N, H], running
+  float* dh;        // [N, P], running
   float* dc;        // [N, H], running
+  // If the layer is projected.
+  T* dh_total;  // [chunk rows, P]
+  float* dr;    // [N, H]
+  T* zeros;     // [N, H]
   // Sums of the gradients; float32 layers sum in the gradients themselves.
   Parameters<float> sums = Parameters<float>(WeightGradients{});
 };
@@ -206,17 +217,17 @@ class BackwardDirection {
         walk_(desc, direction, chunk_rows),
         reserve_(desc, args.reserve, direction),
         add_to_dx_(direction > 0),
-        y_stride_(desc.directions * desc.hidden),
+        y_stride_(desc.directions * desc.outputs()),
         x_(static_cast<const T*>(args.x)),
         dx_(static_cast<T*>(args.dx)),
-        y_(static_cast<const T*>(args.y) + direction * desc.hidden),
-        dy_(static_cast<const T*>(args.dy) + direction * desc.hidden),
-        h0_(StateOf<const T>(desc, args.h0, direction)),
-        c0_(StateOf<const T>(desc, args.c0, direction)),
-        dhn_(StateOf<const T>(desc, args.dhn, direction)),
-        dcn_(StateOf<const T>(desc, args.dcn, direction)),
-        dh0_(StateOf<T>(desc, args.dh0, direction)),
-        dc0_(StateOf<T>(desc, args.dc0, direction)) {
+        y_(static_cast<const T*>(args.y) + direction * desc.outputs()),
+        dy_(static_cast<const T*>(args.dy) + direction * desc.outputs()),
+        h0_(HiddenOf<const T>(desc, args.h0, direction)),
+        c0_(CellOf<const T>(desc, args.c0, direction)),
+        dhn_(HiddenOf<const T>(desc, args.dhn, direction)),
+        dcn_(CellOf<const T>(desc, args.dcn, direction)),
+        dh0_(HiddenOf<T>(desc, args.dh0, direction)),
+        dc0_(CellOf<T>(desc, args.dc0, direction)) {
     if constexpr (std::is_same<T, float>::value) sums_ = gradients_;
   }
 
@@ -227,6 +238,7 @@ class BackwardDirection {
   void Begin() const {
     // Rows of length 0 have no first step.
     if (lengths_ != nullptr) work_.SetZero(arrays_.dgates_first, desc_.batch * desc_.gate_rows());
+    if (desc_.projected()) work_.SetZero(arrays_.zeros, desc_.batch * desc_.hidden);
   }
 
   // Runs a step of a chunk for the rows of the batch from first_row on. Later steps have been run.
@@ -234,7 +246,7 @@ class BackwardDirection {
     RunStep(index, first, {first_row, desc_.batch}, &work_);
   }
   void RunStep(int64_t index, int64_t first, Rows rows, Work* work) const {
-    work->Step(desc_, OfRows(rows, StepOf(index, first)), weights_.h2h_weight);
+    work->Step(desc_, OfRows(rows, StepOf(index, first)), weights_);
   }
 
   // Computes a chunk's gradients of the inputs and weights, after its steps.
@@ -246,14 +258,15 @@ class BackwardDirection {
                Result<T>{dx_ + begin_time * N * I, I});
     InputWeightGradient(begin_time, end - first);
     RecurrentGradients(first, end);
+    if (desc_.projected()) ProjectionGradient(begin_time, (end - first) * N);
     BiasGradients((end - first) * N, end < walk_.steps);
   }
 
   // Called after the last chunk, which holds the first steps.
   void End() {
-    const int64_t N = desc_.batch, H = desc_.hidden;
-    AddWeights(&h2h_started_, N, H, arrays_.dgates_first, {h0_, H}, sums_.h2h_weight);
-    work_.Round(arrays_.dh, N * H, dh0_);
+    const int64_t N = desc_.batch, P = desc_.outputs();
+    AddGates(&h2h_started_, N, P, arrays_.dgates_first, {h0_, P}, sums_.h2h_weight);
+    work_.Round(arrays_.dh, N * P, dh0_);
     RoundGradients();
   }
 
@@ -261,12 +274,13 @@ class BackwardDirection {
   BackwardStep<T> StepOf(int64_t index, int64_t first) const {
     const int64_t N = desc_.batch, H = desc_.hidden, GH = desc_.gate_rows();
     const int64_t time = walk_.Time(index);
-    const int64_t offset = (time - walk_.Begin(first, walk_.End(first))) * N * GH;
+    const int64_t row = (time - walk_.Begin(first, walk_.End(first))) * N;  // of the chunk
     const bool initial = index == 0, last = index == walk_.steps - 1;
     const int64_t previous = initial ? time : walk_.Time(index - 1);
     BackwardStep<T> step = {};
     step.rows = static_cast<int>(N);
     step.hidden = static_cast<int>(H);
+    step.outputs = static_cast<int>(desc_.outputs());
     step.relu = desc_.cell().relu;
     step.time = time;
     step.steps = walk_.steps;
@@ -288,36 +302,46 @@ class BackwardDirection {
     step.dh_wanted = desc_.cell().split_shares || lengths_ != nullptr;
     step.dc = arrays_.dc;
     step.dc_0 = initial ? dc0_ : nullptr;
-    step.dgates_x = arrays_.dgates_x + offset;
-    step.dgates_h = arrays_.dgates_h + offset;
+    step.dgates_x = arrays_.dgates_x + row * GH;
+    step.dgates_h = arrays_.dgates_h + row * GH;
     step.dgates_first = arrays_.dgates_first;
+    if (desc_.projected()) {
+      step.r = reserve_.r + time * N * H;
+      step.dh_total = arrays_.dh_total + row * desc_.outputs();
+      step.dr = arrays_.dr;
+      step.zeros = arrays_.zeros;
+    }
     return step;
   }
 
  private:
   // The step for these rows alone.
   BackwardStep<T> OfRows(Rows rows, BackwardStep<T> step) const {
-    const int64_t states = rows.begin * desc_.hidden, gates = rows.begin * desc_.gate_rows();
-    const int64_t outputs = rows.begin * step.y_stride;
+    const int64_t units = rows.begin * desc_.hidden, gates = rows.begin * desc_.gate_rows();
+    const int64_t outputs = rows.begin * desc_.outputs(), strided = rows.begin * step.y_stride;
     step.rows = static_cast<int>(rows.count());
     step.lengths = At(step.lengths, rows.begin);
     step.gates = At(step.gates, gates);
-    step.hidden_n = At(step.hidden_n, states);
-    step.h_0 = At(step.h_0, states);
-    step.h_prev += outputs;
-    step.c_0 = At(step.c_0, states);
-    step.c_prev = At(step.c_prev, states);
-    step.c = At(step.c, states);
-    step.y += outputs;
-    step.dy += outputs;
-    step.dh_n = At(step.dh_n, states);
-    step.dc_n = At(step.dc_n, states);
-    step.dh += states;
-    step.dc = At(step.dc, states);
-    step.dc_0 = At(step.dc_0, states);
+    step.hidden_n = At(step.hidden_n, units);
+    step.h_0 = At(step.h_0, outputs);
+    step.h_prev += strided;
+    step.c_0 = At(step.c_0, units);
+    step.c_prev = At(step.c_prev, units);
+    step.c = At(step.c, units);
+    step.y += strided;
+    step.dy += strided;
+    step.dh_n = At(step.dh_n, outputs);
+    step.dc_n = At(step.dc_n, units);
+    step.dh += outputs;
+    step.dc = At(step.dc, units);
+    step.dc_0 = At(step.dc_0, units);
     step.dgates_x += gates;
     step.dgates_h += gates;
     step.dgates_first += gates;
+    step.r = At(step.r, units);
+    step.dh_total = At(step.dh_total, outputs);
+    step.dr = At(step.dr, units);
+    step.zeros = At(step.zeros, units);
     return step;
   }
 
@@ -326,15 +350,15 @@ class BackwardDirection {
   void InputWeightGradient(int64_t begin_time, int64_t steps) {
     const int64_t GH = desc_.gate_rows(), I = desc_.input, N = desc_.batch, rows = steps * N;
     if (lengths_ == nullptr) {
-      return AddWeights(&i2h_started_, rows, I, arrays_.dgates_x, {x_ + begin_time * N * I, I},
-                        sums_.i2h_weight);
+      return AddGates(&i2h_started_, rows, I, arrays_.dgates_x, {x_ + begin_time * N * I, I},
+                      sums_.i2h_weight);
     }
     // Zero gradients past a row's length are not enough: the inputs there may be NaN.
     for (int64_t row = 0; row < rows; row += arrays_.copy_rows) {
       const int64_t count = std::min(arrays_.copy_rows, rows - row);
       work_.CopyRows(x_, begin_time * N + row, count, I, lengths_, N, arrays_.input_copy);
-      AddWeights(&i2h_started_, count, I, arrays_.dgates_x + row * GH, {arrays_.input_copy, I},
-                 sums_.i2h_weight);
+      AddGates(&i2h_started_, count, I, arrays_.dgates_x + row * GH, {arrays_.input_copy, I},
+               sums_.i2h_weight);
     }
   }
 
@@ -346,15 +370,25 @@ class BackwardDirection {
     const int64_t later = std::max<int64_t>(first, 1);
     if (later == end) return;
     const int64_t skipped = walk_.Begin(later, end) - walk_.Begin(first, end);
-    AddWeights(&h2h_started_, (end - later) * N, desc_.hidden, arrays_.dgates_h + skipped * N * GH,
-               {Y(walk_.Begin(later - 1, end - 1)), y_stride_}, sums_.h2h_weight);
+    AddGates(&h2h_started_, (end - later) * N, desc_.outputs(), arrays_.dgates_h + skipped * N * GH,
+             {Y(walk_.Begin(later - 1, end - 1)), y_stride_}, sums_.h2h_weight);
+  }
+
+  void ProjectionGradient(int64_t begin_time, int64_t rows) {
+    const int64_t H = desc_.hidden, P = desc_.outputs();
+    AddWeights(&h2r_started_, rows, P, H, arrays_.dh_total,
+               {reserve_.r + begin_time * desc_.batch * H, H}, sums_.h2r_weight);
   }
 
   // sum[G*H, columns] += dgates[rows, G*H]' * seen[rows, columns]; = if the sum has not started.
-  void AddWeights(bool* started, int64_t rows, int64_t columns, const T* dgates, Factor<T> seen,
-                  float* sum) {
-    const int64_t GH = desc_.gate_rows();
-    work_.Gemm(GH, columns, rows, Factor<T>{dgates, GH, Transpose::kYes}, seen,
+  void AddGates(bool* started, int64_t rows, int64_t columns, const T* dgates, Factor<T> seen,
+                float* sum) {
+    AddWeights(started, rows, desc_.gate_rows(), columns, dgates, seen, sum);
+  }
+  // The same for gradients of another width.
+  void AddWeights(bool* started, int64_t rows, int64_t width, int64_t columns, const T* gradients,
+                  Factor<T> seen, float* sum) {
+    work_.Gemm(width, columns, rows, Factor<T>{gradients, width, Transpose::kYes}, seen,
                *started ? 1.0f : 0.0f, Result<float>{sum, columns});
     *started = true;
   }
@@ -374,9 +408,11 @@ class BackwardDirection {
     if (std::is_same<T, float>::value) return;
     const int64_t GH = desc_.gate_rows();
     work_.Round(sums_.i2h_weight, GH * desc_.input, gradients_.i2h_weight);
-    work_.Round(sums_.h2h_weight, GH * desc_.hidden, gradients_.h2h_weight);
+    work_.Round(sums_.h2h_weight, GH * desc_.outputs(), gradients_.h2h_weight);
     work_.Round(sums_.i2h_bias, GH, gradients_.i2h_bias);
     work_.Round(sums_.h2h_bias, GH, gradients_.h2h_bias);
+    if (!desc_.projected()) return;
+    work_.Round(sums_.h2r_weight, desc_.outputs() * desc_.hidden, gradients_.h2r_weight);
   }
 
   const LayerDesc& desc_;
@@ -386,7 +422,8 @@ class BackwardDirection {
   Parameters<const T> weights_;
   Parameters<T> gradients_;
   Parameters<float> sums_;
-  bool i2h_started_ = false, h2h_started_ = false;  // whether the sums hold a product
+  // Whether the sums hold a product.
+  bool i2h_started_ = false, h2h_started_ = false, h2r_started_ = false;
   Walk walk_;
   Reserve<const T> reserve_;
   bool add_to_dx_;  // whether the other direction has written dx

@@ -46,7 +46,7 @@ const Backend& BackendOf(Device device) {
 namespace {
 
 int64_t OutputBytes(const LayerDesc& desc) {
-  return desc.rows() * desc.directions * desc.hidden * SizeOf(desc.dtype);
+  return desc.rows() * desc.directions * desc.outputs() * SizeOf(desc.dtype);
 }
 
 // The workspace: the layers' outputs, double-buffered, since a layer reads one array and writes the
@@ -71,14 +71,23 @@ struct WorkspaceLayout {
   }
 };
 
-// A layer's part of states [L*D, N, H] or of their gradients; null stays null.
+// A layer's part of states [L*D, N, width] or of their gradients; null stays null.
 template <class Pointer>
-Pointer StatesAt(const LayerDesc& desc, Pointer states, int64_t layer) {
+Pointer StatesAt(const LayerDesc& desc, Pointer states, int64_t width, int64_t layer) {
   if (states == nullptr) return nullptr;
   using Byte =
       std::conditional_t<std::is_const<std::remove_pointer_t<Pointer>>::value, const char, char>;
-  const int64_t bytes = desc.directions * desc.batch * desc.hidden * SizeOf(desc.dtype);
+  const int64_t bytes = desc.directions * desc.batch * width * SizeOf(desc.dtype);
   return static_cast<Byte*>(states) + layer * bytes;
+}
+
+template <class Pointer>
+Pointer HiddenAt(const LayerDesc& desc, Pointer states, int64_t layer) {
+  return StatesAt(desc, states, desc.outputs(), layer);
+}
+template <class Pointer>
+Pointer CellAt(const LayerDesc& desc, Pointer states, int64_t layer) {
+  return StatesAt(desc, states, desc.hidden, layer);
 }
 
 // The reserve holds each layer's own reserve, then the outputs of all layers but the last.
@@ -97,8 +106,8 @@ Args ArgsOf(const Layers& layers, const Arrays& arrays, const WorkspaceLayout& w
             void* stream, int64_t layer) {
   Args args;
   args.lengths = arrays.lengths;
-  args.h0 = StatesAt(layers, arrays.h0, layer);
-  args.c0 = StatesAt(layers, arrays.c0, layer);
+  args.h0 = HiddenAt(layers, arrays.h0, layer);
+  args.c0 = CellAt(layers, arrays.c0, layer);
   std::copy_n(arrays.weights.begin() + layer * layers.directions, layers.directions, args.weights);
   args.workspace = workspace.of_layer;
   args.stream = stream;
@@ -117,8 +126,8 @@ ForwardArgs LayerArgs(const Layers& layers, const ForwardArrays& arrays,
   auto args = ArgsOf<ForwardArgs>(layers, arrays, workspace, stream, layer);
   args.x = layer == 0 ? arrays.x : ForwardOutput(layers, arrays, workspace, layer - 1);
   args.y = ForwardOutput(layers, arrays, workspace, layer);
-  args.hn = StatesAt(layers, arrays.hn, layer);
-  args.cn = StatesAt(layers, arrays.cn, layer);
+  args.hn = HiddenAt(layers, arrays.hn, layer);
+  args.cn = CellAt(layers, arrays.cn, layer);
   if (layers.reserve) args.reserve = ReserveAt(layers, static_cast<char*>(arrays.reserve), layer);
   return args;
 }
@@ -136,11 +145,11 @@ BackwardArgs LayerArgs(const Layers& layers, const BackwardArrays& arrays,
   args.y = layer == top ? arrays.y : OutputInReserve(layers, reserve, layer);
   args.reserve = ReserveAt(layers, reserve, layer);
   args.dy = layer == top ? arrays.dy : gradient(layer + 1);
-  args.dhn = StatesAt(layers, arrays.dhn, layer);
-  args.dcn = StatesAt(layers, arrays.dcn, layer);
+  args.dhn = HiddenAt(layers, arrays.dhn, layer);
+  args.dcn = CellAt(layers, arrays.dcn, layer);
   args.dx = layer == 0 ? arrays.dx : gradient(layer);
-  args.dh0 = StatesAt(layers, arrays.dh0, layer);
-  args.dc0 = StatesAt(layers, arrays.dc0, layer);
+  args.dh0 = HiddenAt(layers, arrays.dh0, layer);
+  args.dc0 = CellAt(layers, arrays.dc0, layer);
   std::copy_n(arrays.gradients.begin() + layer * layers.directions, layers.directions,
               args.gradients);
   return args;
@@ -159,7 +168,7 @@ void Expect(const char* name, const void* array, int64_t alignment,
                       std::to_string(alignment));
 }
 
-// Four for each layer and direction.
+// Four for each layer and direction, or five if they are projected.
 template <class Parameters>
 void ExpectParameters(const Layers& layers, const char* name,
                       const std::vector<Parameters>& parameters) {
@@ -174,6 +183,7 @@ void ExpectParameters(const Layers& layers, const char* name,
           static_cast<const void*>(p.i2h_bias), static_cast<const void*>(p.h2h_bias)}) {
       Expect(name, array, SizeOf(layers.dtype), index++);
     }
+    if (layers.projected()) Expect(name, p.h2r_weight, SizeOf(layers.dtype), index++);
   }
 }
 
@@ -270,13 +280,14 @@ void Plan::Backward(const BackwardArrays& arrays, void* stream) const {
 namespace {
 
 // All fields of a description.
-static_assert(sizeof(Algorithm) == 76 && sizeof(Layers) == 152, "is a field missing in Tied()?");
+static_assert(sizeof(Algorithm) == 76 && sizeof(Layers) == 168, "is a field missing in Tied()?");
 auto Tied(const Layers& l) {
   const Algorithm& a = l.algorithm;
   return std::tie(l.mode, l.dtype, l.device, l.device_index, l.steps, l.batch, l.input, l.hidden,
-                  l.directions, l.layers, l.reserve, l.tf32, l.threads, a.kind, a.row_tiles,
-                  a.backward_row_tiles, a.batch_tiles, a.groups, a.directions, a.split, a.cluster,
-                  a.shared_slices, a.tagged);
+                  l.projection, l.directions, l.layers, l.clip.low, l.clip.high, l.clip.nan,
+                  l.reserve, l.tf32, l.threads, a.kind, a.row_tiles, a.backward_row_tiles,
+                  a.batch_tiles, a.groups, a.directions, a.split, a.cluster, a.shared_slices,
+                  a.tagged);
 }
 
 struct Less {

@@ -19,6 +19,12 @@ void ExpectPositive(const char* name, int64_t value) {
                   std::string(name) + " is " + std::to_string(value) + ", expected 1 or more");
 }
 
+void ExpectInt(const char* name, int64_t value) {
+  constexpr int64_t kMost = std::numeric_limits<int>::max();
+  FASTRNN_EXPECTS(value <= kMost, std::string(name) + " is " + std::to_string(value) +
+                                      ", expected at most " + std::to_string(kMost));
+}
+
 // The product of positive sizes. Throws InvalidArgument if it overflows.
 int64_t CheckedProduct(const char* what, std::initializer_list<int64_t> factors) {
   int64_t product = 1;
@@ -134,25 +140,33 @@ void ValidateLayer(const LayerDesc& desc) {
   ExpectPositive("batch size", desc.batch);
   ExpectPositive("input size", desc.input);
   ExpectPositive("hidden size", desc.hidden);
-  // The rows of a step are counted in ints.
-  constexpr int64_t kMostRows = std::numeric_limits<int>::max();
-  FASTRNN_EXPECTS(desc.batch <= kMostRows, "batch size is " + std::to_string(desc.batch) +
-                                               ", expected at most " + std::to_string(kMostRows));
+  // The rows and outputs of a step are counted in ints.
+  ExpectInt("batch size", desc.batch);
+  FASTRNN_EXPECTS(desc.projection >= 0, "projection size is " + std::to_string(desc.projection) +
+                                            ", expected 0 for none, or more");
+  ExpectInt("projection size", desc.projection);
+  FASTRNN_EXPECTS(desc.has_c() || !desc.projected(), "only an lstm can be projected");
   FASTRNN_EXPECTS(
       desc.directions == 1 || desc.directions == kMaxDirections,
       "number of directions is " + std::to_string(desc.directions) + ", expected 1 or 2");
+  FASTRNN_EXPECTS(desc.has_c() || !desc.clip.clips(),
+                  "clip was given, but only an lstm has a cell state");
+  FASTRNN_EXPECTS(desc.clip.low <= desc.clip.high, "clip is from " + std::to_string(desc.clip.low) +
+                                                       " to " + std::to_string(desc.clip.high) +
+                                                       ", expected a low end up to the high one");
   CheckedProduct("the input", {desc.steps, desc.batch, desc.input});
+  CheckedProduct("the output", {desc.steps, desc.batch, desc.directions, desc.outputs()});
   const int64_t gates = desc.cell().gates;
-  CheckedProduct("the gates", {desc.steps, desc.batch, desc.directions, gates + 1, desc.hidden});
+  CheckedProduct("the gates", {desc.steps, desc.batch, desc.directions, gates + 2, desc.hidden});
   CheckedProduct("the weights",
-                 {gates, desc.hidden, desc.hidden > desc.input ? desc.hidden : desc.input});
+                 {gates, desc.hidden, std::max({desc.hidden, desc.input, desc.projection})});
 }
 
 }  // namespace
 
 LayerDesc Layers::At(int64_t layer) const {
   LayerDesc desc = *this;
-  if (layer > 0) desc.input = directions * hidden;
+  if (layer > 0) desc.input = directions * outputs();
   return desc;
 }
 
@@ -164,13 +178,14 @@ void Validate(const Layers& layers) {
   ValidateLayer(layers.At(1));
   const int64_t most = std::numeric_limits<int64_t>::max() / 64;
   FASTRNN_EXPECTS(
-      layers.layers <= most / (layers.rows() * layers.directions * layers.hidden),
+      layers.layers <=
+          most / (layers.rows() * layers.directions * std::max(layers.hidden, layers.projection)),
       "the number of values of " + std::to_string(layers.layers) + " layers overflows 64 bits");
 }
 
 int64_t ReserveWords(const Layers& layers) {
   if (!layers.reserve) return 0;
-  const int64_t values = (layers.layers - 1) * layers.directions * layers.hidden;
+  const int64_t values = (layers.layers - 1) * layers.directions * layers.outputs();
   return layers.layers * LayerReserveWords(layers) + (values * SizeOf(layers.dtype) + 3) / 4;
 }
 

@@ -6,10 +6,12 @@
 //
 // No framework and no CUDA header is included here. backend.h is the interface of the devices.
 //
-// T steps, N sequences in the batch, I inputs, H hidden units, D directions (1 or 2), G gates,
-// L layers; each takes the output of the one below, so above the first I is D*H. All arrays are
-// dense, row-major, on one device, and of the layers' type, passed as void*.
-// Gate order and arithmetic are MXNet's and cuDNN's:
+// T steps, N sequences in the batch, I inputs, H hidden units, P outputs, D directions (1 or 2), G
+// gates, L layers; each takes the output of the one below, so above the first I is D*P. P is H
+// unless an LSTM is projected (Sak et al. 2014): its h, which is also its output, is then the
+// product of the cells' o * tanh(c) with another weight matrix. All arrays are dense, row-major, on
+// one device, and of the layers' type, passed as void*. Gate order and arithmetic are MXNet's and
+// cuDNN's:
 //
 //   LSTM            G = 4   i, f, g, o
 //   GRU             G = 3   r, z, n; linear before reset
@@ -24,6 +26,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -67,6 +70,19 @@ struct CellTraits {
 };
 const CellTraits& TraitsOf(Mode mode);
 
+// The range of an LSTM's cell state after each step, before the output is computed from it; initial
+// states are not clipped. As in cuDNN and MXNet, no gradient passes through a clipped state.
+struct Clip {
+  float low = -std::numeric_limits<float>::infinity();
+  float high = std::numeric_limits<float>::infinity();
+  bool nan = false;  // whether NaN becomes `low` instead of going on
+
+  constexpr bool clips() const { return low > -kInfinity || high < kInfinity || nan; }
+
+ private:
+  static constexpr float kInfinity = std::numeric_limits<float>::infinity();
+};
+
 // Whether float32 layers use TF32 by default: the variable FASTRNN_TF32, 0 or 1; 1 if it is not
 // set. Throws InvalidArgument for any other value.
 bool DefaultTf32();
@@ -104,7 +120,9 @@ struct LayerDesc {
   int64_t batch = 0;       // N
   int64_t input = 0;       // I
   int64_t hidden = 0;      // H
+  int64_t projection = 0;  // P of a projected LSTM; 0: the layer is not projected
   int64_t directions = 1;  // D
+  Clip clip;               // LSTM only
   bool reserve = false;    // forward writes the reserve, which backward reads
   // CUDA only: whether float32 products may round their factors to TF32 (10 bits of mantissa), and
   // how steps are run.
@@ -114,6 +132,8 @@ struct LayerDesc {
 
   const CellTraits& cell() const { return TraitsOf(mode); }
   bool has_c() const { return cell().has_c; }
+  bool projected() const { return projection != 0; }
+  int64_t outputs() const { return projected() ? projection : hidden; }  // P
   int64_t gate_rows() const { return cell().gates * hidden; }
   int64_t rows() const { return steps * batch; }
 };
@@ -127,8 +147,8 @@ struct Layers : LayerDesc {
 
 constexpr int kMaxDirections = 2;
 
-// Throws InvalidArgument if a size is below 1, directions is not 1 or 2, or an array's size
-// overflows.
+// Throws InvalidArgument if a size is below 1, directions is not 1 or 2, an array's size overflows,
+// the cell state's range is empty, or an option is given that the cell does not have.
 void Validate(const Layers& layers);
 
 // Words of 4 bytes for each step and row: the layers' own reserves and the outputs of all layers
@@ -137,10 +157,11 @@ int64_t ReserveWords(const Layers& layers);
 
 // One direction's parameters.
 struct Weights {
-  const void* i2h_weight;  // [G*H, I]
-  const void* h2h_weight;  // [G*H, H]
-  const void* i2h_bias;    // [G*H]
-  const void* h2h_bias;    // [G*H]
+  const void* i2h_weight;            // [G*H, I]
+  const void* h2h_weight;            // [G*H, P]
+  const void* i2h_bias;              // [G*H]
+  const void* h2h_bias;              // [G*H]
+  const void* h2r_weight = nullptr;  // [P, H], if the layer is projected
 };
 
 // Gradients with respect to one direction's parameters; shapes as in Weights.
@@ -149,6 +170,7 @@ struct WeightGradients {
   void* h2h_weight;
   void* i2h_bias;
   void* h2h_bias;
+  void* h2r_weight = nullptr;
 };
 
 // Lengths: row n takes part in the steps at time 0 to lengths[n] - 1, and the reverse direction
@@ -163,11 +185,11 @@ struct WeightGradients {
 struct ForwardArrays {
   const void* x = nullptr;           // [T, N, I]
   const int32_t* lengths = nullptr;  // [N] on the arrays' device; null: every row has T steps
-  const void* h0 = nullptr;          // [L*D, N, H]
+  const void* h0 = nullptr;          // [L*D, N, P]
   const void* c0 = nullptr;          // [L*D, N, H], LSTM only
   std::vector<Weights> weights;      // for each layer and direction, the lowest layer first
-  void* y = nullptr;                 // [T, N, D*H], forward direction first
-  void* hn = nullptr;                // [L*D, N, H], after the last step of each direction
+  void* y = nullptr;                 // [T, N, D*P], forward direction first
+  void* hn = nullptr;                // [L*D, N, P], after the last step of each direction
   void* cn = nullptr;                // [L*D, N, H], LSTM only
   void* reserve = nullptr;           // Plan::reserve_bytes(), aligned to 4
   void* workspace = nullptr;         // Plan::workspace_bytes(), aligned to kWorkspaceAlignment
@@ -181,11 +203,11 @@ struct BackwardArrays {
   std::vector<Weights> weights;
   const void* y = nullptr;        // as written by forward
   const void* reserve = nullptr;  // as written by forward
-  const void* dy = nullptr;       // [T, N, D*H]
-  const void* dhn = nullptr;      // [L*D, N, H]
+  const void* dy = nullptr;       // [T, N, D*P]
+  const void* dhn = nullptr;      // [L*D, N, P]
   const void* dcn = nullptr;      // [L*D, N, H], LSTM only
   void* dx = nullptr;             // [T, N, I]
-  void* dh0 = nullptr;            // [L*D, N, H]
+  void* dh0 = nullptr;            // [L*D, N, P]
   void* dc0 = nullptr;            // [L*D, N, H], LSTM only
   std::vector<WeightGradients> gradients;
   void* workspace = nullptr;

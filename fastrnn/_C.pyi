@@ -53,6 +53,8 @@ def forward(
     weights: Sequence[Any],
     layers: int,
     lengths: Optional[Any],
+    projected: bool,
+    clip: Optional[Tuple[float, float, bool]],
     tf32: Optional[bool],
     algorithm: Optional[str],
     reserve: bool,
@@ -68,6 +70,8 @@ def backward(
     weights: Sequence[Any],
     layers: int,
     lengths: Optional[Any],
+    projected: bool,
+    clip: Optional[Tuple[float, float, bool]],
     tf32: Optional[bool],
     algorithm: Optional[str],
     output: Any,
@@ -79,7 +83,9 @@ def backward(
     threads: Optional[int],
     stream: int,
 ) -> List[Any]: ...
-def reserve_words(mode: str, dtype: str, hidden: int, directions: int, layers: int) -> int: ...
+def reserve_words(
+    mode: str, dtype: str, hidden: int, directions: int, layers: int, projection: int = 0
+) -> int: ...
 def device_facts(device: int) -> Dict[str, int]: ...
 def reason(
     mode: str,
@@ -90,6 +96,8 @@ def reason(
     hidden: int,
     directions: int,
     layers: int,
+    projection: int,
+    clip: Optional[Tuple[float, float, bool]],
     reserve: bool,
     tf32: Optional[bool],
     algorithm: Optional[str],

@@ -84,7 +84,6 @@ class Chooser:
     directions: int
     rates: Rates
     lengths: bool  # whether the layer takes them
-    projection_size: Optional[int]
 
     def choose(self, dtype: Any) -> Choice:
         """Choose the operators for parameters of a type.
@@ -119,17 +118,11 @@ class Chooser:
         if not native.STATUS.usable:
             return native.STATUS.reason
         if dtype not in native.STATUS.types:
-            option = f"dtype={dtype}"
-        elif cell.projected:
-            option = f"projection_size={self.projection_size}"
-        elif cell.clip_min is not None:
-            option = f"state_clip_min={cell.clip_min}"
-        elif self.request.name == "auto":
-            kind = verdict.LayerKind(cell.mode, dtype, self.directions, self.lengths)
-            return verdict.obstacle(kind, cell.hidden_size, native.ON_CUDA, native.GPUS)
-        else:
+            return f"the native operator does not cover dtype={dtype}"
+        if self.request.name == "native":
             return None
-        return f"the native operator does not cover {option}"
+        kind = verdict.LayerKind(cell.mode, dtype, self.directions, self.lengths)
+        return verdict.obstacle(kind, cell.hidden_size, native.ON_CUDA, native.GPUS)
 
     def _gluon_operators(self, dtype: str) -> str:
         """Choose the fastest of MXNet's own operators that give correct results."""

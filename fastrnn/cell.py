@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+import math
+from typing import Any, NamedTuple, Optional, Tuple
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
@@ -12,7 +13,45 @@ class Cell(NamedTuple):
 
     mode: str  # a key of GATES
     hidden_size: int
-    projected: bool = False  # LSTM only: h is the output times the h2r weight
+    projection_size: int = 0  # LSTM only: h is the output times the h2r weight; 0: it is not
     clip_min: Optional[float] = None  # LSTM only: the cell state's range after each step
     clip_max: Optional[float] = None
     clip_nan: bool = False  # whether a NaN becomes clip_min
+
+    @property
+    def projected(self) -> bool:
+        """Whether h is not the output itself."""
+        return self.projection_size > 0
+
+    @property
+    def outputs(self) -> int:
+        """The size P of h and of the output."""
+        return self.projection_size or self.hidden_size
+
+
+class Clip(NamedTuple):
+    """The range of an LSTM's cell state after each step, as cuDNN's cudnnRNNSetClip_v8 and MXNet's.
+
+    The output is computed from the clipped state. No gradient passes through a state that was
+    clipped; at the ends of the range it passes. Initial states are not clipped.
+
+    Attributes
+    ----------
+    low, high : float
+        The ends, infinite by default.
+    nan : bool
+        Whether NaN becomes `low`; otherwise it goes on.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    nan: bool = False
+
+
+def checked_clip(clip: Any) -> Optional[Tuple[float, float, bool]]:
+    """Return a `Clip` as the native library takes it; None stays None."""
+    if clip is None:
+        return None
+    if not isinstance(clip, Clip):
+        raise TypeError(f"clip is of type {type(clip).__name__}, expected a Clip")
+    return float(clip.low), float(clip.high), bool(clip.nan)

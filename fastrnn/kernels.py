@@ -11,8 +11,8 @@ memory and works on another stream must keep the array itself. If you pass anoth
 and a stream that is not the array's own, you must keep the array too, for example with PyTorch's
 `Tensor.record_stream`.
 
-T steps, N rows, I inputs, H hidden units, G gates (LSTM 4: i, f, g, o; GRU 3: r, z, n; RNN 1), D
-directions (1 or 2), L layers.
+T steps, N rows, I inputs, H hidden units, P outputs (H, unless an LSTM is projected), G gates (LSTM
+4: i, f, g, o; GRU 3: r, z, n; RNN 1), D directions (1 or 2), L layers.
 
     result = forward("lstm", x, weights, reserve=True)
     gradients = backward(result.reserve, d_output)
@@ -34,12 +34,23 @@ from typing import Any, List, NamedTuple, Optional, Sequence
 import numpy as np
 
 from . import _native
+from .cell import Clip, checked_clip
 from .plans import plan
 
 _MOST_LAYERS = 2**16  # far from an overflow of what counts weights
 _HOST_TYPES = ("float32", "float16", "int32")  # the device types that NumPy has
 
-__all__ = ["Gradients", "Reserve", "Result", "backward", "forward", "plan", "to_device", "to_host"]
+__all__ = [
+    "Clip",
+    "Gradients",
+    "Reserve",
+    "Result",
+    "backward",
+    "forward",
+    "plan",
+    "to_device",
+    "to_host",
+]
 
 
 class Reserve(NamedTuple):
@@ -47,9 +58,9 @@ class Reserve(NamedTuple):
 
     Attributes
     ----------
-    mode, x, h_0, c_0, weights, layers, lengths, tf32, algorithm
+    mode, x, h_0, c_0, weights, layers, lengths, projected, clip, tf32, algorithm
         The arguments of the call.
-    output : array [T, N, D*H]
+    output : array [T, N, D*P]
         Its output.
     values : array of float32
         What the cells keep of each step, and the outputs of all layers but the last.
@@ -62,6 +73,8 @@ class Reserve(NamedTuple):
     weights: Sequence[Any]
     layers: int
     lengths: Optional[Any]
+    projected: bool
+    clip: Optional[Clip]
     tf32: Optional[bool]
     algorithm: Optional[str]
     output: Any
@@ -73,9 +86,9 @@ class Result(NamedTuple):
 
     Attributes
     ----------
-    output : array [T, N, D*H]
-        Output of the last layer, the forward direction's H first.
-    h_n : array [L*D, N, H]
+    output : array [T, N, D*P]
+        Output of the last layer, the forward direction's P first.
+    h_n : array [L*D, N, P]
         Hidden states after the last step of each layer and direction.
     c_n : array [L*D, N, H] or None
         Cell states, LSTM only.
@@ -96,7 +109,7 @@ class Gradients(NamedTuple):
     ----------
     x : array [T, N, I]
         Gradient with respect to the input.
-    h_0 : array [L*D, N, H]
+    h_0 : array [L*D, N, P]
         With respect to the initial hidden states.
     c_0 : array [L*D, N, H] or None
         With respect to the initial cell states, LSTM only.
@@ -135,6 +148,8 @@ def forward(
     *,
     layers: int = 1,
     lengths: Optional[Any] = None,
+    projected: bool = False,
+    clip: Optional[Clip] = None,
     tf32: Optional[bool] = None,
     algorithm: Optional[str] = None,
     reserve: bool = False,
@@ -146,7 +161,8 @@ def forward(
 
     The cells are those of cuDNN (NVIDIA, cuDNN API reference, cudnnRNNMode_t): LSTM after
     Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000), GRU after Cho et
-    al. (2014), and h = tanh(W x + b + R h + c) or relu of it.
+    al. (2014), and h = tanh(W x + b + R h + c) or relu of it. The projection is that of Sak et al.
+    (2014).
 
     Parameters
     ----------
@@ -157,16 +173,23 @@ def forward(
         The input.
     weights : sequence of arrays
         For each layer, the lowest first, and each of its directions: i2h_weight [G*H, I],
-        h2h_weight [G*H, H], i2h_bias [G*H], h2h_bias [G*H]. A layer above the first takes the
-        output of the one below: its I is D*H.
-    h_0, c_0 : array [L*D, N, H], optional
-        Initial states, zero by default; `c_0` for an LSTM only.
+        h2h_weight [G*H, P], i2h_bias [G*H], h2h_bias [G*H] and, if `projected`, h2r_weight [P, H].
+        A layer above the first takes the output of the one below: its I is D*P.
+    h_0 : array [L*D, N, P], optional
+        Initial hidden states, zero by default.
+    c_0 : array [L*D, N, H], optional
+        Initial cell states of an LSTM, zero by default.
     layers : int
         The number of layers, L.
     lengths : array [N] of int32, optional
         Each row's number of steps, clamped to 0 to T. Outputs past a row's length are zeros, the
         final states are those after the row's last step, and the reverse direction starts at the
         row's last step.
+    projected : bool
+        Whether the layers are LSTMs whose h, which is also their output, is r times the transposed
+        h2r_weight, where r is what the output is otherwise.
+    clip : Clip, optional
+        The range of the cell state, for an LSTM only.
     tf32 : bool, optional
         Whether float32 products on a GPU may round their factors to TF32, with 10 bits of mantissa.
         The default is the environment variable FASTRNN_TF32 (0 or 1), or else True.
@@ -180,7 +203,7 @@ def forward(
         (0 or 1).
     reserve : bool
         Keep what `backward` needs: at most G*H + H values for each step, row and direction of each
-        layer, and the outputs of all layers but the last.
+        layer, H more if it is projected, and the outputs of all layers but the last.
     out : Result, optional
         Arrays to write to instead of new ones: the result of an earlier call, or arrays of any
         library, in the right shapes. They must not overlap each other or the inputs. Of its
@@ -228,6 +251,8 @@ def forward(
         weights,
         layers,
         lengths,
+        bool(projected),
+        checked_clip(clip),
         tf32,
         algorithm,
         reserve,
@@ -237,8 +262,8 @@ def forward(
     )
     if not reserve:
         return Result(output, h_n, c_n, None)
-    read = (mode, x, h_0, c_0, tuple(weights), layers, lengths, tf32, algorithm)
-    kept = Reserve(*read, output, values)
+    inputs = (mode, x, h_0, c_0, tuple(weights), layers, lengths, bool(projected), clip)
+    kept = Reserve(*inputs, tf32, algorithm, output, values)
     return Result(output, h_n, c_n, kept)
 
 
@@ -267,9 +292,9 @@ def backward(
     ----------
     reserve : Reserve
         From the forward call. The arrays given to that call must not have changed since then.
-    d_output : array [T, N, D*H]
+    d_output : array [T, N, D*P]
         Gradient of the output; ignored past a row's length.
-    d_h_n, d_c_n : array [L*D, N, H], optional
+    d_h_n, d_c_n : array [L*D, N, P] and [L*D, N, H], optional
         Gradients of the final states, zero by default; `d_c_n` for an LSTM only.
     out : Gradients, optional
         Arrays to write to, as for `forward`.

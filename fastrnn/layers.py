@@ -77,9 +77,12 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
         """Add to what MXNet's constructor has made. Raises if the backend cannot run the layer."""
         self._lstm_state_clip_min, self._lstm_state_clip_max = clip
         self._rates = drops._replace(between=checks.rate("dropout", self._dropout))
-        projected = bool(self._projection_size)
         self._cell = Cell(
-            self._mode, self._hidden_size, projected, *clip, self._lstm_state_clip_nan
+            self._mode,
+            self._hidden_size,
+            self._projection_size or 0,
+            *clip,
+            self._lstm_state_clip_nan,
         )
         self._chooser = Chooser(
             request=request,
@@ -88,7 +91,6 @@ class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
             directions=self._dir,
             rates=self._rates,
             lengths=self._use_sequence_length,
-            projection_size=self._projection_size,
         )
         self._kept = _Kept()
         self._decide(self.l0_i2h_weight.dtype)

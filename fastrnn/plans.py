@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Dict, Mapping, Optional, Union
 
 from . import _native
+from .cell import Clip, checked_clip
 
 __all__ = ["DEVICES", "DeviceFacts", "LayerPlan", "Plan", "plan", "reason"]
 
@@ -276,6 +277,8 @@ def reason(
     *,
     layers: int = 1,
     directions: int = 1,
+    projection: int = 0,
+    clip: Optional[Clip] = None,
     dtype: str = "float32",
     reserve: bool = False,
     tf32: Optional[bool] = None,
@@ -286,10 +289,12 @@ def reason(
 
     Parameters
     ----------
-    mode, layers, directions, reserve, tf32, algorithm
+    mode, layers, directions, clip, reserve, tf32, algorithm
         As in `fastrnn.kernels.forward`.
     steps, rows, inputs, hidden : int
         T, N, I and H.
+    projection : int
+        P of projected layers; 0: they are not.
     dtype : {'float32', 'float16', 'bfloat16'}
         Type of the arrays; float32 on the CPU.
     device : int or 'cpu'
@@ -322,6 +327,8 @@ def reason(
         hidden,
         directions,
         layers,
+        projection,
+        checked_clip(clip),
         reserve,
         tf32,
         algorithm,

@@ -64,21 +64,25 @@ class KernelCase:
     tf32: Optional[bool] = False
     algorithm: Optional[str] = None
     layers: int = 1
+    clip: Optional[ref.Clip] = None
+    projection: int = 0
 
     def __post_init__(self):
         rng = np.random.RandomState(self.seed)
-        state = (self.layers * self.directions, self.rows, self.hidden)
+        state = (self.layers * self.directions, self.rows, self.projection or self.hidden)
+        cell_state = (*state[:2], self.hidden)
         cell = self.mode == "lstm"
         self.x = self._draw(rng, self.steps, self.rows, self.inputs)
         self.h_0 = self._draw(rng, *state)
-        self.c_0 = self._draw(rng, *state) if cell else None
+        self.c_0 = self._draw(rng, *cell_state) if cell else None
         sizes = {"layers": self.layers, "directions": self.directions}
+        sizes["projection"] = self.projection
         stack = ref.random_stack(rng, self.mode, self.inputs, self.hidden, **sizes)
         flat = [w for direction in stack for w in direction if w is not None]
         self.weights = [rounded(w.astype(np.float32), self.dtype) for w in flat]
-        self.d_output = self._draw(rng, self.steps, self.rows, self.directions * self.hidden)
+        self.d_output = self._draw(rng, self.steps, self.rows, self.directions * state[2])
         self.d_h_n = self._draw(rng, *state)
-        self.d_c_n = self._draw(rng, *state) if cell else None
+        self.d_c_n = self._draw(rng, *cell_state) if cell else None
 
     def _draw(self, rng, *shape):
         return rounded(rng.standard_normal(shape).astype(np.float32), self.dtype)
@@ -97,6 +101,8 @@ class KernelCase:
             "c_0": self.put(self.c_0),
             "layers": self.layers,
             "lengths": put(lengths, self.device),
+            "projected": self.projection > 0,
+            "clip": None if self.clip is None else kernels.Clip(*self.clip),
             "tf32": self.tf32,
             "algorithm": self.algorithm,
         }
@@ -129,7 +135,8 @@ class KernelCase:
         last layer.
         """
         count = self.layers * self.directions
-        stack = [ref.Weights(*self.weights[4 * d : 4 * d + 4]) for d in range(count)]
+        size = len(self.weights) // count
+        stack = [ref.Weights(*self.weights[size * d : size * (d + 1)]) for d in range(count)]
         result = ref.stack_forward(
             self.mode,
             self.x,
@@ -138,6 +145,7 @@ class KernelCase:
             stack,
             directions=self.directions,
             lengths=None if self.lengths is None else np.array(self.lengths),
+            clip=self.clip,
         )
         if self.mode == "rnn_relu" and output is not None:
             last = result.tape[1][-self.directions :]

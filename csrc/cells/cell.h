@@ -6,16 +6,24 @@
 //   kSplitShares  whether the input's and the hidden state's share of the last gate have different
 //                 gradients; backward then also reads hidden_n and h_prev
 //   kKeepsGates   whether backward reads the activated gates (and c), or only the output
-//   Forward       replaces a state by the next one
+//   Forward       replaces a state by the next one; its first argument is CellOptions
 //   Backward      takes the gradients of h and c, and replaces that of c by that of c_prev; returns
 //                 the share of h_prev's gradient that does not pass the gates
-// Their first argument selects ReLU instead of tanh in the vanilla RNN: an argument rather than two
-// cells, because CUDA's kernels are compiled for each cell.
+// The first argument of Backward is CellOptions' relu.
 #pragma once
 
+#include "../rnn.h"
 #include "math.h"
 
 namespace fastrnn {
+
+// Options of a layer that its cells' arithmetic depends on.
+struct CellOptions {
+  // ReLU instead of tanh in the vanilla RNN: an argument rather than two cells, because CUDA's
+  // kernels are compiled for each cell.
+  bool relu;
+  Clip clip;  // for ClippedLstmCell
+};
 
 // Both shares of a unit's pre-activations, including biases.
 template <int kGates>

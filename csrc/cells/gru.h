@@ -15,8 +15,8 @@ struct GruCell {
   static constexpr bool kSplitShares = true;
   static constexpr bool kKeepsGates = true;
 
-  static FASTRNN_HOST_DEVICE void Forward(bool, const Shares<kGates>& shares, UnitState* state,
-                                          Activated<kGates>* activated) {
+  static FASTRNN_HOST_DEVICE void Forward(const CellOptions&, const Shares<kGates>& shares,
+                                          UnitState* state, Activated<kGates>* activated) {
     const float hidden_n = shares.hidden[2];
     const float r = cell::Sigmoid(shares.Sum(0));
     const float z = cell::Sigmoid(shares.Sum(1));

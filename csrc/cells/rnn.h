@@ -11,10 +11,10 @@ struct RnnCell {
   static constexpr bool kSplitShares = false;
   static constexpr bool kKeepsGates = false;
 
-  static FASTRNN_HOST_DEVICE void Forward(bool relu, const Shares<kGates>& shares, UnitState* state,
-                                          Activated<kGates>*) {
+  static FASTRNN_HOST_DEVICE void Forward(const CellOptions& options, const Shares<kGates>& shares,
+                                          UnitState* state, Activated<kGates>*) {
     const float a = shares.Sum(0);
-    state->h = relu ? cell::Relu(a) : cell::Tanh(a);
+    state->h = options.relu ? cell::Relu(a) : cell::Tanh(a);
   }
 
   static FASTRNN_HOST_DEVICE float Backward(bool relu, const Seen<kGates>& seen, float dh, float*,

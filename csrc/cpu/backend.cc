@@ -17,13 +17,15 @@ class CpuLayer final : public LayerPlan {
  public:
   explicit CpuLayer(const LayerDesc& desc) : desc_(desc), split_(Split::Of(desc)) {
     const ThreadScope alone(1);  // for which oneDNN chooses its kernels
-    const int64_t H = desc.hidden, GH = desc.gate_rows();
-    forward_.emplace(desc, split_, GH, H, Transpose::kYes, false);
+    const int64_t H = desc.hidden, P = desc.outputs(), GH = desc.gate_rows();
+    forward_.emplace(StepProducts{{desc, split_, GH, P, Transpose::kYes, false}, std::nullopt});
+    if (desc.projected()) forward_->h2r.emplace(desc, split_, P, H, Transpose::kYes, false);
     Carver carver(nullptr);
     ForwardBuffers(desc, *forward_, &carver);
     forward_bytes_ = carver.used();
     if (!desc.reserve) return;
-    backward_.emplace(desc, split_, H, GH, Transpose::kNo, true);
+    backward_.emplace(StepProducts{{desc, split_, P, GH, Transpose::kNo, true}, std::nullopt});
+    if (desc.projected()) backward_->h2r.emplace(desc, split_, H, P, Transpose::kNo, false);
     carver = Carver(nullptr);
     BackwardBuffers(desc, *backward_, &carver);
     backward_bytes_ = carver.used();
@@ -34,7 +36,7 @@ class CpuLayer final : public LayerPlan {
   }
 
   std::string Reason(Pass pass) const override {
-    return (pass == Pass::kForward ? forward_ : backward_)->Reason();
+    return (pass == Pass::kForward ? forward_ : backward_)->h2h.Reason();
   }
 
   void Forward(const ForwardArgs& args) const override {
@@ -55,16 +57,16 @@ class CpuLayer final : public LayerPlan {
   void ForwardOne(const ForwardArgs& args, const ForwardBuffers& buffers, int64_t d) const {
     const Parameters<const float> weights(args.weights[d]);
     buffers.SumBiases(desc_, weights);
-    forward_->Load(weights.h2h_weight, buffers.product);
+    forward_->Load(weights, buffers.products);
     std::vector<ForwardWork> works;
     for (int64_t block = 0; block < split_.blocks; ++block) {
       const Rows rows = split_.Block(desc_, block);
-      works.emplace_back(desc_,
-                         BlockProduct(*forward_, weights.h2h_weight, buffers.product, block, rows),
+      works.emplace_back(desc_, BlockProducts(*forward_, weights, buffers.products, block, rows),
                          buffers, rows);
     }
     const ForwardDirection<float, ForwardWork> direction(
-        desc_, args, ChunkRows(), {buffers.gates, StateOf<float>(desc_, args.cn, d)}, &works[0], d);
+        desc_, args, ChunkRows(), {buffers.gates, CellOf<float>(desc_, args.cn, d), buffers.r},
+        &works[0], d);
     const Walk& walk = direction.walk();
     for (int64_t first = 0; first < walk.steps; first = walk.End(first)) {
       const float* const sums = direction.Project(first);
@@ -78,19 +80,20 @@ class CpuLayer final : public LayerPlan {
   }
 
   void BackwardOne(const BackwardArgs& args, BackwardBuffers* buffers, int64_t d) const {
-    const float* const weights = static_cast<const float*>(args.weights[d].h2h_weight);
-    backward_->Load(weights, buffers->product);
+    const Parameters<const float> weights(args.weights[d]);
+    backward_->Load(weights, buffers->products);
     std::vector<BackwardWork> works;
     for (int64_t block = 0; block < split_.blocks; ++block) {
-      works.emplace_back(desc_, BlockProduct(*backward_, weights, buffers->product, block,
-                                             split_.Block(desc_, block)));
+      works.emplace_back(desc_, BlockProducts(*backward_, weights, buffers->products, block,
+                                              split_.Block(desc_, block)));
     }
-    const int64_t states = desc_.batch * desc_.hidden;
-    buffers->arrays.dh = StateOf<float>(desc_, args.dh0, d);
-    buffers->arrays.dc = StateOf<float>(desc_, args.dc0, d);
-    works[0].Round(StateOf<const float>(desc_, args.dhn, d), states, buffers->arrays.dh);
+    buffers->arrays.dh = HiddenOf<float>(desc_, args.dh0, d);
+    buffers->arrays.dc = CellOf<float>(desc_, args.dc0, d);
+    works[0].Round(HiddenOf<const float>(desc_, args.dhn, d), desc_.batch * desc_.outputs(),
+                   buffers->arrays.dh);
     if (desc_.has_c()) {
-      works[0].Round(StateOf<const float>(desc_, args.dcn, d), states, buffers->arrays.dc);
+      works[0].Round(CellOf<const float>(desc_, args.dcn, d), desc_.batch * desc_.hidden,
+                     buffers->arrays.dc);
     }
     using Direction = BackwardDirection<float, BackwardWork>;
     RunChunks(Direction(desc_, args, ChunkRows(), buffers->arrays, &works[0], d),
@@ -114,7 +117,7 @@ class CpuLayer final : public LayerPlan {
 
   const LayerDesc desc_;
   const Split split_;
-  std::optional<StepProduct> forward_, backward_;
+  std::optional<StepProducts> forward_, backward_;
   size_t forward_bytes_ = 0, backward_bytes_ = 0;
 };
 

@@ -36,7 +36,7 @@ FASTRNN_HOST_DEVICE void Forward(const ForwardRow& row, Units units) {
     if (Cell::kSplitShares) state.h = r.h_prev[j];
     if (Cell::kHasC) state.c = r.c_prev[j];
     Activated<G> activated;
-    Cell::Forward(kRelu, shares, &state, &activated);
+    Cell::Forward({kRelu, r.clip}, shares, &state, &activated);
     if (Cell::kKeepsGates) {
 #pragma GCC unroll 4
       for (int k = 0; k < G; ++k) r.gates[k * H + j] = activated.gates[k];
@@ -102,6 +102,10 @@ FASTRNN_HOST_DEVICE void Backward(const BackwardRow& row, Units units) {
 
 FASTRNN_CELLS(FASTRNN_FUNCTIONS)
 
+FASTRNN_CLONES void ClippedLstmForward(const ForwardRow& row, Units units) {
+  Forward<ClippedLstmCell, false>(row, units);
+}
+
 struct Functions {
   ForwardUnits forward;
   BackwardUnits backward;
@@ -111,7 +115,10 @@ static_assert(std::size(kFunctions) == std::size(kCells), "the CPU lacks a cell"
 
 }  // namespace
 
-ForwardUnits ForwardOf(Mode mode) { return kFunctions[static_cast<size_t>(mode)].forward; }
+ForwardUnits ForwardOf(const LayerDesc& desc) {
+  return desc.clip.clips() ? ClippedLstmForward
+                           : kFunctions[static_cast<size_t>(desc.mode)].forward;
+}
 BackwardUnits BackwardOf(Mode mode) { return kFunctions[static_cast<size_t>(mode)].backward; }
 
 FASTRNN_CLONES void SumRows(const float* matrix, int64_t rows, int64_t stride, int64_t begin,

@@ -26,6 +26,7 @@ struct ForwardRow {
   const float* h_prev;       // [H], may be h
   float* h;                  // [H]
   float* y;                  // [H]
+  Clip clip;                 // for a clipped LSTM
 };
 
 struct BackwardRow {
@@ -47,7 +48,7 @@ struct BackwardRow {
 using ForwardUnits = void (*)(const ForwardRow& row, Units units);
 using BackwardUnits = void (*)(const BackwardRow& row, Units units);
 
-ForwardUnits ForwardOf(Mode mode);
+ForwardUnits ForwardOf(const LayerDesc& desc);
 BackwardUnits BackwardOf(Mode mode);
 
 // sums[j] = sum over rows of matrix[row * stride + j] for j in [begin, end), added to sums[j] if

@@ -89,7 +89,8 @@ int64_t ChunkRows() { return kChunkRows; }
 // ---- how threads share the steps ----------------------------------------------------------------
 
 Split Split::Of(const LayerDesc& desc) {
-  const int64_t weights = desc.gate_rows() * desc.hidden, step_work = desc.batch * weights;
+  const int64_t weights = desc.gate_rows() * desc.outputs() + desc.projection * desc.hidden;
+  const int64_t step_work = desc.batch * weights;
   const int64_t blocks = std::min<int64_t>(desc.threads, desc.batch / kMinRows);
   const int64_t parts = std::min<int64_t>(desc.threads, step_work / kMinPartWork);
   if (blocks > 1 && weights <= kMaxWeightsOfRows && desc.steps * step_work >= kMinSequenceWork) {
@@ -200,14 +201,32 @@ void BlockProduct::RunPart(const float* source, int64_t part, float* destination
        p.accumulate_ ? 1.0f : 0.0f, {destination + column, p.n_});
 }
 
+StepProducts::Buffers StepProducts::Take(Carver* carver) const {
+  const StepProduct::Buffers of_h2h = h2h.Take(carver);
+  return {of_h2h, h2r ? h2r->Take(carver) : StepProduct::Buffers()};
+}
+
+void StepProducts::Load(const Parameters<const float>& weights, const Buffers& buffers) const {
+  h2h.Load(weights.h2h_weight, buffers.h2h);
+  if (h2r) h2r->Load(weights.h2r_weight, buffers.h2r);
+}
+
+BlockProducts::BlockProducts(const StepProducts& products, const Parameters<const float>& weights,
+                             const StepProducts::Buffers& buffers, int64_t block, Rows rows)
+    : h2h(products.h2h, weights.h2h_weight, buffers.h2h, block, rows) {
+  if (products.h2r) h2r.emplace(*products.h2r, weights.h2r_weight, buffers.h2r, block, rows);
+}
+
 // ---- forward ------------------------------------------------------------------------------------
 
-ForwardBuffers::ForwardBuffers(const LayerDesc& desc, const StepProduct& h2h, Carver* carver)
-    : product(h2h.Take(carver)) {
-  share = carver->Take<float>(desc.batch * desc.gate_rows());
+ForwardBuffers::ForwardBuffers(const LayerDesc& desc, const StepProducts& products, Carver* carver)
+    : products(products.Take(carver)) {
+  sums = carver->Take<float>(desc.batch * SumsOfRow(desc));
   bias = carver->Take<float>(desc.gate_rows());
   const int64_t chunk_rows = Walk(desc, 0, kChunkRows).chunk_steps * desc.batch;
   gates = GatesInReserve(desc) ? nullptr : carver->Take<float>(chunk_rows * desc.gate_rows());
+  const bool needs_r = desc.projected() && !desc.reserve;
+  r = needs_r ? carver->Take<float>(desc.batch * desc.hidden) : nullptr;
 }
 
 void ForwardBuffers::SumBiases(const LayerDesc& desc,
@@ -219,16 +238,36 @@ void ForwardBuffers::SumBiases(const LayerDesc& desc,
   }
 }
 
-ForwardWork::ForwardWork(const LayerDesc& desc, BlockProduct h2h, const ForwardBuffers& buffers,
-                         Rows rows)
-    : h2h_(std::move(h2h)),
-      units_(ForwardOf(desc.mode)),
-      share_(buffers.share + rows.begin * desc.gate_rows()),
+ForwardWork::ForwardWork(const LayerDesc& desc, BlockProducts products,
+                         const ForwardBuffers& buffers, Rows rows)
+    : products_(std::move(products)),
+      units_(ForwardOf(desc)),
+      sums_(buffers.sums + rows.begin * SumsOfRow(desc)),
       bias_(buffers.bias) {}
 
-void ForwardWork::Step(const LayerDesc& desc, const ForwardStep<float>& step, const float*) {
+void ForwardWork::Step(const LayerDesc& desc, const ForwardStep<float>& step,
+                       const Parameters<const float>&) {
+  products_.h2h.Run(step.h_prev, sums_);
+  RunCells(desc, OfCells(step));
+  if (desc.projected()) Project(step);
+}
+
+void ForwardWork::Project(const ForwardStep<float>& step) {
+  products_.h2r->Run(step.r, sums_);
+  ForUnits(step.rows, step.outputs, [&](int64_t n, Units units) {
+    float* const y = step.y + n * step.y_stride;
+    float* const h = step.h + n * step.outputs;
+    if (step.lengths != nullptr && step.time >= step.lengths[n]) {
+      std::fill(y + units.begin, y + units.end, 0.0f);
+      return Copy(step.h_prev + n * step.outputs, units, h);
+    }
+    Copy(sums_ + n * step.outputs, units, h);
+    Copy(sums_ + n * step.outputs, units, y);
+  });
+}
+
+void ForwardWork::RunCells(const LayerDesc& desc, const ForwardStep<float>& step) {
   const int64_t H = desc.hidden, GH = desc.gate_rows();
-  h2h_.Run(step.h_prev, share_);
   // Without a reserve the activated gates, which nothing reads, overwrite their own chunk's sums.
   float* const gates = step.gates != nullptr ? step.gates : const_cast<float*>(step.input_sum);
   const float* const c_prev = step.c_0 != nullptr ? step.c_0 : step.c_prev;
@@ -241,10 +280,10 @@ void ForwardWork::Step(const LayerDesc& desc, const ForwardStep<float>& step, co
       Copy(step.h_prev + n * H, units, step.h + n * H);
       if (desc.has_c()) Copy(row_c_prev, units, c);
     } else {
-      float* const share = share_ + n * GH;
+      float* const share = sums_ + n * GH;
       float* const hidden_n = step.hidden_n != nullptr ? step.hidden_n + n * H : share + GH - H;
       units_({gates + n * GH, share, bias_, step.h2h_bias + GH - H, row_c_prev, c, hidden_n,
-              step.h_prev + n * H, step.h + n * H, y},
+              step.h_prev + n * H, step.h + n * H, y, desc.clip},
              units);
     }
     if (desc.has_c() && step.c_n != nullptr) Copy(c, units, step.c_n + n * H);
@@ -253,8 +292,9 @@ void ForwardWork::Step(const LayerDesc& desc, const ForwardStep<float>& step, co
 
 // ---- backward -----------------------------------------------------------------------------------
 
-BackwardBuffers::BackwardBuffers(const LayerDesc& desc, const StepProduct& h2h, Carver* carver)
-    : product(h2h.Take(carver)) {
+BackwardBuffers::BackwardBuffers(const LayerDesc& desc, const StepProducts& products,
+                                 Carver* carver)
+    : products(products.Take(carver)) {
   const int64_t GH = desc.gate_rows();
   const int64_t rows = Walk(desc, 0, kChunkRows).chunk_steps * desc.batch;
   arrays.dgates_x = carver->Take<float>(rows * GH);
@@ -262,12 +302,38 @@ BackwardBuffers::BackwardBuffers(const LayerDesc& desc, const StepProduct& h2h, 
   arrays.dgates_first = carver->Take<float>(desc.batch * GH);
   arrays.copy_rows = std::min(rows, kInputCopyRows);
   arrays.input_copy = carver->Take<float>(arrays.copy_rows * desc.input);
+  if (!desc.projected()) return;
+  arrays.dh_total = carver->Take<float>(rows * desc.projection);
+  arrays.dr = carver->Take<float>(desc.batch * desc.hidden);
+  arrays.zeros = carver->Take<float>(desc.batch * desc.hidden);
 }
 
-BackwardWork::BackwardWork(const LayerDesc& desc, BlockProduct h2h)
-    : h2h_(std::move(h2h)), units_(BackwardOf(desc.mode)) {}
+BackwardWork::BackwardWork(const LayerDesc& desc, BlockProducts products)
+    : products_(std::move(products)), units_(BackwardOf(desc.mode)) {}
 
-void BackwardWork::Step(const LayerDesc& desc, const BackwardStep<float>& step, const float*) {
+void BackwardWork::Step(const LayerDesc& desc, const BackwardStep<float>& step,
+                        const Parameters<const float>&) {
+  if (desc.projected()) Project(step);
+  RunCells(desc, OfCells(step));
+  products_.h2h.Run(step.dgates_h, step.dh);
+}
+
+void BackwardWork::Project(const BackwardStep<float>& step) {
+  const int64_t P = step.outputs;
+  ForUnits(step.rows, P, [&](int64_t n, Units units) {
+    float* const dh_total = step.dh_total + n * P;
+    const float* const dy = step.dy + n * step.y_stride;
+    float* const dh = step.dh + n * P;
+    const bool active = step.lengths == nullptr || step.time < step.lengths[n];
+    for (int64_t j = units.begin; j < units.end; ++j) {
+      dh_total[j] = active ? dy[j] + dh[j] : 0.0f;
+      dh[j] = active ? 0.0f : dh[j];
+    }
+  });
+  products_.h2r->Run(step.dh_total, step.dr);
+}
+
+void BackwardWork::RunCells(const LayerDesc& desc, const BackwardStep<float>& step) {
   const int64_t H = desc.hidden, GH = desc.gate_rows();
   const float* const c_prev = step.c_0 != nullptr ? step.c_0 : step.c_prev;
   ForUnits(step.rows, H, [&](int64_t n, Units units) {
@@ -292,7 +358,6 @@ void BackwardWork::Step(const LayerDesc& desc, const BackwardStep<float>& step, 
     float* const dgates_first = step.dgates_first + n * GH;
     ForGates(desc, [&](int64_t k) { Copy(dgates_h + k, units, dgates_first + k); });
   });
-  h2h_.Run(step.dgates_h, step.dh);
 }
 
 void BackwardWork::CopyRows(const float* x, int64_t first_row, int64_t rows, int64_t columns,

@@ -83,46 +83,76 @@ class BlockProduct {
   std::vector<PackedRun> packed_;  // of each part
 };
 
+// The products of a layer's steps in one pass.
+struct StepProducts {
+  StepProduct h2h;
+  std::optional<StepProduct> h2r;  // if the layer is projected
+
+  struct Buffers {
+    StepProduct::Buffers h2h, h2r;
+  };
+  Buffers Take(Carver* carver) const;
+  void Load(const Parameters<const float>& weights, const Buffers& buffers) const;
+};
+
+// StepProducts for one block of rows.
+struct BlockProducts {
+  BlockProduct h2h;
+  std::optional<BlockProduct> h2r;
+
+  BlockProducts(const StepProducts& products, const Parameters<const float>& weights,
+                const StepProducts::Buffers& buffers, int64_t block, Rows rows);
+};
+
 struct ForwardBuffers {
-  StepProduct::Buffers product;
-  float* share;  // [N, G*H] hidden state's share of the pre-activations
+  StepProducts::Buffers products;
+  float* sums;   // [N, SumsOfRow]: hidden state's share of the pre-activations, then projected h
   float* bias;   // [G*H]
   float* gates;  // [chunk rows, G*H], unless they are in the reserve
-  ForwardBuffers(const LayerDesc& desc, const StepProduct& h2h, Carver* carver);
+  float* r;      // [N, H], if the layer is projected and r not in the reserve
+  ForwardBuffers(const LayerDesc& desc, const StepProducts& products, Carver* carver);
   void SumBiases(const LayerDesc& desc, const Parameters<const float>& weights) const;
 };
 
 // The work of one block of rows, or of all.
 class ForwardWork {
  public:
-  ForwardWork(const LayerDesc& desc, BlockProduct h2h, const ForwardBuffers& buffers, Rows rows);
+  ForwardWork(const LayerDesc& desc, BlockProducts products, const ForwardBuffers& buffers,
+              Rows rows);
   void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
             Result<float> c) const {
     cpu::Gemm(m, n, k, a, b, beta, c);
   }
-  void Step(const LayerDesc& desc, const ForwardStep<float>& step, const float* h2h_weight);
+  void Step(const LayerDesc& desc, const ForwardStep<float>& step,
+            const Parameters<const float>& weights);
 
  private:
-  BlockProduct h2h_;
+  // The step's cells.
+  void RunCells(const LayerDesc& desc, const ForwardStep<float>& step);
+  // The output and h of a projected layer.
+  void Project(const ForwardStep<float>& step);
+
+  BlockProducts products_;
   ForwardUnits units_;
-  float* share_;
+  float* sums_;
   const float* bias_;
 };
 
 struct BackwardBuffers {
-  StepProduct::Buffers product;
+  StepProducts::Buffers products;
   BackwardArraysOfDirection<float> arrays = {};  // without dh and dc
-  BackwardBuffers(const LayerDesc& desc, const StepProduct& h2h, Carver* carver);
+  BackwardBuffers(const LayerDesc& desc, const StepProducts& products, Carver* carver);
 };
 
 class BackwardWork {
  public:
-  BackwardWork(const LayerDesc& desc, BlockProduct h2h);
+  BackwardWork(const LayerDesc& desc, BlockProducts products);
   void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
             Result<float> c) const {
     cpu::Gemm(m, n, k, a, b, beta, c);
   }
-  void Step(const LayerDesc& desc, const BackwardStep<float>& step, const float* h2h_weight);
+  void Step(const LayerDesc& desc, const BackwardStep<float>& step,
+            const Parameters<const float>& weights);
   void CopyRows(const float* x, int64_t first_row, int64_t rows, int64_t columns,
                 const int32_t* lengths, int64_t batch, float* to) const;
   void SumRows(const float* dgates, int64_t rows, int64_t columns, bool accumulate, float* sums,
@@ -131,7 +161,11 @@ class BackwardWork {
   void SetZero(float* array, int64_t values) const { std::fill_n(array, values, 0.0f); }
 
  private:
-  BlockProduct h2h_;
+  void RunCells(const LayerDesc& desc, const BackwardStep<float>& step);
+  // The gradient of r of a projected layer.
+  void Project(const BackwardStep<float>& step);
+
+  BlockProducts products_;
   BackwardUnits units_;
 };
 

@@ -259,6 +259,10 @@ std::string Obstacle(const Problem& problem, bool forced) {
                                                            : ", and these are compiled for " +
                                                                  std::to_string(kernels / 10) +
                                                                  "." + std::to_string(kernels % 10);
+  if (problem.desc.projected()) return "persistent kernels do not project the output";
+  if (problem.pass == Pass::kForward && problem.desc.clip.clips()) {
+    return "persistent kernels do not clip the cell state";
+  }
   if (problem.desc.steps == 1 && !forced) {
     return "a single step gains nothing from weights kept on the chip";
   }

@@ -71,7 +71,7 @@ template <class Step, class T>
 FASTRNN_DEVICE T Advance(const ForwardStep<T>& p, bool active, const Shares<Step::kGates>& shares,
                          UnitState* state, Activated<Step::kGates>* activated) {
   if (!active) return FromFloat<T>(0.0f);
-  Step::Forward(p.relu, shares, state, activated);
+  Step::Forward(p.options, shares, state, activated);
   const T h = FromFloat<T>(state->h);
   state->h = ToFloat(h);
   return h;

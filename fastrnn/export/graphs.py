@@ -7,7 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from fastrnn.cell import Cell
 from fastrnn.mxnet import import_mxnet, lengths, rnn_operator, unrolled
-from fastrnn.mxnet.native import GRAPH_OPERATOR
+from fastrnn.mxnet.native import GRAPH_OPERATOR, cell_of
 
 mx: Any = import_mxnet()
 
@@ -31,15 +31,15 @@ class Call(NamedTuple):
 def call(node: Node) -> Call:
     """Read a node that `fastrnn.mxnet.native.graph_layer` made."""
     attributes: Dict[str, str] = node["attrs"]
-    mode, directions = attributes["mode"], int(attributes["num_directions"])
-    states = [directions + 1, directions + 2] if mode == "lstm" else [directions + 1]
+    cell, directions = cell_of(attributes), int(attributes["num_directions"])
+    states = [directions + 1, directions + 2] if cell.mode == "lstm" else [directions + 1]
     has_lengths = attributes["use_sequence_length"] == "1"
     after = states[-1] + 1
-    others = after + int(has_lengths)
+    others, count = after + int(has_lengths), 4 if cell.projected else 3
     return Call(
-        Cell(mode, int(attributes["hidden_size"])),
+        cell,
         attributes["dtype"],
-        [[1 + d, *range(others + 3 * d, others + 3 * d + 3)] for d in range(directions)],
+        [[1 + d, *range(others + count * d, others + count * (d + 1))] for d in range(directions)],
         states,
         after if has_lengths else None,
     )
@@ -135,12 +135,12 @@ def _layer(of: Call, inputs: List[Any]) -> Any:
     """Compute a node's outputs, except the reserve, with MXNet's own operators."""
     data, states = inputs[0], [inputs[k] for k in of.states]
     weights = [[inputs[k] for k in direction] for direction in of.weights]
-    if of.lengths is None:
+    rows = None if of.lengths is None else inputs[of.lengths]
+    half = rows is not None and of.dtype == "float16"  # lengths.py needs numbers beyond its range
+    if of.cell.projected or of.cell.clip_min is not None or half:
+        output, after = unrolled.layer(mx.sym, of.cell, data, states, weights, rows)
+    elif rows is None:
         output, after = rnn_operator.layers(mx.sym, of.cell, data, states, [weights])
-    elif of.dtype == "float16":  # lengths.py needs numbers beyond its range
-        output, after = unrolled.layer(mx.sym, of.cell, data, states, weights, inputs[of.lengths])
     else:
-        output, after = lengths.layer(
-            mx.sym, of.cell, data, states, weights, inputs[of.lengths], of.dtype
-        )
+        output, after = lengths.layer(mx.sym, of.cell, data, states, weights, rows, of.dtype)
     return mx.sym.Group([output, *after])

@@ -64,6 +64,11 @@ class _Nodes:
 def _layer(node: graphs.Node, **exporter: Any) -> Any:
     """Convert a node of the native operator to an ONNX LSTM, GRU or RNN."""
     call = graphs.call(node)
+    if call.cell.projected or call.cell.clip_min is not None:
+        raise ValueError(
+            f"{node['name']}: expected an LSTM without projection and clipping, which ONNX's LSTM "
+            f"does not have, got {call.cell}"
+        )
     sources = [exporter["outputs_lookup"][number][k] for number, k, *_ in node["inputs"]]
     inputs = [source.name for source in sources]
     nodes = _Nodes(node["name"], exporter["initializer"])

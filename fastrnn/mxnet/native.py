@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -136,10 +136,11 @@ def layers(
     data
         [T, N, I].
     states
-        [L*D, N, H], for the LSTM two of them.
+        [L*D, N, P], and for the LSTM [L*D, N, H]; P is H unless the cell is projected.
     weights
         For each layer, the lowest first, and each direction: i2h_weight [G*H, I], h2h_weight
-        [G*H, H], i2h_bias [G*H], h2h_bias [G*H]; above the first layer I is D*H.
+        [G*H, P], i2h_bias [G*H], h2h_bias [G*H] and, if the cell is projected, h2r_weight [P, H];
+        above the first layer I is D*P.
     dtype
         Type of these arrays: one of ``STATUS.types``.
     lengths
@@ -148,8 +149,8 @@ def layers(
     Returns
     -------
     output, states
-        [T, N, D*H] of the last layer, zero past a row's length, and the states [L*D, N, H] after
-        each row's last step in each layer and direction.
+        [T, N, D*P] of the last layer, zero past a row's length, and the states after each row's
+        last step in each layer and direction.
     """
     has_lengths = lengths is not None
     outputs = getattr(mx.nd._internal, OPERATOR)(
@@ -163,6 +164,7 @@ def layers(
         num_layers=len(weights),
         dtype=dtype,
         use_sequence_length=int(has_lengths),
+        **_options(cell),
     )
     return outputs[0], [outputs[k + 1] for k in range(len(states))]
 
@@ -189,10 +191,10 @@ def graph_layer(
     data
         [T, N, I].
     states
-        [D, N, H], for the LSTM two of them.
+        [D, N, P], and for the LSTM [D, N, H].
     weights
-        For each direction: i2h_weight [G*H, I], h2h_weight [G*H, H], i2h_bias [G*H], h2h_bias
-        [G*H].
+        For each direction: i2h_weight [G*H, I], h2h_weight [G*H, P], i2h_bias [G*H], h2h_bias
+        [G*H] and, if the cell is projected, h2r_weight [P, H].
     dtype
         Type of these arrays: one of ``STATUS.types``.
     lengths
@@ -203,7 +205,7 @@ def graph_layer(
     Returns
     -------
     output, states, reserve
-        [T, N, D*H]; for each state, [D, N, H]; and the input of the backward pass.
+        [T, N, D*P]; the states; and the input of the backward pass.
     """
     extra = [w for direction in weights for w in direction[1:]]
     arrays = [data, *(direction[0] for direction in weights), *states]
@@ -215,6 +217,7 @@ def graph_layer(
         "num_directions": len(weights),
         "dtype": dtype,
         "use_sequence_length": int(lengths is not None),
+        **_options(cell),
         "__ext_extra_inputs__": len(extra),  # the last ones, which the subgraph does not have
         # MXNet's drawing tools label the node with the shape of output number num_outputs - 1.
         "num_outputs": 1,
@@ -227,6 +230,30 @@ def graph_layer(
     heads = [(len(nodes), k) for k in range(len(states) + 2)]
     outputs = mx.sym.load_json(json.dumps(_graph([*nodes, node], heads)))(**arguments)
     return outputs[0], [outputs[k + 1] for k in range(len(states))], outputs[len(states) + 1]
+
+
+def _options(cell: Cell) -> Dict[str, Any]:
+    """Return the operators' attributes that few cells have."""
+    options: Dict[str, Any] = {}
+    if cell.projected:
+        options["projection_size"] = cell.projection_size
+    if cell.clip_min is not None:
+        options["state_clip_min"], options["state_clip_max"] = cell.clip_min, cell.clip_max
+        options["state_clip_nan"] = int(cell.clip_nan)
+    return options
+
+
+def cell_of(attributes: Mapping[str, str]) -> Cell:
+    """Return the cell that the attributes of an operator are for."""
+    low, high = (attributes.get(f"state_clip_{end}") for end in ("min", "max"))
+    return Cell(
+        attributes["mode"],
+        int(attributes["hidden_size"]),
+        int(attributes.get("projection_size", 0)),
+        None if low is None else float(low),
+        None if high is None else float(high),
+        attributes.get("state_clip_nan") == "1",
+    )
 
 
 def with_shape(symbol: Any, shape: Tuple[int, ...]) -> Any:
@@ -256,7 +283,7 @@ def _inferred(
         nodes.append(_node(op, f"n{len(nodes)}", [(k, 0) for k in inputs], **attributes))
         return len(nodes) - 1
 
-    H, GH = cell.hidden_size, GATES[cell.mode] * cell.hidden_size
+    H, P, GH = cell.hidden_size, cell.outputs, GATES[cell.mode] * cell.hidden_size
     data = add("null")
     weights = [add("null") for _ in range(directions)]
     i2h, *other = (
@@ -265,7 +292,8 @@ def _inferred(
     )
     if other:
         i2h = add("elemwise_add", i2h, *other)
-    parameters = add("_zeros_without_dtype", shape=(directions * GH * (GH + H + 2),))
+    size = GH * (GH + P + 2) + cell.projection_size * H  # of a direction's parameters
+    parameters = add("_zeros_without_dtype", shape=(directions * size,))
     rnn = add(
         "RNN",
         i2h,
@@ -277,12 +305,18 @@ def _inferred(
         mode=cell.mode,
         **({"bidirectional": True} if directions == 2 else {}),
         **({"use_sequence_length": True} if has_lengths else {}),
+        **({"projection_size": P} if cell.projected else {}),
     )
-    # As ReserveWords in csrc/rnn.h: words of 4 bytes for each value of the output.
-    size = np.dtype(dtype).itemsize
-    words = {"lstm": size + 1, "gru": size}.get(cell.mode, 0)
+    # As ReserveWords in csrc/rnn.h: words of 4 bytes for each hidden unit of a step.
+    itemsize = np.dtype(dtype).itemsize
+    words = {"lstm": itemsize + 1, "gru": itemsize}.get(cell.mode, 0)
     if words:
-        reserve = add("Concat", *[rnn] * words, num_args=words, dim=2)
+        units = rnn  # [T, N, D*H]
+        if cell.projected:
+            words += -(-itemsize // 4)
+            part = add("slice_axis", i2h, axis=2, begin=0, end=H)
+            units = add("Concat", *[part] * directions, num_args=directions, dim=2)
+        reserve = add("Concat", *[units] * words, num_args=words, dim=2)
         reserve = add("Cast", reserve, dtype="float32") if dtype != "float32" else reserve
     else:
         reserve = add("_zeros", shape=(1, 1, 1), dtype="float32")  # an empty one is not allowed

@@ -98,8 +98,13 @@ class Stack:
         zero_states = zero_states and self.operators == NATIVE
         if zero_states:  # the same ones for all layers
             unknown = -1 if mx.util.is_np_shape() else 0
-            shape = (self.directions, unknown, self.cell.hidden_size)
-            states = [mx.sym.zeros(shape, dtype=self.computed_in)] * len(states)
+            # An LSTM's h and c share zeros too, unless their sizes differ.
+            sizes = [self.cell.outputs, self.cell.hidden_size][: len(states)]
+            zeros = {
+                size: mx.sym.zeros((self.directions, unknown, size), dtype=self.computed_in)
+                for size in sizes
+            }
+            states = [zeros[size] for size in sizes]
             inputs, _, params = self._own(F, inputs, [], params, adding)
         else:
             inputs, states, params = self._own(F, inputs, states, params, adding)

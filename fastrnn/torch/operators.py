@@ -104,7 +104,9 @@ def _forward(mode: str, *arguments: Any) -> Outcome:
     output, h_n, c_n, values = map(_array, made)
     *inputs, reserve = arguments
     x, h_0, c_0, *_, lengths = inputs
-    kept = kernels.Reserve(mode, None, None, None, (), 1, None, None, None, output, values)
+    kept = kernels.Reserve(
+        mode, None, None, None, (), 1, None, False, None, None, None, output, values
+    )
     kernels.forward(
         mode,
         _array(x),
@@ -156,6 +158,8 @@ def _backward(mode: str, *arguments: Any) -> List[Tensor]:
         [_array(w) for w in _weights_of(inputs)],
         1,
         _array(lengths),
+        False,
+        None,
         _tf32(x),
         None,
         _array(output),

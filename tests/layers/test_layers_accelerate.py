@@ -141,7 +141,7 @@ def test_what_is_left_and_why(x, tmp_path):
 
 
 def test_a_layer_that_the_backend_cannot_run_is_left_as_it_was():
-    layer = gluon.rnn.LSTM(4, projection_size=2, state_clip_min=-1, state_clip_max=1)
+    layer = gluon.rnn.LSTM(4, state_clip_min=-1, state_clip_max=1, dtype="float64")
     before = dict(vars(layer))
     report = fastrnn.accelerate(layer, backend="native")
     assert [(left.path, left.kind) for left in report.left] == [("", "LSTM")]

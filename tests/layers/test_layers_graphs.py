@@ -53,7 +53,7 @@ def test_inside_a_parent_that_makes_the_states(options, backend):
             return self.layer(x, self.layer.begin_state(rows, func=F.zeros))[0]
 
     case = LayerCase(layers=2, directions=2, states=False)
-    layer = case.layer("auto" if options else backend, **options)
+    layer = case.layer(backend, **options)
     net = Maker(layer)
     for hybrid in (False, True):
         net.hybridize(hybrid)

@@ -132,10 +132,10 @@ def test_dropout_of_everything(rate, hybrid, backend):
 
 
 @pytest.mark.parametrize("low, high", [(-0.2, None), (None, "0.1")])
-def test_one_bound_of_clipping(low, high):
+def test_one_bound_of_clipping(low, high, backend):
     bounds = (-math.inf if low is None else low, math.inf if high is None else float(high))
     case = LayerCase("lstm", layers=2, clip=ref.Clip(*bounds))
-    layer = case.layer(state_clip_min=low, state_clip_max=high)
+    layer = case.layer(backend, state_clip_min=low, state_clip_max=high)
     case.check(layer)
 
 

@@ -42,15 +42,11 @@ def net_of(layer, how):
 @pytest.mark.parametrize("mode, option", PAIRS)
 def test_results_and_gradients(mode, option, directions, how, backend):
     case = LayerCase(mode, T=5, N=4, layers=2, directions=directions, **OPTIONS[option])
-    layer = case.layer(backend if uses_native(case, backend) else "auto")
+    layer = case.layer(backend)
+    assert layer.backend.name == backend
     net = net_of(layer, how)
     case.check(layer, net)
     case.check(layer, net)
-
-
-def uses_native(case, backend):
-    # What native does not cover is refused where native is demanded.
-    return backend == "gluon" or not (case.projection or case.clip)
 
 
 @pytest.mark.parametrize("how", ["eager", "parent"])
@@ -58,7 +54,7 @@ def uses_native(case, backend):
 @pytest.mark.parametrize("mode, option", PAIRS)
 def test_without_states(mode, option, layout, how, backend):
     case = LayerCase(mode, layers=2, directions=2, layout=layout, states=False, **OPTIONS[option])
-    layer = case.layer(backend if uses_native(case, backend) else "auto")
+    layer = case.layer(backend)
     case.check(layer, net_of(layer, how))
 
 
@@ -137,7 +133,7 @@ def test_padding_does_not_matter_even_if_it_is_nan(mode, option, backend):
     if mode != "lstm" and option != "lengths":
         option = "lengths"
     case = LayerCase(mode, T=6, N=5, layers=2, directions=2, **OPTIONS[option])
-    layer = case.layer(backend if uses_native(case, backend) else "auto")
+    layer = case.layer(backend)
     past = np.arange(case.T)[:, np.newaxis] >= case.row_lengths
     arguments = case.arguments()
     values = arguments[0].asnumpy()
@@ -166,11 +162,11 @@ def test_a_relu_layer_that_grows_without_bound_is_safe_past_a_rows_length(backen
 
 
 @pytest.mark.parametrize("nan", [False, True])
-def test_clipping_stops_nan_where_told(nan):
+def test_clipping_stops_nan_where_told(nan, backend):
     case = LayerCase("lstm", T=3, N=2, clip=ref.Clip(-0.15, 0.2, nan))
     case.x[1, 0, 0] = np.nan
     result = ref.forward("lstm", case.x, case.h0[0], case.c0[0], case.weights[0], clip=case.clip)
-    output, (_, c) = case.layer()(*case.arguments())
+    output, (_, c) = case.layer(backend)(*case.arguments())
     np.testing.assert_array_equal(np.isnan(c.asnumpy()[0]), np.isnan(result.c))
     np.testing.assert_array_equal(np.isnan(output.asnumpy()), np.isnan(result.output))
     assert np.isnan(result.c).any() != nan
@@ -178,7 +174,7 @@ def test_clipping_stops_nan_where_told(nan):
 
 @pytest.mark.parametrize("option", ["projection", "clip"])
 def test_a_loop_refuses_static_shape(option):
-    layer = LayerCase(**OPTIONS[option]).layer()
+    layer = LayerCase(**OPTIONS[option]).layer("gluon")
     with pytest.raises(ValueError, match="static_shape: expected False.*step by step"):
         Parent(layer).hybridize(static_alloc=True, static_shape=True)
     layer.hybridize(False, static_alloc=True, static_shape=True)
@@ -208,9 +204,9 @@ def test_a_cast_that_cannot_be_leaves_the_layer_as_it_was(backend):
 
 
 @pytest.mark.parametrize("option", ["projection", "clip", "all"])
-def test_options_exported_and_imported(option, tmp_path):
+def test_options_exported_and_imported(option, tmp_path, backend):
     case = LayerCase(T=5, directions=2, **OPTIONS[option])
-    layer = case.layer()
+    layer = case.layer(backend)
     layer.hybridize()
     x, states, *lengths = case.arguments()
     layer(x, states, *lengths)
@@ -275,7 +271,7 @@ def test_numpy_arrays(mode, how, option, states, backend):
     if option not in ("plain", "lengths") and mode != "lstm":
         return
     case = LayerCase(mode, layers=2, directions=2, states=states, **OPTIONS.get(option, {}))
-    layer = case.layer(backend if uses_native(case, backend) else "auto")
+    layer = case.layer(backend)
     net = net_of(layer, how)
     outcome = net(*case.arguments())
     assert isinstance(outcome[0] if states else outcome, mx.np.ndarray)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastrnn import _native
 from fastrnn.cell import GATES, Cell
 
 native = pytest.importorskip("fastrnn.mxnet.native")
@@ -47,20 +48,27 @@ def outputs_of_graph(inputs, dtype="float32", lengths=None, hidden=5):
 
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("mode, words", [("lstm", 5), ("gru", 4), ("rnn_tanh", 0)])
-def test_the_reserve_that_python_infers_is_what_the_library_writes(mode, words, dtype, directions):
-    G = GATES[mode]
-    shapes = [(G * 5, 0), (G * 5, 5), (G * 5,), (G * 5,)]  # as Gluon's parameters have them
+@pytest.mark.parametrize(
+    "mode, projection, words", [("lstm", 0, 5), ("lstm", 3, 6), ("gru", 0, 4), ("rnn_tanh", 0, 0)]
+)
+def test_the_reserve_that_python_infers_is_what_the_library_writes(
+    mode, projection, words, dtype, directions
+):
+    G, P = GATES[mode], projection or 5
+    shapes = [(G * 5, 0), (G * 5, P), (G * 5,), (G * 5,)]  # as Gluon's parameters have them
+    shapes += [(P, 5)] * (projection > 0)
     symbols = [
         [mx.sym.var(f"w{d}{k}", shape=shape) for k, shape in enumerate(shapes)]
         for d in range(directions)
     ]
     states = [mx.sym.var("h"), mx.sym.var("c")][: 2 if mode == "lstm" else 1]
     *_, reserve = native.graph_layer(
-        Cell(mode, 5), mx.sym.var("data"), states, symbols, dtype, None, "layer"
+        Cell(mode, 5, projection), mx.sym.var("data"), states, symbols, dtype, None, "layer"
     )
-    half = {5: 3, 4: 2, 0: 0}[words]
+    half = {6: 4, 5: 3, 4: 2, 0: 0}[words]
     expected = directions * 5 * (words if dtype == "float32" else half)
+    size = (mode, dtype, 5, directions, 1, projection)
+    assert expected == _native.library().reserve_words(*size)
     shape = reserve.infer_shape(data=(7, 3, 4))[1][0]
     assert shape == ((7, 3, expected) if words else (1, 1, 1))
     types = dict.fromkeys(reserve.list_arguments(), dtype)
@@ -149,6 +157,9 @@ def unaligned(array):
         ({"num_layers": 0}, "num_layers is '0'"),
         ({"num_layers": "two"}, "num_layers is 'two'"),
         ({"use_sequence_length": 2}, "use_sequence_length is '2'"),
+        ({"projection_size": -1}, "projection_size is '-1'"),
+        ({"state_clip_min": "low"}, "state_clip_min is 'low', expected a number"),
+        ({"state_clip_min": 1, "state_clip_max": 0}, "clip is from 1.0* to 0.0*, expected"),
     ],
 )
 def test_a_wrong_attribute_is_named(change, message):

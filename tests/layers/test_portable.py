@@ -64,6 +64,20 @@ def test_the_same_numbers_and_gradients(mode, states, lengths, tmp_path):
 
 
 @needs_native
+@pytest.mark.parametrize("lengths", [False, True], ids=["", "lengths"])
+def test_a_clipped_and_projected_layer(lengths, tmp_path):
+    options = {"clip": ref.Clip(-0.2, 0.3), "projection": 4, "lengths": lengths}
+    case = LayerCase("lstm", layers=2, directions=2, **options)
+    run, arguments = imported(case, tmp_path), case.arguments()
+    attach(arguments)
+    with mx.autograd.record():
+        outcome = run(*arguments)
+    case.check_outcome(outcome)
+    case.backward(outcome)
+    ref.assert_close(arguments[0].grad, case.gradients.x)
+
+
+@needs_native
 def test_half_precision_with_lengths_runs_step_by_step():
     x, h, rows, *weights = (mx.sym.var(name) for name in "xhnwrbc")
     output, *_ = native.graph_layer(Cell("gru", 4), x, [h], [weights], "float16", rows, "gru")

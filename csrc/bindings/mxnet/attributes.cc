@@ -28,6 +28,17 @@ int64_t IntegerAttribute(const Attributes& attributes, const std::string& name, 
   return value;
 }
 
+// infinity and NaN too, as strtof reads them; `missing` if it is not given.
+float NumberAttribute(const Attributes& attributes, const std::string& name, float missing) {
+  if (attributes.count(name) == 0) return missing;
+  const std::string& text = Attribute(attributes, name);
+  char* end = nullptr;
+  const float value = std::strtof(text.c_str(), &end);
+  FASTRNN_EXPECTS(!text.empty() && *end == '\0',
+                  "_fastrnn_layer: " + name + " is '" + text + "', expected a number");
+  return value;
+}
+
 // 0 or 1; 0 if it is not given.
 bool Flag(const Attributes& attributes, const std::string& name) {
   return attributes.count(name) > 0 && IntegerAttribute(attributes, name, 0, 1) == 1;
@@ -39,6 +50,10 @@ Layers ParseLayers(const Attributes& attributes) {
   Layers desc;
   desc.mode = ParseMode(Attribute(attributes, "mode"));
   desc.hidden = IntegerAttribute(attributes, "hidden_size", 1, std::numeric_limits<int>::max() / 4);
+  if (attributes.count("projection_size") > 0) {
+    desc.projection =
+        IntegerAttribute(attributes, "projection_size", 0, std::numeric_limits<int>::max() / 4);
+  }
   desc.directions = IntegerAttribute(attributes, "num_directions", 1, kMaxDirections);
   if (attributes.count("dtype") > 0) desc.dtype = ParseDType(attributes.at("dtype"));
   FASTRNN_EXPECTS(desc.dtype != DType::kBfloat16,
@@ -47,6 +62,9 @@ Layers ParseLayers(const Attributes& attributes) {
                                            : DefaultTf32();
   desc.tf32 = WithoutOverruledTf32(desc.tf32);
   desc.algorithm = DefaultAlgorithm();
+  desc.clip = {NumberAttribute(attributes, "state_clip_min", desc.clip.low),
+               NumberAttribute(attributes, "state_clip_max", desc.clip.high),
+               Flag(attributes, "state_clip_nan")};
   if (attributes.count("num_layers") > 0) {
     desc.layers = IntegerAttribute(attributes, "num_layers", 1, kMostLayers);
   }
@@ -56,21 +74,23 @@ Layers ParseLayers(const Attributes& attributes) {
 Positions::Positions(const Layers& layers, const Attributes& attributes)
     : has_lengths(Flag(attributes, "use_sequence_length")) {
   first_weight = layers.has_c() ? 3 : 2;
+  weights_per_direction = layers.projected() ? 5 : 4;
   lengths =
-      first_weight + kWeightsPerDirection * static_cast<int>(layers.layers * layers.directions);
+      first_weight + weights_per_direction * static_cast<int>(layers.layers * layers.directions);
   inputs = lengths + (has_lengths ? 1 : 0);
   outputs = first_weight;
 }
 
 std::string InputName(const Layers& layers, const Positions& positions, int index) {
-  static const char* const kWeights[] = {"i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"};
+  static const char* const kWeights[] = {"i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias",
+                                         "h2r_weight"};
   if (index == positions.lengths) return "sequence_length";
   const int weight = index - positions.first_weight;
   if (weight >= 0) {
-    const int64_t direction = weight / kWeightsPerDirection;
+    const int64_t direction = weight / positions.weights_per_direction;
     return (direction % layers.directions == 0 ? "l" : "r") +
            std::to_string(direction / layers.directions) + "_" +
-           kWeights[weight % kWeightsPerDirection];
+           kWeights[weight % positions.weights_per_direction];
   }
   return index == 0 ? "data" : index == 1 ? "state" : "state_cell";
 }

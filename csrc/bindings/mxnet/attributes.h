@@ -11,14 +11,12 @@ namespace operators {
 
 using Attributes = std::unordered_map<std::string, std::string>;
 
-constexpr int kWeightsPerDirection = 4;
-
 // Throws InvalidArgument, naming the attribute. Sizes that come from the arrays are not set.
 Layers ParseLayers(const Attributes& attributes);
 
 // Positions of the operator's inputs and outputs.
 struct Positions {
-  int inputs, outputs, first_weight, lengths;
+  int inputs, outputs, first_weight, weights_per_direction, lengths;
   bool has_lengths;
 
   Positions(const Layers& layers, const Attributes& attributes);

@@ -6,20 +6,21 @@
 // operator, and never asks the library (fastrnn/mxnet/native.py builds the node).
 //
 // Attributes
-//   mode, hidden_size, num_directions, dtype, tf32, use_sequence_length: as for _fastrnn_layer
-//   (operators.cc)
+//   mode, hidden_size, num_directions, dtype, tf32, use_sequence_length, projection_size,
+//   state_clip_min, state_clip_max, state_clip_nan: as for _fastrnn_layer (operators.cc)
 // Inputs
 //   data             [T, N, I]
 //   i2h_weight       [G*H, I], for each direction
-//   state            [D, N, H]
+//   state            [D, N, P]
 //   state_cell       [D, N, H], LSTM only
 //   sequence_length  [N] of int32, if it is used; its gradient is not written
-//   h2h_weight [G*H, H], i2h_bias [G*H], h2h_bias [G*H], for each direction. Their shapes depend on
-//   no other array, so they are what MXNet calls extra inputs, which the subgraph does not have:
-//   MXNet serializes the subgraph at every call of a graph without static_alloc.
+//   h2h_weight [G*H, P], i2h_bias [G*H], h2h_bias [G*H] and, if the layer is projected, h2r_weight
+//   [P, H], for each direction. Their shapes depend on no other array, so they are what MXNet calls
+//   extra inputs, which the subgraph does not have: MXNet serializes the subgraph at every call of
+//   a graph without static_alloc.
 // Outputs
-//   output           [T, N, D*H]
-//   state            [D, N, H]
+//   output           [T, N, D*P]
+//   state            [D, N, P]
 //   state_cell       [D, N, H], LSTM only
 //   reserve          [T, N, words] of float32, for backward
 //
@@ -118,14 +119,14 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
   }
 
  private:
-  static constexpr int kExtraPerDirection = 3;
+  int extra_per_direction() const { return layers_.projected() ? 4 : 3; }
 
   // Positions of the inputs.
   int state() const { return 1 + directions(); }
   int cell() const { return state() + 1; }
   int lengths() const { return state() + (layers_.has_c() ? 2 : 1); }
   int first_extra() const { return lengths() + (has_lengths_ ? 1 : 0); }
-  int num_inputs() const { return first_extra() + kExtraPerDirection * directions(); }
+  int num_inputs() const { return first_extra() + extra_per_direction() * directions(); }
   int directions() const { return static_cast<int>(layers_.directions); }
 
   // Checks the types of a call's inputs, since a graph traced in one type may be called with
@@ -152,9 +153,10 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
   std::vector<Direction> Directions(const MXTensor* arrays) const {
     std::vector<Direction> found;
     for (int d = 0; d < directions(); ++d) {
-      const MXTensor* extra = arrays + first_extra() + kExtraPerDirection * d;
+      const MXTensor* extra = arrays + first_extra() + extra_per_direction() * d;
       found.push_back(
           {arrays[1 + d].data_ptr, extra[0].data_ptr, extra[1].data_ptr, extra[2].data_ptr});
+      if (layers_.projected()) found.back().h2r_weight = extra[3].data_ptr;
     }
     return found;
   }

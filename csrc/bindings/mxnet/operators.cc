@@ -10,16 +10,19 @@
 //   tf32             1 if float32 products may round their factors to TF32 on a GPU;
 //                    the default is DefaultTf32()
 //   use_sequence_length  1 if each row has its own length, otherwise 0 (default)
+//   projection_size  P of a projected LSTM; 0 (default): none, P is H
+//   state_clip_min, state_clip_max  the cell state's range, LSTM only; infinite by default
+//   state_clip_nan   1 if a NaN cell state becomes state_clip_min, otherwise 0 (default)
 // Inputs
 //   data             [T, N, I]
-//   state            [L*D, N, H]
+//   state            [L*D, N, P]
 //   state_cell       [L*D, N, H], LSTM only
-//   for each layer and direction: i2h_weight [G*H, I], h2h_weight [G*H, H], i2h_bias [G*H],
-//     h2h_bias [G*H]; above the first layer, I is D*H
+//   for each layer and direction: i2h_weight [G*H, I], h2h_weight [G*H, P], i2h_bias [G*H],
+//     h2h_bias [G*H] and, if it is projected, h2r_weight [P, H]; above the first layer, I is D*P
 //   sequence_length  [N] of int32, if it is used
 // Outputs
-//   output           [T, N, D*H]
-//   state            [L*D, N, H]
+//   output           [T, N, D*P]
+//   state            [L*D, N, P]
 //   state_cell       [L*D, N, H], LSTM only
 #include <mxnet/lib_api.h>
 
@@ -39,7 +42,6 @@ using fastrnn::Layers;
 using fastrnn::operators::Attributes;
 using fastrnn::operators::Guard;
 using fastrnn::operators::InputName;
-using fastrnn::operators::kWeightsPerDirection;
 using fastrnn::operators::MxnetWorkspace;
 using fastrnn::operators::ParseLayers;
 using fastrnn::operators::Positions;
@@ -104,25 +106,27 @@ MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* o
     const Layers layers = ParseLayers(attributes);
     const Positions positions(layers, attributes);
     const auto H = static_cast<unsigned int>(layers.hidden);
+    const auto P = static_cast<unsigned int>(layers.outputs());
     const auto D = static_cast<unsigned int>(layers.directions);
     const auto GH = static_cast<unsigned int>(layers.gate_rows());
     const Shape& data = inputs->at(0);
     FASTRNN_EXPECTS(data.size() == 3, "_fastrnn_layer: data has shape " + ToString(data) +
                                           ", expected three dimensions");
-    const Shape state = {static_cast<unsigned int>(layers.layers) * D, data[1], H};
+    const auto LD = static_cast<unsigned int>(layers.layers) * D;
+    const Shape states[] = {{LD, data[1], P}, {LD, data[1], H}};
     const auto expect = [&](int i, const Shape& expected) {
       ExpectShape(InputName(layers, positions, i), inputs->at(i), expected);
     };
-    for (int i = 1; i < positions.first_weight; ++i) expect(i, state);
+    for (int i = 1; i < positions.first_weight; ++i) expect(i, states[i - 1]);
     for (int i = positions.first_weight; i < positions.lengths; ++i) {
       const int weight = i - positions.first_weight;
-      const bool lowest = weight < kWeightsPerDirection * static_cast<int>(D);
-      const Shape shapes[] = {{GH, lowest ? data[2] : D * H}, {GH, H}, {GH}, {GH}};
-      expect(i, shapes[weight % kWeightsPerDirection]);
+      const bool lowest = weight < positions.weights_per_direction * static_cast<int>(D);
+      const Shape shapes[] = {{GH, lowest ? data[2] : D * P}, {GH, P}, {GH}, {GH}, {P, H}};
+      expect(i, shapes[weight % positions.weights_per_direction]);
     }
     if (positions.has_lengths) expect(positions.lengths, {data[1]});
-    (*outputs)[0] = {data[0], data[1], D * H};
-    for (int i = 1; i < positions.first_weight; ++i) (*outputs)[i] = state;
+    (*outputs)[0] = {data[0], data[1], D * P};
+    for (int i = 1; i < positions.first_weight; ++i) (*outputs)[i] = states[i - 1];
   });
 }
 
@@ -136,9 +140,11 @@ const int32_t* Lengths(const Positions& positions, const MXTensor* inputs) {
 std::vector<fastrnn::Weights> Weights(const Positions& positions,
                                       const std::vector<MXTensor>& inputs) {
   std::vector<fastrnn::Weights> weights;
-  for (int i = positions.first_weight; i < positions.lengths; i += kWeightsPerDirection) {
+  for (int i = positions.first_weight; i < positions.lengths;
+       i += positions.weights_per_direction) {
     auto at = [&](int weight) { return Data(inputs.at(i + weight)); };
     weights.push_back({at(0), at(1), at(2), at(3)});
+    if (positions.weights_per_direction == 5) weights.back().h2r_weight = at(4);
   }
   return weights;
 }

@@ -20,14 +20,34 @@ namespace fastrnn {
 namespace python {
 namespace {
 
-constexpr int64_t kWeightsPerDirection = 4;
+int64_t WeightsPerDirection(const LayerDesc& desc) { return desc.projected() ? 5 : 4; }
 
-Shape StateShape(const Layers& desc) {
+Shape HiddenShape(const Layers& desc) {
+  return {desc.layers * desc.directions, desc.batch, desc.outputs()};
+}
+
+Shape CellShape(const Layers& desc) {
   return {desc.layers * desc.directions, desc.batch, desc.hidden};
 }
 
 Shape OutputShape(const LayerDesc& desc) {
-  return {desc.steps, desc.batch, desc.directions * desc.hidden};
+  return {desc.steps, desc.batch, desc.directions * desc.outputs()};
+}
+
+// Those of a direction, in their order.
+std::vector<Shape> WeightShapes(const Layers& desc, int64_t layer) {
+  const int64_t GH = desc.gate_rows(), P = desc.outputs();
+  std::vector<Shape> shapes = {{GH, desc.At(layer).input}, {GH, P}, {GH}, {GH}};
+  if (desc.projected()) shapes.push_back({P, desc.hidden});
+  return shapes;
+}
+
+// The pointers of a direction, Weights or WeightGradients.
+template <class Pointers, class Pointer>
+Pointers PointersOf(const std::vector<Pointer>& arrays) {
+  Pointers pointers = {arrays[0], arrays[1], arrays[2], arrays[3]};
+  if (arrays.size() > 4) pointers.h2r_weight = arrays[4];
+  return pointers;
 }
 
 // ---- arguments ----------------------------------------------------------------------------------
@@ -36,9 +56,8 @@ Shape OutputShape(const LayerDesc& desc) {
 class State {
  public:
   static State Read(const Layers& desc, const Tensor& x, const char* name, const py::object& object,
-                    void* stream) {
+                    const Shape& shape, void* stream) {
     State state;
-    const Shape shape = StateShape(desc);
     if (object.is_none()) {
       state.zeros_ = Zeros(x.place(), stream, shape, desc.dtype);
       state.data_ = state.zeros_->data();
@@ -51,10 +70,14 @@ class State {
     state.data_ = state.given_->data();
     return state;
   }
+  static State ReadHidden(const Layers& desc, const Tensor& x, const char* name,
+                          const py::object& object, void* stream) {
+    return Read(desc, x, name, object, HiddenShape(desc), stream);
+  }
   // For the cell state, which only an LSTM has.
   static State ReadCell(const Layers& desc, const Tensor& x, const char* name,
                         const py::object& object, void* stream) {
-    if (desc.has_c()) return Read(desc, x, name, object, stream);
+    if (desc.has_c()) return Read(desc, x, name, object, CellShape(desc), stream);
     FASTRNN_EXPECTS(object.is_none(),
                     std::string(name) + " was given, but only an lstm has a cell state");
     return {};
@@ -76,7 +99,8 @@ struct Inputs {
   Layers desc;
   void* stream;
   Tensor x;
-  // i2h_weight, h2h_weight, i2h_bias, h2h_bias for each layer and direction.
+  // i2h_weight, h2h_weight, i2h_bias, h2h_bias and, if the layers are projected, h2r_weight for
+  // each layer and direction.
   std::vector<Tensor> weights;
   std::shared_ptr<const Plan> plan;
   State h0, c0;
@@ -84,9 +108,9 @@ struct Inputs {
 
   Inputs(const py::object& mode, const py::object& x_object, const py::object& h0_object,
          const py::object& c0_object, const py::object& weight_objects, int64_t layers,
-         const py::object& lengths_object, std::optional<bool> tf32,
-         const std::optional<std::string>& algorithm, bool reserve, std::optional<int> threads,
-         intptr_t stream_number)
+         const py::object& lengths_object, bool projected, const ClipArgument& clip,
+         std::optional<bool> tf32, const std::optional<std::string>& algorithm, bool reserve,
+         std::optional<int> threads, intptr_t stream_number)
       : stream(reinterpret_cast<void*>(stream_number)), x("x", x_object, stream) {
     if (!py::isinstance<py::str>(mode)) ThrowTypeError("mode", mode, "a string");
     desc.mode = ParseMode(mode.cast<std::string>());
@@ -95,6 +119,7 @@ struct Inputs {
     desc.device_index = x.place().index;
     desc.tf32 = WithoutOverruledTf32(tf32.value_or(DefaultTf32()));
     desc.algorithm = algorithm ? ParseAlgorithm("algorithm", *algorithm) : DefaultAlgorithm();
+    desc.clip = ClipOf(clip);
     desc.reserve = reserve;
     FASTRNN_EXPECTS(!threads || *threads > 0,
                     "threads is " + std::to_string(*threads) + ", expected 1 or more");
@@ -106,12 +131,12 @@ struct Inputs {
     desc.batch = x.size(1);
     desc.input = x.size(2);
     desc.layers = layers;
-    ReadWeights(weight_objects);
+    ReadWeights(weight_objects, projected);
     {
       const py::gil_scoped_release release;  // A new plan may take a while.
       plan = MakePlan(desc);
     }
-    h0 = State::Read(desc, x, "h_0", h0_object, stream);
+    h0 = State::ReadHidden(desc, x, "h_0", h0_object, stream);
     c0 = State::ReadCell(desc, x, "c_0", c0_object, stream);
     if (!lengths_object.is_none()) ReadLengths(lengths_object);
   }
@@ -132,49 +157,58 @@ struct Inputs {
 
   std::vector<Weights> weight_pointers() const {
     std::vector<Weights> all;
-    for (size_t i = 0; i < weights.size(); i += kWeightsPerDirection) {
-      all.push_back(
-          {weights[i].data(), weights[i + 1].data(), weights[i + 2].data(), weights[i + 3].data()});
+    const auto count = static_cast<size_t>(WeightsPerDirection(desc));
+    for (size_t i = 0; i < weights.size(); i += count) {
+      std::vector<const void*> arrays;
+      for (size_t k = i; k < i + count; ++k) arrays.push_back(weights[k].data());
+      all.push_back(PointersOf<Weights>(arrays));
     }
     return all;
   }
 
  private:
-  // The number of weights gives D for L layers; the first h2h_weight gives H.
-  void ReadWeights(const py::object& object) {
+  // The number of weights gives D for L layers; the first h2h_weight gives H, or the first
+  // h2r_weight P and H.
+  void ReadWeights(const py::object& object, bool projected) {
     static const char* const kNotes[] = {" (i2h_weight)", " (h2h_weight)", " (i2h_bias)",
-                                         " (h2h_bias)"};
+                                         " (h2h_bias)", " (h2r_weight)"};
     if (!py::isinstance<py::sequence>(object)) {
       ThrowTypeError("weights", object, "a sequence of arrays");
     }
     const auto objects = py::reinterpret_borrow<py::sequence>(object);
-    ExpectWeightCount(static_cast<int64_t>(objects.size()));
+    const int64_t per_direction = projected ? 5 : 4;
+    ExpectWeightCount(static_cast<int64_t>(objects.size()), per_direction);
     for (size_t i = 0; i < objects.size(); ++i) {
-      weights.emplace_back(ArgumentName("weights", static_cast<int64_t>(i), kNotes[i % 4]),
+      const char* const note = kNotes[i % static_cast<size_t>(per_direction)];
+      weights.emplace_back(ArgumentName("weights", static_cast<int64_t>(i), note),
                            py::object(objects[i]), stream);
       weights.back().ExpectPlaceOf(x);
       weights.back().ExpectType(desc.dtype);
     }
-    weights[1].ExpectRank(2);
-    desc.directions = static_cast<int64_t>(objects.size()) / kWeightsPerDirection / desc.layers;
-    desc.hidden = weights[1].size(1);
+    const Tensor& of_sizes = weights[projected ? 4 : 1];
+    of_sizes.ExpectRank(2);
+    desc.directions = static_cast<int64_t>(objects.size()) / per_direction / desc.layers;
+    desc.hidden = of_sizes.size(1);
+    if (projected) {
+      desc.projection = of_sizes.size(0);
+      FASTRNN_EXPECTS(desc.projection > 0, "projection size is 0, expected 1 or more");
+    }
     Validate(desc);
-    for (size_t i = 0; i < weights.size(); i += kWeightsPerDirection) {
-      const auto direction = static_cast<int64_t>(i) / kWeightsPerDirection;
-      weights[i].ExpectShape({desc.gate_rows(), desc.At(direction / desc.directions).input});
-      weights[i + 1].ExpectShape({desc.gate_rows(), desc.hidden});
-      weights[i + 2].ExpectShape({desc.gate_rows()});
-      weights[i + 3].ExpectShape({desc.gate_rows()});
+    auto weight = weights.begin();
+    for (int64_t direction = 0; direction < desc.layers * desc.directions; ++direction) {
+      for (const Shape& shape : WeightShapes(desc, direction / desc.directions)) {
+        (weight++)->ExpectShape(shape);
+      }
     }
   }
 
-  void ExpectWeightCount(int64_t count) const {
-    const int64_t wanted = desc.layers * kWeightsPerDirection;
+  void ExpectWeightCount(int64_t count, int64_t per_direction) const {
+    const int64_t wanted = desc.layers * per_direction;
     FASTRNN_EXPECTS(count == wanted || count == 2 * wanted,
                     "weights has " + std::to_string(count) + " arrays, expected " +
                         std::to_string(wanted) + " or " + std::to_string(2 * wanted) +
-                        ": four for each of " + std::to_string(desc.layers) +
-                        " layer(s) and each direction");
+                        (per_direction == 4 ? ": four for each of " : ": five for each of ") +
+                        std::to_string(desc.layers) + " layer(s) and each direction");
   }
 
   void ReadLengths(const py::object& object) {
@@ -192,11 +226,12 @@ int64_t ReserveValues(const Plan& plan) { return static_cast<int64_t>(plan.reser
 
 py::list RunForward(const py::object& mode, const py::object& x, const py::object& h0,
                     const py::object& c0, const py::object& weights, int64_t layers,
-                    const py::object& lengths, std::optional<bool> tf32,
-                    const std::optional<std::string>& algorithm, bool reserve,
-                    const py::object& out, std::optional<int> threads, intptr_t stream) {
-  const Inputs in(mode, x, h0, c0, weights, layers, lengths, tf32, algorithm, reserve, threads,
-                  stream);
+                    const py::object& lengths, bool projected, const ClipArgument& clip,
+                    std::optional<bool> tf32, const std::optional<std::string>& algorithm,
+                    bool reserve, const py::object& out, std::optional<int> threads,
+                    intptr_t stream) {
+  const Inputs in(mode, x, h0, c0, weights, layers, lengths, projected, clip, tf32, algorithm,
+                  reserve, threads, stream);
   const Layers& desc = in.desc;
   const auto& plan = in.plan;
   Results results(in.x.place(), in.stream, out);
@@ -207,9 +242,9 @@ py::list RunForward(const py::object& mode, const py::object& x, const py::objec
   args.c0 = in.c0.data();
   args.weights = in.weight_pointers();
   args.y = results.Add("output", OutputShape(desc), desc.dtype);
-  args.hn = results.Add("h_n", StateShape(desc), desc.dtype);
+  args.hn = results.Add("h_n", HiddenShape(desc), desc.dtype);
   if (desc.has_c()) {
-    args.cn = results.Add("c_n", StateShape(desc), desc.dtype);
+    args.cn = results.Add("c_n", CellShape(desc), desc.dtype);
   } else {
     results.AddNone();
   }
@@ -243,13 +278,13 @@ struct OutputGradients {
       : y("output", y_object, in.stream),
         reserve("reserve", reserve_object, in.stream),
         dy("d_output", dy_object, in.stream),
-        dhn(State::Read(in.desc, in.x, "d_h_n", dhn_object, in.stream)),
+        dhn(State::ReadHidden(in.desc, in.x, "d_h_n", dhn_object, in.stream)),
         dcn(State::ReadCell(in.desc, in.x, "d_c_n", dcn_object, in.stream)) {
     const LayerDesc& desc = in.desc;
     for (const Tensor* tensor : {&y, &dy}) {
       tensor->ExpectPlaceOf(in.x);
       tensor->ExpectType(desc.dtype);
-      tensor->ExpectShape({desc.steps, desc.batch, desc.directions * desc.hidden});
+      tensor->ExpectShape(OutputShape(desc));
     }
     reserve.ExpectPlaceOf(in.x);
     reserve.ExpectType(DType::kFloat32);
@@ -265,13 +300,13 @@ struct OutputGradients {
 
 py::list RunBackward(const py::object& mode, const py::object& x, const py::object& h0,
                      const py::object& c0, const py::object& weights, int64_t layers,
-                     const py::object& lengths, std::optional<bool> tf32,
-                     const std::optional<std::string>& algorithm, const py::object& y,
-                     const py::object& reserve, const py::object& dy, const py::object& dhn,
-                     const py::object& dcn, const py::object& written, std::optional<int> threads,
-                     intptr_t stream) {
-  const Inputs in(mode, x, h0, c0, weights, layers, lengths, tf32, algorithm, true, threads,
-                  stream);
+                     const py::object& lengths, bool projected, const ClipArgument& clip,
+                     std::optional<bool> tf32, const std::optional<std::string>& algorithm,
+                     const py::object& y, const py::object& reserve, const py::object& dy,
+                     const py::object& dhn, const py::object& dcn, const py::object& written,
+                     std::optional<int> threads, intptr_t stream) {
+  const Inputs in(mode, x, h0, c0, weights, layers, lengths, projected, clip, tf32, algorithm, true,
+                  threads, stream);
   const Layers& desc = in.desc;
   const OutputGradients out(in, y, reserve, dy, dhn, dcn);
   Results results(in.x.place(), in.stream, written);
@@ -286,21 +321,20 @@ py::list RunBackward(const py::object& mode, const py::object& x, const py::obje
   args.dhn = out.dhn.data();
   args.dcn = out.dcn.data();
   args.dx = results.Add("x", {desc.steps, desc.batch, desc.input}, desc.dtype);
-  args.dh0 = results.Add("h_0", StateShape(desc), desc.dtype);
+  args.dh0 = results.Add("h_0", HiddenShape(desc), desc.dtype);
   if (desc.has_c()) {
-    args.dc0 = results.Add("c_0", StateShape(desc), desc.dtype);
+    args.dc0 = results.Add("c_0", CellShape(desc), desc.dtype);
   } else {
     results.AddNone();
   }
   args.weights = in.weight_pointers();
+  int64_t index = 0;
   for (int64_t d = 0; d < desc.layers * desc.directions; ++d) {
-    const auto add = [&](int64_t index, const Shape& shape) {
-      return results.Add({"weights", 4 * d + index}, shape, desc.dtype);
-    };
-    void* const i2h_weight = add(0, {desc.gate_rows(), desc.At(d / desc.directions).input});
-    void* const h2h_weight = add(1, {desc.gate_rows(), desc.hidden});
-    void* const i2h_bias = add(2, {desc.gate_rows()});
-    args.gradients.push_back({i2h_weight, h2h_weight, i2h_bias, add(3, {desc.gate_rows()})});
+    std::vector<void*> arrays;
+    for (const Shape& shape : WeightShapes(desc, d / desc.directions)) {
+      arrays.push_back(results.Add({"weights", index++}, shape, desc.dtype));
+    }
+    args.gradients.push_back(PointersOf<WeightGradients>(arrays));
   }
   std::vector<const Tensor*> read = in.tensors();
   out.AddTo(&read);
@@ -322,7 +356,7 @@ py::list RunBackward(const py::object& mode, const py::object& x, const py::obje
 
 // Words of the reserve for each step and row.
 int64_t WordsOfReserve(const std::string& mode, const std::string& dtype, int64_t hidden,
-                       int64_t directions, int64_t layers) {
+                       int64_t directions, int64_t layers, int64_t projection) {
   Layers desc;
   desc.mode = ParseMode(mode);
   desc.dtype = ParseDType(dtype);
@@ -330,6 +364,7 @@ int64_t WordsOfReserve(const std::string& mode, const std::string& dtype, int64_
   desc.hidden = hidden;
   desc.directions = directions;
   desc.layers = layers;
+  desc.projection = projection;
   desc.reserve = true;
   Validate(desc);
   return ReserveWords(desc);
@@ -339,15 +374,16 @@ int64_t WordsOfReserve(const std::string& mode, const std::string& dtype, int64_
 
 void DefineKernels(py::module_* m) {
   m->def("forward", &RunForward, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
-         py::arg("weights"), py::arg("layers"), py::arg("lengths"), py::arg("tf32"),
-         py::arg("algorithm"), py::arg("reserve"), py::arg("out"), py::arg("threads"),
-         py::arg("stream"));
+         py::arg("weights"), py::arg("layers"), py::arg("lengths"), py::arg("projected"),
+         py::arg("clip"), py::arg("tf32"), py::arg("algorithm"), py::arg("reserve"), py::arg("out"),
+         py::arg("threads"), py::arg("stream"));
   m->def("backward", &RunBackward, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
-         py::arg("weights"), py::arg("layers"), py::arg("lengths"), py::arg("tf32"),
-         py::arg("algorithm"), py::arg("output"), py::arg("reserve"), py::arg("d_output"),
-         py::arg("d_h_n"), py::arg("d_c_n"), py::arg("out"), py::arg("threads"), py::arg("stream"));
+         py::arg("weights"), py::arg("layers"), py::arg("lengths"), py::arg("projected"),
+         py::arg("clip"), py::arg("tf32"), py::arg("algorithm"), py::arg("output"),
+         py::arg("reserve"), py::arg("d_output"), py::arg("d_h_n"), py::arg("d_c_n"),
+         py::arg("out"), py::arg("threads"), py::arg("stream"));
   m->def("reserve_words", &WordsOfReserve, py::arg("mode"), py::arg("dtype"), py::arg("hidden"),
-         py::arg("directions"), py::arg("layers"));
+         py::arg("directions"), py::arg("layers"), py::arg("projection") = 0);
 }
 
 }  // namespace python

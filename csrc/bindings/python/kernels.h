@@ -3,8 +3,20 @@
 
 #include <pybind11/pybind11.h>
 
+#include <optional>
+#include <tuple>
+
+#include "../../rnn.h"
+
 namespace fastrnn {
 namespace python {
+
+// The low and the high end, and what becomes of NaN.
+using ClipArgument = std::optional<std::tuple<float, float, bool>>;
+
+inline Clip ClipOf(const ClipArgument& clip) {
+  return clip ? Clip{std::get<0>(*clip), std::get<1>(*clip), std::get<2>(*clip)} : Clip();
+}
 
 void DefineKernels(pybind11::module_* m);
 void DefinePlan(pybind11::module_* m);

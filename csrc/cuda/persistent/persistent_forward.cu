@@ -32,7 +32,7 @@ class PersistentLayer {
         buffers_(desc, plan, &carver),
         stream_(static_cast<cudaStream_t>(args.stream)),
         blas_(desc.device_index, args.stream, buffers_.forward.blas[0], tf32),
-        work_(&blas_, stream_, buffers_.forward.hidden_sum[0]) {
+        work_(&blas_, stream_, buffers_.forward.sums[0]) {
     for (int64_t d = 0; d < desc.directions; ++d) {
       directions_.emplace_back(desc, args, ForwardChunkRows(desc), buffers_.forward.arrays[d],
                                &work_, d);

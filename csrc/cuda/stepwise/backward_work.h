@@ -18,7 +18,7 @@ struct BackwardBuffers {
   char* blas;
 
   BackwardBuffers(const LayerDesc& desc, Carver* carver) {
-    const int64_t GH = desc.gate_rows(), states = desc.batch * desc.hidden;
+    const int64_t GH = desc.gate_rows(), P = desc.outputs(), states = desc.batch * desc.hidden;
     const int64_t rows = Walk(desc, 0, BackwardChunkRows(desc)).chunk_steps * desc.batch;
     arrays.dgates_x = carver->Take<T>(rows * GH);
     arrays.dgates_h = desc.cell().split_shares ? carver->Take<T>(rows * GH) : arrays.dgates_x;
@@ -26,14 +26,20 @@ struct BackwardBuffers {
     const int64_t most = kInputCopyBytes / (desc.input * static_cast<int64_t>(sizeof(T)));
     arrays.copy_rows = std::min(rows, std::max<int64_t>(1, most));
     arrays.input_copy = carver->Take<T>(arrays.copy_rows * desc.input);
-    arrays.dh = carver->Take<float>(states);
+    arrays.dh = carver->Take<float>(desc.batch * P);
     arrays.dc = desc.has_c() ? carver->Take<float>(states) : nullptr;
+    if (desc.projected()) {
+      arrays.dh_total = carver->Take<T>(rows * P);
+      arrays.dr = carver->Take<float>(states);
+      arrays.zeros = carver->Take<T>(states);
+    }
     partial = carver->Take<float>(SumParts(rows) * GH);
     if (!std::is_same<T, float>::value) {
       arrays.sums.i2h_weight = carver->Take<float>(GH * desc.input);
-      arrays.sums.h2h_weight = carver->Take<float>(GH * desc.hidden);
+      arrays.sums.h2h_weight = carver->Take<float>(GH * P);
       arrays.sums.i2h_bias = carver->Take<float>(GH);
       arrays.sums.h2h_bias = carver->Take<float>(GH);
+      if (desc.projected()) arrays.sums.h2r_weight = carver->Take<float>(P * desc.hidden);
     }
     blas = carver->Take<char>(Blas::WorkspaceBytes());
   }
@@ -54,11 +60,17 @@ class BackwardWork {
     blas_.Gemm(m, n, k, MatrixOf(a), MatrixOf(b), beta, into);
   }
 
-  void Step(const LayerDesc& desc, const BackwardStep<T>& step, const T* h2h_weight) const {
-    const int64_t H = desc.hidden, GH = desc.gate_rows();
-    LaunchStep(desc.mode, step, stream_);
-    Gemm(step.rows, H, GH, {step.dgates_h, GH}, {h2h_weight, H}, step.dh_wanted ? 1.0f : 0.0f,
-         Result<float>{step.dh, H});
+  void Step(const LayerDesc& desc, const BackwardStep<T>& step,
+            const Parameters<const T>& weights) const {
+    const int64_t H = desc.hidden, P = desc.outputs(), GH = desc.gate_rows();
+    if (desc.projected()) {
+      LaunchProject(step, nullptr, stream_);
+      Gemm(step.rows, H, P, {step.dh_total, P}, {weights.h2r_weight, H}, 0.0f,
+           Result<float>{step.dr, H});
+    }
+    LaunchStep(desc.mode, OfCells(step), stream_);
+    Gemm(step.rows, P, GH, {step.dgates_h, GH}, {weights.h2h_weight, P},
+         step.dh_wanted ? 1.0f : 0.0f, Result<float>{step.dh, P});
   }
 
   void CopyRows(const T* x, int64_t first_row, int64_t rows, int64_t columns,

@@ -17,7 +17,7 @@ bool SumsInReserve(const LayerDesc& desc) {
 struct ForwardBuffers {
   ForwardArraysOfDirection arrays[kMaxDirections] = {};
   // For each of the streams that directions are computed on.
-  float* hidden_sum[kMaxDirections] = {};  // [N, G*H]
+  float* sums[kMaxDirections] = {};  // [N, SumsOfRow]
   char* blas[kMaxDirections] = {};
 
   ForwardBuffers(const LayerDesc& desc, Carver* carver, bool sums_in_reserve,
@@ -31,11 +31,14 @@ struct ForwardBuffers {
         if (desc.has_c() && !desc.reserve) {
           arrays[d].c = carver->Take<float>(desc.batch * desc.hidden);
         }
+        if (desc.projected() && !desc.reserve) {
+          arrays[d].r = carver->Take<char>(desc.batch * desc.hidden * SizeOf(desc.dtype));
+        }
       }
-      hidden_sum[d] = hidden_sum[0];
+      sums[d] = sums[0];
       blas[d] = blas[0];
       if (d >= streams) continue;
-      hidden_sum[d] = carver->Take<float>(desc.batch * desc.gate_rows());
+      sums[d] = carver->Take<float>(desc.batch * SumsOfRow(desc));
       blas[d] = carver->Take<char>(Blas::WorkspaceBytes());
     }
   }
@@ -45,9 +48,9 @@ struct ForwardBuffers {
 template <class T>
 class ForwardWork {
  public:
-  // blas is on the stream. hidden_sum: [N, G*H]
-  ForwardWork(Blas* blas, cudaStream_t stream, float* hidden_sum)
-      : blas_(*blas), stream_(stream), hidden_sum_(hidden_sum) {}
+  // blas is on the stream. sums: [N, SumsOfRow]
+  ForwardWork(Blas* blas, cudaStream_t stream, float* sums)
+      : blas_(*blas), stream_(stream), sums_(sums) {}
 
   void Gemm(int64_t m, int64_t n, int64_t k, Factor<T> a, Factor<T> b, float beta,
             Result<float> c) const {
@@ -55,18 +58,25 @@ class ForwardWork {
     blas_.Gemm(m, n, k, MatrixOf(a), MatrixOf(b), beta, into);
   }
 
-  void Step(const LayerDesc& desc, ForwardStep<T> step, const T* h2h_weight) const {
-    const int64_t H = desc.hidden, GH = desc.gate_rows();
-    Gemm(step.rows, GH, H, {step.h_prev, H}, {h2h_weight, H, Transpose::kYes}, 0.0f,
-         {hidden_sum_, GH});
-    step.hidden_sum = hidden_sum_;
-    LaunchStep(desc.mode, step, stream_);
+  void Step(const LayerDesc& desc, ForwardStep<T> step, const Parameters<const T>& weights) const {
+    const int64_t H = desc.hidden, P = desc.outputs(), GH = desc.gate_rows();
+    Gemm(step.rows, GH, P, {step.h_prev, P}, {weights.h2h_weight, P, Transpose::kYes}, 0.0f,
+         {sums_, GH});
+    step.hidden_sum = sums_;
+    if (desc.clip.clips()) {
+      LaunchStep<ClippedLstmCell>(OfCells(step), stream_);
+    } else {
+      LaunchStep(desc.mode, OfCells(step), stream_);
+    }
+    if (!desc.projected()) return;
+    Gemm(step.rows, P, H, {step.r, H}, {weights.h2r_weight, H, Transpose::kYes}, 0.0f, {sums_, P});
+    LaunchProject(step, sums_, stream_);
   }
 
  private:
   Blas& blas_;
   cudaStream_t stream_;
-  float* hidden_sum_;
+  float* sums_;
 };
 
 template <class T>

@@ -26,9 +26,10 @@ FASTRNN_DEVICE void Unit(const ForwardStep<T>& p, Place at) {
       shares.hidden[k] = p.hidden_sum[at.gate<Step::kGates>(k)] + ToFloat(p.h2h_bias[at.bias(k)]);
     }
   }
-  p.y[at.strided(p.y_stride)] = Advance<Step>(p, active, shares, &state, &activated);
+  const T y = Advance<Step>(p, active, shares, &state, &activated);
   if (active) StoreActivated<Step>(p, at, activated);
   StoreState<Step>(p, at, state);
+  p.y[at.strided(p.y_stride)] = y;  // the last one, see OfCells
 }
 
 template <class Step, class T>

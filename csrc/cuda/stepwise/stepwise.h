@@ -14,7 +14,7 @@
 #include "../plan.h"
 #include "../runtime/blas.h"
 #include "../runtime/device.cuh"
-#include "pointwise.cuh"
+#include "projection.cuh"
 
 namespace fastrnn {
 namespace cuda {
@@ -51,6 +51,12 @@ template <class Step, class Arguments>
 void LaunchStep(const Arguments& step, cudaStream_t stream) {
   FASTRNN_CUDA_TRY(Launch(StepKernel<Step, Arguments>, StepGrid(step.rows, step.hidden),
                           kStepThreads, 0, stream, step));
+}
+
+template <class Arguments>
+void LaunchProject(const Arguments& step, const float* projected, cudaStream_t stream) {
+  FASTRNN_CUDA_TRY(Launch(ProjectKernel<Arguments>, StepGrid(step.rows, step.outputs), kStepThreads,
+                          0, stream, step, projected));
 }
 
 template <class Arguments>
