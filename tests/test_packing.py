@@ -88,7 +88,8 @@ def test_a_python_only_wheel_from_the_source_archive(source_archive, tmp_path):
         report = json.loads(archive.read("fastrnn/_build.json").decode())
     assert report["off"]["native"] == "left out by FASTRNN_NATIVE=0"
     assert {"fastrnn/__init__.py", "fastrnn/py.typed", "fastrnn/_C.pyi"} <= set(names)
-    page = {"index.html", "style.css", "keyboard.js", "icon.svg"}
+    scripts = {"server.js", "surprise.js", "keys.js", "keyboard.js"}
+    page = {"index.html", "style.css", "icon.svg", *scripts}
     assert {f"fastrnn/lm/keyboard/page/{name}" for name in page} <= set(names)
     assert not [name for name in names if ".so" in name or name.startswith("tests/")]
     assert [name for name in names if name.endswith("LICENSE")]

@@ -45,6 +45,7 @@ TURN = 0.05
 # A body that is slow to come is given up this many seconds after the command's end at the latest.
 LOOK = 0.5
 PAGE = Path(__file__).parent / "page"
+FILES = ("server.js", "surprise.js", "keys.js", "keyboard.js", "style.css", "icon.svg")
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -126,7 +127,7 @@ class Keyboard:
             Route("/api/runs", _guarded(self._runs)),
             Route("/api/suggest", _guarded(self._suggest), methods=["POST"]),
             Route("/api/generate", _guarded(self._generate), methods=["POST"]),
-            *(Route(f"/{name}", _file(name)) for name in ("keyboard.js", "style.css", "icon.svg")),
+            *(Route(f"/{name}", _file(name)) for name in FILES),
             Route("/", _file("index.html")),
         ]
         app = Starlette(routes=routes, exception_handlers={HTTPException: _not_served})
