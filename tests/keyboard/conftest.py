@@ -6,6 +6,8 @@ import pytest
 
 from fastrnn.lm import data, preset
 from fastrnn.lm.generation import Writer
+from fastrnn.lm.keyboard.engine import Engine
+from fastrnn.lm.keyboard.states import Kept
 from fastrnn.lm.training import Training
 from fastrnn.lm.training.checkpoint import save_checkpoint
 from fastrnn.mxnet import import_mxnet
@@ -56,3 +58,31 @@ def served(run_folders):
     server = Served(run_folders)
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def driver():
+    from serving import start_chromium
+
+    driver = start_chromium()
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(driver, served):
+    from browser_page import Page
+
+    page = Page(driver, served)
+    driver.get_log("browser")
+    yield page
+    # Among what the console reports are violations of the content security policy.
+    assert driver.get_log("browser") == []
+
+
+@pytest.fixture(scope="module")
+def engines(run_folders):
+    return {
+        name: Engine.load(run_folders[name], Kept(1 << 26), name, mx.cpu())
+        for name in ("letters", "words")
+    }
