@@ -33,8 +33,9 @@ def _find_sources() -> None:
 
 _find_sources()
 
-from bench import machine, roofline
+from bench import machine
 from bench.cases import grid
+from bench.limits import roofline
 from bench.peers import MissingPeerError, all_peers, present
 from bench.report import table
 from bench.results import OtherResultsError, Store

@@ -15,13 +15,15 @@ from importlib.util import find_spec
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from bench import data as bench_data
-from bench import language_model, memory, roofline, timing
+from bench import language_model
+from bench.calls import memory, timing
+from bench.calls.graphs import CaptureError, captured, one_line
+from bench.calls.process import busy_core
 from bench.cases import Case
 from bench.data import Data, Results
-from bench.graphs import CaptureError, captured, one_line
+from bench.limits import roofline
+from bench.limits.roofline import Peaks
 from bench.peers import Layer, Peer, mandatory_groups
-from bench.process import busy_core
-from bench.roofline import Peaks
 
 # Of a layer. Each has a CUDA graph of its own, so there are few; evictions make them cold.
 INPUT_SETS = 2

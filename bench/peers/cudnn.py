@@ -8,11 +8,11 @@ from typing import Any, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from bench import cudnn_api as api
 from bench.cases import ITEM_BYTES, Case
-from bench.cudnn_api import Algorithm, MissingLibraryError
 from bench.data import Data, Results, named
+from bench.peers import cudnn_api as api
 from bench.peers.base import Layer, Peer, TensorLayer, to_host
+from bench.peers.cudnn_api import Algorithm, MissingLibraryError
 from fastrnn.cell import GATES
 
 ALGORITHMS = tuple(algorithm.name for algorithm in Algorithm)

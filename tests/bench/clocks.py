@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from bench.timing import Gpu
+from bench.calls.timing import Gpu
 
 # Seconds; powers of two, whose sums are exact.
 RECORD = 2.0**-20  # the GPU's, of an event

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import cudnn_api as api
+from bench.peers import cudnn_api as api
 from fastrnn_build import detect
 
 HEADERS = ("cudnn.h", "cuda_runtime.h")

@@ -10,9 +10,11 @@ import pytest
 from fake_gpu import FakeTorch
 from made_peers import Made, MadeLayer
 
-from bench import data, measure, memory, roofline, timing
+from bench import data, measure
+from bench.calls import memory, timing
 from bench.cases import Case
-from bench.roofline import Peaks
+from bench.limits import roofline
+from bench.limits.roofline import Peaks
 from fastrnn.plans import DEVICES
 
 SMALL = {"inputs": 5, "hidden": 9, "batch": 3, "steps": 4}

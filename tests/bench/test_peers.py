@@ -11,7 +11,8 @@ pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
 from made_peers import Made
 
-from bench import data, language_model, measure, memory, peers
+from bench import data, language_model, measure, peers
+from bench.calls import memory
 from bench.cases import CELLS, Case
 from bench.peers import gluon, kernels
 

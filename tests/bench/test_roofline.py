@@ -11,10 +11,11 @@ _C = pytest.importorskip("fastrnn._C", reason="installed without the native libr
 
 from clocks import Machine
 
-from bench import cases, roofline
+from bench import cases
+from bench.calls.process import in_process
 from bench.cases import Case
-from bench.process import in_process
-from bench.roofline import Peaks, cold_bytes, exchanges, flops, limit, set_bytes, warm_bytes
+from bench.limits import roofline
+from bench.limits.roofline import Peaks, cold_bytes, exchanges, flops, limit, set_bytes, warm_bytes
 from fastrnn import kernels
 from fastrnn.plans import DEVICES
 

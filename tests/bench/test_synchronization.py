@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bench import synchronization
+from bench.limits import synchronization
 from fastrnn_build import detect
 
 NVCC = detect.find_nvcc(os.environ)

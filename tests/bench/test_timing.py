@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from clocks import COLD, EVICTION, RECORD, Machine
 
-from bench import timing
+from bench.calls import timing
 
 
 def test_calls_take_turns():

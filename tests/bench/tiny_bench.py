@@ -15,13 +15,13 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 sys.modules["mxnet"] = None  # No peer here needs it, and its import takes longer than all the rest.
 from made_peers import Made
 
+import bench.calls.memory
 import bench.cases
+import bench.limits.roofline
 import bench.measure
-import bench.memory
 import bench.peers
-import bench.roofline
 from bench.cases import Case
-from bench.roofline import Found, Peaks
+from bench.limits.roofline import Found, Peaks
 
 CASES = [Case("gru", 1, 3, 4, 2, steps, train=False) for steps in (2, 3, 4)]
 
@@ -48,7 +48,7 @@ def measure(row, case, device, peers, missing, budget):
 bench.cases.grid = lambda device, full=False: CASES
 bench.peers.all_peers = chosen
 bench.measure.measure = measure
-bench.memory.cpu_peak = lambda name, case: {}
-bench.roofline.measure_peaks = lambda device: Found(
+bench.calls.memory.cpu_peak = lambda name, case: {}
+bench.limits.roofline.measure_peaks = lambda device: Found(
     {"float32": Peaks(1e12, 1e11, None, 0)}, {"bandwidth": "made up"}
 )

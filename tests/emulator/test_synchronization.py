@@ -1,4 +1,4 @@
-"""Each way to wait that bench/synchronization.cu compares hands on what was written."""
+"""Each way to wait that bench/limits/synchronization.cu compares hands on what was written."""
 
 from __future__ import annotations
 

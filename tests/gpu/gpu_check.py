@@ -162,7 +162,7 @@ def test_steps(out: Path, mxnet: Optional[Path] = None, limit: float = LIMIT) ->
     checked = beside_mxnet(mxnet, sys.executable, "-m", "fastrnn", "check", "--full")
     steps.append(Step("fastrnn check", (*checked, "--device", "gpu:0"), limit=CHECK_LIMIT))
     steps.append(Step("cuDNN", (*pytest, str(tests / "gpu" / "test_cudnn.py"))))
-    waits = ("-m", "bench.synchronization", "--out", str(out / "synchronization.md"))
+    waits = ("-m", "bench.limits.synchronization", "--out", str(out / "synchronization.md"))
     steps.append(Step("synchronization", ("env", f"PYTHONPATH={ROOT}", sys.executable, *waits)))
     results = ("--results", str(out / "benchmarks.json"), "--device", "cuda")
     results += ("--limit", str(max(limit - GRACE, limit / 2)))

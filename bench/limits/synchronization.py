@@ -1,6 +1,6 @@
 """How long blocks of a persistent kernel take to hand each other their parts of a step.
 
-    python -m bench.synchronization [--out FILE]
+    python -m bench.limits.synchronization [--out FILE]
 
 Prints a table in Markdown of the ways that synchronization.cu has, for several numbers of blocks
 and bytes. The fastest of them without data worth naming is the exchange of the benchmarks' limits.
@@ -72,7 +72,7 @@ def build(folder: Path, architecture: str) -> Path:
     )
     if built.returncode != 0:
         said = (built.stdout.strip().splitlines() or [f"exit status {built.returncode}"])[0]
-        raise MissingExchangeError(f"{nvcc.path} does not build bench/{source.name}: {said}")
+        raise MissingExchangeError(f"{nvcc.path} does not build bench/limits/{source.name}: {said}")
     return library
 
 
@@ -212,7 +212,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         "--fastest", action="store_true", help="print, as JSON, what the limits are made of instead"
     )
     given = parser.parse_args(arguments)
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     sys.path += [str(root), str(root / "build_backend")]
     import torch
 

@@ -3,7 +3,7 @@
 // what it was chosen among. Built and called by synchronization.py.
 #include <cooperative_groups.h>
 
-#include "../csrc/cuda/runtime/device.cuh"
+#include "../../csrc/cuda/runtime/device.cuh"
 
 namespace {
 

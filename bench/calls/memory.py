@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Callable, Dict, NamedTuple
 
 from bench import data, language_model
+from bench.calls.graphs import one_line
+from bench.calls.process import in_process
 from bench.cases import Case
-from bench.graphs import one_line
 from bench.peers import Layer, all_peers
-from bench.process import in_process
 
 CLEAR = Path("/proc/self/clear_refs")
 

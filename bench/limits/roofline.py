@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optiona
 
 import numpy as np
 
+from bench.calls.process import in_process
 from bench.cases import ITEM_BYTES, Case
+from bench.limits.synchronization import MissingExchangeError, fastest_in_process
 from bench.peers.kernels import plan_of
-from bench.process import in_process
-from bench.synchronization import MissingExchangeError, fastest_in_process
 from fastrnn.cell import GATES
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import Any, Iterator, List
 
-from bench.timing import Call
+from bench.calls.timing import Call
 
 
 class CaptureError(Exception):
