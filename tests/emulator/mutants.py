@@ -161,7 +161,7 @@ def all_sites(passing: Sequence[Baseline]) -> List[Site]:
     if PRIMITIVES - names:
         sys.exit(f"no test reaches {', '.join(sorted(PRIMITIVES - names))}")
     patterns = [f"csrc/cuda/**/*.{suffix}" for suffix in ("cu", "cuh", "h")]
-    patterns.append("tests/emulator/selftest_[!m]*.cc")  # not those with mistakes
+    patterns.append("tests/emulator/selftest/selftest_[!m]*.cc")  # not those with mistakes
     files = [path for pattern in patterns for path in builds.ROOT.glob(pattern)]
     sites: Dict[str, Site] = {}
     for file in sorted(files):

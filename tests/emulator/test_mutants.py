@@ -42,7 +42,7 @@ def test_verdicts(exception, reaching, noticed, good):
     assert mutants.verdict(site, reaching, noticed)[0] == good
 
 
-@pytest.mark.parametrize("file", ["emulator.cc", "device_emulated.h"])
+@pytest.mark.parametrize("file", ["threads/emulator.cc", "device/device_emulated.h"])
 def test_all_that_orders_memory_can_be_left_out(file):
     # But for what tells ThreadSanitizer of an allocation.
     functions = (mutants.builds.ROOT / mutants.builds.HERE / file).read_text().split("\n}\n")

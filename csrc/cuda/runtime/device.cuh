@@ -1,5 +1,5 @@
 // The vocabulary of the kernels: CUDA and PTX, which no other file of csrc uses directly. A host
-// compiler with FASTRNN_EMULATE finds the same names in tests/emulator/device_emulated.h, where
+// compiler with FASTRNN_EMULATE finds the same names in the emulator's device_emulated.h, where
 // every CUDA thread is a fiber.
 //
 // Rules for kernels, so that both can run them:
