@@ -108,7 +108,7 @@ $(VENV)/.dev-$(VERSION): $(VENV)/.created-$(VERSION) $(SOURCES)
 # MXNet pins a NumPy that Python 3.13 cannot have, and runs with the one it can.
 $(VENV)/.created-$(VERSION):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null || { echo \
-		"fastrnn needs Python 3.8 or newer; '$(PYTHON)' is none (try make PYTHON=python3.11)" >&2; \
+		"fastrnn needs Python 3.8 or newer; '$(PYTHON)' is not (try make PYTHON=python3.11)" >&2; \
 		exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo \
 		"'$(PYTHON)' cannot create virtual environments: its venv or ensurepip module is" \

@@ -95,7 +95,7 @@ class GluonModel(_Model):
         if own_layer:
             expect_native(model.rnn)
         else:
-            del model.rnn  # Gluon lets nobody change an attribute's type
+            del model.rnn  # Gluon refuses to change an attribute's type
             model.rnn = gluon_layer(mx.gluon.rnn, case)
         model.initialize()
         values = zip(layer_parameters(model.rnn, len(text.weights)), text.weights)

@@ -55,7 +55,7 @@ def seconds(row: Row, name: str) -> Optional[float]:
 
 
 def fraction(row: Row) -> Optional[float]:
-    """Fastrnn's share of what the limit permits. Above 1, the limit is none."""
+    """Fastrnn's share of what the limit permits. Above 1, the limit was not one."""
     found = seconds(row, OURS)
     return None if found is None else row["limit"] / found
 

@@ -34,14 +34,14 @@ def read(path: Path) -> Dict[str, Any]:
     Raises
     ------
     ValueError
-        If it is none.
+        If it is not such a file.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+        raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict) or not {"about", "rows"} <= set(content):
-        raise ValueError(f"{path} is no file of results: expected an object with about and rows")
+        raise ValueError(f"{path} is not a file of results: expected an object with about and rows")
     return content
 
 

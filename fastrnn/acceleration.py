@@ -57,7 +57,7 @@ def accelerate(net: Any, backend: Optional[str] = None) -> Report:
     TypeError
         `net` is not a Gluon block.
     ValueError
-        `backend` is none of the above.
+        `backend` is not one of the above.
     """
     request = requested(backend)
     report = replace_all(_blocks(net), _OURS, lambda block: _replace(block, request), _why_left)

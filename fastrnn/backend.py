@@ -53,7 +53,7 @@ def requested(backend: Any) -> Request:
     Raises
     ------
     ValueError
-        It is none of the backends.
+        The name is not one of the backends'.
     """
     source, name = "backend", backend
     if name is None:

@@ -43,7 +43,7 @@ FORK = """
 output = run()
 child = os.fork()
 if child == 0:
-    signal.alarm(20)  # whoever hangs is ended
+    signal.alarm(20)  # ends a process that hangs
     before = threads()
     same = np.allclose(run(), output)
     os._exit(0 if same and threads() == before else 1)

@@ -129,7 +129,7 @@ def check(
     progress
         Is told what is being done.
     machine
-        Whether to measure what is no kind of layer's: the cost model's constants, or the threads.
+        Whether to measure what concerns all layers: the cost model's constants, or the threads.
     """
     begin = time.monotonic()
     kinds = kinds_for(device, True) if kinds is None else list(kinds)

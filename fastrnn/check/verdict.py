@@ -366,7 +366,7 @@ def obstacle(kind: LayerKind, hidden: int, cuda: bool, gpus: int) -> Optional[st
         result, details = (PASSED, "") if found is None else found.result(kind.on(0))
         return _wrong(found.identity, details) if found and result == FAILED else None
     devices = _native.library().cuda_devices()["devices"]
-    for device in range(max(gpus, 1)):  # an emulated GPU is none of MXNet's
+    for device in range(max(gpus, 1)):  # MXNet does not see an emulated GPU
         reading = of_process(device)
         if reading.verdict is None:
             with _lock:

@@ -39,7 +39,7 @@ def accelerate(module: Any, backend: str = "auto") -> Report:
     TypeError
         `module` is not a module.
     ValueError
-        `backend` is none of the above.
+        `backend` is not one of the above.
     """
     choice = checked(backend)
     return replace_all(_modules(module), _OURS, lambda layer: _replace(layer, choice), _why_left)

@@ -1,4 +1,4 @@
-"""A PyTorch for measuring on a GPU that is none: calls do their work at once, on the host."""
+"""A PyTorch for measuring on a made-up GPU: calls do their work at once, on the host."""
 
 from __future__ import annotations
 

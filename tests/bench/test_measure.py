@@ -42,7 +42,7 @@ def on_gpu(peers, case=INFER):
 
 @pytest.fixture
 def torch(monkeypatch):
-    """A PyTorch with a GPU, both of which are none."""
+    """A made-up PyTorch with a made-up GPU."""
     fake = FakeTorch()
     monkeypatch.setitem(sys.modules, "torch", fake)
     monkeypatch.setattr(MadeLayer, "torch", fake)
@@ -176,7 +176,7 @@ def test_each_timed_call_and_replay_comes_after_an_eviction(torch):
     row = on_gpu([Made(), Made("other")], TRAIN)
     assert row["evicted"] == timing.EVICTED_CACHES * 1024
     seen, allocated = torch.seen, f"{row['evicted']} bytes"
-    # Nobody's peak has the memory of the evictions, which are all of it.
+    # No peer's peak includes the memory of the evictions.
     assert seen[:3] == ["peak", "peak", allocated]
     assert seen.count(allocated) == 1
     call = ["evict", "record", "wait", "record", "record", "wait"]

@@ -21,7 +21,7 @@ ABOUT.update(versions={"fastrnn": "0"}, missing={"Haste": "haste_pytorch is not 
 
 
 def row(case, fastrnn, other, **changes):
-    """A row of test data: nobody measured these."""
+    """A row of made-up data."""
 
     def entry(seconds):
         times = {"low": 0.9 * seconds, "high": 1.1 * seconds, "rounds": 3}

@@ -98,7 +98,7 @@ def test_arrays_are_written_to_after_the_work_that_reads_them():
     kernels.backward(out.reserve, out.output, stream=SECOND)
     with waits(FIRST, SECOND) as counted:
         kernels.forward(**arguments, reserve=True, stream=FIRST, out=out)
-    # Of the weights, x and states nobody writes; output and reserve are read by backward.
+    # The weights, x and states are not written; output and reserve are read by backward.
     assert counted == [2]
 
 

@@ -66,7 +66,7 @@ def launches() -> int:
 
 
 def last_error() -> int:
-    """Return the error that the CUDA runtime would report to whoever asks next."""
+    """Return the error that the CUDA runtime would report to the next call that asks."""
     return int(LIBRARY.emulator_last_error())
 
 

@@ -249,7 +249,7 @@ def facts(gpu: Mapping[str, str], commit: str) -> Dict[str, Any]:
     Raises
     ------
     CannotCheckError
-        If git does not tell the commit, and nobody else does.
+        If neither git nor an option tells the commit.
     """
     commit = commit or machine.commit()
     if commit == machine.UNKNOWN:

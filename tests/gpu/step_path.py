@@ -140,7 +140,7 @@ class _Longest:
     without : frozenset of int
         Instructions that a path must not have.
     cuts : frozenset of int
-        Instructions that every loop which is no inner loop contains.
+        Instructions that every loop that is not an inner loop contains.
     goals : frozenset of int
         Where paths end.
     counts : bool

@@ -103,6 +103,6 @@ def test_loads_of_other_gates_have_few_conflicts(sum_index, gates, row_tiles, ba
         for gate in range(gates)
         if cells
     ]
-    # Three gates' units are no power of two.
+    # Three gates' units are not a power of two.
     most = 1 if gates == 1 else {10: 1.4, 21: 1}[units] if lanes > units else 2.2
     assert sum(counts) / len(counts) <= most

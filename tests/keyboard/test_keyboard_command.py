@@ -114,7 +114,7 @@ def test_a_port_in_use(capsys, run_folders):
     ("arguments", "message"),
     [
         (["--port", "65536"], "port: got 65536, wanted 0 to 65535"),
-        (["--port", "0", "--host", "no-such-host.invalid"], "host: 'no-such-host.invalid' is no"),
+        (["--port", "0", "--host", "no-such-host.invalid"], "host: 'no-such-host.invalid' is not"),
         (["--port", "0", "--device", "tpu"], "device: got 'tpu'"),
     ],
 )

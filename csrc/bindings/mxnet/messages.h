@@ -11,7 +11,7 @@
 namespace fastrnn {
 namespace operators {
 
-// Sets the calling thread's message; an empty one is none.
+// Sets the calling thread's message; empty: no message.
 void SetMessage(const std::string& message);
 
 }  // namespace operators

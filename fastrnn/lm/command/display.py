@@ -94,8 +94,8 @@ def _finite(values: Any) -> Any:
 class EpochBar:
     """How far an epoch is, with loss and speed: a bar on stderr while that is a terminal.
 
-    Elsewhere it is a line on stdout after each tenth of an epoch, and after each minute in which
-    there was none.
+    Elsewhere it is a line on stdout after each tenth of an epoch, and after each minute without
+    one.
     """
 
     def __init__(self, training: Training) -> None:

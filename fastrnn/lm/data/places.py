@@ -12,7 +12,7 @@ from fastrnn.lm.files import explained
 
 # Between the names of several texts in one setting. No path holds it.
 SEPARATOR = "\0"
-# What stands beside exported chats and is no text.
+# What stands beside exported chats and is not text.
 _NO_TEXT = re.compile(
     r"\.(aac|amr|avi|bmp|gif|heic|jpe?g|m4a|mkv|mov|mp[34]|og[ag]|opus|pdf|png|thumb|vcf|wav|webm"
     r"|webp|zip|3gp)$",
@@ -77,4 +77,4 @@ def _in_folder(folder: str) -> Found:
     if not files:
         raise InputError(f"data: {folder}: there is no text in this folder")
     left = len(paths) - len(files)
-    return Found(files, [f"{folder}: left out {left:,} files that are no text"] if left else [])
+    return Found(files, [f"{folder}: left out {left:,} files that are not text"] if left else [])

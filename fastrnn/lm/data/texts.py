@@ -45,7 +45,7 @@ class Text:
             content = text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise InputError(
-                f"text: {text[error.start]!r} at position {error.start} is no character"
+                f"text: {text[error.start]!r} at position {error.start} is not a character"
             ) from None
         return Text("text", lambda: [content])
 

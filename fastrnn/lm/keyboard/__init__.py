@@ -55,7 +55,7 @@ def serve(runs: Sequence[Path], host: str, port: int, browser: bool, context: An
     Raises
     ------
     InputError
-        If a package is missing, a run is none, or the address cannot be had.
+        If a package is missing, a run cannot be opened, or the address is not available.
     """
     if missing():
         packages = " and ".join(missing())
@@ -145,7 +145,7 @@ def listening(host: str, port: int) -> socket.socket:
         # hold an answer's body back for 40 ms.
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise InputError(f"host: {host!r} is no address here: {error.strerror}") from None
+        raise InputError(f"host: {host!r} is not an address here: {error.strerror}") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)

@@ -101,7 +101,7 @@ class CharacterTokenizer(Tokenizer):
         return "".join(tokens)
 
     def begun(self, text: str) -> str:
-        # Needs no `regex`: to `re` a mark is no part of a word, but an underscore is.
+        # Needs no `regex`: to `re` a mark is not part of a word, but an underscore is.
         piece = last_piece(text)
         shape = "".join("_" if in_word(c) and not c.isalnum() else c for c in piece)
         return matched_end(piece, shape, BEGUN)

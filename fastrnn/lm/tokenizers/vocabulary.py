@@ -53,7 +53,7 @@ class Vocabulary:
             codes = _code_points(characters)
             highest = int(codes.max()) if characters else 0
             unknown = self._number.get(UNKNOWN, -1)
-            # The last is no code's.
+            # The last entry is for all other codes.
             self._number_of_code = np.full(highest + 2, unknown, np.int32)
             self._number_of_code[codes] = [self._number[token] for token in characters]
 

@@ -118,7 +118,7 @@ inline void ExpectBytes(uint64_t* barrier, unsigned bytes, EMULATOR_SITE) {
   if (::emulator::IsLeftOut(site)) return;
   ChangeByteBarrier(barrier, static_cast<int>(bytes), true, site);
 }
-// Left out as a mutant, the count is no release.
+// Left out as a mutant, the count is not a release.
 inline void StoreToCluster(float* to, unsigned rank, float4 value, uint64_t* barrier,
                            EMULATOR_SITE) {
   const ::emulator::Site site{"StoreToCluster", file, line};

@@ -23,7 +23,7 @@ EMULATOR_CONTROL void emulator_leave_out(const char* place);
 // Plants an emulator::Fault in all kernels from now on; 0: none.
 EMULATOR_CONTROL void emulator_plant(int fault);
 
-// The error that the CUDA runtime would report to whoever asks next in this thread.
+// The error that the CUDA runtime would report to this thread's next call that asks.
 EMULATOR_CONTROL int emulator_last_error();
 
 // The current device of this thread, and how many kernels this thread has launched on a device.

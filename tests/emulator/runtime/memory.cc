@@ -72,7 +72,7 @@ cudaError_t cudaMalloc(void** data, size_t bytes) {
 cudaError_t cudaMallocFromPoolAsync(void** data, size_t bytes, cudaMemPool_t, cudaStream_t) {
   const std::lock_guard<std::mutex> lock(mutex);
   *data = std::malloc(bytes);
-  // Whoever reads what nobody wrote shall see it.
+  // So that reading what was not written shows.
   if (*data != nullptr) std::memset(*data, 0xff, bytes);
   sizes[*data] = bytes;
   used += bytes;

@@ -16,7 +16,7 @@ constexpr size_t kSharedAlignment = 128;
 constexpr size_t kResidentBlocks = 8;
 constexpr size_t kResidentThreads = 2048;
 
-// Polls without progress, for each resident thread, after which nobody will ever signal.
+// Polls without progress, for each resident thread, after which no signal will ever come.
 constexpr uint64_t kIdlePolls = 100;
 
 void ThreadMain() {
@@ -247,7 +247,7 @@ void Grid::OnPoll(Thread* thread) {
     progress_seen_ = progress_;
     idle_polls_ = 0;
   } else if (++idle_polls_ > kIdlePolls * (threads_per_block_ * resident_.size() + 100)) {
-    GiveUp("livelock: every thread that can run polls for a signal that nobody gives");
+    GiveUp("livelock: every thread that can run polls for a signal that no thread gives");
   }
 }
 

@@ -63,7 +63,7 @@ def test_characters_that_stdout_does_not_have_are_escaped(run, tmp_path, monkeyp
 
 def test_interrupt_keeps_the_last_finished_state(book, tmp_path):
     def hear_interrupts():
-        # Whoever runs the tests in the background has them ignore it.
+        # Tests that run in the background ignore it.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     folder = tmp_path / "run"

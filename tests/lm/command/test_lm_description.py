@@ -139,7 +139,7 @@ def test_named_texts_and_folders(tmp_path, capsys, monkeypatch):
         (["none.txt"], "none.txt: no such file, nor a text with a name"),
         (["b.txt"], "b.txt: not UTF-8 text: byte 0xff at position 1"),
         (["a.txt", "--format", "signal"], "a.txt: cannot be read as Signal: line 1 does not"),
-        (["a.txt", "--from", "Ada"], "from: got 'Ada', but a.txt is no chat"),
+        (["a.txt", "--from", "Ada"], "from: got 'Ada', but a.txt is not a chat"),
         (["a.txt", "--encoding", "none"], "encoding: got 'none', wanted"),
     ],
 )

@@ -251,7 +251,7 @@ def test_one_persons_messages(chat, tmp_path):
         "from: got 'Eve', wanted one of: +1 555 0100, Ada Example, Bob Sample, Cleo Sample"
     )
     other.write_text("prose")
-    with pytest.raises(InputError, match=r"from: got 'Ada', but .*other\.txt is no chat"):
+    with pytest.raises(InputError, match=r"from: got 'Ada', but .*other\.txt is not a chat"):
         open_text(names, Reading(sender="Ada"))
 
 

@@ -284,7 +284,7 @@ def test_a_cache_that_is_read_only(cache, caplog):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "the text is empty"), ("a\ud800b", r"text: '\\ud800' at position 1 is no character")],
+    [("", "the text is empty"), ("a\ud800b", r"text: '\\ud800' at position 1 is not a character")],
 )
 def test_what_is_no_text(text, message):
     with pytest.raises(InputError, match=message):

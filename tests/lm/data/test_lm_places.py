@@ -43,7 +43,7 @@ def test_a_folder_is_read_by_name(shelf):
         f"{shelf}/a.txt: text, 6 characters",
         f"{shelf}/b.txt: text, 6 characters",
         f"{shelf}/c.txt: text, 0 characters",
-        f"{shelf}: left out 1 files that are no text",
+        f"{shelf}: left out 1 files that are not text",
     ]
 
 

@@ -82,7 +82,7 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(tmp_path):
     for at in range(len(whole)):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
         try:
-            # A bit that nobody reads, such as of the time of writing.
+            # A bit that is never read, such as of the time of writing.
             assert content_of(path) == wanted
         except InputError:
             noticed += 1

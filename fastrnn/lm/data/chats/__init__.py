@@ -42,7 +42,7 @@ def keep_sender(texts: Sequence[Text], sender: str) -> None:
     names: List[str] = []
     for text in texts:
         if not isinstance(text, Chat):
-            raise InputError(f"from: got {sender!r}, but {text.name} is no chat, it has no senders")
+            raise InputError(f"from: got {sender!r}, but {text.name} is not a chat with senders")
         names += text.survey.senders
     kept = {name for name in names if name == sender}
     kept = kept or {name for name in names if name.casefold() == sender.casefold()}

@@ -23,7 +23,7 @@ class Message(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """Something that is no message; `kind` is a plural such as ``system lines``."""
+    """Something that is not a message; `kind` is a plural such as ``system lines``."""
 
     kind: str
 

@@ -17,7 +17,7 @@ from fastrnn.lm.data.chats.message import Item, LeftOut, MisfitError, item, whol
 
 TITLE = "Signal"
 _NOTICES = LeftOut("notices")
-# Of the app's own export, the frames that are no messages.
+# Of the app's own export, the frames that are not messages.
 _FRAMES = ("version", "account", "recipient", "chat", "chatFolder", "stickerPack", "adHocCall",
            "notificationProfile")  # fmt: skip
 
