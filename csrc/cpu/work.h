@@ -9,8 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "../backward_pass.h"
+#include "../forward_pass.h"
 #include "../layout.h"
-#include "../pass.h"
 #include "gemm.h"
 #include "pointwise.h"
 #include "small.h"

@@ -1,7 +1,8 @@
-// CUDA's Work for the backward walk through time (pass.h). The algorithms differ only in how they
-// run a chunk's steps.
+// CUDA's Work for the backward walk through time (backward_pass.h). The algorithms differ only in
+// how they run a chunk's steps.
 #pragma once
 
+#include "../../backward_pass.h"
 #include "arrays.cuh"
 #include "stepwise.h"
 

@@ -1,7 +1,8 @@
-// CUDA's Work for the forward walk through time (pass.h). The algorithms differ only in how they
-// run a chunk's steps.
+// CUDA's Work for the forward walk through time (forward_pass.h). The algorithms differ only in how
+// they run a chunk's steps.
 #pragma once
 
+#include "../../forward_pass.h"
 #include "stepwise.h"
 
 namespace fastrnn {
