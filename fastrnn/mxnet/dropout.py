@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any, List, NamedTuple, Sequence, Tuple
 
+from fastrnn.mxnet import import_mxnet, native
+
+mx: Any = import_mxnet()
+
 
 class Rates(NamedTuple):
     """The share that a layer in training drops of each kind; it scales the rest by 1/(1 - rate).
@@ -32,6 +36,19 @@ def sequences(F: Any, data: Any, rate: float) -> Any:
     return numbers(F, data, rate, axes=(0,))
 
 
-def of_weights(F: Any, weights: Sequence[Sequence[Any]], rate: float) -> List[List[Any]]:
+def of_weights(
+    F: Any, weights: Sequence[Sequence[Any]], rate: float, dtype: str
+) -> List[List[Any]]:
     """Drop h2h weights, the second array of each direction (Merity et al., arXiv:1708.02182)."""
-    return [[i2h, numbers(F, h2h, rate), *others] for i2h, h2h, *others in weights]
+
+    def typed(array: Any) -> Any:
+        # MXNet's operator, unlike others, refuses a variable whose type AMP has yet to infer.
+        return native.with_shape(array, (_unknown(),) * 2, dtype) if F is mx.sym else array
+
+    if not rate:
+        return [list(direction) for direction in weights]
+    return [[i2h, numbers(F, typed(h2h), rate), *others] for i2h, h2h, *others in weights]
+
+
+def _unknown() -> int:
+    return -1 if mx.util.is_np_shape() else 0

@@ -256,15 +256,34 @@ def cell_of(attributes: Mapping[str, str]) -> Cell:
     )
 
 
-def with_shape(symbol: Any, shape: Tuple[int, ...]) -> Any:
+def with_shape(symbol: Any, shape: Tuple[int, ...], dtype: Optional[str] = None) -> Any:
     """Return a symbol with the same value, whose known dimensions MXNet can infer from `shape`.
 
-    It does not call `mxnet.sym`, whose functions AMP wraps to change types.
+    Its type is `dtype`, or not known here. It does not call `mxnet.sym`, whose functions AMP wraps
+    to change types.
     """
     data, name = _node("null", "data"), symbol.name
     zeros = _node("_zeros_without_dtype", f"{name}_shape", shape=shape)
+    if dtype is not None:
+        zeros = _node("_zeros", f"{name}_shape", shape=shape, dtype=dtype)
     same = _node("_identity_with_attr_like_rhs", f"{name}_with_shape", [(0, 0), (1, 0)])
     return mx.sym.load_json(json.dumps(_graph([data, zeros, same], [(2, 0)])))(data=symbol)
+
+
+def constant(F: Any, value: float, shape: Any, dtype: str, **attributes: Any) -> Any:
+    """Return an array that is full of `value`, or a symbol, which may have attributes.
+
+    After ``amp.init`` for bfloat16, the functions of `mxnet.sym` that take no array raise an error.
+    """
+    if F is mx.nd:
+        return F.full(shape, value, dtype=dtype)
+    full: Dict[str, Any] = {"value": value} if value else {}
+    if not mixed_precision():
+        make = F._internal._full if value else F._internal._zeros
+        return make(shape=shape, dtype=dtype, **full, **attributes)
+    name = mx.name.NameManager.current.get(attributes.get("name"), "constant")
+    node = _node("_full" if value else "_zeros", name, shape=shape, dtype=dtype, **full)
+    return mx.sym.load_json(json.dumps(_graph([node], [(0, 0)])))
 
 
 def _inferred(

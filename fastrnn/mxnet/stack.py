@@ -101,7 +101,7 @@ class Stack:
             # An LSTM's h and c share zeros too, unless their sizes differ.
             sizes = [self.cell.outputs, self.cell.hidden_size][: len(states)]
             zeros = {
-                size: mx.sym.zeros((self.directions, unknown, size), dtype=self.computed_in)
+                size: native.constant(F, 0.0, (self.directions, unknown, size), self.computed_in)
                 for size in sizes
             }
             states = [zeros[size] for size in sizes]
@@ -142,24 +142,33 @@ class Stack:
         Neither the native operator nor MXNet's RNN can add to a gradient, nor can casts on a CPU.
         """
         native_graph = F is mx.sym and self.operators == NATIVE
+        cast: Optional[Any] = None
+        if self._converted:
+            cast = partial(F.cast, dtype=self.computed_in)
+        elif native_graph and mixed_precision():
+            cast = partial(F.amp_cast, dtype=self.computed_in)
 
         def own(name: str, array: Any) -> Any:
-            return F.identity(array) if adding is None or name in adding else array
+            # Dropout adds to gradients itself, and MXNet's `bind` mistakes an identity before it.
+            dropped = cast is None and self._drops(name)
+            needed = (adding is None or name in adding) and not dropped
+            return F.identity(array) if needed else array
 
         if F is mx.sym:
             inputs = own("inputs", inputs)
             states = [own(f"state{k}", state) for k, state in enumerate(states)]
         if native_graph:
             params = {key: own(key, a) for key, a in params.items()}
-        cast: Optional[Any] = None
-        if self._converted:
-            cast = partial(F.cast, dtype=self.computed_in)
-        elif native_graph and mixed_precision():
-            cast = partial(F.amp_cast, dtype=self.computed_in)
         if cast is not None:
             inputs, *states = (cast(a) for a in (inputs, *states))
             params = {key: cast(a) for key, a in params.items()}
         return inputs, list(states), params
+
+    def _drops(self, name: str) -> bool:
+        """Whether the first operator that reads an array is dropout."""
+        if name == "inputs":
+            return self.rates.inputs > 0
+        return name.endswith("_h2h_weight") and self.rates.weights > 0
 
     def _all_layers(
         self,
@@ -190,7 +199,7 @@ class Stack:
             if k:
                 data = dropout.numbers(F, data, rates.between)
             data = dropout.sequences(F, data, rates.inputs)
-            own_weights = dropout.of_weights(F, of_layer, rates.weights)
+            own_weights = dropout.of_weights(F, of_layer, rates.weights, self.computed_in)
             data, after = self._layer(F, data, own[k], own_weights, sequence_length, f"{name}_l{k}")
             data = dropout.sequences(F, data, rates.outputs)
             last.append(after)

@@ -1,9 +1,6 @@
-"""Options that MXNet's own operator gets wrong, other number types, NumPy arrays, AMP."""
+"""Options that MXNet's own operator gets wrong, other number types, NumPy arrays."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -284,87 +281,3 @@ def test_numpy_arrays_and_the_input_size_from_the_first_call(backend):
     layer.initialize()
     assert layer(mx.np.ones((3, 2, 5))).shape == (3, 2, 4)
     assert layer.l0_i2h_weight.shape == (16, 5)
-
-
-def run_python(code):
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
-    )
-
-
-def test_mixed_precision_leaves_the_native_operator_in_float32(backend):
-    lengths = backend == "native"  # a constant, which lengths.py has, is an error in MXNet's AMP
-    code = f"""
-import fastrnn, mxnet as mx
-from mxnet.contrib import amp
-layer = fastrnn.LSTM(4, 2, backend={backend!r}, use_sequence_length={lengths})
-layer.initialize()
-arguments = [mx.nd.ones((3, 2, 5)), None, mx.nd.array([3, 1])][: 3 if {lengths} else 1]
-before = layer(*arguments)
-amp.init("bfloat16")
-for hybrid in (False, True):
-    layer.hybridize(hybrid)
-    output = layer(*arguments)
-    print(output.dtype.__name__, float(abs(output.astype("float32") - before).max().asscalar()))
-"""
-    done = run_python(code)
-    assert done.returncode == 0, done.stderr
-    for line in done.stdout.splitlines():
-        dtype, difference = line.split()
-        if backend == "native":
-            assert dtype == "float32"
-            assert float(difference) < 1e-6
-
-
-def test_dropout_of_mixed_precision_is_drawn_in_the_layers_own_type():
-    if not native.STATUS.usable:
-        pytest.skip(native.STATUS.reason)
-    code = """
-import fastrnn, mxnet as mx
-from fastrnn.mxnet import native
-from mxnet.contrib import amp
-
-class Net(mx.gluon.HybridBlock):
-    def __init__(self):
-        super().__init__()
-        self.layer = fastrnn.LSTM(6, 2, dropout=0.4, input_size=5)
-
-    def hybrid_forward(self, F, x):
-        return self.layer(F.cast(x, "float16"))
-
-amp.init("float16")
-net, outputs = Net(), []
-net.initialize()
-for native.GPUS in (0, 1):
-    net.hybridize()
-    mx.random.seed(3)
-    with mx.autograd.record():
-        outputs.append(net(mx.nd.ones((4, 3, 5))))
-print(float(abs(outputs[0] - outputs[1]).max().asscalar()))
-"""
-    done = run_python(code)
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 1e-6
-
-
-def test_after_mixed_precision_was_started_layers_are_gluons():
-    code = """
-import importlib.util, sys
-spec = importlib.util.find_spec("fastrnn")
-path = spec.submodule_search_locations[0] + "/mxnet/__init__.py"
-shim = importlib.util.module_from_spec(importlib.util.spec_from_file_location("shim", path))
-shim.__spec__.loader.exec_module(shim)
-mx = shim.import_mxnet()
-from mxnet.contrib import amp
-amp.init()
-import fastrnn
-layer = fastrnn.GRU(4, input_size=3)
-layer.initialize()
-print(layer(mx.nd.ones((2, 2, 3))).shape)
-print(layer.backend)
-"""
-    done = run_python(code)
-    assert done.returncode == 0, done.stderr
-    shape, backend = done.stdout.splitlines()
-    assert shape == "(2, 2, 4)"
-    assert backend.startswith("gluon: ")
