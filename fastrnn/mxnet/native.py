@@ -164,7 +164,7 @@ def layers(
         num_layers=len(weights),
         dtype=dtype,
         use_sequence_length=int(has_lengths),
-        **_options(cell),
+        **options(cell),
     )
     return outputs[0], [outputs[k + 1] for k in range(len(states))]
 
@@ -217,7 +217,7 @@ def graph_layer(
         "num_directions": len(weights),
         "dtype": dtype,
         "use_sequence_length": int(lengths is not None),
-        **_options(cell),
+        **options(cell),
         "__ext_extra_inputs__": len(extra),  # the last ones, which the subgraph does not have
         # MXNet's drawing tools label the node with the shape of output number num_outputs - 1.
         "num_outputs": 1,
@@ -232,15 +232,15 @@ def graph_layer(
     return outputs[0], [outputs[k + 1] for k in range(len(states))], outputs[len(states) + 1]
 
 
-def _options(cell: Cell) -> Dict[str, Any]:
+def options(cell: Cell) -> Dict[str, Any]:
     """Return the operators' attributes that few cells have."""
-    options: Dict[str, Any] = {}
+    found: Dict[str, Any] = {}
     if cell.projected:
-        options["projection_size"] = cell.projection_size
+        found["projection_size"] = cell.projection_size
     if cell.clip_min is not None:
-        options["state_clip_min"], options["state_clip_max"] = cell.clip_min, cell.clip_max
-        options["state_clip_nan"] = int(cell.clip_nan)
-    return options
+        found["state_clip_min"], found["state_clip_max"] = cell.clip_min, cell.clip_max
+        found["state_clip_nan"] = int(cell.clip_nan)
+    return found
 
 
 def cell_of(attributes: Mapping[str, str]) -> Cell:

@@ -28,7 +28,8 @@ import builds
 
 EMULATOR = "tests/emulator/"
 TESTS = "tests/kernels/"
-KERNELS = tuple(f"{TESTS}test_kernels{part}.py" for part in ("", "_cuda", "_lengths", "_layers"))
+PARTS = ("", "_cuda", "_lengths", "_layers", "_clip", "_projection")
+KERNELS = tuple(f"{TESTS}test_kernels{part}.py" for part in PARTS)
 SMALL = (EMULATOR + "small_layers.py", EMULATOR + "small_persistent.py")
 PERSISTENT = TESTS + "test_persistent.py"
 STEPWISE = {"FASTRNN_ALGORITHM": "stepwise"}  # else small layers are persistent
@@ -73,6 +74,7 @@ RUNS = [
 ]
 # Of the layers' tests, those on MXNet's own operators show nothing here.
 NATIVE = "not (gluon- or gluon])"
+OPTIONS = "float16 or lengths or projection or clip"
 OPERATOR_RUNS = [
     Run("plain", "random:7", ("tests/layers/test_operator.py",), OPERATOR),
     Run(
@@ -84,7 +86,7 @@ OPERATOR_RUNS = [
     Run(
         "plain",
         "random:9",
-        ("tests/layers/test_layers_options.py", "-k", f"(float16 or lengths) and {NATIVE}"),
+        ("tests/layers/test_layers_options.py", "-k", f"({OPTIONS}) and {NATIVE}"),
         OPERATOR,
     ),
     Run("plain", "random:10", ("tests/gpu/test_mxnet_operator.py",), OPERATOR),

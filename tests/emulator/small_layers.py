@@ -33,6 +33,13 @@ def test_16_bits_and_lengths(mode, dtype, directions):
     assert_agrees(case)
 
 
+@pytest.mark.parametrize("projection", [3, 21])  # below and beyond the gates of all units
+@pytest.mark.parametrize("directions", [1, 2])
+def test_projection_and_clipping(directions, projection):
+    options = {"projection": projection, "clip": ref.Clip(-0.3, 0.4), "lengths": [5, 0, 3]}
+    assert_agrees(KernelCase("lstm", 5, 3, 4, 5, directions, device=DEVICE, **options))
+
+
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_two_layers(mode):
     assert_agrees(KernelCase(mode, 9, 5, 3, 4, device=DEVICE, layers=2))

@@ -46,6 +46,11 @@ def inputs_of(case):
     return [to_device(array, case.dtype) for array in arrays], lengths
 
 
+def cell_of(case):
+    clip = case.clip or (None, None, False)
+    return Cell(case.mode, case.hidden, case.projection, *clip)
+
+
 def call(case, inputs):
     """Call the operator of eager calls, which has no backward pass."""
     return mx.nd._internal._fastrnn_layer(
@@ -57,6 +62,7 @@ def call(case, inputs):
         dtype=case.dtype,
         tf32=0,
         use_sequence_length=int(case.lengths is not None),
+        **native.options(cell_of(case)),
     )
 
 
@@ -66,10 +72,10 @@ def call_graph(case, inputs):
     data, *others = (mx.sym.var(name) for name in names)
     states, weights = others[: 1 + (case.mode == "lstm")], others[1 + (case.mode == "lstm") :]
     lengths = None if case.lengths is None else weights.pop()
-    directions = [weights[4 * d : 4 * d + 4] for d in range(case.directions)]
-    cell = Cell(case.mode, case.hidden)
+    count = len(weights) // case.directions
+    directions = [weights[count * d : count * (d + 1)] for d in range(case.directions)]
     output, after, reserve = native.graph_layer(
-        cell, data, states, directions, case.dtype, lengths, "layer"
+        cell_of(case), data, states, directions, case.dtype, lengths, "layer"
     )
     group = mx.sym.Group([output, *after, reserve])
     arrays = dict(zip(names, inputs))
@@ -97,6 +103,13 @@ def test_agrees_with_the_reference(mode, dtype, directions, sizes, lengths):
     if lengths is not None:
         case.lengths = np.resize(lengths, case.rows)
     check(case)
+
+
+@pytest.mark.parametrize("lengths", [None, [3, 0, 9]])
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("option", [{"projection": 3}, {"clip": ref.Clip(-0.3, 0.4)}], ids=str)
+def test_projected_and_clipped_layers_agree_with_the_reference(option, directions, lengths):
+    check(KernelCase("lstm", 9, 3, 4, 5, directions, lengths=lengths, **option))
 
 
 @pytest.mark.parametrize("lengths", [None, [9, 0, 4]])
