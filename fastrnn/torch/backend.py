@@ -48,10 +48,8 @@ def checked(choice: Any) -> str:
 
 
 @torch.compiler.assume_constant_result
-def obstacle(proj_size: int, dtype: Any, device_type: str, index: int) -> Optional[str]:
+def obstacle(dtype: Any, device_type: str, index: int) -> Optional[str]:
     """Return why the kernels cannot run a layer whose arrays are of a type and on a device."""
-    if proj_size:
-        return f"the kernels have no projection (proj_size={proj_size})"
     return _obstacle_of_arrays(str(dtype)[len("torch.") :], device_type, index)
 
 

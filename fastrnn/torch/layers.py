@@ -94,14 +94,14 @@ class _Layer(torch.nn.RNNBase):
         x
             [T, N, I].
         states
-            [L*D, N, H], for an LSTM two of them; none for zeros.
+            [L*D, N, P], and for an LSTM [L*D, N, H]; none for zeros.
         lengths
             [N] of int32 on the input's device; None: every row has T steps.
 
         Returns
         -------
         output, states
-            [T, N, D*H] and [L*D, N, H].
+            [T, N, D*P], and the final states in the shapes of the initial ones.
         """
         weights = [getattr(self, name) for of_cell in self._all_weights for name in of_cell]
         tensors = [x, *states, *weights]
@@ -109,13 +109,7 @@ class _Layer(torch.nn.RNNBase):
         dtype = _computed_in(x)
         x, *states = (_of_type(tensor, dtype) for tensor in (x, *states))
         weights = [_of_type(weight, dtype) for weight in weights]
-        if not self.bias:
-            zeros = x.new_zeros(weights[0].shape[0])
-            weights = [
-                each
-                for k in range(0, len(weights), 2)
-                for each in (*weights[k : k + 2], zeros, zeros)
-            ]
+        weights = self._with_five(weights)
         mode, layers, x = self.mode.lower(), self.num_layers, x.contiguous()
         directions = 2 if self.bidirectional else 1
         drops = self.training and self.dropout > 0
@@ -126,10 +120,27 @@ class _Layer(torch.nn.RNNBase):
         for k in range(layers):
             if drops and k > 0:
                 x = dropout(x, self.dropout)
-            of_layer = weights[4 * directions * k : 4 * directions * (k + 1)]
+            of_layer = weights[5 * directions * k : 5 * directions * (k + 1)]
             x, after = operators.layer(mode, x, [s[k] for s in own], of_layer, lengths, reserve)
             finals.append(after)
         return x, finals[0] if layers == 1 else [torch.cat(after) for after in zip(*finals)]
+
+    def _with_five(self, weights: List[Tensor]) -> List[Optional[Tensor]]:
+        """Add what a direction's weights lack: zeros for biases, and None for a projection."""
+        count = len(self._all_weights[0])
+        biases: List[Tensor] = [] if self.bias else [weights[0].new_zeros(weights[0].shape[0])] * 2
+        projection = [] if self.proj_size else [None]
+        before = 4 if self.bias else 2  # the projection's weights come last
+        return [
+            each
+            for k in range(0, len(weights), count)
+            for each in (
+                *weights[k : k + before],
+                *biases,
+                *weights[k + before : k + count],
+                *projection,
+            )
+        ]
 
     def _as_list(self, hx: Any) -> List[Tensor]:
         """Return the states of an argument `hx`."""
@@ -146,7 +157,7 @@ class _Layer(torch.nn.RNNBase):
         """Return why the kernels cannot compute in a type on a device, or None."""
         if self._choice == "torch":
             return "backend='torch'"
-        found: Optional[str] = backends.obstacle(self.proj_size, dtype, device.type, device.index)
+        found: Optional[str] = backends.obstacle(dtype, device.type, device.index)
         return found
 
     def _why_not(self, input: Any, hx: Any) -> Optional[str]:
@@ -222,9 +233,12 @@ class _Layer(torch.nn.RNNBase):
         if not all(isinstance(state, torch.Tensor) for state in states):
             return False
         count = self.num_layers * (1 + self.bidirectional)
-        batched = packed or data.dim() == 3
-        shape = (count, rows, self.hidden_size) if batched else (count, self.hidden_size)
-        return all(state.shape == shape and _fits(state, data) for state in states)
+        leading = (count, rows) if packed or data.dim() == 3 else (count,)
+        sizes = (self.proj_size or self.hidden_size, self.hidden_size)
+        return all(
+            state.shape == (*leading, size) and _fits(state, data)
+            for state, size in zip(states, sizes)
+        )
 
 
 def _is_converted(tensor: Tensor) -> bool:

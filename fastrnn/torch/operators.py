@@ -29,11 +29,13 @@ _NO_RESERVE = (
 # x, both initial states, the weights of one direction and of the other, and the lengths.
 _INPUTS = (
     "Tensor x, Tensor? h_0, Tensor? c_0, "
-    "Tensor i2h_weight, Tensor h2h_weight, Tensor i2h_bias, Tensor h2h_bias, "
+    "Tensor i2h_weight, Tensor h2h_weight, Tensor i2h_bias, Tensor h2h_bias, Tensor? h2r_weight, "
     "Tensor? i2h_weight_reverse, Tensor? h2h_weight_reverse, "
-    "Tensor? i2h_bias_reverse, Tensor? h2h_bias_reverse, Tensor? lengths"
+    "Tensor? i2h_bias_reverse, Tensor? h2h_bias_reverse, Tensor? h2r_weight_reverse, "
+    "Tensor? lengths"
 )
-_WEIGHTS = slice(3, 11)  # of the inputs
+# Places among the inputs.
+_WEIGHTS, _H2R_WEIGHT, _SECOND_DIRECTION = slice(3, 13), 7, 8
 
 _library = torch.library.Library("fastrnn", "DEF")
 _library.define(
@@ -60,22 +62,24 @@ def layer(
 
     Parameters
     ----------
-    mode, x, weights, lengths
+    mode, x, lengths
         As for `fastrnn.kernels.forward`, with one layer.
     states
-        h_0 [D, N, H] and, for an LSTM, c_0; none for zeros.
+        h_0 [D, N, P] and, for an LSTM, c_0 [D, N, H]; none for zeros.
+    weights
+        Of each direction: i2h_weight, h2h_weight, i2h_bias, h2h_bias, and h2r_weight or None.
     reserve
         Whether there may be a backward pass.
 
     Returns
     -------
     output, states
-        [T, N, D*H], and the states after each row's last step.
+        [T, N, D*P], and the states after each row's last step.
     """
     h_0, c_0 = [*states, None, None][:2]
-    second = weights[4:] or (None, None, None, None)
+    second = weights[5:] or (None, None, None, None, None)
     output, h_n, c_n, _ = torch.ops.fastrnn.layer(
-        mode, x, h_0, c_0, *weights[:4], *second, lengths, reserve
+        mode, x, h_0, c_0, *weights[:5], *second, lengths, reserve
     )
     return output, [h_n, c_n] if mode == "lstm" else [h_n]
 
@@ -86,15 +90,16 @@ def layer(
 def _results(mode: str, x: Tensor, *others: Any) -> Outcome:
     """Make the arrays that forward writes; c_n and the values are empty where there are none."""
     *inputs, reserve = others
-    weights = _weights_of((x, *inputs))
     steps, rows, _ = x.shape
-    hidden, directions = weights[1].shape[1], len(weights) // 4
-    states = (directions, rows, hidden)
-    words = _reserve_words(mode, x.dtype, int(hidden), directions) if reserve else 0
+    directions, outputs, hidden, projected = _sizes((x, *inputs))
+    words = 0
+    if reserve:
+        projection = int(outputs) if projected else 0
+        words = _reserve_words(mode, x.dtype, int(hidden), directions, projection)
     return (
-        x.new_empty((steps, rows, directions * hidden)),
-        x.new_empty(states),
-        x.new_empty(states if mode == "lstm" else (0,)),
+        x.new_empty((steps, rows, directions * outputs)),
+        x.new_empty((directions, rows, outputs)),
+        x.new_empty((directions, rows, hidden) if mode == "lstm" else (0,)),
         x.new_empty((steps * rows * words,), dtype=torch.float32),
     )
 
@@ -114,6 +119,7 @@ def _forward(mode: str, *arguments: Any) -> Outcome:
         _array(h_0),
         _array(c_0),
         lengths=_array(lengths),
+        projected=inputs[_H2R_WEIGHT] is not None,
         tf32=_tf32(x),
         reserve=reserve,
         out=kernels.Result(output, h_n, c_n if mode == "lstm" else None, kept),
@@ -126,10 +132,19 @@ def _weights_of(inputs: Sequence[Any]) -> List[Tensor]:
     return [weight for weight in inputs[_WEIGHTS] if weight is not None]
 
 
+def _sizes(inputs: Sequence[Any]) -> Tuple[int, int, int, bool]:
+    """Return D, P, H and whether the layer is projected."""
+    directions = 1 if inputs[_SECOND_DIRECTION] is None else 2
+    outputs, h2r_weight = inputs[_WEIGHTS][1].shape[1], inputs[_H2R_WEIGHT]
+    if h2r_weight is None:
+        return directions, outputs, outputs, False
+    return directions, outputs, h2r_weight.shape[1], True
+
+
 @functools.lru_cache(maxsize=None)
-def _reserve_words(mode: str, dtype: Any, hidden: int, directions: int) -> int:
+def _reserve_words(mode: str, dtype: Any, hidden: int, directions: int, projection: int) -> int:
     name = str(dtype)[len("torch.") :]
-    words: int = _native.library().reserve_words(mode, name, hidden, directions, 1)
+    words: int = _native.library().reserve_words(mode, name, hidden, directions, 1, projection)
     return words
 
 
@@ -138,9 +153,12 @@ def _reserve_words(mode: str, dtype: Any, hidden: int, directions: int) -> int:
 
 def _gradients(mode: str, x: Tensor, *others: Any) -> List[Tensor]:
     """Make the arrays that backward writes: of x, h_0, for an LSTM c_0, and of the weights."""
-    weights = _weights_of((x, *others))
-    states = (len(weights) // 4, x.shape[1], weights[1].shape[1])
-    shapes = [x.shape, states, *([states] * (mode == "lstm")), *(w.shape for w in weights)]
+    inputs, rows = (x, *others), x.shape[1]
+    directions, outputs, hidden, _ = _sizes(inputs)
+    shapes = [x.shape, (directions, rows, outputs)]
+    if mode == "lstm":
+        shapes.append((directions, rows, hidden))
+    shapes += [weight.shape for weight in _weights_of(inputs)]
     return [x.new_empty(shape) for shape in shapes]
 
 
@@ -158,7 +176,7 @@ def _backward(mode: str, *arguments: Any) -> List[Tensor]:
         [_array(w) for w in _weights_of(inputs)],
         1,
         _array(lengths),
-        False,
+        inputs[_H2R_WEIGHT] is not None,
         None,
         _tf32(x),
         None,

@@ -69,6 +69,7 @@ def compare(theirs, ours, given, hx=None, **options):
 
 def states_for(cell, layer, rows):
     count = layer.num_layers * (1 + layer.bidirectional)
-    shape = (count, layer.hidden_size) if rows is None else (count, rows, layer.hidden_size)
-    made = tuple(torch.randn(shape) for _ in range(1 + (cell == "lstm")))
+    sizes = [layer.proj_size or layer.hidden_size, layer.hidden_size][: 1 + (cell == "lstm")]
+    leading = (count,) if rows is None else (count, rows)
+    made = tuple(torch.randn(*leading, size) for size in sizes)
     return made if cell == "lstm" else made[0]

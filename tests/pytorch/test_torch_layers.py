@@ -52,6 +52,27 @@ def test_options(cell, options):
         ref.assert_close(ours(x)[0], theirs(x.double())[0].numpy())
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"bias": False},
+        {"layers": 2, "bidirectional": True},
+        {"layers": 2, "bidirectional": True, "bias": False},
+    ],
+    ids="-".join,
+)
+def test_projection(options):
+    theirs, ours = pair("lstm", 5, 9, proj_size=4, **options)
+    assert ours.backend.name == "native"
+    hx = states_for("lstm", ours, 4)
+    compare(theirs, ours, torch.randn(3, 4, 5), hx)
+    compare(theirs, ours, torch.randn(3, 4, 5))
+    compare(theirs, ours, torch.randn(6, 5), states_for("lstm", ours, None))
+    rows = [torch.randn(length, 5) for length in (2, 6, 1, 4)]
+    compare(theirs, ours, torch.nn.utils.rnn.pack_sequence(rows, enforce_sorted=False), hx)
+
+
 @pytest.mark.parametrize("batch_first", [True, False])
 @pytest.mark.parametrize("cell", CELLS)
 def test_input_without_a_batch(cell, batch_first):
@@ -154,9 +175,6 @@ def test_errors_are_pytorch_s(make):
 
 def test_what_the_kernels_cannot_do_runs_on_pytorch_and_says_why():
     x = torch.randn(4, 3, 5)
-    projected = fastrnn.torch.LSTM(5, 9, proj_size=4)
-    assert str(projected.backend) == "torch: the kernels have no projection (proj_size=4)"
-    assert projected(x)[0].shape == (4, 3, 4)
     double = fastrnn.torch.GRU(5, 9, dtype=torch.float64)
     assert double.backend.name == "torch"
     assert "float64" in double.backend.reason
@@ -171,7 +189,7 @@ def test_what_the_kernels_cannot_do_runs_on_pytorch_and_says_why():
         layer = fastrnn.torch.LSTM(5, 9)
         assert "bfloat16" in layer.backend_for(x).reason
         assert layer(x)[0].dtype == torch.bfloat16
-    with pytest.raises(ValueError, match="backend is 'native', but .* projection"):
-        fastrnn.torch.LSTM(5, 9, proj_size=4, backend="native")
+    with pytest.raises(ValueError, match="backend is 'native', but .*'float64'"):
+        fastrnn.torch.LSTM(5, 9, dtype=torch.float64, backend="native")
     with pytest.raises(ValueError, match="backend is 'cudnn', expected one of auto, native, torch"):
         fastrnn.torch.LSTM(5, 9, backend="cudnn")

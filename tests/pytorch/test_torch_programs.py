@@ -39,15 +39,16 @@ def gradients(call, layer):
 
 
 @pytest.mark.parametrize("directions", [1, 2])
-@pytest.mark.parametrize("mode", CELLS)
-def test_the_operators_keep_their_promises(mode, directions):
-    gates = CELLS[mode][1]
-    shapes = [(gates * 7, 5), (gates * 7, 7), (gates * 7,), (gates * 7,)] * directions
-    weights = [torch.randn(shape, requires_grad=True) for shape in shapes]
-    x, h_0 = torch.randn(6, 3, 5, requires_grad=True), torch.randn(directions, 3, 7)
+@pytest.mark.parametrize(
+    ("mode", "projection"), [*((mode, None) for mode in CELLS), ("lstm", 4), ("lstm", 7)]
+)
+def test_the_operators_keep_their_promises(mode, projection, directions):
+    rows, outputs = 7 * CELLS[mode][1], projection or 7
+    shapes = [(rows, 5), (rows, outputs), (rows,), (rows,), projection and (projection, 7)]
+    weights = [shape and torch.randn(shape, requires_grad=True) for shape in shapes * directions]
+    x, h_0 = torch.randn(6, 3, 5, requires_grad=True), torch.randn(directions, 3, outputs)
     c_0 = torch.randn(directions, 3, 7, requires_grad=True) if mode == "lstm" else None
-    second = weights[4:] or [None] * 4
-    arguments = (mode, x, h_0, c_0, *weights[:4], *second, None, True)
+    arguments = (mode, x, h_0, c_0, *[*weights, *[None] * 5][:10], None, True)
     torch.library.opcheck(torch.ops.fastrnn.layer.default, arguments)
 
 
@@ -55,7 +56,7 @@ def test_without_a_reserve_there_is_no_backward_pass():
     _, ours = pair()
     weights = [getattr(ours, name) for name in ours._all_weights[0]]
     lengths = torch.tensor([2, 1], dtype=torch.int32)
-    arguments = ("lstm", torch.randn(4, 2, 5), None, None, *weights, *[None] * 4, lengths, False)
+    arguments = ("lstm", torch.randn(4, 2, 5), None, None, *weights, *[None] * 6, lengths, False)
     output, *_ = torch.ops.fastrnn.layer(*arguments)
     assert output[2:].abs().sum() == output[1:, 1].abs().sum() == 0
     with pytest.raises(RuntimeError, match="expected reserve=True"):
