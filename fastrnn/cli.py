@@ -1,4 +1,4 @@
-"""The command ``fastrnn``: train, evaluate, generate, suggest, keyboard, data, check, info.
+"""The command ``fastrnn``: train, launch, evaluate, generate, suggest, keyboard, data, check, info.
 
 The demo is ``fastrnn train --preset demo --out FOLDER`` (both are the defaults, FOLDER being
 ``runs/demo``; ``--overwrite`` to run it again): it needs no network, and prints in the end the
@@ -20,6 +20,7 @@ from typing import Optional, Sequence
 
 from fastrnn.lm.command.parser import BAD_INPUT, make_parser
 from fastrnn.lm.command.streams import open_closed_streams, say, silence
+from fastrnn.lm.distributed.launch import launch
 
 OK, FOUND_WRONG = 0, 1
 # What a shell reports of a program that these signals end.
@@ -83,6 +84,8 @@ def _run(arguments: Optional[Sequence[str]]) -> int:
 
         describe(options)
         return OK
+    if options.command == "launch":
+        return launch(options)
     # Only here: --help, `info` and `data` also work without MXNet.
     from fastrnn.lm.command import commands
 

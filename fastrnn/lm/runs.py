@@ -16,10 +16,16 @@ from fastrnn.lm.config import Settings
 from fastrnn.lm.data import lasting, text_of
 from fastrnn.lm.data.corpus import held_out
 from fastrnn.lm.data.texts import Text
+from fastrnn.lm.distributed.workers import ALONE, Workers
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.files import explained, remove_partial, write_atomically
 from fastrnn.lm.training import Report, Training
-from fastrnn.lm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from fastrnn.lm.training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    parse_checkpoint,
+    save_checkpoint,
+)
 
 BEST, LAST, LOG, PLOT = FILES = "best.npz", "last.npz", "log.csv", "loss.png"
 # A resumed run may go on longer or more patiently and show other things, nothing else.
@@ -44,6 +50,8 @@ class Run:
         Begin anew where a run already is, which stays until the new one has something to save.
     text : Text, optional
         That of the settings, where it is open already.
+    workers : Workers, optional
+        Those that train together; only the first one uses `folder`.
 
     Attributes
     ----------
@@ -65,9 +73,11 @@ class Run:
         checkpoint: Optional[Checkpoint] = None,
         overwrite: bool = False,
         text: Optional[Text] = None,
+        workers: Workers = ALONE,
     ) -> None:
         self.folder = folder
-        self._replaces = checkpoint is None and check_free(folder, overwrite)
+        self._keeps = workers.rank == 0
+        self._replaces = self._keeps and checkpoint is None and check_free(folder, overwrite)
         text = text or text_of(settings)
         held_out(settings)  # says which file is missing, which a lasting name does not
         places = {
@@ -76,9 +86,10 @@ class Run:
         settings = settings.updated(
             {name: lasting(place) for name, place in places.items() if place}
         )
-        self.training = Training(settings, text, contexts, checkpoint)
+        self.training = Training(settings, text, contexts, checkpoint, workers)
         self.saved_epoch = self.training.progress.epoch
-        _make_writable(folder)
+        if self._keeps:
+            _make_writable(folder)
 
     def train(
         self,
@@ -96,7 +107,8 @@ class Run:
         """
         while not self.training.finished:
             row = self.training.run_epoch(report)
-            self.save()
+            if self._keeps:
+                self.save()
             if after_epoch:
                 after_epoch(row)
 
@@ -151,6 +163,13 @@ def open_checkpoint(path: Path, last: bool = False) -> Checkpoint:
     if os.path.isdir(path):
         path = path / (LAST if last else BEST)
     return load_checkpoint(path)
+
+
+def checkpoint_for_all(path: Path, workers: Workers) -> Checkpoint:
+    """The checkpoint at `path` of the first worker, for all workers."""
+    own = load_checkpoint(path) if workers.rank == 0 else None
+    data = workers.bytes_from_first(path.read_bytes() if own else b"")
+    return own or parse_checkpoint(data)
 
 
 def resumed(settings: Settings, changes: Dict[str, Any]) -> Settings:

@@ -29,6 +29,7 @@ from fastrnn.lm.data import Reading, open_text, text_of, title
 from fastrnn.lm.data.corpus import Corpus, encode_text, held_out
 from fastrnn.lm.data.places import together
 from fastrnn.lm.data.texts import Known, Text
+from fastrnn.lm.distributed.workers import Workers, join
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.evaluation import predicted
 from fastrnn.lm.generation import Writer
@@ -44,6 +45,7 @@ from fastrnn.lm.runs import (
     Run,
     can_plot,
     check_free,
+    checkpoint_for_all,
     open_checkpoint,
     resumed,
 )
@@ -58,6 +60,15 @@ BETWEEN_TEXTS = "---"
 
 def train(options: argparse.Namespace) -> None:
     """``fastrnn train``."""
+    workers = join(options.kvstore)
+    try:
+        _train_with(workers, options)
+    except BaseException:
+        workers.leave()
+        raise
+
+
+def _train_with(workers: Workers, options: argparse.Namespace) -> None:
     names = get_type_hints(Settings)
     changes = {name: getattr(options, name) for name in names if name in options}
     if "data" in changes:
@@ -70,13 +81,15 @@ def train(options: argparse.Namespace) -> None:
     if options.resume and options.preset:
         raise InputError("resume and preset: the run keeps its settings; --out names its folder")
     if options.resume:
-        checkpoint = open_checkpoint(folder / LAST)
+        checkpoint = checkpoint_for_all(folder / LAST, workers)
         settings = resumed(checkpoint.settings, changes)
     else:
         settings = preset(base, **changes)
     seconds = None if options.fit is None else seconds_of(options.fit)
     if seconds and options.resume:
         raise InputError("fit and resume: the run keeps its settings")
+    if workers.count > 1 and (seconds or options.profile):
+        raise InputError("fit and profile: they measure one worker, and are not for several")
     text = None
     if seconds:
         check_free(folder, options.overwrite or options.profile)
@@ -87,12 +100,16 @@ def train(options: argparse.Namespace) -> None:
         settings = chosen.settings
     if options.profile:
         training = Training(
-            settings, text or text_of(settings), parse_devices(options.device), checkpoint
+            settings, text or text_of(settings), parse_devices(options.device), checkpoint, workers
         )
         _introduce(training)
         print(table(profile(training)))
         return
-    run = Run(folder, settings, parse_devices(options.device), checkpoint, options.overwrite, text)
+    devices = parse_devices(options.device)
+    run = Run(folder, settings, devices, checkpoint, options.overwrite, text, workers)
+    if workers.rank:
+        run.train()
+        return
     _introduce(run.training)
     _train(run)
     _conclude(run)
@@ -140,6 +157,9 @@ def _introduce(training: Training) -> None:
         for line in text.reports():
             print(f"read    {line}")
     print(f"text    {title(settings.data)}: {', '.join(parts)}; {len(corpus.vocabulary)} different")
+    workers = training.workers
+    if workers.count > 1:
+        print(f"workers {workers.count}, {workers.store.type}; this one is the first")
     print(f"model   {_describe(training.model, settings)}; {size:,} parameters; on {devices}")
     if training.contexts[0].device_type == "cpu":
         print(f"threads {described()}")

@@ -37,6 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastrnn {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_train(commands)
+    _add_launch(commands)
     _add_evaluate(commands)
     _add_generate(commands)
     _add_suggest(commands)
@@ -108,6 +109,13 @@ def _add_train(commands: Any) -> None:
         help="only train a few steps, and show what their parts take; nothing is kept",
     )
     _add_device(parser)
+    parser.add_argument(
+        "--kvstore",
+        default="auto",
+        metavar="NAME",
+        help="of MXNet, to train with other workers: dist_sync, dist_async, horovod; auto: "
+        "dist_sync in a process that a launcher started, with DMLC_ROLE set (auto)",
+    )
     group = parser.add_argument_group("settings (each replaces the preset's)")
     for name, kind in get_type_hints(Settings).items():
         limits = Settings.limits(name)
@@ -124,6 +132,31 @@ def _add_train(commands: Any) -> None:
         else:
             metavar = limits["metavar"] or _metavar(kind)
             group.add_argument(flag, type=kind, metavar=metavar, **common)
+
+
+def _add_launch(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "launch",
+        "train with several workers on this machine",
+        "examples:\n"
+        "  fastrnn launch -n 2 -- train --data book.txt --out runs/book\n"
+        "  fastrnn launch -n 4 -- train --out runs/book --resume   with more workers than before\n",
+    )
+    parser.add_argument(
+        "-n", dest="workers", type=int, required=True, metavar="N", help="number of workers"
+    )
+    parser.add_argument(
+        "-s",
+        dest="servers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of servers, which sum gradients (1)",
+    )
+    parser.add_argument(
+        "arguments", nargs=argparse.REMAINDER, metavar="-- train ...", help="what a worker runs"
+    )
 
 
 def _metavar(kind: type) -> str:

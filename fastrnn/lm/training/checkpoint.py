@@ -144,6 +144,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise InputError(f"{path}: truncated, damaged or no checkpoint ({error})") from None
 
 
+def parse_checkpoint(data: bytes) -> Checkpoint:
+    """The checkpoint whose file has these bytes."""
+    return _read(io.BytesIO(data))
+
+
 def _read(file: BinaryIO) -> Checkpoint:
     with zipfile.ZipFile(file) as members:
         # Every member to its end, where its checksum is: NumPy reads as far as an array goes.

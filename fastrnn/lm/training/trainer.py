@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections import deque
@@ -33,12 +34,14 @@ from fastrnn.lm.config import Settings
 from fastrnn.lm.data import title
 from fastrnn.lm.data.corpus import Corpus, encode_corpus, fingerprint
 from fastrnn.lm.data.texts import Text
+from fastrnn.lm.distributed.workers import ALONE, Workers
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.evaluation import evaluate
 from fastrnn.lm.models import build_model, parameter_values, parameters_of, set_parameter_values
 from fastrnn.lm.tokenizers import UNKNOWN
 from fastrnn.lm.training.checkpoint import Checkpoint, Progress
-from fastrnn.lm.training.steps import differentiate, global_norm
+from fastrnn.lm.training.steps import differentiate
+from fastrnn.lm.training.updates import Updates, rate_of
 from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()
@@ -47,6 +50,8 @@ mx = import_mxnet()
 _BATCHES_AHEAD = 2
 # The losses of these batches of an epoch are logged on their own, as the tutorial shows them.
 _LOGGED = ((0, 64), (64, 128))
+# Where a text is may differ from one machine to the next.
+_PLACES = ("data", "validation_data", "test_data")
 
 Report = Callable[[int, int, float, float], None]
 
@@ -63,6 +68,8 @@ class Training:
         Where to train. Each batch is divided among several.
     checkpoint : Checkpoint, optional
         Go on from there, with its vocabulary; the text must be the one it was trained on.
+    workers : Workers, optional
+        Those that train together, each on its rows of each batch.
 
     Attributes
     ----------
@@ -74,7 +81,7 @@ class Training:
     Raises
     ------
     InputError
-        For a text that is too short, or another one than the checkpoint's.
+        For a text that is too short, or another one than the checkpoint's or the first worker's.
     """
 
     def __init__(
@@ -83,8 +90,10 @@ class Training:
         text: Union[str, Text],
         contexts: Sequence[Any],
         checkpoint: Optional[Checkpoint] = None,
+        workers: Workers = ALONE,
     ) -> None:
         self.settings = settings
+        self.workers = workers
         self.contexts = list(contexts)
         self.text = text = Text.of(text)
         self.text_sha256 = fingerprint(text, settings)
@@ -93,27 +102,35 @@ class Training:
         else:
             self.corpus = encode_corpus(text, settings)
         self._check_lengths()
+        self._check_workers()
         # Plain SGD leaves rows without a gradient as they are; Adam does not.
-        sparse = settings.optimizer == "sgd" and self.contexts[0].device_type == "cpu"
+        on_cpus = self.contexts[0].device_type == "cpu"
+        sparse = settings.optimizer == "sgd" and on_cpus and workers.count == 1
         self.model = build_model(settings, len(self.corpus.vocabulary), sparse)
         seed_epoch(settings.seed, 0)
         initializer = mx.init.Uniform(settings.init) if settings.init else mx.init.Xavier()
         self.model.initialize(initializer, ctx=self.contexts)
         self.model.hybridize()
-        self._parameters = parameters_of(self.model)
-        self._trainer = self._make_trainer()
         # What encloses each part of a step; `profile` has a clock instead.
         self.part: Callable[[str], ContextManager[Any]] = nullcontext
-        self.progress = Progress()
+        self.progress = checkpoint.progress if checkpoint else Progress()
+        self._updates = Updates(
+            parameters_of(self.model),
+            settings,
+            self.contexts,
+            workers,
+            self.progress.epoch + 1,
+            self._batches(np.random.default_rng(0))[0],
+        )
         if checkpoint:
-            self._restore(checkpoint)
+            set_parameter_values(self.model, checkpoint.parameters)
+            self._updates.restore(checkpoint.optimizer, self.progress.updates)
 
     def _check_lengths(self) -> None:
         settings = self.settings
-        if settings.batch < len(self.contexts):
-            raise InputError(
-                f"batch: got {settings.batch}, too few rows for {len(self.contexts)} devices"
-            )
+        devices = len(self.contexts) * self.workers.count
+        if settings.batch < devices:
+            raise InputError(f"batch: got {settings.batch}, too few rows for {devices} devices")
         if self.corpus.vocabulary.tokens == (UNKNOWN,):
             raise InputError(
                 f"min_count: got {settings.min_count}, but no character is that frequent in the "
@@ -132,16 +149,13 @@ class Training:
                 wanted = "--validation-data wants a longer text"
             raise too_short(self.corpus.validation, wanted, " to validate on")
 
-    def _make_trainer(self) -> Any:
-        # Gradients are clipped between their sum over the devices and the update, so the store
-        # that sums them must not update.
-        return mx.gluon.Trainer(
-            list(self._parameters.values()),
-            self.settings.optimizer,
-            {"learning_rate": self.settings.rate},
-            kvstore="device" if self.contexts[0].device_type == "gpu" else "local",
-            update_on_kvstore=False,
-        )
+    def _check_workers(self) -> None:
+        """Fail unless all workers train on the same text with the same settings."""
+        values = self.settings.as_dict().items()
+        settings = {name: value for name, value in values if name not in _PLACES}
+        self.workers.check_equal("settings", json.dumps(settings))
+        vocabulary = self.corpus.vocabulary.to_json()
+        self.workers.check_equal("data", json.dumps([self.text_sha256, vocabulary]))
 
     def run_epoch(self, report: Optional[Report] = None) -> Dict[str, float]:
         """One pass over the training part, then the loss on the validation part.
@@ -150,7 +164,8 @@ class Training:
         ----------
         report : callable, optional
             Called after each batch with the number of finished batches, of all batches, the mean
-            loss of the latest batch, and the tokens trained on per second.
+            loss of this worker's part of the latest batch, and the tokens that it trains on per
+            second.
 
         Returns
         -------
@@ -161,11 +176,11 @@ class Training:
         """
         started = time.perf_counter()
         epoch = self.progress.epoch + 1
-        generator = seed_epoch(self.settings.seed, epoch)
-        self._trainer.set_learning_rate(self.rate(epoch))
+        generator = seed_epoch(self.settings.seed, epoch, self.workers.rank)
+        self._updates.set_rate(self.rate(epoch))
         count, batches = self._batches(generator)
         losses: List[float] = []
-        tokens: List[int] = []
+        tokens: List[float] = []
         for loss, targets in self._train_on(batches):
             losses.append(loss)
             tokens.append(targets)
@@ -175,6 +190,7 @@ class Training:
                 report(len(losses), count, loss / targets, speed)
         mx.nd.waitall()
         trained = time.perf_counter() - started
+        losses, tokens = self.workers.summed("epoch", [*losses, *tokens]).reshape(2, -1).tolist()
         row = {"epoch": epoch, "loss": _mean(losses, tokens)}
         for first, last in _LOGGED:
             part = slice(first, last)
@@ -198,26 +214,27 @@ class Training:
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 1."""
-        return self.settings.rate * self.settings.decay ** max(0, epoch - self.settings.decay_after)
+        return rate_of(self.settings, epoch)
 
     def _batches(self, generator: np.random.Generator) -> Tuple[int, Iterator[Batch]]:
-        """How many batches an epoch has, and these."""
-        settings = self.settings
+        """How many batches an epoch has, and this worker's rows of them."""
+        settings, own = self.settings, self.workers.share(self.settings.batch)
         if settings.model == "language":
             streams = arrange(self.corpus.train, settings.batch)
             count = math.ceil(len(streams[0]) / settings.steps)
-            return count, bptt_batches(*streams, settings.steps)
+            return count, bptt_batches(*(array[:, own] for array in streams), settings.steps)
         windows, targets = sliding_windows(self.corpus.train, settings.window, settings.stride)
         # Windows that do not fill a batch are left out of this epoch, other ones of the next.
         full = len(windows) // settings.batch * settings.batch
         order = np.arange(len(windows), dtype=np.min_scalar_type(len(windows)))
         generator.shuffle(order)
         rows = order[:full].reshape(-1, settings.batch)
-        return len(rows), ((windows[part], targets[part]) for part in rows)
+        return len(rows), ((windows[part], targets[part]) for part in rows[:, own])
 
     def _train_on(self, batches: Iterator[Batch]) -> Iterator[Tuple[float, int]]:
         """Train on `batches`; yields the summed loss of each and its number of targets."""
-        states = self._begin_states(self.settings.batch)
+        own = self.workers.share(self.settings.batch)
+        states = self._begin_states(own.stop - own.start)
         waiting: Deque[Tuple[List[Any], int]] = deque()
         for inputs, targets in batches:
             losses, states = self._step(inputs, targets, states)
@@ -239,30 +256,11 @@ class Training:
         self, inputs: np.ndarray, targets: np.ndarray, states: List[Any]
     ) -> Tuple[List[Any], List[Any]]:
         """One update; the loss summed over the batch, and the detached states, for each device."""
-        rows = targets.shape[-1]
         with self.part("data"):
             parts = list(zip(self._divide(inputs), self._divide(targets), states))
         results = [differentiate(self.model, x, y, state, self.part) for x, y, state in parts]
-        with self.part("clipping"):
-            self._trainer.allreduce_grads()
-            divisor = self._clip(rows) if self.settings.clip else rows
-        with self.part("update"):
-            self._trainer.update(divisor)
+        self._updates.step(self.part)
         return [loss for loss, _ in results], [state for _, state in results]
-
-    def _clip(self, rows: float) -> float:
-        """Limit the gradients' global norm; returns what the update shall divide them by."""
-        gradients = [[p.grad(c) for p in self._parameters.values()] for c in self.contexts]
-        if self.contexts[0].device_type == "cpu":
-            # The update divides anyway, so gradients need no pass of their own. The divisor is a
-            # number of the host: MXNet scales row-sparse arrays by an array only in a dense pass.
-            norm = float(global_norm(gradients[0]).asscalar())
-            return max(norm / self.settings.clip, rows)
-        for of_device in gradients:
-            mx.gluon.utils.clip_global_norm(
-                of_device, self.settings.clip * rows, check_isfinite=False
-            )
-        return rows
 
     def _divide(self, array: np.ndarray) -> List[Any]:
         axis = 1 if self.settings.model == "language" and array.ndim == 2 else 0
@@ -283,49 +281,21 @@ class Training:
         """Mean loss on the validation part, nats per token; nan if there is none."""
         if not len(self.corpus.validation):
             return math.nan
-        return evaluate(self.model, self.corpus.validation, self.settings, self.contexts[0])
+        loss = math.nan
+        if self.workers.rank == 0:
+            loss = evaluate(self.model, self.corpus.validation, self.settings, self.contexts[0])
+        return float(self.workers.from_first([loss])[0])
 
     def checkpoint(self) -> Checkpoint:
         """The state of the training, copied to the host."""
-        # Not Trainer.save_states: it writes a pickle, and loading a pickle runs the code in it.
-        # Resuming a checkpoint from an unknown source must be safe.
-        states = self._trainer._updaters[0].states
-        optimizer = {}
-        for index, name in enumerate(self._parameters):
-            arrays = states.get(index)  # None for plain SGD
-            if arrays is not None:
-                optimizer[name] = [array.asnumpy() for array in arrays]
         return Checkpoint(
             settings=self.settings,
             vocabulary=self.corpus.vocabulary,
             text_sha256=self.text_sha256,
             progress=self.progress,
             parameters=parameter_values(self.model),
-            optimizer=optimizer,
+            optimizer=self._updates.state(),
         )
-
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        set_parameter_values(self.model, checkpoint.parameters)
-        self.progress = checkpoint.progress
-        if not checkpoint.progress.updates:
-            return
-        optimizer = self._trainer.optimizer
-        # The count of updates enters Adam's arithmetic.
-        optimizer.begin_num_update = optimizer.num_update = checkpoint.progress.updates
-        for updater, context in zip(self._trainer._updaters, self.contexts):
-            for index, (name, parameter) in enumerate(self._parameters.items()):
-                state = optimizer.create_state_multi_precision(index, parameter.data(context))
-                arrays, values = state or (), checkpoint.optimizer.get(name, [])
-                got, wanted = ([a.shape for a in kept] for kept in (values, arrays))
-                if got != wanted:
-                    raise InputError(
-                        f"optimizer: the checkpoint's state for {name} has the shapes {got}, "
-                        f"wanted {wanted}"
-                    )
-                for array, value in zip(arrays, values):
-                    array[:] = mx.nd.array(value, ctx=context, dtype=value.dtype)
-                updater.states[index] = state
-                updater.states_synced[index] = True
 
 
 def same_corpus(text: Text, settings: Settings, checkpoint: Checkpoint) -> Corpus:
@@ -347,13 +317,13 @@ def same_corpus(text: Text, settings: Settings, checkpoint: Checkpoint) -> Corpu
     return corpus
 
 
-def seed_epoch(seed: int, epoch: int) -> np.random.Generator:
-    """Seed MXNet for one epoch and return NumPy's generator for it.
+def seed_epoch(seed: int, epoch: int, worker: int = 0) -> np.random.Generator:
+    """Seed MXNet for one epoch of a worker and return NumPy's generator, the same for all workers.
 
     With a seed of its own for each epoch, a resumed run draws what an uninterrupted one draws.
     """
     sequence = np.random.SeedSequence([seed, epoch])
-    mx.random.seed(int(sequence.generate_state(1)[0]) >> 1)
+    mx.random.seed(int(sequence.generate_state(worker + 1)[worker]) >> 1)
     return np.random.default_rng(sequence)
 
 
@@ -369,5 +339,5 @@ def _read(losses: List[Any], targets: int) -> Tuple[float, int]:
     return sum(float(loss.asscalar()) for loss in losses), targets
 
 
-def _mean(losses: Sequence[float], tokens: Sequence[int]) -> float:
+def _mean(losses: Sequence[float], tokens: Sequence[float]) -> float:
     return sum(losses) / sum(tokens) if tokens else math.nan

@@ -1,0 +1,130 @@
+"""Starts all processes of a training on this machine: ``fastrnn launch``. Nothing needs MXNet."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+from typing import Any, Dict, List, Sequence
+
+from fastrnn._threads import are_given, physical_cores
+from fastrnn.lm.distributed import variables
+from fastrnn.lm.errors import InputError
+
+LOOPBACK = "127.0.0.1"
+# The time that processes have to end by themselves, in seconds: some wait for others in MXNet.
+PATIENCE = 10.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# The rest have no part in what the command prints.
+_SILENT = ("scheduler", "server")
+
+
+def launch(options: argparse.Namespace) -> int:
+    """``fastrnn launch``; returns the exit code."""
+    arguments = options.arguments
+    arguments = arguments[1:] if arguments[:1] == ["--"] else arguments
+    if arguments[:1] != ["train"]:
+        got = arguments[0] if arguments else "nothing"
+        raise InputError(f"launch: got {got} after --, wanted train and its options")
+    for name in ("workers", "servers"):
+        if getattr(options, name) < 1:
+            raise InputError(f"{name}: got {getattr(options, name)}, wanted at least 1")
+    return asyncio.run(_Processes(options.workers, options.servers, arguments).run())
+
+
+def environment(workers: int, servers: int, port: int) -> Dict[str, str]:
+    """What all processes of a training on this machine have in their environment."""
+    found = {
+        variables.ADDRESS: LOOPBACK,
+        variables.OWN_ADDRESS: LOOPBACK,
+        variables.PORT: str(port),
+        variables.WORKERS: str(workers),
+        variables.SERVERS: str(servers),
+    }
+    # The workers share the cores, unless the user says otherwise.
+    if not are_given():
+        found["MXNET_OMP_MAX_THREADS"] = str(max(1, physical_cores() // workers))
+    return {**os.environ, **found}
+
+
+def free_port() -> int:
+    """A port of this machine that no process listens at."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return probe.getsockname()[1]
+
+
+class _Processes:
+    """A scheduler, servers and workers, which end together."""
+
+    def __init__(self, workers: int, servers: int, arguments: Sequence[str]) -> None:
+        self._arguments = arguments
+        self._roles = ["scheduler"] + ["server"] * servers + ["worker"] * workers
+        self._environment = environment(workers, servers, free_port())
+        self._running: Dict[Any, str] = {}  # a task that waits for a process, and its role
+        self._children: List[Any] = []
+
+    async def run(self) -> int:
+        """Run until all workers are done or one process fails; returns the exit code."""
+        loop, told = asyncio.get_running_loop(), asyncio.Event()
+        received: List[int] = []
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, lambda n=number: (received.append(n), told.set()))
+        for role in self._roles:
+            await self._start(role)
+        signalled = asyncio.ensure_future(told.wait())
+        code = 0
+        while code == 0 and not received and "worker" in self._running.values():
+            done, _ = await asyncio.wait(
+                [*self._running, signalled], return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done - {signalled}:
+                role = self._running.pop(task)
+                code = code or _as_shells_say(task.result())
+                if task.result():
+                    _say(f"a {role} ended {_how(task.result())}; the others end, too")
+        if received:
+            code = 128 + received[0]
+            await self._end(signal.SIGINT)  # upon which a worker says what it has saved
+        await self._end(signal.SIGTERM if code else 0)
+        await self._end(signal.SIGKILL)
+        signalled.cancel()
+        return code
+
+    async def _start(self, role: str) -> None:
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "fastrnn", *self._arguments),
+            env={**self._environment, variables.ROLE: role},
+            stdin=asyncio.subprocess.DEVNULL if role in _SILENT else None,
+            # A terminal's Ctrl-C comes to this process, which hands it on.
+            start_new_session=True,
+        )
+        self._children.append(child)
+        self._running[asyncio.ensure_future(child.wait())] = role
+
+    async def _end(self, number: int) -> None:
+        """Send a signal to the processes that run, if it is one, and give them time to end."""
+        for child in self._children:
+            if number and child.returncode is None:
+                child.send_signal(number)
+        if self._running:
+            done, _ = await asyncio.wait(self._running, timeout=PATIENCE)
+            for task in done:
+                del self._running[task]
+
+
+def _as_shells_say(code: int) -> int:
+    return 128 - code if code < 0 else code
+
+
+def _how(code: int) -> str:
+    if code < 0:
+        return f"by {signal.Signals(-code).name}"
+    return f"with exit code {code}"
+
+
+def _say(message: str) -> None:
+    print(f"fastrnn launch: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,160 @@
+"""What becomes of the gradients: their sum over devices and workers, clipping, the update."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any, Callable, ContextManager, Dict, List, Sequence
+
+import numpy as np
+
+from fastrnn.lm.config import Settings
+from fastrnn.lm.distributed.workers import Workers
+from fastrnn.lm.errors import InputError
+from fastrnn.lm.training.steps import global_norm
+from fastrnn.mxnet import import_mxnet
+
+mx = import_mxnet()
+
+
+def rate_of(settings: Settings, epoch: int) -> float:
+    """The learning rate of an epoch, counted from 1."""
+    return settings.rate * settings.decay ** max(0, epoch - settings.decay_after)
+
+
+class Updates:
+    """Updates the parameters of one network.
+
+    Parameters
+    ----------
+    parameters : dict of str to mxnet.gluon.Parameter
+    settings : Settings
+    contexts : sequence of mxnet.Context
+        The devices that have the parameters.
+    workers : Workers
+    epoch, batches : int
+        The epoch that comes next, and how many updates each worker makes in an epoch.
+    """
+
+    def __init__(
+        self,
+        parameters: Dict[str, Any],
+        settings: Settings,
+        contexts: Sequence[Any],
+        workers: Workers,
+        epoch: int,
+        batches: int,
+    ) -> None:
+        self._parameters = parameters
+        self._settings = settings
+        self._contexts = contexts
+        self._workers = workers
+        # Gradients are clipped between their sum and the update, so the store that sums them must
+        # not update; an asynchronous one makes no sum, and updates.
+        self._trainer = mx.gluon.Trainer(
+            list(parameters.values()),
+            settings.optimizer,
+            self._options(epoch, batches),
+            kvstore=workers.store or ("device" if self._on_gpu else "local"),
+            update_on_kvstore=workers.asynchronous,
+        )
+        if workers.count > 1:
+            # A Trainer asks the store for the first worker's parameters and does not wait for them.
+            # The sum of the first gradients, under the same keys, may then come in their place.
+            self._trainer._init_kvstore()
+            self._trainer._init_params()
+            mx.nd.waitall()
+
+    def _options(self, epoch: int, batches: int) -> Dict[str, Any]:
+        options: Dict[str, Any] = {"learning_rate": rate_of(self._settings, epoch)}
+        if self._workers.asynchronous:
+            # The servers count the updates of all workers, and know no epochs.
+            first = max(epoch, self._settings.decay_after)
+            ends = range(first - epoch + 1, self._settings.epochs - epoch + 1)
+            steps = [end * batches * self._workers.count for end in ends]
+            if steps and self._settings.decay != 1:
+                options["lr_scheduler"] = mx.lr_scheduler.MultiFactorScheduler(
+                    steps, self._settings.decay
+                )
+        return options
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self._contexts[0].device_type == "gpu"
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the epoch that begins; servers have theirs for all epochs."""
+        if not self._workers.asynchronous:
+            self._trainer.set_learning_rate(rate)
+
+    def step(self, part: Callable[[str], ContextManager[Any]] = nullcontext) -> None:
+        """Update the parameters; `part` encloses each part of the work."""
+        rows, clip = self._settings.batch, self._settings.clip
+        if self._workers.asynchronous:
+            own = rows / self._workers.count
+            with part("clipping"):
+                self._limit(clip * own / len(self._contexts))
+            with part("update"):
+                self._trainer.step(own)
+            return
+        with part("clipping"):
+            self._trainer.allreduce_grads()
+            divisor = self._clip(rows) if clip else rows
+        with part("update"):
+            self._trainer.update(divisor)
+
+    def _clip(self, rows: float) -> float:
+        """Limit the gradients' global norm; returns what the update shall divide them by."""
+        if self._on_gpu:
+            self._limit(self._settings.clip * rows)
+            return rows
+        # The update divides anyway, so gradients need no pass of their own. The divisor is a number
+        # of the host: MXNet scales row-sparse arrays by an array only in a dense pass.
+        norm = float(global_norm(self._gradients(self._contexts[0])).asscalar())
+        return max(norm / self._settings.clip, rows)
+
+    def _limit(self, norm: float) -> None:
+        """Limit the global norm of each device's gradients; 0: no limit."""
+        for context in self._contexts if norm else ():
+            gradients = self._gradients(context)
+            mx.gluon.utils.clip_global_norm(gradients, norm, check_isfinite=False)
+
+    def _gradients(self, context: Any) -> List[Any]:
+        return [parameter.grad(context) for parameter in self._parameters.values()]
+
+    def state(self) -> Dict[str, List[np.ndarray]]:
+        """The optimizer's state for each parameter; no entry where it keeps none, or not here."""
+        # Not Trainer.save_states: it writes a pickle, and loading a pickle runs the code in it.
+        # Resuming a checkpoint from an unknown source must be safe.
+        states = self._trainer._updaters[0].states
+        found = {}
+        for index, name in enumerate(self._parameters):
+            arrays = states.get(index)  # None for plain SGD
+            if arrays is not None:
+                found[name] = [array.asnumpy() for array in arrays]
+        return found
+
+    def restore(self, state: Dict[str, List[np.ndarray]], updates: int) -> None:
+        """Go on from a state after so many updates.
+
+        Asynchronous workers begin with a new optimizer, and so does what follows them: there is no
+        state in their checkpoints.
+        """
+        if self._workers.asynchronous or not (updates and state):
+            return
+        optimizer = self._trainer.optimizer
+        # The count of updates enters Adam's arithmetic.
+        optimizer.begin_num_update = optimizer.num_update = updates
+        for updater, context in zip(self._trainer._updaters, self._contexts):
+            for index, (name, parameter) in enumerate(self._parameters.items()):
+                own = optimizer.create_state_multi_precision(index, parameter.data(context))
+                arrays, values = own or (), state.get(name, [])
+                got, wanted = ([a.shape for a in kept] for kept in (values, arrays))
+                if got != wanted:
+                    raise InputError(
+                        f"optimizer: the checkpoint's state for {name} has the shapes {got}, "
+                        f"wanted {wanted}"
+                    )
+                for array, value in zip(arrays, values):
+                    array[:] = mx.nd.array(value, ctx=context, dtype=value.dtype)
+                updater.states[index] = own
+                updater.states_synced[index] = True
