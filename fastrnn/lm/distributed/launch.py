@@ -18,8 +18,6 @@ LOOPBACK = "127.0.0.1"
 # The time that processes have to end by themselves, in seconds: some wait for others in MXNet.
 PATIENCE = 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# The rest have no part in what the command prints.
-_SILENT = ("scheduler", "server")
 
 
 def launch(options: argparse.Namespace) -> int:
@@ -98,7 +96,7 @@ class _Processes:
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "fastrnn", *self._arguments),
             env={**self._environment, variables.ROLE: role},
-            stdin=asyncio.subprocess.DEVNULL if role in _SILENT else None,
+            stdin=asyncio.subprocess.DEVNULL,  # which they would divide among themselves
             # A terminal's Ctrl-C comes to this process, which hands it on.
             start_new_session=True,
         )

@@ -108,6 +108,9 @@ class Workers:
 
 
 ALONE = Workers()
+# What `mxnet.kv.create` names. It takes any other name for "local".
+_ON_ONE_MACHINE = ("local", "device", "nccl")
+_DISTRIBUTED = ("dist_sync", "dist_async", "dist_device_sync")
 
 
 def join(name: str) -> Workers:
@@ -122,15 +125,15 @@ def join(name: str) -> Workers:
     Raises
     ------
     InputError
-        A name that MXNet does not know, or a variable that is not set.
+        A name that MXNet does not know here, or a variable that is not set.
     """
     name = chosen(name)
     if name == "horovod" and importlib.util.find_spec("horovod"):
         importlib.import_module("fastrnn.lm.distributed.horovod")
-    if name in ("", "local", "device", "nccl"):
+    if name in ("", *_ON_ONE_MACHINE):
         return Workers(name or None)
-    try:
-        return Workers(mx.kv.create(name))
-    except mx.MXNetError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise InputError(f"kvstore: got {name!r}, which MXNet refuses: {reason}") from None
+    known = (*_DISTRIBUTED, *mx.kvstore.KVStoreBase.kv_registry)
+    if name not in known:
+        here = ", ".join(["auto", *_ON_ONE_MACHINE, *known])
+        raise InputError(f"kvstore: got {name!r}, wanted one of {here}")
+    return Workers(mx.kv.create(name))

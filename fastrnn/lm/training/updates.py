@@ -67,15 +67,20 @@ class Updates:
     def _options(self, epoch: int, batches: int) -> Dict[str, Any]:
         options: Dict[str, Any] = {"learning_rate": rate_of(self._settings, epoch)}
         if self._workers.asynchronous:
-            # The servers count the updates of all workers, and know no epochs.
+            # The servers get the optimizer once. They count the updates of all workers.
+            options["rescale_grad"] = 1 / self._own_rows
             first = max(epoch, self._settings.decay_after)
             ends = range(first - epoch + 1, self._settings.epochs - epoch + 1)
             steps = [end * batches * self._workers.count for end in ends]
             if steps and self._settings.decay != 1:
                 options["lr_scheduler"] = mx.lr_scheduler.MultiFactorScheduler(
-                    steps, self._settings.decay
+                    steps, self._settings.decay, options["learning_rate"]
                 )
         return options
+
+    @property
+    def _own_rows(self) -> float:
+        return self._settings.batch / self._workers.count
 
     @property
     def _on_gpu(self) -> bool:
@@ -90,11 +95,10 @@ class Updates:
         """Update the parameters; `part` encloses each part of the work."""
         rows, clip = self._settings.batch, self._settings.clip
         if self._workers.asynchronous:
-            own = rows / self._workers.count
             with part("clipping"):
-                self._limit(clip * own / len(self._contexts))
+                self._limit(clip * self._own_rows / len(self._contexts))
             with part("update"):
-                self._trainer.step(own)
+                self._trainer.step(1)
             return
         with part("clipping"):
             self._trainer.allreduce_grads()
