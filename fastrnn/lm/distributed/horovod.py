@@ -10,7 +10,7 @@ from typing import Any, List
 
 from fastrnn.mxnet import import_mxnet
 
-mx = import_mxnet()
+mx: Any = import_mxnet()
 hvd: Any = importlib.import_module("horovod.mxnet")
 
 

@@ -67,15 +67,15 @@ class _Processes:
 
     async def run(self) -> int:
         """Run until all workers are done or one process fails; returns the exit code."""
-        loop, told = asyncio.get_running_loop(), asyncio.Event()
-        received: List[int] = []
+        loop = asyncio.get_running_loop()
+        received: asyncio.Queue[int] = asyncio.Queue()
         for number in _SIGNALS:
-            loop.add_signal_handler(number, lambda n=number: (received.append(n), told.set()))
+            loop.add_signal_handler(number, received.put_nowait, number)
         for role in self._roles:
             await self._start(role)
-        signalled = asyncio.ensure_future(told.wait())
+        signalled = asyncio.ensure_future(received.get())
         code = 0
-        while code == 0 and not received and "worker" in self._running.values():
+        while code == 0 and not signalled.done() and "worker" in self._running.values():
             done, _ = await asyncio.wait(
                 [*self._running, signalled], return_when=asyncio.FIRST_COMPLETED
             )
@@ -84,8 +84,8 @@ class _Processes:
                 code = code or _as_shells_say(task.result())
                 if task.result():
                     _say(f"a {role} ended {_how(task.result())}; the others end, too")
-        if received:
-            code = 128 + received[0]
+        if signalled.done():
+            code = 128 + signalled.result()
             await self._end(signal.SIGINT)  # upon which a worker says what it has saved
         await self._end(signal.SIGTERM if code else 0)
         await self._end(signal.SIGKILL)

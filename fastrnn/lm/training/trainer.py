@@ -222,7 +222,8 @@ class Training:
         if settings.model == "language":
             streams = arrange(self.corpus.train, settings.batch)
             count = math.ceil(len(streams[0]) / settings.steps)
-            return count, bptt_batches(*(array[:, own] for array in streams), settings.steps)
+            inputs, targets = (array[:, own] for array in streams)
+            return count, bptt_batches(inputs, targets, settings.steps)
         windows, targets = sliding_windows(self.corpus.train, settings.window, settings.stride)
         # Windows that do not fill a batch are left out of this epoch, other ones of the next.
         full = len(windows) // settings.batch * settings.batch
