@@ -8,8 +8,9 @@ import types
 import numpy as np
 import pytest
 
-from fastrnn.lm import InputError
+from fastrnn.lm import InputError, preset
 from fastrnn.lm.distributed.workers import ALONE, Workers, join
+from fastrnn.lm.training.updates import Updates
 from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()
@@ -34,8 +35,12 @@ class Meeting(mx.kvstore.KVStoreBase):
     rank = property(lambda self: self._rank)
     num_workers = property(lambda self: self._count)
 
+    @staticmethod
+    def is_capable(capability):
+        return False
+
     def broadcast(self, key, value, out, priority=0):
-        out[:] = self.said.setdefault(key, value.copy())
+        (out[0] if isinstance(out, list) else out)[:] = self.said.setdefault(key, value.copy())
 
 
 @pytest.fixture
@@ -57,6 +62,14 @@ def test_bytes_of_the_first_worker(workers, size):
     data = np.random.RandomState(size).bytes(size)
     assert [w.bytes_from_first(b"" if w.rank else data) for w in workers] == [data] * 3
     assert ALONE.bytes_from_first(data) == data
+
+
+def test_parameters_are_there_before_the_first_gradients(workers):
+    """MXNet may else deliver the sum of the first gradients in their place."""
+    model = mx.gluon.nn.Dense(2, in_units=3)
+    model.initialize()
+    Updates(model.collect_params(), preset("demo"), [mx.cpu()], workers[0], 1, 1)
+    assert set(Meeting.said) == {0, 1}
 
 
 def test_workers_that_differ(workers):
