@@ -22,7 +22,7 @@
 // a launch has fewer steps than there are tags (persistent_launch.h).
 #pragma once
 
-#include "product.cuh"
+#include "product_words.cuh"
 
 namespace fastrnn {
 namespace cuda {
