@@ -41,7 +41,8 @@ class DeviceFacts:
     products_per_us : float
         Multiply-adds of one multiprocessor.
     host_us : float
-        Time that the host takes to issue a stepwise step.
+        Time that the host takes to issue a stepwise step; a persistent launch takes as much more or
+        less than nominal.
     """
 
     capability: int
@@ -94,8 +95,11 @@ class Plan:
         Bytes of recurrent weights, read from memory once.
     synchronizations : int
         Exchanges between blocks, or launches, in a step.
+    path_us : float
+        Time of a step's dependent instructions, from one exchange to the next; of a stepwise step
+        without the launches.
     step_us : float
-        Lower bound on the time of a step.
+        Estimated time of a step.
     total_us : float
         Time of all steps, directions and launches.
     row_tiles : int
@@ -134,6 +138,7 @@ class Plan:
     l2_bytes: float
     memory_bytes: float
     synchronizations: int
+    path_us: float
     step_us: float
     total_us: float
     row_tiles: int = 0
@@ -178,12 +183,13 @@ class Plan:
             )
         lines.append(
             f"  a step: {self.flops:.3g} FLOPs, {self.l2_bytes:.3g} bytes from L2, "
-            f"{self.synchronizations} synchronization(s), at least {self.step_us:.2f} us; in all "
-            f"{self.total_us:.0f} us, with {self.memory_bytes:.3g} bytes of weights from memory"
+            f"{self.synchronizations} synchronization(s), about {self.step_us:.2f} us, of which "
+            f"{self.path_us:.2f} us of dependent instructions; in all {self.total_us:.0f} us, with "
+            f"{self.memory_bytes:.3g} bytes of weights from memory"
         )
         if self.measured_step_us is not None and self.measured_total_us is not None:
             lines.append(
-                f"  with the rates measured on this GPU: a step at least "
+                f"  with the rates measured on this GPU: a step about "
                 f"{self.measured_step_us:.2f} us, in all {self.measured_total_us:.0f} us"
             )
         return "\n".join(lines)

@@ -152,17 +152,18 @@ struct DeviceFacts {
   double exchange_us = 0.0;  // from a block's release of a flag to another block's acquire
   double memory_bytes_per_us = 0.0;
   double products_per_us = 0.0;  // multiply-adds of one multiprocessor
-  double host_us = 0.0;          // to issue a stepwise step
+  double host_us = 0.0;          // to issue a stepwise step; a launch scales with it
 };
 
-// The cost of a step, and of all steps, by plan.cc's model. Figures are for one direction; times
+// The cost of a step, and of all steps, by cost.cc's model. Figures are for one direction; times
 // are for both if they are launched at once.
 struct Cost {
   double flops = 0.0;         // of a step, 2 for each multiply-add
   double l2_bytes = 0.0;      // that all blocks read in a step, also what L2 misses
   double memory_bytes = 0.0;  // of the weights, read once
   int synchronizations = 0;   // in a step
-  double step_us = 0.0;       // at least
+  double path_us = 0.0;       // of a step: dependent instructions between exchanges or launches
+  double step_us = 0.0;       // estimated
   double total_us = 0.0;      // all steps, directions and launches
 };
 

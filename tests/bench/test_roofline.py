@@ -161,7 +161,7 @@ def test_the_largest_bound_is_the_limit():
 
 def plan(case, algorithm="auto"):
     """Of the case, with measured rates and without the host."""
-    rates = {"exchange_us": 1.1, "memory_bytes_per_us": 2.8e6, "host_us": 1e-9}
+    rates = {"exchange_us": 0.94, "memory_bytes_per_us": 2.8e6, "host_us": 1e-9}
     device = replace(H100, **rates, products_per_us=4e14 / 2 / 1e6 / H100.multiprocessors)
     sizes = (case.cell, case.steps, case.batch, case.hidden)
     options = {"directions": case.directions, "dtype": case.dtype}

@@ -110,7 +110,7 @@ def test_what_has_passed_and_is_not_slower_is_native():
     assert {"host_us", "exchange_us"} >= set(found.rates) > set()
     plan = plans.plan("lstm", 20, 5, 40).forward
     assert plan.measured_step_us != plan.step_us
-    assert f"with the rates measured on this GPU: a step at least {plan.measured_step_us:.2f}" in (
+    assert f"with the rates measured on this GPU: a step about {plan.measured_step_us:.2f}" in (
         str(plan)
     )
     # Others were not checked.

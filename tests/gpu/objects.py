@@ -6,9 +6,9 @@
 With nvcc: no kernel may spill registers or use a stack frame (from what ptxas says). Where nvdisasm
 is found (on the PATH, or from PyPI's nvidia-cuda-nvdisasm), the machine code is read, too: a step
 of a persistent kernel must have nothing that is known to be slow or wrong there (machine_code.py's
-lint), and no kernel that polls other blocks may read through the cache that is not kept coherent
-with their writes. The latter holds for all that such a kernel reads: which of it the others write,
-machine code does not tell.
+lint), and for sm_90 be as long as the cost model's table says (step_counts.py); and no kernel that
+polls other blocks may read through the cache that is not kept coherent with their writes. The last
+holds for all that such a kernel reads: which of it the others write, machine code does not tell.
 
 For CUDA 11, whose nvcc needs an old host compiler, clang compiles with the headers, libdevice and
 ptxas of CUDA 11.8 that PyPI has. $CLANG names another clang than the one found.
@@ -25,22 +25,20 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "build_backend"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from machine_code import find_nvdisasm, kernels, lint
+from nvcc import FLAGS, ROOT, SOURCES, Resources, compiled, parse_resources
+from step_counts import ARCHITECTURE, differences
 
 from fastrnn_build.detect import Missing, find_nvcc
 from fastrnn_build.plan import cuda_architectures
 from fastrnn_build.settings import Settings
 
-SOURCES = sorted(ROOT.glob("csrc/cuda/**/*.cu"))
 # Have no kernel: for CUDA 11 the host's compiler looks at them.
 HOST_ONLY = ("memory.cu",)
-FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", f"-I{ROOT / 'csrc'}"]
 CLANGS = ("clang-16", "clang-17", "clang-18", "clang-19", "clang")
 # Architectures between two of these share PTX: see CMakeLists.txt.
 VIRTUAL_ARCHITECTURES = ("75", "80", "90")
@@ -52,46 +50,6 @@ CUDA_11_PACKAGES = (
     "nvidia-cuda-runtime-cu11==11.8.89",
     "nvidia-curand-cu11==10.3.0.86",
 )
-
-
-class Resources(NamedTuple):
-    """What ptxas says of one kernel; all but the registers in bytes."""
-
-    kernel: str
-    architecture: str
-    stack: int
-    stores: int
-    loads: int
-    registers: int
-
-    def complaint(self) -> Optional[str]:
-        """Return what is wrong, if anything."""
-        if not (self.stack or self.stores or self.loads):
-            return None
-        return (
-            f"{self.kernel} for {self.architecture}: {self.stack} bytes of stack frame, "
-            f"{self.stores} of spill stores, {self.loads} of spill loads"
-        )
-
-
-def parse_resources(report: str) -> Iterator[Resources]:
-    """Yield what `ptxas -v` printed of each kernel.
-
-    Raises
-    ------
-    ValueError
-        If what it says of a kernel is not of the form that is known.
-    """
-    for part in re.split(r"(?=Compiling entry function)", report)[1:]:
-        head = re.match(r"Compiling entry function '(\w+)' for '(\w+)'", part)
-        frame = re.search(
-            r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", part
-        )
-        registers = re.search(r"Used (\d+) registers", part)
-        if not (head and frame and registers):
-            raise ValueError(f"ptxas says something unknown: {part!r}")
-        numbers = [int(number) for number in (*frame.groups(), registers.group(1))]
-        yield Resources(head.group(1), head.group(2), *numbers)
 
 
 def stale_reads(machine_code: str) -> Iterator[str]:
@@ -116,17 +74,6 @@ def virtual_of(architecture: str) -> str:
     return older[-1] if older else architecture
 
 
-def compiled(command: Sequence[object]) -> str:
-    """Run a compiler and return what it printed; stop if it fails."""
-    words = [str(word) for word in command]
-    result = subprocess.run(
-        words, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    if result.returncode != 0:
-        sys.exit(f"{' '.join(words)}\n{result.stdout}")
-    return result.stdout
-
-
 def check_with_nvcc(
     nvcc: Path, source: Path, virtual: str, architectures: Sequence[str], nvdisasm: Optional[str]
 ) -> Tuple[List[Resources], List[str]]:
@@ -145,11 +92,14 @@ def check_with_nvcc(
             if nvdisasm is not None:
                 machine_code = compiled([nvdisasm, "-c", cubin])
                 complaints += stale_reads(machine_code)
+                found = list(kernels(machine_code))
                 complaints += [
                     f"{complaint}, for sm_{architecture}"
-                    for kernel in kernels(machine_code)
+                    for kernel in found
                     for complaint in lint(kernel)
                 ]
+                if architecture == ARCHITECTURE:
+                    complaints += differences(found)
     complaints += [complaint for r in resources for complaint in [r.complaint()] if complaint]
     return resources, complaints
 

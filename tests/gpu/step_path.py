@@ -18,7 +18,6 @@ a kernel, not of two GPUs.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 import tempfile
@@ -36,8 +35,8 @@ from typing import (
     Tuple,
 )
 
-import objects
-from machine_code import Instruction, Kernel, kernels, read, readable
+from machine_code import Instruction, Kernel, kernels, reachable, read, readable
+from nvcc import compile_cell, parse_resources
 
 # Clocks until an instruction's result can be used; for others 5. Rounded from published
 # microbenchmarks of A100 and H100.
@@ -67,65 +66,158 @@ class Size(NamedTuple):
 NAMED = (
     Size("float32 N=3 H=33", "Forward Lstm Float 2 1 0", 1),
     Size("float32 N=8 H=256", "Forward Lstm Float 2 1 0", 2),
-    Size("float16 N=8 H=256", "Forward Lstm Half 2 1 0", 1),
+    Size("float16 N=8 H=256", "Forward Lstm Half 4 1 0", 1),
     Size("TF32 N=3 H=33", "Forward Lstm Tf32 2 1 0", 1),
 )
 
 
+# Gates by the names of cells, of which the scatter kernels' slices depend.
+GATES = {"Lstm": 4, "Gru": 3, "Rnn": 1}
+
+
 class StepPath:
-    """The longest path from the acquire to the fence.
+    """The longest paths between two exchanges: from each poll of a step to the next flag.
 
     Parameters
     ----------
     kernel : Kernel
         A persistent kernel.
     slices : int
-        How many slices of the product the warp has. Of a kernel on the tensor cores: not more than
-        it keeps in registers.
+        How many slices of the product the warp has; of a scatter kernel how many tiles, and other
+        blocks whose sums it adds up. At most what it keeps in registers, of a kernel on the tensor
+        cores that keeps any.
     """
 
     def __init__(self, kernel: Kernel, slices: int) -> None:
         self.kernel = kernel
         self.slices = slices
         words = readable(kernel.name).split()
-        self.tiles = int(words[3]) * int(words[4])
+        self.scatters = words[0] == "Scatter"
+        self.tagged = words[-1] == "tagged"
         self.tensor_cores = words[2] != "Float"
+        row_tiles, batch_tiles = (1, int(words[3])) if self.scatters else map(int, words[3:5])
+        self.batch_tiles = batch_tiles
+        self.tiles = row_tiles * batch_tiles
+        streams = not self.scatters and words[6 if words[0] == "Backward" else 5] == "1"
+        # As RegisterSlices of product_shape.h: with many sums, a kernel that streams keeps none.
+        self.keeps = self.tensor_cores and not (streams and batch_tiles == 4)
+        bytes_along_k = 16 * GATES.get(words[1], 1) * (2 if words[2] in ("Half", "Bfloat16") else 4)
+        self.slices_of_tile = -(-bytes_along_k // 64) if self.scatters else 1
         inside = {i.index for i in kernel.step_loop()}
         # Calls are the slow paths of divisions, which no number of a usual size takes.
         calls = {i for i in inside if kernel.code[i].is_call}
         self.outside = frozenset(range(len(kernel.code))) - inside | calls
         self.barriers = frozenset(i for i in inside if kernel.code[i].name == "BAR")
         self.fences = frozenset(i for i in inside if kernel.code[i].name == "MEMBAR")
+        self.loads = frozenset(i for i in inside if kernel.code[i].is_exchanged_load)
+        self.products = frozenset(i for i in inside if kernel.code[i].name == "HMMA")
 
     def find(self) -> List[Instruction]:
-        """Return the instructions of the path, in order; those of inner loops repeatedly.
+        """Return the instructions of the paths, in order; those of inner loops repeatedly.
 
         Raises
         ------
         ValueError
             If there is none.
         """
-        poll = self.kernel.loop_of(
-            min(self.kernel.polls()), self.outside | self.barriers | self.fences
-        )
+        if self.tagged:
+            return self._from_poll(min(self.loads), self._barriers_after(self._stores()))
+        if self.scatters:
+            return self._scattered()
+        paths = (self._from_poll(at, self.fences) for at in sorted(self.kernel.polls()))
+        return [instruction for path in paths for instruction in path]
+
+    @property
+    def slices_at_once(self) -> int:
+        """The slices that a loop over those in shared memory multiplies at a time."""
+        if self.keeps or self.scatters or not self.tensor_cores:
+            return 1
+        loops = (self.kernel.loop_of(i, self.outside | self.barriers) for i in self.products)
+        code = min(loops, key=len)
+        return self._of_loop([self.kernel.code[i] for i in code])
+
+    def _of_loop(self, code: Sequence[Instruction]) -> int:
+        return max(1, sum(i.name == "HMMA" for i in code) // (2 * self.tiles))
+
+    def _stores(self) -> List[int]:
+        """Return the stores of tagged words, which other blocks poll."""
+        code = self.kernel.code
+        return [i.index for i in code if i.name == "STG" and ".STRONG.GPU" in i.opcode]
+
+    def _barriers_after(self, starts: Iterable[int]) -> FrozenSet[int]:
+        """Return the barriers that come next."""
+        before = reachable(self.kernel.next, starts, self.outside | self.barriers)
+        found = {n for i in before for n in self.kernel.next[i]}
+        return self.barriers & found
+
+    def _from_poll(self, at: int, goals: FrozenSet[int]) -> List[Instruction]:
+        """Return the longest path from a poll on."""
+        poll = self.kernel.loop_of(at, self.outside | self.barriers | self.fences)
         starts = {n for i in poll for n in self.kernel.next[i]} - poll
-        region = self.outside | poll
-        # 16 x 8 sums by 64 bytes take two products on the tensor cores. Those that are predicated
-        # off are issued, too.
-        needed = 2 * self.slices * self.tiles if self.tensor_cores else 0
-        for products in range(needed, 8 * needed + 1):
-            longest = _Longest(self, region, self.barriers, self.fences)
-            found = [path for s in starts for path in [longest.path(s, products)] if path]
+        needed = 2 * self.slices * self.tiles if self.keeps else 0
+        without = self.outside | poll
+        # Where K is shared, no products come after the second poll.
+        for count in (needed, 0):
+            found = self._longest(starts, without, goals, self.products, count)
+            if found:
+                return found
+        raise ValueError(f"{readable(self.kernel.name)}: no path from a poll")
+
+    def _scattered(self) -> List[Instruction]:
+        """Return the path that adds up other blocks' sums, and the one from there to the flag."""
+        (at,) = self.kernel.polls()
+        poll = self.kernel.loop_of(at, self.outside | self.barriers | self.fences)
+        starts = {n for i in poll for n in self.kernel.next[i]} - poll
+        middle = self._barriers_after(starts)
+        without = self.outside | poll
+        added = self._longest(starts, without, middle, frozenset(), 0)
+        after = {n for i in middle for n in self.kernel.next[i]}
+        needed = 2 * self.slices * self.batch_tiles * self.slices_of_tile
+        needed = needed if self.tensor_cores else 0
+        rest = self._longest(after, without, self.fences, self.products, needed)
+        if not added or not rest:
+            raise ValueError(f"{readable(self.kernel.name)}: no path from a poll")
+        return added + rest
+
+    def _longest(
+        self,
+        starts: Iterable[int],
+        without: FrozenSet[int],
+        goals: FrozenSet[int],
+        counted: FrozenSet[int],
+        needed: int,
+    ) -> List[Instruction]:
+        """Return the longest path with as many of the counted instructions, or a few more.
+
+        16 x 8 sums by 64 bytes take two products on the tensor cores. Those that are predicated off
+        are issued, too, and before sm_80 a product takes twice as many.
+        """
+        for count in range(needed, 8 * needed + 1):
+            longest = _Longest(self, without, self.barriers, goals, counted)
+            found = [path for s in starts for path in [longest.path(s, count)] if path]
             if found:
                 return [self.kernel.code[i] for i in max(found, key=len)]
-        raise ValueError(f"{readable(self.kernel.name)}: no path to a fence")
+        return []
 
     def trips(self, loop: FrozenSet[int]) -> int:
         """Return how often an inner loop runs."""
         code = [self.kernel.code[i] for i in loop]
-        if any(i.is_exchanged_load for i in code):
-            return 0 if self.tensor_cores else self.slices
+        names = {i.name for i in code}
         multiplied = sum(i.name == "FFMA" for i in code)
+        if self.scatters:
+            if "HMMA" in names:
+                return 0  # over tiles in shared memory
+            if multiplied and "STG" in names:
+                return self.slices  # over tiles
+            # A tile has 16 numbers along K in each slice, and each of them 4 sums of a lane.
+            of_tile = 16 * 4 * self.batch_tiles * self.slices_of_tile
+            return of_tile // multiplied if multiplied else 1
+        if any(i.is_exchanged_load for i in code):
+            # Weights that are streamed are not in shared memory.
+            streamed = "LDS" not in names or any(
+                i.name == "LDG" and not i.is_exchanged_load for i in code
+            )
+            return 0 if self.keeps or streamed else -(-self.slices // self._of_loop(code))
         # A slice has 16 numbers along K, and each of them 4 sums of a lane and tile.
         return 16 * 4 * self.tiles // multiplied if multiplied else 1
 
@@ -143,8 +235,8 @@ class _Longest:
         Instructions that every loop that is not an inner loop contains.
     goals : frozenset of int
         Where paths end.
-    counts : bool
-        Whether the number of HMMA matters.
+    counted : frozenset of int
+        Instructions of which a path has a given number.
     """
 
     def __init__(
@@ -153,13 +245,13 @@ class _Longest:
         without: FrozenSet[int],
         cuts: Iterable[int],
         goals: FrozenSet[int],
-        counts: bool = True,
+        counted: FrozenSet[int] = frozenset(),
     ) -> None:
         self.owner = owner
         self.kernel = owner.kernel
         self.without = without
         self.goals = goals
-        self.counts = counts
+        self.counted = counted
         self.loops: Dict[int, FrozenSet[int]] = {}
         cut = without | frozenset(cuts)
         for i in range(len(self.kernel.code)):
@@ -168,10 +260,10 @@ class _Longest:
                 self.loops.update((member, loop) for member in loop)
         self.found: Dict[Tuple[int, int], Optional[List[int]]] = {}
 
-    def path(self, start: int, products: int) -> Optional[List[int]]:
-        """Return the longest path from an instruction on, with so many HMMA; None without any."""
+    def path(self, start: int, count: int) -> Optional[List[int]]:
+        """Return the longest path from an instruction on, with so many of the counted; or None."""
         # Depth first, without recursion: paths are longer than Python's stack.
-        pending = [(start, products)]
+        pending = [(start, count)]
         while pending:
             key = pending[-1]
             if key in self.found and self.found[key] is not None:
@@ -187,33 +279,40 @@ class _Longest:
             ends = [self.found[n] for n in following]
             ways = [way for way in ends if way is not None]
             if key[0] in self.goals:
-                self.found[key] = [] if key[1] == 0 or not self.counts else None
+                self.found[key] = [] if key[1] == 0 else None
             else:
                 self.found[key] = steps + max(ways, key=len) if ways else None
-        return self.found[(start, products)]
+        return self.found[(start, count)]
 
-    def _ahead(self, at: int, products: int) -> Tuple[List[int], List[Tuple[int, int]]]:
+    def _ahead(self, at: int, count: int) -> Tuple[List[int], List[Tuple[int, int]]]:
         """Return an instruction, or the loop that begins there, and what may follow."""
         if at in self.goals:
             return [], []
         if at in self.loops:
             loop = self.loops[at]
-            steps = self._once(at, loop) * self.owner.trips(loop)
-            if not steps:
+            trips = self.owner.trips(loop)
+            if trips == 0:
                 return [], []
+            steps = self._once(at, loop) * trips
             after = {n for i in loop for n in self.kernel.next[i]} - loop
         else:
             steps, after = [at], set(self.kernel.next[at])
-            products -= self.counts and self.kernel.code[at].name == "HMMA"
-        return steps, [(n, products) for n in after - self.without if products >= 0]
+            count -= at in self.counted
+        return steps, [(n, count) for n in after - self.without if count >= 0]
 
     def _once(self, head: int, loop: FrozenSet[int]) -> List[int]:
         """Return the longest way through a loop once, from its head until it comes back there."""
         outside = frozenset(range(len(self.kernel.code))) - loop
-        inner = _Longest(self.owner, outside, [head], frozenset([head]), counts=False)
+        counted = self.owner.loads & loop if self.owner.scatters else frozenset()
+        inner = _Longest(self.owner, outside, [head], frozenset([head]), counted)
         starts = [n for n in self.kernel.next[head] if n in loop]
-        ways = [way for n in starts for way in [inner.path(n, 0)] if way is not None]
-        return [head, *max(ways, key=len)]
+        # The loop over other blocks' sums loads those of several at once, if there are several.
+        least = self.owner.slices * self.owner.batch_tiles if counted else 0
+        for count in range(least, least + len(counted) + 1):
+            ways = [way for n in starts for way in [inner.path(n, count)] if way is not None]
+            if ways:
+                return [head, *max(ways, key=len)]
+        raise ValueError(f"{readable(self.kernel.name)}: no way through a loop")
 
 
 # ---- latency ------------------------------------------------------------------------------------
@@ -267,15 +366,9 @@ def _names(operand: str, wide: int) -> Iterator[str]:
 
 def compile_named(folder: Path) -> Tuple[Path, Dict[str, int]]:
     """Compile the LSTM for sm_90; return the cubin, and the registers by readable names."""
-    nvcc = objects.find_nvcc(os.environ)
-    if isinstance(nvcc, objects.Missing):
-        sys.exit(nvcc.reason)
-    (source,) = (s for s in objects.SOURCES if s.name == "persistent_lstm.cu")
     cubin = folder / "lstm.cubin"
-    command = [nvcc.path, *objects.FLAGS, "-cubin", "-arch=sm_90", "-Xptxas=-v", "-o", cubin]
-    report = objects.compiled([*command, source])
-    found = objects.parse_resources(report)
-    return cubin, {readable(r.kernel): r.registers for r in found}
+    report = compile_cell("lstm", "90", cubin)
+    return cubin, {readable(r.kernel): r.registers for r in parse_resources(report)}
 
 
 def main() -> int:

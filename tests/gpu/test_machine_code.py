@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import machine_code
 import pytest
+import step_counts
 import step_path
 
 NAME = "_ZN7fastrnn4cuda23PersistentForwardKernelINS_8LstmCellENS0_8HalfMathELi2ELi1ELb0EEEvNS0_1XE"
@@ -88,3 +89,43 @@ def test_the_path_of_a_step():
     assert step_path.latency(path) == pytest.approx(
         times["LDG"] + 2 * times["HMMA"] + times["BAR"], abs=10
     )
+
+
+# The loop with a second slice of the product, which a warp may not have.
+TWO_SLICES = CODE.replace(
+    "        /*00a0*/                   STS",
+    """        /*0092*/              @!P3 BRA `(.L_x_5) ;
+        /*0094*/                   HMMA.16816.F32 R12, R16, R4, R12 ;
+        /*0096*/                   HMMA.16816.F32 R12, R16, R6, R12 ;
+        /*0098*/                   HMMA.16816.F32 R20, R16, R4, R20 ;
+        /*009a*/                   HMMA.16816.F32 R20, R16, R6, R20 ;
+.L_x_5:
+        /*00a0*/                   STS""",
+)
+ROW = step_counts.Key("Forward", 4, 2, 1, "kNone", False, "Flags")
+
+
+def test_what_a_further_slice_adds_is_counted():
+    found = step_counts.count(kernel(TWO_SLICES))
+    assert (found.instructions, found.part_instructions) == (11, 4)
+    assert found.part_latency == pytest.approx(2 * step_path.LATENCIES["HMMA"], abs=5)
+    assert step_counts.place(kernel(TWO_SLICES)) == (ROW, 0)
+
+
+def test_the_table_of_counts_is_as_it_was_written():
+    text = step_counts.TABLE.read_text()
+    table = step_counts.committed(text)
+    assert step_counts.written(table) == text
+    with pytest.raises(ValueError, match="is not what step_counts.py writes"):
+        step_counts.committed(text.replace("false", "no", 1))
+
+
+@pytest.mark.parametrize(("more", "complaints"), [(0, 0), (step_counts.LEAST, 0), (25, 1)])
+def test_counts_that_are_far_from_the_table(monkeypatch, tmp_path, more, complaints):
+    counted = step_counts.count(kernel(TWO_SLICES))
+    row = [counted._replace(instructions=counted.instructions + more), *[step_counts.Counts()] * 2]
+    monkeypatch.setattr(step_counts, "TABLE", tmp_path / "counts.inc")
+    step_counts.TABLE.write_text(step_counts.written({ROW: row}))
+    found = list(step_counts.differences([kernel(TWO_SLICES)]))
+    assert len(found) == complaints
+    assert all("run tests/gpu/step_counts.py" in complaint for complaint in found)

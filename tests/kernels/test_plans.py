@@ -50,7 +50,8 @@ def _defaults(monkeypatch):
         ("H100", "lstm", (100, 32, 1000), "float32", "PP"),  # the tutorial's model
         ("H100", "gru", (100, 32, 1000), "float32", "PC"),
         ("H100", "gru", (100, 32, 1000), "bfloat16", "PC"),
-        ("H100", "gru", (100, 128, 512), "float16", "PC"),  # stepwise would wait for the host
+        ("H100", "gru", (100, 64, 512), "float16", "PC"),  # stepwise would wait for the host
+        ("H100", "gru", (100, 128, 512), "float16", "PS"),  # two launches take longer
         ("H100", "lstm", (100, 32, 2048), "float16", "PP"),
         ("H100", "lstm", (100, 8, 2048), "float32", "WW"),  # 64 MiB of weights
         ("H100", "lstm", (100, 256, 1000), "float16", "SS"),  # products that fill the GPU
@@ -128,11 +129,11 @@ def test_where_clusters_are_worth_it(sizes, dtype, expected):
 @pytest.mark.parametrize(
     ("mode", "sizes", "dtype", "least", "most", "expected"),
     [
-        ("lstm", (1024, 16, 672), "float16", 0.05, 0.053, 4),
-        ("lstm", (100, 16, 672), "float16", 0.046, 0.05, 1),
-        ("lstm", (100, 24, 576), "float16", 0.05, 0.053, 4),
-        ("gru", (1024, 16, 560), "float16", 0.05, 0.053, 4),
-        ("gru", (100, 16, 560), "float16", 0.046, 0.05, 1),
+        ("lstm", (1024, 8, 608), "float16", 0.05, 0.053, 4),
+        ("lstm", (100, 8, 608), "float16", 0.046, 0.05, 1),
+        ("lstm", (100, 8, 640), "float16", 0.05, 0.053, 4),
+        ("gru", (1024, 16, 480), "float16", 0.05, 0.053, 4),
+        ("gru", (1024, 16, 464), "float16", 0.046, 0.05, 1),
     ],
 )
 def test_clusters_have_to_gain_a_twentieth(mode, sizes, dtype, least, most, expected):
@@ -330,8 +331,8 @@ def test_what_was_measured_stands_for_what_is_nominal(algorithm):
         if found.forward.total_us > before.forward.total_us:
             assert found.backward.total_us > before.backward.total_us
             counts.add(name)
-    without = "host_us" if algorithm != "stepwise" else "exchange_us"
-    assert counts == set(nominal) - {without}
+    # Persistent kernels, too, wait for the host, which launches them.
+    assert counts == set(nominal) - ({"exchange_us"} if algorithm == "stepwise" else set())
 
 
 def test_a_step_has_as_many_exchanges_as_synchronizations():
@@ -380,7 +381,7 @@ def test_a_plan_can_be_read():
     assert text.startswith("forward: persistent: persistent ")
     assert "stepwise" in text
     assert "bytes of shared memory, K split in 4, clusters of 4 blocks" in text
-    assert "synchronization(s), at least " in text
+    assert "synchronization(s), about " in text
     assert "8e+06 bytes of weights from memory" in text
 
 

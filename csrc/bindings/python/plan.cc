@@ -61,6 +61,7 @@ py::dict CostOf(const cuda::Cost& cost) {
   result["l2_bytes"] = cost.l2_bytes;
   result["memory_bytes"] = cost.memory_bytes;
   result["synchronizations"] = cost.synchronizations;
+  result["path_us"] = cost.path_us;
   result["step_us"] = cost.step_us;
   result["total_us"] = cost.total_us;
   return result;
