@@ -63,7 +63,7 @@ struct Instance {
 // maths, sizes and lengths grow most without these. Of two that cost the same, the first is taken.
 // One that streams also serves layers with nothing to stream.
 constexpr Instance kInstances[] = {
-    {Pass::kForward, CellKind::kGated, 2, 1, Reduction::kNone, false, kAnyMath},
+    {Pass::kForward, CellKind::kGated, 2, 1, Reduction::kNone, false, kTf32 | kIeee},
     {Pass::kForward, CellKind::kGated, 4, 1, Reduction::kNone, false, k16Bit | kTf32},
     {Pass::kForward, CellKind::kGated, 4, 2, Reduction::kNone, false, k16Bit | kTf32},
     {Pass::kForward, CellKind::kGated, 4, 1, Reduction::kNone, true, kTf32 | kIeee},
@@ -82,7 +82,7 @@ constexpr Instance kInstances[] = {
     {Pass::kBackward, CellKind::kGated, 4, 1, Reduction::kInCluster, false, k16Bit},
     {Pass::kBackward, CellKind::kGated, 4, 2, Reduction::kInCluster, false, k16Bit | kTf32},
 
-    {Pass::kForward, CellKind::kUngated, 1, 1, Reduction::kNone, false, kAnyMath},
+    {Pass::kForward, CellKind::kUngated, 1, 1, Reduction::kNone, false, kIeee},
     {Pass::kForward, CellKind::kUngated, 2, 1, Reduction::kNone, false, k16Bit},
     {Pass::kForward, CellKind::kUngated, 2, 2, Reduction::kNone, false, k16Bit},
     {Pass::kForward, CellKind::kUngated, 2, 1, Reduction::kNone, true, kTf32 | kIeee},
@@ -91,7 +91,7 @@ constexpr Instance kInstances[] = {
     {Pass::kForward, CellKind::kUngated, 1, 1, Reduction::kNone, false, k16Bit | kTf32,
      Signal::kTags},
 
-    {Pass::kBackward, CellKind::kUngated, 1, 1, Reduction::kNone, false, kAnyMath},
+    {Pass::kBackward, CellKind::kUngated, 1, 1, Reduction::kNone, false, kTf32 | kIeee},
     {Pass::kBackward, CellKind::kUngated, 2, 1, Reduction::kNone, false, k16Bit},
     {Pass::kBackward, CellKind::kUngated, 2, 2, Reduction::kNone, false, k16Bit},
     {Pass::kBackward, CellKind::kUngated, 2, 1, Reduction::kNone, true, kTf32 | kIeee},

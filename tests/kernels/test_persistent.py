@@ -32,10 +32,12 @@ if "cuda" in devices():
 
 
 # The kernels that there are (csrc/cuda/plan.h): rows of weights and of the batch in a block, in
-# tiles, for all maths; and forward whether words are tagged, which is for tensor cores.
+# tiles; and forward whether words are tagged, which is for tensor cores. The narrowest are for some
+# maths only.
 FORWARD_GATED = [(2, 1, 0), (4, 1, 0), (4, 1, 1), (4, 2, 0), (4, 4, 0)]
 FORWARD_UNGATED = [(1, 1, 0), (1, 1, 1), (2, 1, 0), (2, 2, 0), (2, 4, 0)]
 BACKWARD_UNGATED = [(1, 1), (2, 1), (2, 2), (2, 4)]
+SIXTEEN_BITS = ("float16", "bfloat16")
 # Backward, whether in clusters, too. Those with one tile of rows have a part of K in every block.
 SCATTER = [(1, 1, 0), (1, 2, 0), (1, 4, 0)]
 SHARED_K = {
@@ -49,15 +51,22 @@ SHARED_K = {
 def backward_tiles(mode, math):
     """Return the rows of weights and of the batch, and whether in clusters, of the kernels."""
     if ref.GATES[mode] == 1:
-        return [(*tiles, 0) for tiles in BACKWARD_UNGATED]
+        return [(*tiles, 0) for tiles in BACKWARD_UNGATED[math in SIXTEEN_BITS :]]
     return [t for t in (*SCATTER, *SHARED_K[math]) if not t[2] or capability() >= 90]
+
+
+def forward_tiles(mode, math):
+    """Return the rows of weights and of the batch, and whether words are tagged, of the kernels."""
+    gated = ref.GATES[mode] > 1
+    found = FORWARD_GATED if gated else FORWARD_UNGATED
+    without_narrowest = SIXTEEN_BITS if gated else (*SIXTEEN_BITS, "tf32")
+    found = found[math in without_narrowest :]
+    return [t for t in found if not (t[2] and math == "float32")]
 
 
 def tiles(mode, math):
     """Yield the tiles that there are kernels for, each of a pass with each of the other's."""
-    for rows, batch, tagged in FORWARD_UNGATED if ref.GATES[mode] == 1 else FORWARD_GATED:
-        if tagged and math == "float32":
-            continue
+    for rows, batch, tagged in forward_tiles(mode, math):
         for backward, of_backward, cluster in backward_tiles(mode, math):
             if batch == of_backward:
                 yield {
@@ -253,12 +262,13 @@ def test_the_batch_split_does_not_change_a_bit(mode, math, wide):
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_tagged_words_do_not_change_a_bit(mode, math):
     dtype, tf32 = MATHS[math]
-    rows = 1 if ref.GATES[mode] == 1 else 4
+    rows = (2, 1) if ref.GATES[mode] == 1 else (4, 4)
     # With and without numbers that fill up a slice.
     for hidden, groups in ((45, 3), (64, 1)):
         results = []
         for tagged in (0, 1):
-            algorithm = persistent(row_tiles=rows, batch_tiles=1, groups=groups, tagged=tagged)
+            numbers = {"row_tiles": rows[tagged], "batch_tiles": 1}
+            algorithm = persistent(**numbers, groups=groups, tagged=tagged)
             options = {"dtype": dtype, "tf32": tf32, "lengths": [9, 0, 3, 1, 8, 4, 9] * 3}
             case = KernelCase(
                 mode, 9, 21, 3, hidden, 2, device="cuda", algorithm=algorithm, **options
