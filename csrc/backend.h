@@ -13,49 +13,15 @@ namespace fastrnn {
 
 // ---- layers -------------------------------------------------------------------------------------
 
-// As ForwardArrays and BackwardArrays, but for one layer: states are [D, N, P] and
-// [D, N, H]. The arrays have been checked.
-struct ForwardArgs {
-  const void* x = nullptr;
-  const int32_t* lengths = nullptr;
-  const void* h0 = nullptr;
-  const void* c0 = nullptr;
-  Weights weights[kMaxDirections] = {};
-  void* y = nullptr;
-  void* hn = nullptr;
-  void* cn = nullptr;
-  void* reserve = nullptr;
-  void* workspace = nullptr;
-  void* stream = nullptr;
-};
-
-struct BackwardArgs {
-  const void* x = nullptr;
-  const int32_t* lengths = nullptr;
-  const void* h0 = nullptr;
-  const void* c0 = nullptr;
-  Weights weights[kMaxDirections] = {};
-  const void* y = nullptr;
-  const void* reserve = nullptr;
-  const void* dy = nullptr;
-  const void* dhn = nullptr;
-  const void* dcn = nullptr;
-  void* dx = nullptr;
-  void* dh0 = nullptr;
-  void* dc0 = nullptr;
-  WeightGradients gradients[kMaxDirections] = {};
-  void* workspace = nullptr;
-  void* stream = nullptr;
-};
-
-// How one layer is run. Backward is planned and called only if the layer has a reserve.
+// How one layer is run. The arrays are this layer's, so states are [D, N, P] and [D, N, H], and
+// have been checked. Backward is planned and called only if the layer has a reserve.
 class LayerPlan {
  public:
   virtual ~LayerPlan() = default;
   virtual size_t WorkspaceBytes(Pass pass) const = 0;
   virtual std::string Reason(Pass pass) const = 0;
-  virtual void Forward(const ForwardArgs& args) const = 0;
-  virtual void Backward(const BackwardArgs& args) const = 0;
+  virtual void Forward(const ForwardArrays& arrays) const = 0;
+  virtual void Backward(const BackwardArrays& arrays) const = 0;
 };
 
 // ---- memory -------------------------------------------------------------------------------------

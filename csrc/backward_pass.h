@@ -34,7 +34,7 @@ template <class T, class Work>
 class BackwardDirection {
  public:
   // The second direction adds to the dx of the first.
-  BackwardDirection(const LayerDesc& desc, const BackwardArgs& args, int64_t chunk_rows,
+  BackwardDirection(const LayerDesc& desc, const BackwardArrays& args, int64_t chunk_rows,
                     const BackwardArraysOfDirection<T>& arrays, Work* work, int64_t direction)
       : desc_(desc),
         arrays_(arrays),

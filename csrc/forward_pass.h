@@ -22,7 +22,7 @@ struct ForwardArraysOfDirection {
 template <class T, class Work>
 class ForwardDirection {
  public:
-  ForwardDirection(const LayerDesc& desc, const ForwardArgs& args, int64_t chunk_rows,
+  ForwardDirection(const LayerDesc& desc, const ForwardArrays& args, int64_t chunk_rows,
                    ForwardArraysOfDirection arrays, Work* work, int64_t direction)
       : desc_(desc),
         arrays_(arrays),

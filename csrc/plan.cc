@@ -100,18 +100,15 @@ Byte* OutputInReserve(const Layers& layers, Byte* reserve, int64_t layer) {
   return ReserveAt(layers, reserve, layers.layers) + layer * OutputBytes(layers);
 }
 
-// The arguments of both passes of a layer, without x.
-template <class Args, class Arrays>
-Args ArgsOf(const Layers& layers, const Arrays& arrays, const WorkspaceLayout& workspace,
-            void* stream, int64_t layer) {
-  Args args;
-  args.lengths = arrays.lengths;
-  args.h0 = HiddenAt(layers, arrays.h0, layer);
-  args.c0 = CellAt(layers, arrays.c0, layer);
-  std::copy_n(arrays.weights.begin() + layer * layers.directions, layers.directions, args.weights);
-  args.workspace = workspace.of_layer;
-  args.stream = stream;
-  return args;
+// What a layer's arrays have in common in both passes.
+template <class Arrays>
+Arrays OfLayer(const Layers& layers, Arrays arrays, const WorkspaceLayout& workspace,
+               int64_t layer) {
+  arrays.h0 = HiddenAt(layers, arrays.h0, layer);
+  arrays.c0 = CellAt(layers, arrays.c0, layer);
+  arrays.weights += layer * layers.directions;
+  arrays.workspace = workspace.of_layer;
+  return arrays;
 }
 
 void* ForwardOutput(const Layers& layers, const ForwardArrays& arrays,
@@ -121,38 +118,38 @@ void* ForwardOutput(const Layers& layers, const ForwardArrays& arrays,
   return OutputInReserve(layers, static_cast<char*>(arrays.reserve), layer);
 }
 
-ForwardArgs LayerArgs(const Layers& layers, const ForwardArrays& arrays,
-                      const WorkspaceLayout& workspace, void* stream, int64_t layer) {
-  auto args = ArgsOf<ForwardArgs>(layers, arrays, workspace, stream, layer);
-  args.x = layer == 0 ? arrays.x : ForwardOutput(layers, arrays, workspace, layer - 1);
-  args.y = ForwardOutput(layers, arrays, workspace, layer);
-  args.hn = HiddenAt(layers, arrays.hn, layer);
-  args.cn = CellAt(layers, arrays.cn, layer);
-  if (layers.reserve) args.reserve = ReserveAt(layers, static_cast<char*>(arrays.reserve), layer);
-  return args;
+ForwardArrays LayerArrays(const Layers& layers, const ForwardArrays& arrays,
+                          const WorkspaceLayout& workspace, int64_t layer) {
+  ForwardArrays own = OfLayer(layers, arrays, workspace, layer);
+  if (layer > 0) own.x = ForwardOutput(layers, arrays, workspace, layer - 1);
+  own.y = ForwardOutput(layers, arrays, workspace, layer);
+  own.hn = HiddenAt(layers, arrays.hn, layer);
+  own.cn = CellAt(layers, arrays.cn, layer);
+  own.reserve =
+      layers.reserve ? ReserveAt(layers, static_cast<char*>(arrays.reserve), layer) : nullptr;
+  return own;
 }
 
-BackwardArgs LayerArgs(const Layers& layers, const BackwardArrays& arrays,
-                       const WorkspaceLayout& workspace, void* stream, int64_t layer) {
-  const int64_t top = layers.layers - 1;
+BackwardArrays LayerArrays(const Layers& layers, const BackwardArrays& arrays,
+                           const WorkspaceLayout& workspace, int64_t layer) {
+  const bool top = layer == layers.layers - 1;
   const auto* reserve = static_cast<const char*>(arrays.reserve);
   // Gradient of the input of a layer above the first.
   const auto gradient = [&](int64_t upper) {
     return workspace.between[(upper - 1) % WorkspaceLayout::kArrays];
   };
-  auto args = ArgsOf<BackwardArgs>(layers, arrays, workspace, stream, layer);
-  args.x = layer == 0 ? arrays.x : OutputInReserve(layers, reserve, layer - 1);
-  args.y = layer == top ? arrays.y : OutputInReserve(layers, reserve, layer);
-  args.reserve = ReserveAt(layers, reserve, layer);
-  args.dy = layer == top ? arrays.dy : gradient(layer + 1);
-  args.dhn = HiddenAt(layers, arrays.dhn, layer);
-  args.dcn = CellAt(layers, arrays.dcn, layer);
-  args.dx = layer == 0 ? arrays.dx : gradient(layer);
-  args.dh0 = HiddenAt(layers, arrays.dh0, layer);
-  args.dc0 = CellAt(layers, arrays.dc0, layer);
-  std::copy_n(arrays.gradients.begin() + layer * layers.directions, layers.directions,
-              args.gradients);
-  return args;
+  BackwardArrays own = OfLayer(layers, arrays, workspace, layer);
+  if (layer > 0) own.x = OutputInReserve(layers, reserve, layer - 1);
+  if (!top) own.y = OutputInReserve(layers, reserve, layer);
+  own.reserve = ReserveAt(layers, reserve, layer);
+  if (!top) own.dy = gradient(layer + 1);
+  own.dhn = HiddenAt(layers, arrays.dhn, layer);
+  own.dcn = CellAt(layers, arrays.dcn, layer);
+  if (layer > 0) own.dx = gradient(layer);
+  own.dh0 = HiddenAt(layers, arrays.dh0, layer);
+  own.dc0 = CellAt(layers, arrays.dc0, layer);
+  own.gradients += layer * layers.directions;
+  return own;
 }
 
 // ---- checks of arrays ---------------------------------------------------------------------------
@@ -170,14 +167,11 @@ void Expect(const char* name, const void* array, int64_t alignment,
 
 // Four for each layer and direction, or five if they are projected.
 template <class Parameters>
-void ExpectParameters(const Layers& layers, const char* name,
-                      const std::vector<Parameters>& parameters) {
-  const auto wanted = static_cast<size_t>(layers.layers * layers.directions);
-  FASTRNN_EXPECTS(parameters.size() == wanted,
-                  std::string(name) + " are of " + std::to_string(parameters.size()) +
-                      " layers and directions, expected " + std::to_string(wanted));
+void ExpectParameters(const Layers& layers, const char* name, const Parameters* parameters) {
+  Expect(name, parameters, alignof(Parameters));
   int64_t index = 0;
-  for (const Parameters& p : parameters) {
+  for (int64_t i = 0; i < layers.layers * layers.directions; ++i) {
+    const Parameters& p = parameters[i];
     for (const void* array :
          {static_cast<const void*>(p.i2h_weight), static_cast<const void*>(p.h2h_weight),
           static_cast<const void*>(p.i2h_bias), static_cast<const void*>(p.h2h_bias)}) {
@@ -257,21 +251,21 @@ std::string Plan::Reason() const {
   return text;
 }
 
-void Plan::Forward(const ForwardArrays& arrays, void* stream) const {
+void Plan::Forward(const ForwardArrays& arrays) const {
   Check(layers_, arrays);
   const WorkspaceLayout workspace(layers_, Pass::kForward, LayerBytes(Pass::kForward),
                                   arrays.workspace);
   for (int64_t layer = 0; layer < layers_.layers; ++layer) {
-    At(layer).Forward(LayerArgs(layers_, arrays, workspace, stream, layer));
+    At(layer).Forward(LayerArrays(layers_, arrays, workspace, layer));
   }
 }
 
-void Plan::Backward(const BackwardArrays& arrays, void* stream) const {
+void Plan::Backward(const BackwardArrays& arrays) const {
   Check(layers_, arrays);
   const WorkspaceLayout workspace(layers_, Pass::kBackward, LayerBytes(Pass::kBackward),
                                   arrays.workspace);
   for (int64_t layer = layers_.layers - 1; layer >= 0; --layer) {
-    At(layer).Backward(LayerArgs(layers_, arrays, workspace, stream, layer));
+    At(layer).Backward(LayerArrays(layers_, arrays, workspace, layer));
   }
 }
 

@@ -2,7 +2,7 @@
 // recurrent layers, get a plan, run it on arrays.
 //
 //   std::shared_ptr<const Plan> plan = MakePlan(layers);
-//   plan->Forward(arrays, stream);
+//   plan->Forward(arrays);
 //
 // No framework and no CUDA header is included here. backend.h is the interface of the devices.
 //
@@ -30,7 +30,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 namespace fastrnn {
 
@@ -187,12 +186,13 @@ struct ForwardArrays {
   const int32_t* lengths = nullptr;  // [N] on the arrays' device; null: every row has T steps
   const void* h0 = nullptr;          // [L*D, N, P]
   const void* c0 = nullptr;          // [L*D, N, H], LSTM only
-  std::vector<Weights> weights;      // for each layer and direction, the lowest layer first
+  const Weights* weights = nullptr;  // [L*D], the lowest layer first
   void* y = nullptr;                 // [T, N, D*P], forward direction first
   void* hn = nullptr;                // [L*D, N, P], after the last step of each direction
   void* cn = nullptr;                // [L*D, N, H], LSTM only
   void* reserve = nullptr;           // Plan::reserve_bytes(), aligned to 4
   void* workspace = nullptr;         // Plan::workspace_bytes(), aligned to kWorkspaceAlignment
+  void* stream = nullptr;            // on CUDA, the cudaStream_t for all work
 };
 
 struct BackwardArrays {
@@ -200,17 +200,18 @@ struct BackwardArrays {
   const int32_t* lengths = nullptr;
   const void* h0 = nullptr;
   const void* c0 = nullptr;
-  std::vector<Weights> weights;
-  const void* y = nullptr;        // as written by forward
-  const void* reserve = nullptr;  // as written by forward
-  const void* dy = nullptr;       // [T, N, D*P]
-  const void* dhn = nullptr;      // [L*D, N, P]
-  const void* dcn = nullptr;      // [L*D, N, H], LSTM only
-  void* dx = nullptr;             // [T, N, I]
-  void* dh0 = nullptr;            // [L*D, N, P]
-  void* dc0 = nullptr;            // [L*D, N, H], LSTM only
-  std::vector<WeightGradients> gradients;
+  const Weights* weights = nullptr;
+  const void* y = nullptr;                     // as written by forward
+  const void* reserve = nullptr;               // as written by forward
+  const void* dy = nullptr;                    // [T, N, D*P]
+  const void* dhn = nullptr;                   // [L*D, N, P]
+  const void* dcn = nullptr;                   // [L*D, N, H], LSTM only
+  void* dx = nullptr;                          // [T, N, I]
+  void* dh0 = nullptr;                         // [L*D, N, P]
+  void* dc0 = nullptr;                         // [L*D, N, H], LSTM only
+  const WeightGradients* gradients = nullptr;  // [L*D]
   void* workspace = nullptr;
+  void* stream = nullptr;
 };
 
 // The contents of a workspace before a call do not matter.
@@ -238,11 +239,11 @@ class Plan {
   // How the layers are run, and why: a line for each layer and pass.
   std::string Reason() const;
 
-  // stream: on CUDA, the cudaStream_t for all work; unused on the CPU. Throws InvalidArgument if an
-  // array is null or not aligned to its type, and LibraryError if a library underneath fails.
-  void Forward(const ForwardArrays& arrays, void* stream) const;
+  // Throws InvalidArgument if an array is null or not aligned to its type, and LibraryError if a
+  // library underneath fails.
+  void Forward(const ForwardArrays& arrays) const;
   // For layers with `reserve`.
-  void Backward(const BackwardArrays& arrays, void* stream) const;
+  void Backward(const BackwardArrays& arrays) const;
 
  private:
   const LayerPlan& At(int64_t layer) const { return layer == 0 ? *first_ : *upper_; }

@@ -39,14 +39,14 @@ class CpuLayer final : public LayerPlan {
     return (pass == Pass::kForward ? forward_ : backward_)->h2h.Reason();
   }
 
-  void Forward(const ForwardArgs& args) const override {
+  void Forward(const ForwardArrays& args) const override {
     const ThreadScope threads(desc_.threads);
     Carver carver(args.workspace);
     const ForwardBuffers buffers(desc_, *forward_, &carver);
     for (int64_t d = 0; d < desc_.directions; ++d) ForwardOne(args, buffers, d);
   }
 
-  void Backward(const BackwardArgs& args) const override {
+  void Backward(const BackwardArrays& args) const override {
     const ThreadScope threads(desc_.threads);
     Carver carver(args.workspace);
     BackwardBuffers buffers(desc_, *backward_, &carver);
@@ -54,7 +54,7 @@ class CpuLayer final : public LayerPlan {
   }
 
  private:
-  void ForwardOne(const ForwardArgs& args, const ForwardBuffers& buffers, int64_t d) const {
+  void ForwardOne(const ForwardArrays& args, const ForwardBuffers& buffers, int64_t d) const {
     const Parameters<const float> weights(args.weights[d]);
     buffers.SumBiases(desc_, weights);
     forward_->Load(weights, buffers.products);
@@ -79,7 +79,7 @@ class CpuLayer final : public LayerPlan {
     }
   }
 
-  void BackwardOne(const BackwardArgs& args, BackwardBuffers* buffers, int64_t d) const {
+  void BackwardOne(const BackwardArrays& args, BackwardBuffers* buffers, int64_t d) const {
     const Parameters<const float> weights(args.weights[d]);
     backward_->Load(weights, buffers->products);
     std::vector<BackwardWork> works;

@@ -178,13 +178,13 @@ class CudaLayer final : public LayerPlan {
     return std::string(choice.persistent ? "persistent: " : "stepwise: ") + choice.reason;
   }
 
-  void Forward(const ForwardArgs& args) const override {
+  void Forward(const ForwardArrays& args) const override {
     const DeviceScope device(desc_.device_index);
     if (forward_.persistent) return PersistentForward<T>::Run(desc_, args, tf32_, forward_.plan);
     StepwiseForward<T>::Run(desc_, args, tf32_);
   }
 
-  void Backward(const BackwardArgs& args) const override {
+  void Backward(const BackwardArrays& args) const override {
     const DeviceScope device(desc_.device_index);
     if (backward_.persistent) return PersistentBackward<T>::Run(desc_, args, tf32_, backward_.plan);
     StepwiseBackward<T>::Run(desc_, args, tf32_);

@@ -67,7 +67,8 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
       fastrnn::ForwardArrays args;
       args.x = in[0].data_ptr;
       args.h0 = in[state()].data_ptr;
-      args.weights = Directions<fastrnn::Weights>(in);
+      const auto weights = Directions<fastrnn::Weights>(in);
+      args.weights = weights.data();
       args.lengths = Lengths(in);
       args.y = outputs->at(0).data_ptr;
       args.hn = outputs->at(1).data_ptr;
@@ -81,7 +82,8 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
       const MxnetWorkspace workspace(plan->layers(), resource,
                                      plan->workspace_bytes(Pass::kForward));
       args.workspace = workspace.data();
-      plan->Forward(args, Stream(plan->layers(), resource));
+      args.stream = Stream(plan->layers(), resource);
+      plan->Forward(args);
     });
   }
 
@@ -99,13 +101,15 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
       args.dhn = d_out[1].data_ptr;
       args.x = in[0].data_ptr;
       args.h0 = in[state()].data_ptr;
-      args.weights = Directions<fastrnn::Weights>(in);
+      const auto weights = Directions<fastrnn::Weights>(in);
+      args.weights = weights.data();
       args.lengths = Lengths(in);
       args.y = out[0].data_ptr;
       args.reserve = out[num_outputs - 1].data_ptr;
       args.dx = gradients->at(0).data_ptr;
       args.dh0 = gradients->at(state()).data_ptr;
-      args.gradients = Directions<fastrnn::WeightGradients>(gradients->data());
+      const auto weight_gradients = Directions<fastrnn::WeightGradients>(gradients->data());
+      args.gradients = weight_gradients.data();
       if (layers_.has_c()) {
         args.dcn = d_out[2].data_ptr;
         args.c0 = in[cell()].data_ptr;
@@ -114,7 +118,8 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
       const MxnetWorkspace workspace(plan->layers(), resource,
                                      plan->workspace_bytes(Pass::kBackward));
       args.workspace = workspace.data();
-      plan->Backward(args, Stream(plan->layers(), resource));
+      args.stream = Stream(plan->layers(), resource);
+      plan->Backward(args);
     });
   }
 

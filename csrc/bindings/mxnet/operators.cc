@@ -166,11 +166,13 @@ MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* input
       args.c0 = Data(inputs->at(2));
       args.cn = Data(outputs->at(2));
     }
-    args.weights = Weights(positions, *inputs);
+    const std::vector<fastrnn::Weights> weights = Weights(positions, *inputs);
+    args.weights = weights.data();
     const MxnetWorkspace workspace(layers, resource,
                                    plan->workspace_bytes(fastrnn::Pass::kForward));
     args.workspace = workspace.data();
-    plan->Forward(args, Stream(layers, resource));
+    args.stream = Stream(layers, resource);
+    plan->Forward(args);
   });
 }
 

@@ -240,7 +240,8 @@ py::list RunForward(const py::object& mode, const py::object& x, const py::objec
   args.lengths = in.lengths_data();
   args.h0 = in.h0.data();
   args.c0 = in.c0.data();
-  args.weights = in.weight_pointers();
+  const std::vector<Weights> parameters = in.weight_pointers();
+  args.weights = parameters.data();
   args.y = results.Add("output", OutputShape(desc), desc.dtype);
   args.hn = results.Add("h_n", HiddenShape(desc), desc.dtype);
   if (desc.has_c()) {
@@ -259,7 +260,8 @@ py::list RunForward(const py::object& mode, const py::object& x, const py::objec
     py::gil_scoped_release release;
     const Workspace workspace(in.x.place(), plan->workspace_bytes(Pass::kForward), in.stream);
     args.workspace = workspace.data();
-    plan->Forward(args, in.stream);
+    args.stream = in.stream;
+    plan->Forward(args);
   } catch (...) {
     publish();  // A part of the work may have been enqueued.
     throw;
@@ -327,15 +329,18 @@ py::list RunBackward(const py::object& mode, const py::object& x, const py::obje
   } else {
     results.AddNone();
   }
-  args.weights = in.weight_pointers();
+  const std::vector<Weights> parameters = in.weight_pointers();
+  args.weights = parameters.data();
+  std::vector<WeightGradients> gradients;
   int64_t index = 0;
   for (int64_t d = 0; d < desc.layers * desc.directions; ++d) {
     std::vector<void*> arrays;
     for (const Shape& shape : WeightShapes(desc, d / desc.directions)) {
       arrays.push_back(results.Add({"weights", index++}, shape, desc.dtype));
     }
-    args.gradients.push_back(PointersOf<WeightGradients>(arrays));
+    gradients.push_back(PointersOf<WeightGradients>(arrays));
   }
+  args.gradients = gradients.data();
   std::vector<const Tensor*> read = in.tensors();
   out.AddTo(&read);
   results.ExpectApartFrom(read);
@@ -346,7 +351,8 @@ py::list RunBackward(const py::object& mode, const py::object& x, const py::obje
     py::gil_scoped_release release;
     const Workspace workspace(in.x.place(), in.plan->workspace_bytes(Pass::kBackward), in.stream);
     args.workspace = workspace.data();
-    in.plan->Backward(args, in.stream);
+    args.stream = in.stream;
+    in.plan->Backward(args);
   } catch (...) {
     publish();  // As in forward.
     throw;

@@ -17,14 +17,14 @@ namespace cuda {
 template <class T>
 struct PersistentForward {
   static size_t Bytes(const LayerDesc& desc, const PersistentPlan& plan);
-  static void Run(const LayerDesc& desc, const ForwardArgs& args, bool tf32,
+  static void Run(const LayerDesc& desc, const ForwardArrays& args, bool tf32,
                   const PersistentPlan& plan);
   static int ResidentBlocks(const LayerDesc& desc, bool tf32, const PersistentPlan& plan);
 };
 template <class T>
 struct PersistentBackward {
   static size_t Bytes(const LayerDesc& desc, const PersistentPlan& plan);
-  static void Run(const LayerDesc& desc, const BackwardArgs& args, bool tf32,
+  static void Run(const LayerDesc& desc, const BackwardArrays& args, bool tf32,
                   const PersistentPlan& plan);
   static int ResidentBlocks(const LayerDesc& desc, bool tf32, const PersistentPlan& plan);
 };

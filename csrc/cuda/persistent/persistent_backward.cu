@@ -25,7 +25,7 @@ struct PersistentBuffers {
 template <class T>
 class PersistentLayer {
  public:
-  PersistentLayer(const LayerDesc& desc, const BackwardArgs& args, bool tf32,
+  PersistentLayer(const LayerDesc& desc, const BackwardArrays& args, bool tf32,
                   const PersistentPlan& plan, Carver carver)
       : desc_(desc),
         buffers_(desc, plan, &carver),
@@ -106,7 +106,7 @@ size_t PersistentBackward<T>::Bytes(const LayerDesc& desc, const PersistentPlan&
 }
 
 template <class T>
-void PersistentBackward<T>::Run(const LayerDesc& desc, const BackwardArgs& args, bool tf32,
+void PersistentBackward<T>::Run(const LayerDesc& desc, const BackwardArrays& args, bool tf32,
                                 const PersistentPlan& plan) {
   PersistentLayer<T>(desc, args, tf32, plan, Carver(args.workspace)).Run();
 }

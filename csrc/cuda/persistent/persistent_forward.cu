@@ -24,7 +24,7 @@ struct PersistentBuffers {
 template <class T>
 class PersistentLayer {
  public:
-  PersistentLayer(const LayerDesc& desc, const ForwardArgs& args, bool tf32,
+  PersistentLayer(const LayerDesc& desc, const ForwardArrays& args, bool tf32,
                   const PersistentPlan& plan, Carver carver)
       : desc_(desc),
         plan_(plan),
@@ -103,7 +103,7 @@ size_t PersistentForward<T>::Bytes(const LayerDesc& desc, const PersistentPlan& 
 }
 
 template <class T>
-void PersistentForward<T>::Run(const LayerDesc& desc, const ForwardArgs& args, bool tf32,
+void PersistentForward<T>::Run(const LayerDesc& desc, const ForwardArrays& args, bool tf32,
                                const PersistentPlan& plan) {
   PersistentLayer<T>(desc, args, tf32, plan, Carver(args.workspace)).Run();
 }

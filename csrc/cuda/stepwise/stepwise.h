@@ -23,12 +23,12 @@ namespace cuda {
 template <class T>
 struct StepwiseForward {
   static size_t Bytes(const LayerDesc& desc);
-  static void Run(const LayerDesc& desc, const ForwardArgs& args, bool tf32);
+  static void Run(const LayerDesc& desc, const ForwardArrays& args, bool tf32);
 };
 template <class T>
 struct StepwiseBackward {
   static size_t Bytes(const LayerDesc& desc);
-  static void Run(const LayerDesc& desc, const BackwardArgs& args, bool tf32);
+  static void Run(const LayerDesc& desc, const BackwardArrays& args, bool tf32);
 };
 
 // ---- shared by both passes ----------------------------------------------------------------------

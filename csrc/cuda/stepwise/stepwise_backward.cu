@@ -54,7 +54,7 @@ size_t StepwiseBackward<T>::Bytes(const LayerDesc& desc) {
 }
 
 template <class T>
-void StepwiseBackward<T>::Run(const LayerDesc& desc, const BackwardArgs& args, bool tf32) {
+void StepwiseBackward<T>::Run(const LayerDesc& desc, const BackwardArrays& args, bool tf32) {
   Carver carver(args.workspace);
   const int64_t streams = StreamsOf<T>(desc);
   const std::vector<BackwardBuffers<T>> buffers = BuffersOf<T>(desc, streams, &carver);

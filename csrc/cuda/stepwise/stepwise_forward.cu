@@ -30,7 +30,7 @@ size_t StepwiseForward<T>::Bytes(const LayerDesc& desc) {
 }
 
 template <class T>
-void StepwiseForward<T>::Run(const LayerDesc& desc, const ForwardArgs& args, bool tf32) {
+void StepwiseForward<T>::Run(const LayerDesc& desc, const ForwardArrays& args, bool tf32) {
   Carver carver(args.workspace);
   const int64_t streams = StreamsOf<T>(desc);
   const ForwardBuffers buffers = BuffersOf<T>(desc, streams, &carver);
