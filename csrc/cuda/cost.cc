@@ -22,8 +22,8 @@ constexpr double kClusterExchangeUs = 0.3;
 // Clocks of a load from L2 (as in tests/gpu/step_path.py, by which latencies are counted).
 constexpr double kL2Clocks = 270.0;
 // The share that tagged words take of an exchange with flags and the load of what it covers: there
-// is one trip fewer. Simulated (GPGPU-Sim, 16 blocks of bench/limits/synchronization.cu: 544 clocks of
-// about 970), never measured.
+// is one trip fewer. Simulated (GPGPU-Sim, 16 blocks of bench/limits/synchronization.cu: 544 clocks
+// of about 970), never measured.
 constexpr double kTaggedShare = 544.0 / 970.0;
 // They are loaded until they are there: half a load too often, on average. They have 4 bytes for
 // every number, and only those of existing rows are loaded.
