@@ -32,8 +32,8 @@ constexpr double kTaggedLoads = 1.5;
 // and that of the zeros before it.
 constexpr double kTwoLaunchesUs = 2.5;
 // On the host, issuing a kernel or zeros, a product of cuBLAS, and what a cooperative launch takes
-// longer (published microbenchmark of V100). Haste, which is stepwise, needs 18 µs for a step that
-// reads 4.7 MB (FlashRNN's report, H = 768).
+// longer: guesses. Haste, which is stepwise, needs 18 µs for a step that reads 4.7 MB (FlashRNN's
+// report, H = 768).
 constexpr double kHostKernelUs = 2.0;
 constexpr double kHostProductUs = 3.0;
 constexpr double kHostCooperativeUs = 1.4;
