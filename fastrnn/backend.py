@@ -122,7 +122,9 @@ class Chooser:
         if self.request.name == "native":
             return None
         kind = verdict.LayerKind(cell.mode, dtype, self.directions, self.lengths)
-        return verdict.obstacle(kind, cell.hidden_size, native.ON_CUDA, native.GPUS)
+        otherwise = self._gluon_operators(dtype)
+        hidden = None if otherwise == stack.UNROLLED else cell.hidden_size
+        return verdict.obstacle(kind, hidden, native.ON_CUDA, native.GPUS)
 
     def _gluon_operators(self, dtype: str) -> str:
         """Choose the fastest of MXNet's own operators that give correct results."""

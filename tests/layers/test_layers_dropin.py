@@ -10,6 +10,7 @@ import pytest
 from cases import MODES, LayerCase, mx
 
 import fastrnn
+from fastrnn.check import verdict
 from fastrnn.mxnet import native
 
 PAIRS = [(fastrnn.LSTM, "LSTM"), (fastrnn.GRU, "GRU"), (fastrnn.RNN, "RNN")]
@@ -155,6 +156,15 @@ def test_the_reason_names_the_type(monkeypatch):
     assert "does not cover dtype=float64" in backend.reason
     with pytest.raises(ValueError, match="backend=native: .*dtype=float64"):
         fastrnn.LSTM(4, dtype="float64", backend="native")
+
+
+def test_times_matter_only_where_mxnets_operator_would_run_otherwise(monkeypatch):
+    asked = []
+    monkeypatch.setattr(native, "STATUS", native.Status(True, "as if", ("float32",)))
+    monkeypatch.setattr(verdict, "obstacle", lambda kind, hidden, *others: asked.append(hidden))
+    for options in ({}, {"projection_size": 2}, {"state_clip_max": 1}):
+        assert fastrnn.LSTM(4, **options).backend.name == "native"
+    assert asked == [4, None, None]
 
 
 def test_without_the_operator_layers_are_gluons_and_say_why(monkeypatch):
