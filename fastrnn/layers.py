@@ -375,6 +375,9 @@ def _constructor(gluon_layer: Any, mode: str) -> Any:
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
         options.update(bound.arguments)
+        for name, value in options["kwargs"].items():
+            if name not in ("use_sequence_length", "prefix", "params"):
+                raise TypeError(f"{name}: expected for no {gluon_layer.__name__}, got {value!r}")
         options.update(options.pop("kwargs"))
         del options["self"]
         for name in ("min", "max", "nan"):

@@ -177,3 +177,15 @@ def test_unknown_arguments_are_refused():
     layer = LayerCase().layer()
     with pytest.raises(TypeError, match="state"):
         layer(ones((4, 3, 5)), state=None)
+
+
+@pytest.mark.parametrize("kind", ["GRU", "RNN"])
+@pytest.mark.parametrize("name", ["projection_size", "state_clip_max", "lstm_state_clip_min"])
+def test_other_layers_refuse_what_only_an_lstm_has(name, kind):
+    with pytest.raises(TypeError, match=f"{name}: expected for no {kind}, got 2"):
+        getattr(fastrnn, kind)(4, **{name: 2})
+
+
+def test_an_lstm_refuses_its_options_other_names():
+    with pytest.raises(TypeError, match="lstm_state_clip_min: expected for no LSTM, got -1"):
+        fastrnn.LSTM(4, lstm_state_clip_min=-1)
