@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any, NamedTuple, Optional, Tuple
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
@@ -54,4 +55,11 @@ def checked_clip(clip: Any) -> Optional[Tuple[float, float, bool]]:
         return None
     if not isinstance(clip, Clip):
         raise TypeError(f"clip is of type {type(clip).__name__}, expected a Clip")
+    for name, end in (("low", clip.low), ("high", clip.high)):
+        if not isinstance(end, Real):
+            raise TypeError(f"clip.{name} is {end!r}, expected a number")
+    if not clip.low <= clip.high:  # one of them may be NaN
+        raise ValueError(
+            f"clip is from {clip.low} to {clip.high}, expected a low end up to the high one"
+        )
     return float(clip.low), float(clip.high), bool(clip.nan)

@@ -105,6 +105,8 @@ def test_a_wrong_range_is_named():
             KernelCase(mode, 3, 2, 4, 5, device=device).forward(clip=clip)
 
     fails(TypeError, "clip is of type tuple, expected a Clip", (0.0, 1.0))
-    fails(ValueError, "clip is from 1.000000 to 0.500000, expected", kernels.Clip(1.0, 0.5))
+    fails(TypeError, "clip.high is None, expected a number", kernels.Clip(-1.0, None))
+    fails(TypeError, "clip.low is '0', expected a number", kernels.Clip("0"))
+    fails(ValueError, "clip is from 2e-09 to 1e-09, expected", kernels.Clip(2e-9, 1e-9))
     fails(ValueError, "clip is from nan to 0.5", kernels.Clip(float("nan"), 0.5))
     fails(ValueError, "clip was given, but only an lstm has", kernels.Clip(-1.0, 1.0), "gru")
