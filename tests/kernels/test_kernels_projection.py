@@ -8,7 +8,7 @@ import reference as ref
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
-from kernel_cases import PLACES, KernelCase, assert_agrees, devices
+from kernel_cases import PLACES, KernelCase, assert_agrees, devices, get, put
 
 from fastrnn import _native, kernels, plans
 
@@ -120,5 +120,9 @@ def test_bad_input_is_named():
     fails("weights has 4 arrays, expected 5 or 10: five for each", weights=arguments["weights"][:4])
     narrow = make((3, 2, 4, 5, 2), device=devices()[0]).arguments()
     fails(r"h_0 is of shape \(1, 2, 2\), expected shape \(1, 2, 3\)", h_0=narrow["h_0"])
-    mixed = [*arguments["weights"][:4], narrow["weights"][4]]
-    fails(r"weights\[1\] \(h2h_weight\) is of shape \(20, 3\), expected .*20, 2", weights=mixed)
+    *others, h2r_weight = arguments["weights"]
+    of_h2r = r"weights\[4\] \(h2r_weight\) is of shape "
+    mixed = [*others, narrow["weights"][4]]
+    fails(of_h2r + r"\(2, 5\), expected shape \(3, 5\)", weights=mixed)
+    transposed = put(np.ascontiguousarray(get(h2r_weight).T), devices()[0])
+    fails(of_h2r + r"\(5, 3\), expected shape \(3, 5\)", weights=[*others, transposed])

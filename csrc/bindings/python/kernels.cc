@@ -167,8 +167,7 @@ struct Inputs {
   }
 
  private:
-  // The number of weights gives D for L layers; the first h2h_weight gives H, or the first
-  // h2r_weight P and H.
+  // The number of weights gives D for L layers; the first h2h_weight gives H and P.
   void ReadWeights(const py::object& object, bool projected) {
     static const char* const kNotes[] = {" (i2h_weight)", " (h2h_weight)", " (i2h_bias)",
                                          " (h2h_bias)", " (h2r_weight)"};
@@ -185,12 +184,11 @@ struct Inputs {
       weights.back().ExpectPlaceOf(x);
       weights.back().ExpectType(desc.dtype);
     }
-    const Tensor& of_sizes = weights[projected ? 4 : 1];
-    of_sizes.ExpectRank(2);
+    weights[1].ExpectRank(2);
     desc.directions = static_cast<int64_t>(objects.size()) / per_direction / desc.layers;
-    desc.hidden = of_sizes.size(1);
+    desc.hidden = projected ? weights[1].size(0) / desc.cell().gates : weights[1].size(1);
     if (projected) {
-      desc.projection = of_sizes.size(0);
+      desc.projection = weights[1].size(1);
       FASTRNN_EXPECTS(desc.projection > 0, "projection size is 0, expected 1 or more");
     }
     Validate(desc);
