@@ -6,6 +6,8 @@ Their numbers are tested through the layers, and the shapes of graphs in test_la
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +167,29 @@ def unaligned(array):
 def test_a_wrong_attribute_is_named(change, message):
     with pytest.raises(mx.MXNetError, match=message):
         call(arrays(), **change)
+
+
+@pytest.mark.parametrize("how", ["eager", "graph"])
+def test_numbers_have_a_point_whatever_the_locale_says(how, tmp_path):
+    name = "de_DE.UTF-8"
+    try:
+        make = ["localedef", "-i", "de_DE", "-f", "UTF-8", str(tmp_path / name)]
+        subprocess.run(make, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no locale with a decimal comma can be made here")
+    code = f"""
+import locale, fastrnn, mxnet as mx
+assert locale.setlocale(locale.LC_NUMERIC, "{name}") and locale.localeconv()["decimal_point"] == ","
+layer = fastrnn.LSTM(4, input_size=3, state_clip_min=0.25, state_clip_max=0.5, backend="native")
+layer.initialize(mx.init.Zero())
+with mx.autograd.record({how == "graph"}):
+    _, (_, c) = layer(mx.nd.ones((1, 1, 3)), layer.begin_state(1))
+print(c.asnumpy().tolist())
+"""
+    variables = {**os.environ, "LOCPATH": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
+    assert done.stdout == "[[[0.25, 0.25, 0.25, 0.25]]]\n", done.stderr
 
 
 def test_the_operator_of_eager_calls_has_no_gradient():

@@ -1,5 +1,7 @@
 #include "attributes.h"
 
+#include <locale.h>
+
 #include <cstdlib>
 #include <limits>
 
@@ -28,12 +30,14 @@ int64_t IntegerAttribute(const Attributes& attributes, const std::string& name, 
   return value;
 }
 
-// infinity and NaN too, as strtof reads them; `missing` if it is not given.
+// With a point, whatever the process's locale has; infinity and NaN too, as strtof reads them.
+// `missing` if it is not given.
 float NumberAttribute(const Attributes& attributes, const std::string& name, float missing) {
   if (attributes.count(name) == 0) return missing;
   const std::string& text = Attribute(attributes, name);
   char* end = nullptr;
-  const float value = std::strtof(text.c_str(), &end);
+  static const locale_t of_c = newlocale(LC_NUMERIC_MASK, "C", nullptr);
+  const float value = strtof_l(text.c_str(), &end, of_c);
   FASTRNN_EXPECTS(!text.empty() && *end == '\0',
                   "_fastrnn_layer: " + name + " is '" + text + "', expected a number");
   return value;
