@@ -100,6 +100,13 @@ def test_a_layer_that_drops_weights_and_sequences(rate, tmp_path):
 
 
 @needs_native
+@pytest.mark.parametrize("option", [{"projection": 4}, {"clip": ref.Clip(-1, 1)}], ids=str)
+def test_a_layer_that_onnx_does_not_have_is_an_error(option, tmp_path):
+    with pytest.raises(ValueError, match="expected an LSTM without projection and clipping"):
+        check(LayerCase("lstm", **option), tmp_path)
+
+
+@needs_native
 def test_zeros_that_the_parent_makes_as_states(tmp_path):
     class Maker(Parent):
         def hybrid_forward(self, F, x):
