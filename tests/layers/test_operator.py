@@ -6,6 +6,7 @@ Their numbers are tested through the layers, and the shapes of graphs in test_la
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -255,3 +256,14 @@ def test_a_workspace_beyond_mxnets_grant():
         np.testing.assert_allclose(whole[i], np.concatenate([first[i], second[i]], 1), **close)
     for i in (4, 5):
         np.testing.assert_allclose(whole[i], first[i] + second[i], **close)
+
+
+def test_errors_on_the_thread_that_calls():
+    """The naive engine runs operators there; an exception that passed through it would abort."""
+    tests = [sys.executable, "-m", "pytest", "-q", __file__, "-k", "named or spoil or memory"]
+    environment = {**os.environ, "MXNET_ENGINE_TYPE": "NaiveEngine"}
+    done = subprocess.run(
+        tests, env=environment, stdout=subprocess.PIPE, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\b[2-9]\d passed", done.stdout)
