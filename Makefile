@@ -9,6 +9,9 @@
 #                                     turn, and see that a test notices
 # make objects                        compile the kernels for every GPU, with nvcc and as CUDA 11
 #                                     does; look for spilled registers, and read the machine code
+# make clients                        test packages that use Gluon's recurrent layers, before and
+#                                     after fastrnn.accelerate: GluonNLP, GluonTS, CnOCR, d2l; it
+#                                     compares times, so nothing else should run
 # make gpu-check OUT=folder           on a machine with a GPU: build with what $(PYTHON) has, test,
 #                                     and write a report; COMMIT=... where git cannot tell it, and
 #                                     MXNET=script where $(PYTHON) has no MXNet that sees the GPU;
@@ -33,7 +36,7 @@ CXX_SOURCES := $(shell find csrc tests bench -name '*.cc' -o -name '*.cu' -o -na
 GPUS = $(shell PYTHONPATH=build_backend $(PYTHON) -c \
 	'from fastrnn_build.detect import find_gpus; print(*find_gpus())')
 
-.PHONY: demo test emulated mutants objects gpu-check gpu-bench lint docs bench notebook clean
+.PHONY: demo test emulated mutants objects clients gpu-check gpu-bench lint docs bench notebook clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo-$(VERSION)
@@ -56,6 +59,13 @@ objects: $(VENV)/.dev-$(VERSION)
 	$(BIN)/pip install --quiet nvidia-cuda-nvdisasm
 	$(BIN)/python tests/gpu/objects.py
 	$(BIN)/python tests/gpu/objects.py --cuda-11
+
+# Without their dependencies, some of which ask for other versions of NumPy and MXNet.
+clients: $(VENV)/.dev-$(VERSION)
+	$(BIN)/pip install --quiet --target $(VENV)/clients --upgrade --no-deps gluonnlp==0.10.0 \
+		gluonts==0.11.12 pydantic==1.10.22 toolz cnocr==1.2.2 d2l==0.17.6 pandas==2.0.3 pytz \
+		python-dateutil six typing_extensions
+	PYTHONPATH=$(VENV)/clients $(BIN)/pytest -s tests/clients
 
 gpu-check:
 	@test -n "$(OUT)" || { echo "say where the report goes: make gpu-check OUT=folder" >&2; exit 1; }
