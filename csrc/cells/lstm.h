@@ -13,10 +13,9 @@ struct LstmCell {
   static constexpr bool kSplitShares = false;
   static constexpr bool kKeepsGates = true;
 
-  static FASTRNN_HOST_DEVICE void Forward(const CellOptions&, const Shares<kGates>& shares,
+  static FASTRNN_HOST_DEVICE void Forward(const CellOptions& options, const Shares<kGates>& shares,
                                           UnitState* state, Activated<kGates>* activated) {
-    *activated = Activate(shares, &state->c);
-    state->h = activated->gates[3] * cell::Tanh(state->c);
+    Compute<false>(options.clip, shares, state, activated);
   }
 
   static FASTRNN_HOST_DEVICE float Backward(bool, const Seen<kGates>& seen, float dh, float* dc,
@@ -34,31 +33,35 @@ struct LstmCell {
   }
 
  protected:
-  // Returns the gates, and replaces c by the next one.
-  static FASTRNN_HOST_DEVICE Activated<kGates> Activate(const Shares<kGates>& shares, float* c) {
+  // A clipped c depends neither on i, f and g nor on c_prev. So backward is given zeros for these
+  // gates: the gradients that it computes from them are zeros then.
+  template <bool kClips>
+  static FASTRNN_HOST_DEVICE void Compute(const Clip& clip, const Shares<kGates>& shares,
+                                          UnitState* state, Activated<kGates>* activated) {
     const float i = cell::Sigmoid(shares.Sum(0));
     const float f = cell::Sigmoid(shares.Sum(1));
     const float g = cell::Tanh(shares.Sum(2));
     const float o = cell::Sigmoid(shares.Sum(3));
-    *c = f * *c + i * g;
-    return {{i, f, g, o}, 0.0f};
+    const float c = f * state->c + i * g;
+    state->c = kClips ? Clipped(clip, c) : c;
+    state->h = o * cell::Tanh(state->c);
+    const bool kept = !kClips || state->c == c;
+    *activated = {{kept ? i : 0.0f, kept ? f : 0.0f, kept ? g : 0.0f, o}, 0.0f};
+  }
+
+ private:
+  static FASTRNN_HOST_DEVICE float Clipped(const Clip& clip, float c) {
+    if (clip.nan && c != c) return clip.low;
+    c = c > clip.high ? clip.high : c;
+    return c < clip.low ? clip.low : c;
   }
 };
 
-// The LSTM cell with a range for c. A clipped c depends neither on i, f and g nor on c_prev. So
-// backward is given zeros for these gates: the gradients that it computes from them are zeros then.
+// The LSTM cell with a range for c.
 struct ClippedLstmCell : LstmCell {
   static FASTRNN_HOST_DEVICE void Forward(const CellOptions& options, const Shares<kGates>& shares,
                                           UnitState* state, Activated<kGates>* activated) {
-    const Clip& clip = options.clip;
-    Activated<kGates> own = Activate(shares, &state->c);
-    const float c = state->c;
-    float clipped = c > clip.high ? clip.high : c;
-    clipped = clipped < clip.low ? clip.low : clipped;
-    state->c = clip.nan && c != c ? clip.low : clipped;
-    state->h = own.gates[3] * cell::Tanh(state->c);
-    for (int k = 0; k < 3; ++k) own.gates[k] = state->c == c ? own.gates[k] : 0.0f;
-    *activated = own;
+    Compute<true>(options.clip, shares, state, activated);
   }
 };
 

@@ -22,6 +22,7 @@ template <class Cell, bool kRelu>
 FASTRNN_HOST_DEVICE void Forward(const ForwardRow& row, Units units) {
   constexpr int G = Cell::kGates;
   const ForwardRow r = row;
+  const CellOptions options = {kRelu, r.clip};
   const int64_t H = units.hidden;
 #pragma omp simd
   for (int64_t j = units.begin; j < units.end; ++j) {
@@ -36,7 +37,7 @@ FASTRNN_HOST_DEVICE void Forward(const ForwardRow& row, Units units) {
     if (Cell::kSplitShares) state.h = r.h_prev[j];
     if (Cell::kHasC) state.c = r.c_prev[j];
     Activated<G> activated;
-    Cell::Forward({kRelu, r.clip}, shares, &state, &activated);
+    Cell::Forward(options, shares, &state, &activated);
     if (Cell::kKeepsGates) {
 #pragma GCC unroll 4
       for (int k = 0; k < G; ++k) r.gates[k * H + j] = activated.gates[k];
