@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -107,7 +108,9 @@ class _Processes:
         """Send a signal to the processes that run, if it is one, and give them time to end."""
         for child in self._children:
             if number and child.returncode is None:
-                child.send_signal(number)
+                # It may have ended without asyncio knowing yet.
+                with contextlib.suppress(ProcessLookupError):
+                    child.send_signal(number)
         if self._running:
             done, _ = await asyncio.wait(self._running, timeout=PATIENCE)
             for task in done:
