@@ -13,6 +13,7 @@ MODELS = ("language", "unrolled")
 CELLS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 OPTIMIZERS = ("adam", "sgd")
 FORMATS = ("auto", "text", "whatsapp", "telegram", "signal", "jsonl")
+DTYPES = ("float32", "float16")
 METRICS = ("nats", "bits", "perplexity")
 
 
@@ -81,6 +82,11 @@ class Settings:
     weight_dropout: float = _setting(
         0.0, "dropout of the weights between a layer's steps, once for each batch", below=1
     )
+    dtype: str = _setting(
+        "float32",
+        "of the parameters; float16 is for GPUs, and trains with float32 copies and a loss scale",
+        choices=DTYPES,
+    )
     tie_weights: bool = _setting(False, "share the embedding's weights with the decoder")
     window: int = _setting(3, "tokens in a window of the unrolled model", least=1)
     stride: int = _setting(3, "tokens from one window to the next (unrolled model)", least=1)
@@ -130,6 +136,8 @@ class Settings:
             )
         if self.tie_weights and self.model == "unrolled":
             raise InputError("tie_weights: the unrolled model has no tied weights")
+        if self.dtype != "float32" and self.model == "unrolled":
+            raise InputError(f"dtype: got {self.dtype}, wanted float32 for the unrolled model")
 
     @staticmethod
     def limits(name: str) -> Dict[str, Any]:

@@ -9,11 +9,12 @@ import numpy as np
 from fastrnn.layers import GRU, LSTM, RNN
 from fastrnn.lm.config import Settings
 from fastrnn.lm.errors import InputError
-from fastrnn.mxnet import import_mxnet
+from fastrnn.mxnet import import_mxnet, native
 
 mx = import_mxnet()
 nn = mx.gluon.nn
 HybridBlock: Any = mx.gluon.HybridBlock
+Dense: Any = nn.Dense
 
 
 class UnrolledRNN(HybridBlock):
@@ -96,6 +97,8 @@ class LanguageModel(HybridBlock):
         Between the embedding and the first recurrent layer.
     weight_dropout : float
         Of the recurrent layers' h2h weights, as for :class:`fastrnn.LSTM`.
+    dtype : 'float32' or 'float16'
+        Of the parameters and states.
 
     Inputs
     ------
@@ -106,6 +109,7 @@ class LanguageModel(HybridBlock):
     Outputs
     -------
     logits : shape (T, N, vocab_size)
+        In float32.
     states : list like the one that went in
     """
 
@@ -122,6 +126,7 @@ class LanguageModel(HybridBlock):
         sparse_gradient: bool = False,
         embed_dropout: float = 0.0,
         weight_dropout: float = 0.0,
+        dtype: str = "float32",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -134,19 +139,31 @@ class LanguageModel(HybridBlock):
             tie_weights=tie_weights,
             embed_dropout=embed_dropout,
             weight_dropout=weight_dropout,
+            dtype=dtype,
         )
+        self._dtype = dtype
         with self.name_scope():
             self.embedding = nn.Embedding(
                 vocab_size,
                 embed,
+                dtype=dtype,
                 weight_initializer=mx.init.Uniform(embed_init),
                 sparse_grad=sparse_gradient and not tie_weights,
             )
             self.embed_dropout = nn.Dropout(embed_dropout)
-            self.rnn = _recurrent_layers(cell, embed, hidden, layers, dropout, weight_dropout)
+            self.rnn = _recurrent_layers(
+                *(cell, hidden),
+                num_layers=layers,
+                dropout=dropout,
+                weight_dropout=weight_dropout,
+                input_size=embed,
+                dtype=dtype,
+            )
             self.dropout = nn.Dropout(dropout)
             shared = self.embedding.params if tie_weights else None
-            self.decoder = nn.Dense(vocab_size, flatten=False, in_units=hidden, params=shared)
+            self.decoder = _Decoder(
+                vocab_size, flatten=False, in_units=hidden, params=shared, dtype=dtype
+            )
 
     def begin_state(self, batch_size: int = 0, func: Any = None, **kwargs: Any) -> List[Any]:
         """States to start a text with, as the recurrent layer of Gluon gives them.
@@ -159,7 +176,9 @@ class LanguageModel(HybridBlock):
         **kwargs
             For `func`, such as ``ctx``.
         """
-        return self.rnn.begin_state(batch_size, func or mx.nd.zeros, **kwargs)
+        return self.rnn.begin_state(
+            batch_size, func or mx.nd.zeros, **{"dtype": self._dtype, **kwargs}
+        )
 
     def forward(self, tokens: Any, *states: Any) -> Any:
         """Run the model; a hybridized one has its graph for training only, as its layers."""
@@ -182,15 +201,21 @@ class LanguageModel(HybridBlock):
         return self.decoder(self.dropout(output)), states
 
 
-def _recurrent_layers(
-    cell: str, embed: int, hidden: int, layers: int, dropout: float, weight_dropout: float
-) -> Any:
-    options: Dict[str, Any] = {
-        "num_layers": layers,
-        "dropout": dropout,
-        "weight_dropout": weight_dropout,
-        "input_size": embed,
-    }
+class _Decoder(Dense):
+    """A dense layer that returns float32: float16 has too few digits for a loss."""
+
+    def _alias(self) -> str:
+        return "dense"  # in names of parameters
+
+    def hybrid_forward(self, F: Any, x: Any, weight: Any, bias: Any) -> Any:
+        if self.weight.dtype == np.float32:
+            return super().hybrid_forward(F, x, weight, bias)
+        if not native.GPUS:  # MXNet multiplies float16 only on a GPU
+            x, weight, bias = (F.cast(array, dtype="float32") for array in (x, weight, bias))
+        return F.cast(super().hybrid_forward(F, x, weight, bias), dtype="float32")
+
+
+def _recurrent_layers(cell: str, hidden: int, **options: Any) -> Any:
     if cell == "lstm":
         return LSTM(hidden, **options)
     if cell == "gru":
@@ -216,6 +241,7 @@ def build_model(settings: Settings, vocab_size: int, sparse_gradient: bool = Fal
         sparse_gradient=sparse_gradient,
         embed_dropout=settings.embed_dropout,
         weight_dropout=settings.weight_dropout,
+        dtype=settings.dtype,
     )
 
 
@@ -246,4 +272,4 @@ def set_parameter_values(model: Any, values: Dict[str, np.ndarray]) -> None:
             raise InputError(
                 f"parameters: {name} has shape {values[name].shape}, wanted {parameter.shape}"
             )
-        parameter.set_data(mx.nd.array(values[name], dtype=values[name].dtype))
+        parameter.set_data(mx.nd.array(values[name], dtype=parameter.dtype))

@@ -86,7 +86,9 @@ class Writer:
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = open_checkpoint(Path(checkpoint))
         context = context or mx.cpu()
-        model = build_model(checkpoint.settings, len(checkpoint.vocabulary))
+        # In float32, which every device computes; parameters in float16 keep their values.
+        settings = checkpoint.settings.updated({"dtype": "float32"})
+        model = build_model(settings, len(checkpoint.vocabulary))
         model.initialize(ctx=context)
         set_parameter_values(model, checkpoint.parameters)
         return Writer(model, checkpoint.vocabulary, checkpoint.settings, context)

@@ -11,9 +11,9 @@ import json
 import math
 import zipfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Dict, List
+from typing import Any, BinaryIO, Dict, List, Sequence
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from fastrnn.lm.config import Settings
 from fastrnn.lm.errors import InputError
 from fastrnn.lm.files import explained, write_atomically
 from fastrnn.lm.tokenizers.vocabulary import Vocabulary
+from fastrnn.lm.training.scaling import LossScale
 
 FORMAT = "fastrnn-lm-2"
 # What the readers of archives, arrays and JSON raise for bytes that are not what they should be.
@@ -46,10 +47,13 @@ class Progress:
         Steps the optimizer has made.
     rows : list of dict
         What ``log.csv`` shows, one for each finished epoch.
+    scale : sequence
+        The fields of the :class:`LossScale` of training in float16.
     """
 
     updates: int = 0
     rows: List[Dict[str, float]] = field(default_factory=list)
+    scale: Sequence[Any] = astuple(LossScale())
 
     @property
     def epoch(self) -> int:
@@ -165,7 +169,11 @@ def _read(file: BinaryIO) -> Checkpoint:
         settings=Settings.from_dict(meta["settings"]),
         vocabulary=Vocabulary.from_json(json.dumps(meta["vocabulary"])),
         text_sha256=meta["text_sha256"],
-        progress=Progress(meta["progress"]["updates"], meta["progress"]["rows"]),
+        progress=Progress(
+            meta["progress"]["updates"],
+            meta["progress"]["rows"],
+            meta["progress"].get("scale", astuple(LossScale())),
+        ),
         parameters={name: archive[f"parameters/{name}"] for name in meta["parameters"]},
         optimizer={
             name: [archive[f"optimizer/{name}/{number}"] for number in range(count)]

@@ -1,9 +1,9 @@
-"""What a training step computes: gradients, and their norm."""
+"""What a training step computes: gradients, their norm, the optimizer's state."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any, Callable, ContextManager, Sequence, Tuple
+from typing import Any, Callable, ContextManager, List, Sequence, Tuple
 
 from fastrnn.lm.evaluation import loss_and_gradient, predict
 from fastrnn.mxnet import import_mxnet
@@ -17,27 +17,37 @@ def differentiate(
     targets: Any,
     states: Any,
     part: Callable[[str], ContextManager[Any]] = nullcontext,
+    scale: float = 1.0,
 ) -> Tuple[Any, Any]:
-    """Compute the gradients of the parameters.
+    """Compute the gradients of the parameters, times `scale`.
 
-    Arguments and results are those of :func:`fastrnn.lm.evaluation.batch_loss`; `part` encloses
-    each part of the work.
+    Other arguments and results are those of :func:`fastrnn.lm.evaluation.batch_loss`; `part`
+    encloses each part of the work.
     """
     with part("forward"), mx.autograd.record():
         logits, states = predict(model, inputs, states)
     with part("loss"):
         loss, gradient = loss_and_gradient(logits, targets)
     with part("backward"):
-        logits.backward(gradient)
+        logits.backward(gradient if scale == 1 else gradient * scale)
     return loss, states
 
 
 def global_norm(arrays: Sequence[Any]) -> Any:
-    """The 2-norm of arrays on one device, dense or row-sparse, together; shape (1,)."""
-    squares = [
-        mx.nd.dot(array.reshape(-1), array.reshape(-1))
-        if array.stype == "default"
-        else array.norm().square()
-        for array in arrays
-    ]
-    return mx.nd.add_n(*squares).sqrt()
+    """The 2-norm of arrays on one device, dense or row-sparse, together; shape (1,), float32."""
+    return mx.nd.add_n(*map(_square, arrays)).sqrt()
+
+
+def state_arrays(state: Any) -> List[Any]:
+    """The arrays of an optimizer's state: nested tuples, with None where there is nothing."""
+    if isinstance(state, (list, tuple)):
+        return [array for part in state for array in state_arrays(part)]
+    return [] if state is None else [state]
+
+
+def _square(array: Any) -> Any:
+    if array.stype != "default":
+        return array.norm().square()
+    # Squares of float16 overflow.
+    flat = array.astype("float32", copy=False).reshape(-1)
+    return mx.nd.dot(flat, flat)

@@ -7,6 +7,7 @@ import math
 import time
 from collections import deque
 from contextlib import nullcontext
+from dataclasses import astuple
 from typing import (
     Any,
     Callable,
@@ -106,6 +107,7 @@ class Training:
         # Plain SGD leaves rows without a gradient as they are; Adam does not.
         on_cpus = self.contexts[0].device_type == "cpu"
         sparse = settings.optimizer == "sgd" and on_cpus and workers.count == 1
+        sparse = sparse and settings.dtype == "float32"
         self.model = build_model(settings, len(self.corpus.vocabulary), sparse)
         seed_epoch(settings.seed, 0)
         initializer = mx.init.Uniform(settings.init) if settings.init else mx.init.Xavier()
@@ -124,7 +126,7 @@ class Training:
         )
         if checkpoint:
             set_parameter_values(self.model, checkpoint.parameters)
-            self._updates.restore(checkpoint.optimizer, self.progress.updates)
+            self._updates.restore(checkpoint.optimizer, self.progress)
 
     def _check_lengths(self) -> None:
         settings = self.settings
@@ -150,7 +152,11 @@ class Training:
             raise too_short(self.corpus.validation, wanted, " to validate on")
 
     def _check_workers(self) -> None:
-        """Fail unless all workers train on the same text with the same settings."""
+        """Fail unless all workers train on the same text with the same settings, in float32."""
+        if self.workers.count > 1 and self.settings.dtype != "float32":
+            raise InputError(
+                f"dtype: got {self.settings.dtype}, wanted float32 for several workers"
+            )
         values = self.settings.as_dict().items()
         settings = {name: value for name, value in values if name not in _PLACES}
         self.workers.check_equal("settings", json.dumps(settings))
@@ -179,6 +185,7 @@ class Training:
         generator = seed_epoch(self.settings.seed, epoch, self.workers.rank)
         self._updates.set_rate(self.rate(epoch))
         count, batches = self._batches(generator)
+        made = self._updates.made
         losses: List[float] = []
         tokens: List[float] = []
         for loss, targets in self._train_on(batches):
@@ -202,7 +209,8 @@ class Training:
         judged = "validation" if len(self.corpus.validation) else "loss"
         _check_finite(row[judged], f"after epoch {epoch}")
         now = self.progress
-        self.progress = Progress(now.updates + len(losses), [*now.rows, row])
+        updates = now.updates + self._updates.made - made
+        self.progress = Progress(updates, [*now.rows, row], astuple(self._updates.scale))
         return row
 
     @property
@@ -259,7 +267,10 @@ class Training:
         """One update; the loss summed over the batch, and the detached states, for each device."""
         with self.part("data"):
             parts = list(zip(self._divide(inputs), self._divide(targets), states))
-        results = [differentiate(self.model, x, y, state, self.part) for x, y, state in parts]
+        scale = self._updates.scale.value
+        results = [
+            differentiate(self.model, x, y, state, self.part, scale) for x, y, state in parts
+        ]
         self._updates.step(self.part)
         return [loss for loss, _ in results], [state for _, state in results]
 

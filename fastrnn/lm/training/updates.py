@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
-from typing import Any, Callable, ContextManager, Dict, List, Sequence
+from typing import Any, Callable, ContextManager, Dict, List, Optional, Sequence
 
 import numpy as np
 
 from fastrnn.lm.config import Settings
 from fastrnn.lm.distributed.workers import Workers
 from fastrnn.lm.errors import InputError
-from fastrnn.lm.training.steps import global_norm
+from fastrnn.lm.training.checkpoint import Progress
+from fastrnn.lm.training.scaling import LossScale
+from fastrnn.lm.training.steps import global_norm, state_arrays
 from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()
@@ -33,6 +36,13 @@ class Updates:
     workers : Workers
     epoch, batches : int
         The epoch that comes next, and how many updates each worker makes in an epoch.
+
+    Attributes
+    ----------
+    scale : LossScale
+        What the gradients come multiplied by; 1 in float32.
+    made : int
+        How many updates were made.
     """
 
     def __init__(
@@ -48,6 +58,9 @@ class Updates:
         self._settings = settings
         self._contexts = contexts
         self._workers = workers
+        self._half = settings.dtype == "float16"
+        self.scale = LossScale() if self._half else LossScale(1.0)
+        self.made = 0
         # Gradients are clipped between their sum and the update, so the store that sums them must
         # not update; an asynchronous one makes no sum, and updates.
         self._trainer = mx.gluon.Trainer(
@@ -66,6 +79,7 @@ class Updates:
 
     def _options(self, epoch: int, batches: int) -> Dict[str, Any]:
         options: Dict[str, Any] = {"learning_rate": rate_of(self._settings, epoch)}
+        options["multi_precision"] = self._half  # keeps float32 copies of the parameters
         if self._workers.asynchronous:
             # The servers get the optimizer once. They count the updates of all workers.
             options["rescale_grad"] = 1 / self._own_rows
@@ -99,15 +113,29 @@ class Updates:
                 self._limit(clip * self._own_rows / len(self._contexts))
             with part("update"):
                 self._trainer.step(1)
+            self.made += 1
             return
         with part("clipping"):
             self._trainer.allreduce_grads()
-            divisor = self._clip(rows) if clip else rows
-        with part("update"):
-            self._trainer.update(divisor)
+            divisor = self._unscaled(rows) if self._half else self._clip(rows)
+        if divisor is not None:
+            with part("update"):
+                self._trainer.update(divisor)
+            self.made += 1
+
+    def _unscaled(self, rows: float) -> Optional[float]:
+        """Adjust the scale; returns what the update shall divide by, None if it is left out."""
+        norm = float(global_norm(self._gradients(self._contexts[0])).asscalar())
+        divisor = rows * self.scale.value
+        self.scale.adjust(math.isfinite(norm))
+        if not math.isfinite(norm):
+            return None
+        return max(norm / self._settings.clip, divisor) if self._settings.clip else divisor
 
     def _clip(self, rows: float) -> float:
         """Limit the gradients' global norm; returns what the update shall divide them by."""
+        if not self._settings.clip:
+            return rows
         if self._on_gpu:
             self._limit(self._settings.clip * rows)
             return rows
@@ -132,26 +160,28 @@ class Updates:
         states = self._trainer._updaters[0].states
         found = {}
         for index, name in enumerate(self._parameters):
-            arrays = states.get(index)  # None for plain SGD
-            if arrays is not None:
+            arrays = state_arrays(states.get(index))
+            if arrays:
                 found[name] = [array.asnumpy() for array in arrays]
         return found
 
-    def restore(self, state: Dict[str, List[np.ndarray]], updates: int) -> None:
-        """Go on from a state after so many updates.
+    def restore(self, state: Dict[str, List[np.ndarray]], progress: Progress) -> None:
+        """Go on from a state after some progress.
 
         Asynchronous workers begin with a new optimizer, and so does what follows them: there is no
         state in their checkpoints.
         """
-        if self._workers.asynchronous or not (updates and state):
+        if self._half:
+            self.scale = LossScale(*progress.scale)
+        if self._workers.asynchronous or not (progress.updates and state):
             return
         optimizer = self._trainer.optimizer
         # The count of updates enters Adam's arithmetic.
-        optimizer.begin_num_update = optimizer.num_update = updates
+        optimizer.begin_num_update = optimizer.num_update = progress.updates
         for updater, context in zip(self._trainer._updaters, self._contexts):
             for index, (name, parameter) in enumerate(self._parameters.items()):
                 own = optimizer.create_state_multi_precision(index, parameter.data(context))
-                arrays, values = own or (), state.get(name, [])
+                arrays, values = state_arrays(own), state.get(name, [])
                 got, wanted = ([a.shape for a in kept] for kept in (values, arrays))
                 if got != wanted:
                     raise InputError(

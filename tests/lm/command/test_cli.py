@@ -96,9 +96,10 @@ def test_version(capsys):
     assert call(capsys, "--version")[1][0].startswith("fastrnn ")
 
 
-def test_resume(capsys, book, tmp_path):
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_resume(dtype, capsys, book, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    options = ["train", "--data", book, *TINY, "--validation", "0"]
+    options = ["train", "--data", book, *TINY, "--validation", "0", "--dtype", dtype]
     assert call(capsys, *options, "--out", whole, "--epochs", "3")[0] == 0
     assert call(capsys, *options, "--out", parts, "--epochs", "1")[0] == 0
     resume = ["train", "--out", parts, "--resume", "--device", "cpu"]
@@ -109,6 +110,22 @@ def test_resume(capsys, book, tmp_path):
     for name, value in one.parameters.items():
         assert value.tobytes() == other.parameters[name].tobytes()
     assert "hidden: the run to resume has 16, got 17" in fails(capsys, *resume, "--hidden", "17")
+
+
+def test_a_run_in_float16_writes_and_is_measured(capsys, book, tmp_path):
+    options = ["--data", book, *TINY, "--dtype", "float16", "--tie-weights", "--embed", "16"]
+    assert call(capsys, "train", *options, "--out", tmp_path)[0] == 0
+    (row,) = load_checkpoint(tmp_path / "best.npz").progress.rows[-1:]
+    code, out, _ = call(capsys, "evaluate", tmp_path, "--metric", "nats", *QUICK)
+    assert code == 0
+    # In float32 the same parameters predict as well.
+    assert float(re.search(r"([\d.]+) nats per", out[0])[1]) == pytest.approx(
+        row["validation"], rel=0.01
+    )
+    for command in (["generate", tmp_path, "--length", "9"], ["suggest", tmp_path, "of"]):
+        code, out, err = call(capsys, *command)
+        assert (code, err) == (0, [])
+        assert out
 
 
 def test_evaluate(capsys, run, book, tmp_path):
