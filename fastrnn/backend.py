@@ -122,9 +122,9 @@ class Chooser:
         if self.request.name == "native":
             return None
         kind = verdict.LayerKind(cell.mode, dtype, self.directions, self.lengths)
-        otherwise = self._gluon_operators(dtype)
-        hidden = None if otherwise == stack.UNROLLED else cell.hidden_size
-        return verdict.obstacle(kind, hidden, native.ON_CUDA, native.GPUS)
+        if native.ON_CUDA and (cell.projected or cell.clip_min is not None):
+            return "`fastrnn check` does not test projection and clipping on a GPU"
+        return verdict.obstacle(kind, cell.hidden_size, native.ON_CUDA, native.GPUS)
 
     def _gluon_operators(self, dtype: str) -> str:
         """Choose the fastest of MXNet's own operators that give correct results."""

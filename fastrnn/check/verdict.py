@@ -93,19 +93,14 @@ class Verdict:
         nearest = min((t.hidden for t in times), key=lambda h: max(h / hidden, hidden / h))
         return next((t for t in times if t.hidden == nearest and t.slower), None)
 
-    def obstacle(self, kind: Kind, hidden: Optional[int]) -> Optional[str]:
-        """Return why layers of this kind should not be native on this GPU, or None.
-
-        `hidden` is as for the function of the same name.
-        """
+    def obstacle(self, kind: Kind, hidden: int) -> Optional[str]:
+        """Return why layers of this kind should not be native on this GPU, or None."""
         device = self.identity["device"]
         result, details = self.result(kind)
         if result == FAILED:
             return _wrong(self.identity, details)
         if result != PASSED:
             return f"`fastrnn check` did not finish {kind} on this {device}: run it with --full"
-        if hidden is None:
-            return None
         if not self.times.get(str(kind)):
             return f"`fastrnn check` did not time {kind} on this {device}: run it with --full"
         slower = self.slower(kind, hidden)
@@ -352,7 +347,7 @@ class LayerKind(NamedTuple):
         return Kind(self.cell, "tf32" if tf32 else self.dtype, self.directions, self.lengths)
 
 
-def obstacle(kind: LayerKind, hidden: Optional[int], cuda: bool, gpus: int) -> Optional[str]:
+def obstacle(kind: LayerKind, hidden: int, cuda: bool, gpus: int) -> Optional[str]:
     """Return why ``auto`` should not take the native operator, or None.
 
     On GPUs it is taken where a verdict speaks for it, on the CPU where none speaks against it.
@@ -360,7 +355,7 @@ def obstacle(kind: LayerKind, hidden: Optional[int], cuda: bool, gpus: int) -> O
     Parameters
     ----------
     hidden
-        The layer's H. None: MXNet's operator, which was timed, would not run it otherwise.
+        The layer's H.
     cuda
         Whether the operator's kernels are CUDA's.
     gpus

@@ -158,13 +158,14 @@ def test_the_reason_names_the_type(monkeypatch):
         fastrnn.LSTM(4, dtype="float64", backend="native")
 
 
-def test_times_matter_only_where_mxnets_operator_would_run_otherwise(monkeypatch):
-    asked = []
+def test_on_a_gpu_auto_is_native_only_for_what_a_check_tests(monkeypatch):
     monkeypatch.setattr(native, "STATUS", native.Status(True, "as if", ("float32",)))
-    monkeypatch.setattr(verdict, "obstacle", lambda kind, hidden, *others: asked.append(hidden))
-    for options in ({}, {"projection_size": 2}, {"state_clip_max": 1}):
-        assert fastrnn.LSTM(4, **options).backend.name == "native"
-    assert asked == [4, None, None]
+    monkeypatch.setattr(native, "ON_CUDA", True)
+    monkeypatch.setattr(verdict, "obstacle", lambda *of: None)  # passed
+    assert fastrnn.LSTM(4).backend.name == "native"
+    for options in ({"projection_size": 2}, {"state_clip_max": 1}):
+        assert "`fastrnn check` does not test" in fastrnn.LSTM(4, **options).backend.reason
+        assert fastrnn.LSTM(4, backend="native", **options).backend.name == "native"
 
 
 def test_without_the_operator_layers_are_gluons_and_say_why(monkeypatch):
