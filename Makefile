@@ -11,7 +11,7 @@
 #                                     does; look for spilled registers, and read the machine code
 # make clients                        test packages that use Gluon's recurrent layers, before and
 #                                     after fastrnn.accelerate: GluonNLP, GluonTS, CnOCR, d2l; it
-#                                     compares times, so nothing else should run
+#                                     prints times, which other processes disturb
 # make gpu-check OUT=folder           on a machine with a GPU: build with what $(PYTHON) has, test,
 #                                     and write a report; COMMIT=... where git cannot tell it, and
 #                                     MXNET=script where $(PYTHON) has no MXNet that sees the GPU;
