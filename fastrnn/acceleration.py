@@ -11,6 +11,7 @@ from fastrnn import cells, layers
 from fastrnn.backend import Request, requested
 from fastrnn.mxnet import checks, import_mxnet
 from fastrnn.mxnet.dropout import Rates
+from fastrnn.mxnet.layer import RecurrentLayer
 from fastrnn.reports import Left, Replaced, Report, replace_all
 
 mx: Any = import_mxnet()
@@ -97,7 +98,7 @@ def restore(net: Any) -> Report:
             attributes.update({name: mark[name] for name in _NORMALIZED if name in mark})
             block.__class__ = _GLUONS[kind]
             report.replaced.append(Replaced(path, kind.__name__, "gluon: MXNet's own"))
-        elif isinstance(block, (layers._Layer, cells._Cell)):
+        elif isinstance(block, (RecurrentLayer, cells._Cell)):
             report.left.append(Left(path, kind.__name__, "it was made as fastrnn's"))
     if report.replaced:
         _drop_graphs(net)
@@ -127,7 +128,7 @@ def _replace(block: Any, request: Request) -> Optional[str]:
     gluons = type(block)
     block.__class__ = _OURS[gluons]
     try:
-        if isinstance(block, layers._Layer):
+        if isinstance(block, RecurrentLayer):
             clip = checks.clipping(*(kept[name] for name in _NORMALIZED))
             block._set_up(request, clip, Rates())
         elif block._mode() is None:
@@ -143,7 +144,7 @@ def _replace(block: Any, request: Request) -> Optional[str]:
 
 def _why_left(block: Any) -> Optional[str]:
     """Return why a block is left as it is; None if it has nothing to do with recurrent layers."""
-    if isinstance(block, (layers._Layer, cells._Cell)):
+    if isinstance(block, (RecurrentLayer, cells._Cell)):
         return "it is fastrnn's already"
     for gluons in _OURS:
         if isinstance(block, gluons):

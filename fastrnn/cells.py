@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from fastrnn import layers
+from fastrnn.backend import Backend
 from fastrnn.mxnet import import_mxnet
 
 mx: Any = import_mxnet()
@@ -77,11 +78,11 @@ class _Cell(mx.gluon.rnn.HybridRecurrentCell):
         return ([steps] if length == 1 and F is mx.nd else list(steps)), states
 
     @property
-    def backend(self) -> layers.Backend:
+    def backend(self) -> Backend:
         """What `unroll` runs on, as for a layer; MXNet's operators if it runs step by step."""
         reason = self._stepwise_reason()
         if reason is not None:
-            return layers.Backend("gluon", f"{reason}; plain operators, step by step")
+            return Backend("gluon", f"{reason}; plain operators, step by step")
         return self._layer("NTC", False).backend
 
     def _stepwise_reason(self) -> Optional[str]:

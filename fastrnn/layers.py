@@ -4,348 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-import threading
-from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Dict
 
-import numpy as np
-
-from fastrnn.backend import Backend, Chooser, Request, requested
-from fastrnn.cell import Cell
-from fastrnn.mxnet import checks, import_mxnet, mixed_precision, native, stack
+from fastrnn.mxnet import checks, import_mxnet
 from fastrnn.mxnet.dropout import Rates
-from fastrnn.mxnet.gradients import has_other_gradient
-from fastrnn.mxnet.stack import Recorder, Stack
+from fastrnn.mxnet.layer import RecurrentLayer
 
 mx: Any = import_mxnet()
-
-
-class _OwnStates(List[Any]):
-    """Initial states that the caller did not pass; the call returns no states."""
-
-    def __init__(self, states: Iterable[Any], zeros: bool) -> None:
-        super().__init__(states)
-        self.zeros = zeros
-
-
-class _Kept(threading.local):
-    """What a layer keeps between calls, by thread: a graph of MXNet serves one thread at a time.
-
-    It belongs to one layer in one process, so a copy starts without anything.
-    """
-
-    def __init__(self) -> None:
-        self.recorders: Dict[Any, Recorder] = {}
-        self.zeros: Tuple[Any, List[Any]] = (None, [])  # the latest, and what they are for
-
-    def __deepcopy__(self, memo: Any) -> _Kept:
-        return _Kept()
-
-    def __reduce__(self) -> Tuple[Any, ...]:
-        return _Kept, ()
-
-
-def _check_static_shape(static_shape: bool, operators: str, backend: Backend) -> None:
-    """Refuse what MXNet's loop gets wrong."""
-    if static_shape and operators == stack.UNROLLED:
-        raise ValueError(
-            "static_shape: expected False, since MXNet's foreach gives wrong results with it; "
-            f"got True for a layer on {backend}"
-        )
-
-
-class _Layer(mx.gluon.rnn.rnn_layer._RNNLayer):
-    """What the three layers share. In the MRO it follows MXNet's layer and precedes its base."""
-
-    def __init__(self, mode: str, backend: Any, drops: Rates, options: Dict[str, Any]) -> None:
-        """Make a layer from the named arguments of MXNet's base class, and the rates it lacks."""
-        checks.sizes(options)
-        checks.layout(options["layout"])
-        options["dropout"] = checks.rate("dropout", options["dropout"])
-        if options["dtype"] is None:
-            options["dtype"] = "float32"  # as for Parameter
-        request = requested(backend)
-        clip = checks.clipping(options["lstm_state_clip_min"], options["lstm_state_clip_max"])
-        mx.gluon.rnn.rnn_layer._RNNLayer.__init__(self, mode=mode, **options)
-        self._set_up(request, clip, drops)
-
-    def _set_up(
-        self,
-        request: Request,
-        clip: Tuple[Optional[float], Optional[float]],
-        drops: Rates,
-    ) -> None:
-        """Add to what MXNet's constructor has made. Raises if the backend cannot run the layer."""
-        self._lstm_state_clip_min, self._lstm_state_clip_max = clip
-        self._rates = drops._replace(between=checks.rate("dropout", self._dropout))
-        self._cell = Cell(
-            self._mode,
-            self._hidden_size,
-            self._projection_size or 0,
-            *clip,
-            self._lstm_state_clip_nan,
-        )
-        self._chooser = Chooser(
-            request=request,
-            cell=self._cell,
-            layers=self._num_layers,
-            directions=self._dir,
-            rates=self._rates,
-            lengths=self._use_sequence_length,
-        )
-        self._kept = _Kept()
-        self._decide(self.l0_i2h_weight.dtype)
-
-    @property
-    def backend(self) -> Backend:
-        """The operators that the layer runs on (`name`: native or gluon) and the `reason`."""
-        self._follow_parameters()
-        return self._runs_on
-
-    def cast(self, dtype: Any) -> None:
-        """Convert the parameters to `dtype`, and compute in it from now on.
-
-        Raises
-        ------
-        TypeError
-            `dtype` is not float16, float32 or float64.
-        ValueError
-            The requested ``backend`` or ``static_shape`` does not support `dtype`.
-        """
-        self._decide(dtype)
-        super().cast(dtype)
-
-    def __setstate__(self, state: Dict[str, Any]) -> None:
-        # A copy may be unpickled in a process with another library.
-        self.__dict__.update(state)
-        self._decide(self._stack.dtype)
-
-    def _follow_parameters(self) -> None:
-        """Choose the operators again if the parameters' type was changed."""
-        dtype = self.l0_i2h_weight.dtype
-        if dtype != self._stack.dtype:
-            self._decide(dtype)
-            self._clear_cached_op()
-
-    def _decide(self, dtype: Any) -> None:
-        """Choose the operators for parameters of a type. An error leaves the layer unchanged."""
-        choice = self._chooser.choose(dtype)
-        if self._active:
-            static_shape = dict(self._flags)["static_shape"]
-            _check_static_shape(static_shape, choice.operators, choice.backend)
-        self._stack = Stack(
-            cell=self._cell,
-            layers=self._num_layers,
-            directions=self._dir,
-            rates=self._rates,
-            layout=self._layout,
-            dtype=np.dtype(dtype),
-            computed_in=choice.computed_in,
-            operators=choice.operators,
-        )
-        self._runs_on = choice.backend
-
-    def _collect_params_with_prefix(self, prefix: str = "") -> Dict[str, Any]:
-        """Return the parameters by the names that MXNet's layers use in files."""
-        dot = f"{prefix}." if prefix else ""
-        found = {}
-        for key, parameter in self._reg_params.items():
-            number, name = key[1:].split("_", 1)
-            cell = f"{key[0]}_cell." if self._dir == 2 else ""
-            found[f"{dot}_unfused.{number}.{cell}{name}"] = parameter
-        for name, child in self._children.items():
-            found.update(child._collect_params_with_prefix(dot + name))
-        return found
-
-    def infer_shape(self, inputs: Any, *args: Any) -> None:
-        """Set the shapes that depend on the input: the first layer's i2h weights."""
-        for d in "lr"[: self._dir]:
-            weight = getattr(self, f"{d}0_i2h_weight")
-            weight.shape = (weight.shape[0], inputs.shape[2])
-
-    def hybridize(
-        self,
-        active: bool = True,
-        backend: Optional[str] = None,
-        clear: bool = True,
-        static_alloc: bool = False,
-        static_shape: bool = False,
-        *args: Any,
-        **kwargs: Any,
-    ) -> None:
-        """Activate or deactivate tracing, as `mxnet.gluon.HybridBlock.hybridize`.
-
-        Raises
-        ------
-        ValueError
-            `static_shape` for a layer on unrolled operators: MXNet's loop then reads arrays before
-            they are computed.
-        """
-        if active:
-            _check_static_shape(static_shape, self._stack.operators, self.backend)
-        super().hybridize(active, backend, clear, static_alloc, static_shape, *args, **kwargs)
-
-    def __call__(self, inputs: Any, states: Any = None, sequence_length: Any = None) -> Any:
-        """Run the layer.
-
-        Parameters
-        ----------
-        inputs
-            [T, N, I], or [N, T, I] with the layout NTC.
-        states
-            [L*D, N, H], for the LSTM a list of two; zeros by default. With a projection the first
-            one is [L*D, N, P].
-        sequence_length
-            [N], each row's number of steps, for a layer made with ``use_sequence_length=True``. The
-            native operator on a GPU does not wait for the values, and clamps them to 0 to T.
-
-        Returns
-        -------
-        output or (output, states)
-            [T, N, D*H] or [N, T, D*H], zero past a row's length; and, if states were given, the
-            states after each row's last step.
-
-        Raises
-        ------
-        TypeError, ValueError
-            An argument of the wrong kind, type, shape or device; lengths outside of 0 to T.
-        """
-        eager = isinstance(inputs, mx.nd.NDArray)
-        if not eager and not isinstance(inputs, mx.sym.Symbol):
-            raise TypeError(f"inputs: expected an MXNet array, got {type(inputs).__name__}")
-        if self._use_sequence_length != (sequence_length is not None):
-            raise ValueError(
-                "sequence_length: expected with use_sequence_length=True and only then, got "
-                f"{sequence_length!r} with use_sequence_length={self._use_sequence_length}"
-            )
-        self._follow_parameters()
-        if isinstance(states, (mx.nd.NDArray, mx.sym.Symbol)):
-            states = [states]
-        if eager:
-            states = self._checked_states(inputs, states, sequence_length)
-            if 0 in inputs.shape:
-                return self._empty(inputs, states)
-        elif states is None:
-            unknown = -1 if mx.util.is_np_shape() else 0
-            zeros = functools.partial(native.constant, mx.sym, 0.0)
-            own = self.begin_state(unknown, func=zeros, dtype=self._stack.dtype.name)
-            states = _OwnStates(own, self._begins_with_zeros())
-        if self._use_sequence_length:
-            return mx.gluon.HybridBlock.__call__(self, inputs, states, sequence_length)
-        return mx.gluon.HybridBlock.__call__(self, inputs, states)
-
-    def _checked_states(self, inputs: Any, states: Any, sequence_length: Any) -> List[Any]:
-        """Check the arguments of a call with arrays; the states default to zeros."""
-        kind = self._stack.dtype.type
-        rows = checks.inputs(inputs, self._layout, self.l0_i2h_weight.shape[1], kind)
-        if sequence_length is not None:
-            steps = inputs.shape[self._layout.index("T")]
-            checks.sequence_length(sequence_length, inputs, rows)
-            # With others, MXNet's operators would read out of bounds.
-            if self._stack.operators != stack.NATIVE or inputs.ctx.device_type != "gpu":
-                checks.lengths(sequence_length, steps)
-        if states is None:
-            return self._own_states(inputs, rows)
-        checks.states(states, inputs, kind, [info["shape"] for info in self.state_info(rows)])
-        return list(states)
-
-    def _begins_with_zeros(self) -> bool:
-        """Whether `begin_state` is MXNet's; a derived class may start from other states."""
-        own = mx.gluon.rnn.rnn_layer._RNNLayer.begin_state
-        return getattr(self.begin_state, "__func__", None) is own
-
-    def _own_states(self, inputs: Any, rows: int) -> _OwnStates:
-        """Return the initial states of a call with arrays; zeros are made once for calls alike."""
-        zeros = self._begins_with_zeros()
-        key = (rows, inputs.ctx, self._stack.dtype, mx.util.is_np_array())
-        if not zeros or self._kept.zeros[0] != key:
-            states = self.begin_state(rows, ctx=inputs.ctx, dtype=inputs.dtype)
-            if not zeros:
-                return _OwnStates(states, False)
-            self._kept.zeros = (key, states)
-        return _OwnStates(self._kept.zeros[1], True)
-
-    def _empty(self, inputs: Any, states: Any) -> Any:
-        """Return the results for an empty batch, which MXNet's operators refuse."""
-        width = self._dir * (self._projection_size or self._hidden_size)
-        output = inputs.reshape((*inputs.shape[:2], width))
-        if mx.autograd.is_recording():  # the parameters' gradients are zeros
-            self.infer_shape(inputs)
-            for parameter in self._reg_params.values():
-                parameter._finish_deferred_init()
-                output = output + 0 * parameter.data(inputs.ctx).sum()
-        return output if isinstance(states, _OwnStates) else (output, states)
-
-    def forward(self, inputs: Any, states: Any, *args: Any) -> Any:
-        """Run the layer with all states; return them only if the caller gave them."""
-        # Decided in each call: a graph always returns both, and threads may share the layer.
-        run = self._directly if self._is_better_without_graph(inputs) else super().forward
-        outcome = run(inputs, states, *args)
-        return outcome[0] if isinstance(states, _OwnStates) else outcome
-
-    def _is_better_without_graph(self, inputs: Any) -> bool:
-        """Whether a hybridized layer runs as one that is not: its graph copies the weights."""
-        return (
-            self._active
-            and self._stack.operators == stack.NATIVE
-            and isinstance(inputs, mx.nd.NDArray)
-            # These two see a graph.
-            and not self._backend
-            and not self._callback
-        )
-
-    def _directly(self, inputs: Any, states: Any, *args: Any) -> Any:
-        """Run a hybridized layer without its graph."""
-        if self._cached_op is None:  # initializes the parameters, and the layer can be exported
-            self._build_cache(inputs, states, *args)
-        device = inputs.ctx
-        params = {name: parameter.data(device) for name, parameter in self._reg_params.items()}
-        with device:
-            return self.hybrid_forward(mx.nd, inputs, states, *args, **params)
-
-    def hybrid_forward(
-        self, F: Any, inputs: Any, states: Any, sequence_length: Any = None, **params: Any
-    ) -> Tuple[Any, List[Any]]:
-        """Return output and states, on arrays or on symbols."""
-        return self._forward_kernel(F, inputs, states, sequence_length, **params)
-
-    def _forward_kernel(
-        self, F: Any, inputs: Any, states: List[Any], sequence_length: Any, **params: Any
-    ) -> Tuple[Any, List[Any]]:
-        """Call the operators."""
-        of_call = self._stack
-        if F is mx.sym:
-            zeros = isinstance(states, _OwnStates) and states.zeros
-            return of_call.run(F, inputs, states, sequence_length, params, zero_states=zeros)
-        if not mx.autograd.is_recording():
-            return of_call.run(F, inputs, states, sequence_length, params)
-        adding = self._adding(inputs, states, params)
-        key = (of_call, adding, mx.util.is_np_array(), mixed_precision())
-        recorders = self._kept.recorders
-        recorder = recorders.get(key)
-        if recorder is None:
-            recorder = Recorder(of_call, len(states), sequence_length is not None, adding)
-            recorders[key] = recorder
-        for name, parameter in self._reg_params.items():
-            if parameter.grad_req == "null":
-                # Autograd would attach a node to the array, which threads may share.
-                params[name] = params[name].detach()
-        return recorder(inputs, states, sequence_length, params)
-
-    def _adding(self, inputs: Any, states: Sequence[Any], params: Dict[str, Any]) -> FrozenSet[str]:
-        """Return the names of the arrays to whose gradients `backward` may have to add.
-
-        It adds to gradients that were attached, never to one that it passes on.
-        """
-        arrays = {"inputs": inputs, **{f"state{k}": state for k, state in enumerate(states)}}
-        if isinstance(states, _OwnStates) and states.zeros:
-            arrays = {"inputs": inputs}
-        adding = [name for name, array in arrays.items() if array.grad is not None]
-        adding += [
-            name
-            for name, parameter in self._reg_params.items()
-            if parameter.grad_req == "add" or has_other_gradient(parameter, params[name])
-        ]
-        return frozenset(adding)
 
 
 def _constructor(gluon_layer: Any, mode: str) -> Any:
@@ -386,7 +51,7 @@ def _constructor(gluon_layer: Any, mode: str) -> Any:
         if mode == "rnn":
             checks.activation(activation)
         full_mode = f"rnn_{activation}" if mode == "rnn" else mode
-        _Layer.__init__(self, full_mode, backend, drops, options)
+        RecurrentLayer.__init__(self, full_mode, backend, drops, options)
 
     return construct
 
@@ -401,7 +66,7 @@ _ABSENT = {
 }
 
 
-class LSTM(mx.gluon.rnn.LSTM, _Layer):
+class LSTM(mx.gluon.rnn.LSTM, RecurrentLayer):
     """Long short-term memory: a drop-in replacement for `mxnet.gluon.rnn.LSTM`.
 
     It takes the same arguments, and those below.
@@ -432,7 +97,7 @@ class LSTM(mx.gluon.rnn.LSTM, _Layer):
     __init__ = _constructor(mx.gluon.rnn.LSTM, "lstm")
 
 
-class GRU(mx.gluon.rnn.GRU, _Layer):
+class GRU(mx.gluon.rnn.GRU, RecurrentLayer):
     """Gated recurrent unit: a drop-in replacement for `mxnet.gluon.rnn.GRU`.
 
     It takes the same arguments, and `weight_dropout`, `drop_inputs`, `drop_outputs` and `backend`,
@@ -442,7 +107,7 @@ class GRU(mx.gluon.rnn.GRU, _Layer):
     __init__ = _constructor(mx.gluon.rnn.GRU, "gru")
 
 
-class RNN(mx.gluon.rnn.RNN, _Layer):
+class RNN(mx.gluon.rnn.RNN, RecurrentLayer):
     """Elman network, tanh or ReLU: a drop-in replacement for `mxnet.gluon.rnn.RNN`.
 
     It takes the same arguments, and `weight_dropout`, `drop_inputs`, `drop_outputs` and `backend`,
