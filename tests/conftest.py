@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import tempfile
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +17,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# The user's own cache may hold a verdict of `fastrnn check`, which decides what layers run on. The
+# folder goes when the process ends.
+_cache = tempfile.TemporaryDirectory(prefix="fastrnn-cache-")
+os.environ["XDG_CACHE_HOME"] = _cache.name
 
 # The same examples in every run, and no deadline: a first call also loads and traces.
 settings.register_profile(
