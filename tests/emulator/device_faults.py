@@ -130,7 +130,7 @@ def test_a_launch_that_is_refused_for_the_later_rows_is_replaced(mode, direction
     # 11 rows are two launches. The steps of cells with one gate are one chunk of time, of which
     # directions are launched at once.
     lengths = [14, 0, 9, 13, 2, 14, 1, 12, 13, 0, 14]
-    options = {"lengths": lengths, "algorithm": "auto:batch_tiles=1,groups=1"}
+    options = {"lengths": lengths, "dtype": "float16", "algorithm": "auto:batch_tiles=1,groups=1"}
     case = KernelCase(mode, 14, 11, 4, 20, directions, device="cuda", **options)
     least = 6 if mode.startswith("rnn") else 6 * directions
     refuse_each_launch(case, emulated.COOPERATIVE_LAUNCH_TOO_LARGE, least)

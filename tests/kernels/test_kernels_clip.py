@@ -87,7 +87,8 @@ def test_initial_states_are_not_clipped(device):
 
 
 @pytest.mark.skipif("cuda" not in devices(), reason="no CUDA device, nor an emulated one")
-def test_forward_is_stepwise_and_says_why():
+def test_forward_is_stepwise_and_says_why(monkeypatch):
+    monkeypatch.delenv("FASTRNN_ALGORITHM", raising=False)
     case = KernelCase("lstm", 9, 3, 2, 20, clip=NARROW, device="cuda", algorithm="persistent")
     with pytest.raises(ValueError, match="persistent, but persistent kernels do not clip the cell"):
         case.forward()

@@ -100,7 +100,8 @@ def test_reserve_is_what_is_announced(device):
 
 
 @pytest.mark.skipif("cuda" not in devices(), reason="no CUDA device, nor an emulated one")
-def test_steps_are_stepwise_on_a_gpu():
+def test_steps_are_stepwise_on_a_gpu(monkeypatch):
+    monkeypatch.delenv("FASTRNN_ALGORITHM", raising=False)
     case = make((9, 3, 2, 20, 8), device="cuda", algorithm="persistent")
     with pytest.raises(ValueError, match="persistent, but persistent kernels do not project"):
         case.forward()
