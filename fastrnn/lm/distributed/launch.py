@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
 import socket
 import sys
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
 
 from fastrnn._threads import are_given, physical_cores
+from fastrnn.lm.command.parser import make_parser
 from fastrnn.lm.distributed import variables
 from fastrnn.lm.errors import InputError
 
@@ -19,6 +21,7 @@ LOOPBACK = "127.0.0.1"
 # The time that processes have to end by themselves, in seconds: some wait for others in MXNet.
 PATIENCE = 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PR_SET_PDEATHSIG = 1  # of Linux
 
 
 def launch(options: argparse.Namespace) -> int:
@@ -31,6 +34,10 @@ def launch(options: argparse.Namespace) -> int:
     for name in ("workers", "servers"):
         if getattr(options, name) < 1:
             raise InputError(f"{name}: got {getattr(options, name)}, wanted at least 1")
+    try:
+        make_parser().parse_args(arguments)  # an error, or help, is printed once
+    except SystemExit as leave:
+        return int(leave.code or 0)
     return asyncio.run(_Processes(options.workers, options.servers, arguments).run())
 
 
@@ -63,31 +70,34 @@ class _Processes:
         self._arguments = arguments
         self._roles = ["scheduler"] + ["server"] * servers + ["worker"] * workers
         self._environment = environment(workers, servers, free_port())
-        self._running: Dict[Any, str] = {}  # a task that waits for a process, and its role
-        self._children: List[Any] = []
+        # For a task that waits for a process, the role and the process.
+        self._running: Dict[Any, Tuple[str, Any]] = {}
 
     async def run(self) -> int:
         """Run until all workers are done or one process fails; returns the exit code."""
         loop = asyncio.get_running_loop()
         received: asyncio.Queue[int] = asyncio.Queue()
         for number in _SIGNALS:
-            loop.add_signal_handler(number, received.put_nowait, number)
+            # Under nohup, the training outlives its terminal.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                loop.add_signal_handler(number, received.put_nowait, number)
         for role in self._roles:
             await self._start(role)
         signalled = asyncio.ensure_future(received.get())
         code = 0
-        while code == 0 and not signalled.done() and "worker" in self._running.values():
+        while code == 0 and not signalled.done() and self._tasks("worker"):
             done, _ = await asyncio.wait(
                 [*self._running, signalled], return_when=asyncio.FIRST_COMPLETED
             )
             for task in done - {signalled}:
-                role = self._running.pop(task)
+                role, _ = self._running.pop(task)
                 code = code or _as_shells_say(task.result())
                 if task.result():
                     _say(f"a {role} ended {_how(task.result())}; the others end, too")
         if signalled.done():
             code = 128 + signalled.result()
-            await self._end(signal.SIGINT)  # upon which a worker says what it has saved
+            # A worker then says what it has saved. In the others, MXNet passes it over.
+            await self._end(signal.SIGINT, "worker")
         await self._end(signal.SIGTERM if code else 0)
         await self._end(signal.SIGKILL)
         signalled.cancel()
@@ -100,21 +110,32 @@ class _Processes:
             stdin=asyncio.subprocess.DEVNULL,  # which they would divide among themselves
             # A terminal's Ctrl-C comes to this process, which hands it on.
             start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
-        self._children.append(child)
-        self._running[asyncio.ensure_future(child.wait())] = role
+        self._running[asyncio.ensure_future(child.wait())] = role, child
 
-    async def _end(self, number: int) -> None:
+    def _tasks(self, role: str) -> List[Any]:
+        """The tasks that wait for the processes of a role that run; '': of all roles."""
+        return [task for task, (own, _) in self._running.items() if role in ("", own)]
+
+    async def _end(self, number: int, role: str = "") -> None:
         """Send a signal to the processes that run, if it is one, and give them time to end."""
-        for child in self._children:
+        tasks = self._tasks(role)
+        for task in tasks:
+            child = self._running[task][1]
             if number and child.returncode is None:
                 # It may have ended without asyncio knowing yet.
                 with contextlib.suppress(ProcessLookupError):
                     child.send_signal(number)
-        if self._running:
-            done, _ = await asyncio.wait(self._running, timeout=PATIENCE)
+        if tasks:
+            done, _ = await asyncio.wait(tasks, timeout=PATIENCE)
             for task in done:
                 del self._running[task]
+
+
+def _end_with_parent() -> None:
+    """Have this process, which is about to run a program, end when its parent is killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _as_shells_say(code: int) -> int:

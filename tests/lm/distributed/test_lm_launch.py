@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,54 @@ def test_a_signal_ends_all(number, running):
     assert running.returncode == 128 + number
     assert not any(map(is_there, everyone))
     assert "fastrnn: interrupted" in told
+
+
+def test_an_interrupt_waits_only_for_workers(running):
+    """What a scheduler and a server wait for in MXNet, no interrupt ends."""
+    begin = time.monotonic()
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=120)
+    assert time.monotonic() - begin < launch.PATIENCE
+
+
+def test_all_end_if_launch_is_killed(running):
+    everyone = [n for r in ("worker", "server", "scheduler") for n in children(running, r)]
+    running.kill()
+    try:
+        running.communicate(timeout=60)  # until the last process that could write has ended
+    finally:
+        for number in filter(is_there, everyone):
+            os.kill(number, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("ignore", "wanted"), [("trap '' HUP", 0), (":", 129)])
+def test_nohup(ignore, wanted, book, tmp_path):
+    options = ["train", "--out", tmp_path / "run", *OPTIONS, "--epochs", 2, "--data", book]
+    with subprocess.Popen(
+        ["sh", "-c", f'{ignore}; exec "$@"', "sh", *command("launch", "-n", 1, "--", *options)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=ENVIRONMENT,
+    ) as process:
+        while process.stdout.readline()[:5] != "epoch":
+            assert process.poll() is None
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=120)
+        assert process.returncode == wanted
+
+
+def test_one_worker_with_sparse_gradients(book, tmp_path):
+    """MXNet's distributed stores take them only where the store updates."""
+    options = ["--out", tmp_path / "run", *OPTIONS, "--epochs", 1, "--data", book]
+    done = run("launch", "-n", 1, "--", "train", *options, "--optimizer", "sgd", "--rate", "0.1")
+    assert done.returncode == 0, done.stdout
+
+
+def test_bad_options_are_told_once():
+    done = run("launch", "-n", 2, "--", "train", "--bogus")
+    wanted = "fastrnn: unrecognized arguments: --bogus (see fastrnn --help)\n"
+    assert (done.returncode, done.stdout) == (2, wanted)
 
 
 def test_bad_input_of_the_workers_ends_all(book, tmp_path):
