@@ -10,6 +10,9 @@ ROLE = "DMLC_ROLE"  # scheduler, server or worker
 ADDRESS, PORT = "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT"  # of the scheduler
 WORKERS, SERVERS = "DMLC_NUM_WORKER", "DMLC_NUM_SERVER"
 OWN_ADDRESS = "DMLC_NODE_HOST"  # optional
+# Stores with which each process of a launcher that sets these variables would train alone, and all
+# would write to one folder.
+_OTHERS = ("local", "device", "nccl", "horovod")
 _REQUIRED = (ROLE, ADDRESS, PORT, WORKERS, SERVERS)
 
 
@@ -19,10 +22,16 @@ def chosen(name: str) -> str:
     Raises
     ------
     InputError
-        A distributed store without the variables; MXNet would end the process.
+        A distributed store without the variables, with which MXNet would end the process, or
+        another store with them.
     """
     if name == "auto":
         name = "dist_sync" if ROLE in os.environ else ""
+    if name in _OTHERS and ROLE in os.environ:
+        raise InputError(
+            f"kvstore: got {name}, but {ROLE} is set: this process is one of several; wanted auto "
+            f"or a distributed store"
+        )
     missing = [variable for variable in _REQUIRED if variable not in os.environ]
     if "dist" in name and missing:
         raise InputError(

@@ -91,6 +91,14 @@ def test_variables_that_are_not_set(monkeypatch, missing):
         join("dist_sync")
 
 
+@pytest.mark.parametrize("name", ["local", "device", "nccl", "horovod"])
+def test_stores_of_other_launchers(monkeypatch, name):
+    """Each process would train alone, and write to the same folder as the others."""
+    monkeypatch.setenv("DMLC_ROLE", "worker")
+    with pytest.raises(InputError, match=f"kvstore: got {name}, but DMLC_ROLE is set"):
+        join(name)
+
+
 def test_names_of_stores():
     assert join("auto") is not ALONE
     assert (join("auto").store, join("local").store, join("nccl").store) == (None, "local", "nccl")
