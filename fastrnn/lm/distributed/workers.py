@@ -32,6 +32,8 @@ class Workers:
     ----------
     rank, count : int
         The number of this worker, from 0, and how many there are.
+    apart : bool
+        Whether a store adds up what several processes have, even if this is the only one.
     asynchronous : bool
         Whether no worker's update waits for the others. The optimizer then runs in the store, which
         gives away neither its state nor a sum over the workers.
@@ -39,10 +41,10 @@ class Workers:
 
     def __init__(self, store: Any = None) -> None:
         self.store = store
-        several = isinstance(store, mx.kvstore.KVStoreBase)
-        self.rank: int = store.rank if several else 0
-        self.count: int = store.num_workers if several else 1
-        self.asynchronous = several and "async" in store.type
+        self.apart = isinstance(store, mx.kvstore.KVStoreBase)
+        self.rank: int = store.rank if self.apart else 0
+        self.count: int = store.num_workers if self.apart else 1
+        self.asynchronous = self.apart and "async" in store.type
         self._next_key = _FIRST_KEY
         self._sums: Dict[str, int] = {}
 

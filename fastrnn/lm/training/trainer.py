@@ -106,7 +106,7 @@ class Training:
         self._check_workers()
         # Plain SGD leaves rows without a gradient as they are; Adam does not.
         on_cpus = self.contexts[0].device_type == "cpu"
-        sparse = settings.optimizer == "sgd" and on_cpus and workers.count == 1
+        sparse = settings.optimizer == "sgd" and on_cpus and not workers.apart
         sparse = sparse and settings.dtype == "float32"
         self.model = build_model(settings, len(self.corpus.vocabulary), sparse)
         seed_epoch(settings.seed, 0)
@@ -153,9 +153,11 @@ class Training:
 
     def _check_workers(self) -> None:
         """Fail unless all workers train on the same text with the same settings, in float32."""
-        if self.workers.count > 1 and self.settings.dtype != "float32":
+        several = self.workers.count > 1 or self.workers.asynchronous
+        if several and self.settings.dtype != "float32":
             raise InputError(
-                f"dtype: got {self.settings.dtype}, wanted float32 for several workers"
+                f"dtype: got {self.settings.dtype}, wanted float32 for several workers, or for "
+                f"dist_async"
             )
         values = self.settings.as_dict().items()
         settings = {name: value for name, value in values if name not in _PLACES}

@@ -70,7 +70,7 @@ class Updates:
             kvstore=workers.store or ("device" if self._on_gpu else "local"),
             update_on_kvstore=workers.asynchronous,
         )
-        if workers.count > 1:
+        if workers.apart:
             # A Trainer asks the store for the first worker's parameters and does not wait for them.
             # The sum of the first gradients, under the same keys, may then come in their place.
             self._trainer._init_kvstore()

@@ -148,8 +148,9 @@ def test_the_decoder_multiplies_float16_on_a_gpu(monkeypatch):
     assert sum(node["op"] == "Cast" for node in nodes) == 4
 
 
-def test_several_workers_are_in_float32():
-    workers = SimpleNamespace(count=2)
+@pytest.mark.parametrize("workers", [(2, False), (1, True)])
+def test_several_workers_are_in_float32(workers):
+    workers = SimpleNamespace(count=workers[0], asynchronous=workers[1])
     with pytest.raises(InputError, match="dtype: got float16, wanted float32 for several workers"):
         Training(preset("demo", **HALF), TEXT, CPU, workers=workers)
 
