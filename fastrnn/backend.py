@@ -10,10 +10,8 @@ import numpy as np
 
 from fastrnn.cell import Cell
 from fastrnn.check import verdict
-from fastrnn.mxnet import checks, import_mxnet, native, stack
+from fastrnn.mxnet import checks, native, rnn_operator, stack
 from fastrnn.mxnet.dropout import Rates
-
-mx: Any = import_mxnet()
 
 _BACKENDS = ("auto", "native", "gluon")
 _GLUON = {
@@ -21,12 +19,6 @@ _GLUON = {
     stack.LAYERWISE: "MXNet's RNN operator, layer by layer",
     stack.UNROLLED: "plain operators, step by step",
 }
-
-# Whether MXNet's RNN operator runs on oneDNN in float32 on a CPU.
-_ONEDNN = (
-    mx.runtime.Features().is_enabled("MKLDNN")
-    and os.environ.get("MXNET_USE_MKLDNN_RNN", "1") != "0"
-)
 
 
 @dataclass(frozen=True)
@@ -138,7 +130,7 @@ class Chooser:
         # The RNN operator has dropout between layers only, which it ignores on the CPU. For stacks
         # see rnn_operator.py.
         dropped = any(self.rates[1:]) or (self.rates.between and self.layers > 1)
-        stacked = self.layers > 1 and (dtype == "float64" or not _ONEDNN)
+        stacked = self.layers > 1 and rnn_operator.without_onednn(dtype)
         deep = cell.mode.startswith("rnn_") and self.layers > 2
         if self.lengths or dropped or stacked or deep:
             return stack.LAYERWISE

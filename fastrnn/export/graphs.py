@@ -140,7 +140,7 @@ def _layer(of: Call, inputs: List[Any]) -> Any:
     if of.cell.projected or of.cell.clip_min is not None or half:
         output, after = unrolled.layer(mx.sym, of.cell, data, states, weights, rows)
     elif rows is None:
-        output, after = rnn_operator.layers(mx.sym, of.cell, data, states, [weights])
+        output, after = rnn_operator.layers(mx.sym, of.cell, data, states, [weights], of.dtype)
     else:
         output, after = lengths.layer(mx.sym, of.cell, data, states, weights, rows, of.dtype)
     return mx.sym.Group([output, *after])

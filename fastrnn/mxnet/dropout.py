@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, List, NamedTuple, Sequence, Tuple
 
+import numpy as np
+
 from fastrnn.mxnet import import_mxnet, native
 
 mx: Any = import_mxnet()
@@ -25,7 +27,7 @@ def numbers(F: Any, data: Any, rate: float, axes: Tuple[int, ...] = ()) -> Any:
     """Drop numbers of an array; those that differ only in their place along `axes` together."""
     if not rate:
         return data
-    if rate < 1:
+    if np.float32(rate) < 1:  # MXNet's operator rounds it
         return F.Dropout(data, p=rate, axes=axes)
     # In training, MXNet's operator divides 0 by 0, and NaN is not equal to 1.
     return data * (F.Dropout(F.ones_like(data), p=1, axes=axes) == 1)

@@ -83,7 +83,7 @@ def layer(
         if rest is not None:
             driven = F._internal._rnn_param_concat(i2h_weight, drive, dim=1)
         ordered = reverse(F, data, lengths) if d == 1 else data
-        output, end = rnn_operator.layers(F, cell, ordered, own, [[[driven, *others]]])
+        output, end = rnn_operator.layers(F, cell, ordered, own, [[[driven, *others]]], dtype)
         steps_of_h = F.concat(own[0], output, dim=0)  # the initial state first
         h = F.SequenceLast(steps_of_h, lengths + 1, use_sequence_length=True)
         end[0] = F.expand_dims(h, axis=0)

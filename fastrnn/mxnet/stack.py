@@ -188,7 +188,7 @@ class Stack:
         # A graph's operators decide whether they drop in each run.
         rates = self.rates if F is mx.sym or mx.autograd.is_training() else Rates()
         if self.operators == FUSED:
-            return rnn_operator.layers(F, self.cell, data, states, weights)
+            return rnn_operator.layers(F, self.cell, data, states, weights, self.computed_in)
         if self.operators == NATIVE and F is mx.nd and not any(rates):
             return native.layers(
                 self.cell, data, states, weights, self.computed_in, sequence_length
@@ -229,7 +229,7 @@ class Stack:
         if self.operators == UNROLLED:
             return unrolled.layer(F, cell, data, states, weights, sequence_length)
         if self.operators == LAYERWISE and sequence_length is None:
-            return rnn_operator.layers(F, cell, data, states, [weights])
+            return rnn_operator.layers(F, cell, data, states, [weights], dtype)
         if self.operators == LAYERWISE:
             return lengths.layer(F, cell, data, states, weights, sequence_length, dtype)
         if F is mx.nd:

@@ -69,10 +69,17 @@ def _direction(
     """One direction from the first step to the last; a row keeps its state where `own` is 0."""
     i2h_weight, h2h_weight, i2h_bias, h2h_bias = weights[:4]
     rows = GATES[cell.mode] * cell.hidden_size
-    i2h = F.FullyConnected(data, i2h_weight, i2h_bias, num_hidden=rows, flatten=False)
+    # With oneDNN, FullyConnected computes no gradient of its bias if its weight needs none.
+    i2h = F.FullyConnected(data, i2h_weight, num_hidden=rows, no_bias=True, flatten=False)
+    i2h = F.broadcast_add(i2h, F.reshape(i2h_bias, shape=(1, 1, -1)))
+    gru = cell.mode == "gru"  # its reset gate multiplies the h2h bias
+    if not gru:  # not in the step, where MXNet would no longer infer the shape of h
+        i2h = F.broadcast_add(i2h, F.reshape(h2h_bias, shape=(1, 1, -1)))
 
     def step(inputs: List[Any], before: List[Any]) -> Tuple[Any, List[Any]]:
-        h2h = F.FullyConnected(before[0], h2h_weight, h2h_bias, num_hidden=rows)
+        h2h = F.FullyConnected(before[0], h2h_weight, num_hidden=rows, no_bias=True)
+        if gru:
+            h2h = F.broadcast_add(h2h, F.reshape(h2h_bias, shape=(1, -1)))
         after = _step(F, cell, inputs[0], h2h, before, weights)
         if own is not None:
             after = [F.where(inputs[1], new, old) for new, old in zip(after, before)]

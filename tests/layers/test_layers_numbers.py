@@ -239,6 +239,62 @@ def test_gradients_nobody_wants_do_not_disturb_the_others(backend):
             )
 
 
+@pytest.mark.parametrize("how", ["eager", "parent"])
+@pytest.mark.parametrize("frozen", ["", "l", "_weight", "i2h_weight", "h2h_weight", "_bias"])
+@pytest.mark.parametrize(
+    "mode, option",
+    [(mode, {"dtype": dtype}) for mode in MODES for dtype in ("float32", "float64")]
+    + [
+        ("gru", {"dtype": "float64", "lengths": True}),
+        ("gru", {"dtype": "float16", "lengths": True}),
+    ]
+    + [("lstm", {"projection": 4}), ("lstm", {"clip": ref.Clip(-0.3, 0.4, False)})],
+    ids=str,
+)
+def test_frozen_parameters(mode, option, frozen, how):
+    case = LayerCase(mode, layers=2, directions=2, **option)
+    layer = case.layer("gluon")
+    learning = [part for part in case.parameters() if frozen not in part[0]]
+    for name, parameter in layer.collect_params().items():
+        parameter.grad_req = "null" if frozen in name[len(layer.prefix) :] else "write"
+    net = Parent(layer) if how == "parent" else layer
+    net.hybridize(how == "parent")
+    case.parameters = lambda: learning
+    case.check_learning(layer, net)
+
+
+@pytest.mark.parametrize("how", ["eager", "parent"])
+@pytest.mark.parametrize("mode, dtype", [("lstm", "float32"), ("rnn_relu", "float64")])
+def test_gradients_of_plain_operators_that_are_added(mode, dtype, how):
+    clip = ref.Clip(-0.3, 0.4, False) if mode == "lstm" else None
+    case = LayerCase(mode, layers=2, dtype=dtype, clip=clip)
+    layer = case.layer("gluon")
+    layer.collect_params().setattr("grad_req", "add")
+    layer.collect_params().zero_grad()
+    arguments = case.arguments()
+    attach(arguments, "add")
+    net = Parent(layer) if how == "parent" else layer
+    net.hybridize(how == "parent")
+    for _ in range(2):
+        with mx.autograd.record():
+            outcome = net(*arguments)
+        case.backward(outcome)
+    case.check_gradients(layer, arguments, times=2)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_gradient_of_states_alone(mode):
+    case = LayerCase(mode, layers=2, dtype="float64")
+    layer = case.layer("gluon")
+    layer.collect_params().setattr("grad_req", "null")
+    x, states = case.arguments()
+    states[0].attach_grad()
+    with mx.autograd.record():
+        outcome = layer(x, states)
+    case.backward(outcome)
+    ref.assert_close(states[0].grad, case.gradients.h0, "gradient of h0", "float64")
+
+
 def test_the_same_array_as_input_and_state(backend):
     # T=1, layers=1 and I=H: one array is both, and its gradient is the sum.
     case = LayerCase("gru", T=1, N=2, I=4, H=4)

@@ -140,10 +140,11 @@ def test_outside_training_it_is_the_plain_layer(rate, how, backend):
 
 
 @pytest.mark.parametrize("how", ["eager", "parent"])
+@pytest.mark.parametrize("all_of_them", [1, 1 - 1e-9], ids=str)  # both are 1 in float32
 @pytest.mark.parametrize("rate", RATES)
-def test_dropping_everything(rate, how, backend):
+def test_dropping_everything(rate, all_of_them, how, backend):
     case = LayerCase("gru", states=False)
-    layer = case.layer(backend, **{rate: 1})
+    layer = case.layer(backend, **{rate: all_of_them})
     arguments = case.arguments()
     attach(arguments)
     net = net_of(layer, how)
