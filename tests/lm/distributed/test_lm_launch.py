@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -130,14 +129,6 @@ def test_a_signal_ends_all(number, running):
     assert running.returncode == 128 + number
     assert not any(map(is_there, everyone))
     assert "fastrnn: interrupted" in told
-
-
-def test_an_interrupt_waits_only_for_workers(running):
-    """What a scheduler and a server wait for in MXNet, no interrupt ends."""
-    begin = time.monotonic()
-    running.send_signal(signal.SIGINT)
-    running.communicate(timeout=120)
-    assert time.monotonic() - begin < launch.PATIENCE
 
 
 def test_all_end_if_launch_is_killed(running):
