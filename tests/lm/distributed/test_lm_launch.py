@@ -141,11 +141,14 @@ def test_all_end_if_launch_is_killed(running):
             os.kill(number, signal.SIGKILL)
 
 
-@pytest.mark.parametrize(("ignore", "wanted"), [("trap '' HUP", 0), (":", 129)])
-def test_nohup(ignore, wanted, book, tmp_path):
-    options = ["train", "--out", tmp_path / "run", *OPTIONS, "--epochs", 2, "--data", book]
+@pytest.mark.parametrize(
+    ("signals", "epochs", "wanted"),
+    [("--ignore-signal=HUP", 2, 0), ("--default-signal=HUP", 1000, 129)],
+)
+def test_nohup(signals, epochs, wanted, book, tmp_path):
+    options = ["train", "--out", tmp_path / "run", *OPTIONS, "--epochs", epochs, "--data", book]
     with subprocess.Popen(
-        ["sh", "-c", f'{ignore}; exec "$@"', "sh", *command("launch", "-n", 1, "--", *options)],
+        ["env", signals, *command("launch", "-n", 1, "--", *options)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
