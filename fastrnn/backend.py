@@ -40,7 +40,7 @@ class Request(NamedTuple):
 
 
 def requested(backend: Any) -> Request:
-    """Return what a layer's argument asks for or, if it is None, the environment.
+    """Return the backend that a layer's argument names, or else the one that the environment does.
 
     Raises
     ------

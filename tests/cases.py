@@ -7,6 +7,7 @@ from typing import Any, Optional
 
 import numpy as np
 import reference as ref
+from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn.mxnet import import_mxnet
@@ -14,6 +15,15 @@ from fastrnn.mxnet import import_mxnet
 mx = import_mxnet()
 
 MODES = ref.MODES
+# Hypothesis's draws for a small LayerCase.
+ANY_SIZE = {
+    "mode": st.sampled_from(MODES),
+    "T": st.integers(1, 9),
+    "N": st.integers(1, 9),
+    "H": st.integers(1, 17),
+    "directions": st.integers(1, 2),
+    "seed": st.integers(0, 1000),
+}
 
 
 def layer_class(mode: str, module: Any = fastrnn) -> Any:

@@ -9,10 +9,12 @@
 set -euo pipefail
 rank=${RANK:-${SLURM_PROCID:-${OMPI_COMM_WORLD_RANK:?no RANK, SLURM_PROCID or OMPI_COMM_WORLD_RANK}}}
 
-# Where one process fails, the others of this machine end.
-trap 'kill $(jobs -p) 2> /dev/null || true' EXIT
-trap 'exit 143' TERM HUP
-trap 'exit 130' INT
+# Where one process fails, the others of this machine end. A signal may interrupt that, and then
+# its own trap ends them.
+end() { kill $(jobs -p) 2> /dev/null || true; }
+trap end EXIT
+trap 'end; exit 143' TERM HUP
+trap 'end; exit 130' INT
 processes=2
 if [ "$rank" = 0 ]; then
   DMLC_ROLE=scheduler fastrnn "$@" &

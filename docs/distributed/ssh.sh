@@ -13,8 +13,9 @@ variables=(
   "DMLC_NUM_WORKER=${#hosts[@]}" "DMLC_NUM_SERVER=${#hosts[@]}"
 )
 # If one machine fails, the connections to the others close, and -tt makes that end what runs there.
-trap 'kill $(jobs -p) 2> /dev/null || true' EXIT
-trap 'exit 130' INT TERM HUP
+end() { kill $(jobs -p) 2> /dev/null || true; }
+trap end EXIT
+trap 'end; exit 130' INT TERM HUP
 for rank in "${!hosts[@]}"; do
   printf -v command '%q ' cd "$PWD"
   printf -v run '%q ' env "RANK=$rank" "${variables[@]}" bash "$script" "$@"

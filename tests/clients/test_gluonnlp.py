@@ -35,23 +35,15 @@ def called(net):
     return net(tokens(), net.begin_state(batch_size=N, func=mx.nd.zeros))
 
 
+# In AWDRNN, a mask of the recurrent weights takes the place of the layer's Parameters.
 @pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "hybridized"])
 @pytest.mark.parametrize("mode", MODES)
-def test_standard_rnn(mode, hybrid):
-    net = standard(mode)
+@pytest.mark.parametrize(("model", "layers"), [(standard, 1), (awd, 3)])
+def test_language_models(model, layers, mode, hybrid):
+    net = model(mode)
     net.initialize()
     net.hybridize(hybrid)
-    check(net, called, replaced=1)
-
-
-# A mask of the recurrent weights takes the place of the layer's Parameters.
-@pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "hybridized"])
-@pytest.mark.parametrize("mode", MODES)
-def test_awd_rnn(mode, hybrid):
-    net = awd(mode)
-    net.initialize()
-    net.hybridize(hybrid)
-    check(net, called, replaced=3)
+    check(net, called, replaced=layers)
 
 
 @pytest.mark.parametrize("name", ["StandardRNN", "AWDRNN"])

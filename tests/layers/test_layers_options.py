@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import reference as ref
-from cases import MODES, LayerCase, Parent, attach, mx
+from cases import ANY_SIZE, MODES, LayerCase, Parent, attach, mx
 from hypothesis import given
-from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn.mxnet import native
@@ -55,14 +54,7 @@ def test_without_states(mode, option, layout, how, backend):
     case.check(layer, net_of(layer, how))
 
 
-@given(
-    mode=st.sampled_from(MODES),
-    T=st.integers(1, 9),
-    N=st.integers(1, 9),
-    H=st.integers(1, 17),
-    directions=st.integers(1, 2),
-    seed=st.integers(0, 1000),
-)
+@given(**ANY_SIZE)
 def test_lengths_of_any_size(backend, mode, T, N, H, directions, seed):
     case = LayerCase(mode, T, N, H=H, directions=directions, seed=seed, lengths=True)
     case.check(case.layer(backend))

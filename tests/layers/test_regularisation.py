@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import reference as ref
-from cases import MODES, LayerCase, Parent, attach, mx
+from cases import ANY_SIZE, MODES, LayerCase, Parent, attach, mx
 from hypothesis import given
-from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn.mxnet import native
@@ -118,14 +117,7 @@ def test_other_types_and_projections(how, option, dtype):
     case.check_learning(layer, net_of(layer, how))
 
 
-@given(
-    mode=st.sampled_from(MODES),
-    T=st.integers(1, 9),
-    N=st.integers(1, 9),
-    H=st.integers(1, 17),
-    directions=st.integers(1, 2),
-    seed=st.integers(0, 1000),
-)
+@given(**ANY_SIZE)
 def test_any_size(backend, mode, T, N, H, directions, seed):
     case = DroppedCase(mode, T, N, H=H, layers=2, directions=directions, seed=seed)
     case.check_learning(case.layer(backend))

@@ -14,17 +14,19 @@ from trained_together import ENVIRONMENT, OPTIONS, TEXT, assert_same, train
 from fastrnn.lm.training.checkpoint import load_checkpoint
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "docs" / "distributed"
-# Network namespaces stand in for hosts, and are named by their addresses (RFC 5737).
+# Network namespaces stand in for hosts. A name is an address (RFC 5737) and what tells it from the
+# name of another process that runs these tests.
 HOSTS = ("192.0.2.1", "192.0.2.2")
+OWN = f"-{os.getpid()}"
 COMMANDS = {
     "fastrnn": f'exec {sys.executable} -m fastrnn "$@"',
     # A connection that ends takes along what it started.
-    "ssh": 'shift; host=$1; shift; exec ip netns exec "$host" bash -c "$*"',
+    "ssh": f'shift; host=$1; shift; exec ip netns exec "$host{OWN}" bash -c "$*"',
     "getent": f"echo {HOSTS[0]} STREAM host",
     "srun": f"""
 shift
-SLURM_PROCID=1 ip netns exec {HOSTS[1]} "$@" &
-SLURM_PROCID=0 ip netns exec {HOSTS[0]} "$@" & wait -n; code=$?
+SLURM_PROCID=1 ip netns exec {HOSTS[1]}{OWN} "$@" &
+SLURM_PROCID=0 ip netns exec {HOSTS[0]}{OWN} "$@" & wait -n; code=$?
 [ $code = 0 ] || kill $(jobs -p)
 wait
 exit $code
@@ -36,8 +38,9 @@ def allowed():
     """Whether this process may make network namespaces."""
     if not shutil.which("ip"):
         return False
-    made = subprocess.run(["ip", "netns", "add", "fastrnn-probe"], capture_output=True, check=False)
-    subprocess.run(["ip", "netns", "del", "fastrnn-probe"], capture_output=True, check=False)
+    name = f"fastrnn{OWN}"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
+    subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
     return made.returncode == 0
 
 
@@ -52,17 +55,17 @@ def hosts():
 
     try:
         for host in HOSTS:
-            ip("netns", "add", host)
-        cable = ("type", "veth", "peer", "name", "frnn1", "netns", HOSTS[1])
-        ip("-n", HOSTS[0], "link", "add", "frnn0", *cable)
+            ip("netns", "add", host + OWN)
+        cable = ("type", "veth", "peer", "name", "frnn1", "netns", HOSTS[1] + OWN)
+        ip("-n", HOSTS[0] + OWN, "link", "add", "frnn0", *cable)
         for number, host in enumerate(HOSTS):
-            ip("-n", host, "address", "add", f"{host}/24", "dev", f"frnn{number}")
+            ip("-n", host + OWN, "address", "add", f"{host}/24", "dev", f"frnn{number}")
             for device in ("lo", f"frnn{number}"):
-                ip("-n", host, "link", "set", device, "up")
+                ip("-n", host + OWN, "link", "set", device, "up")
         yield HOSTS
     finally:
         for host in HOSTS:
-            subprocess.run(["ip", "netns", "del", host], capture_output=True, check=False)
+            subprocess.run(["ip", "netns", "del", host + OWN], capture_output=True, check=False)
 
 
 @pytest.fixture
@@ -99,7 +102,7 @@ def test_two_hosts_are_one_worker_with_the_joint_batch(script, hosts, environmen
 
 
 @pytest.mark.parametrize("script", ["ssh.sh", "slurm.sh"])
-def test_a_host_that_fails_ends_the_script(script, hosts, environment, tmp_path):
+def test_a_host_that_fails_ends_all(script, hosts, environment, tmp_path):
     names = [" ".join(hosts)] if script == "ssh.sh" else []
     fails = tmp_path / "bin" / "fastrnn"
     fails.write_text('#!/bin/sh\n[ "$DMLC_ROLE" = worker ] && exit 7\nexec sleep 1000\n')
@@ -111,3 +114,7 @@ def test_a_host_that_fails_ends_the_script(script, hosts, environment, tmp_path)
         check=False,
     )
     assert done.returncode == 7
+    for host in hosts:
+        # A killed process is listed until the system has ended it.
+        gone = f'until [ -z "$(ip netns pids {host}{OWN})" ]; do :; done'
+        subprocess.run(["sh", "-c", gone], timeout=60, check=True)
