@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <type_traits>
 
 #include "backend.h"
 #include "layout.h"
@@ -16,23 +15,25 @@ namespace fastrnn {
 template <class T>
 struct BackwardArraysOfDirection {
   int64_t copy_rows;
-  T* dgates_x;      // [chunk rows, G*H]
-  T* dgates_h;      // [chunk rows, G*H]; the same array unless the cell splits its shares
-  T* dgates_first;  // [N, G*H]
-  T* input_copy;    // [copy_rows, I]: inputs, with zeros past a row's length
-  float* dh;        // [N, P], running
-  float* dc;        // [N, H], running
+  T* dgates_x;         // [chunk rows, G*H]
+  T* dgates_h;         // [chunk rows, G*H]; the same array unless the cell splits its shares
+  T* dgates_first;     // [N, G*H]
+  T* input_copy;       // [copy_rows, I]: inputs, with zeros past a row's length
+  Accumulator<T>* dh;  // [N, P], running
+  Accumulator<T>* dc;  // [N, H], running
   // If the layer is projected.
-  T* dh_total;  // [chunk rows, P]
-  float* dr;    // [N, H]
-  T* zeros;     // [N, H]
-  // Sums of the gradients; float32 layers sum in the gradients themselves.
-  Parameters<float> sums = Parameters<float>(WeightGradients{});
+  T* dh_total;         // [chunk rows, P]
+  Accumulator<T>* dr;  // [N, H]
+  T* zeros;            // [N, H]
+  // Sums of the gradients, unless the gradients themselves hold them (kHoldsSums).
+  Parameters<Accumulator<T>> sums = Parameters<Accumulator<T>>(WeightGradients{});
 };
 
 template <class T, class Work>
 class BackwardDirection {
  public:
+  using Sum = Accumulator<T>;
+
   // The second direction adds to the dx of the first.
   BackwardDirection(const LayerDesc& desc, const BackwardArrays& args, int64_t chunk_rows,
                     const BackwardArraysOfDirection<T>& arrays, Work* work, int64_t direction)
@@ -57,7 +58,7 @@ class BackwardDirection {
         dcn_(CellOf<const T>(desc, args.dcn, direction)),
         dh0_(HiddenOf<T>(desc, args.dh0, direction)),
         dc0_(CellOf<T>(desc, args.dc0, direction)) {
-    if constexpr (std::is_same<T, float>::value) sums_ = gradients_;
+    if constexpr (kHoldsSums<T>) sums_ = gradients_;
   }
 
   const Walk& walk() const { return walk_; }
@@ -211,14 +212,14 @@ class BackwardDirection {
 
   // sum[G*H, columns] += dgates[rows, G*H]' * seen[rows, columns]; = if the sum has not started.
   void AddGates(bool* started, int64_t rows, int64_t columns, const T* dgates, Factor<T> seen,
-                float* sum) {
+                Sum* sum) {
     AddWeights(started, rows, desc_.gate_rows(), columns, dgates, seen, sum);
   }
   // The same for gradients of another width.
   void AddWeights(bool* started, int64_t rows, int64_t width, int64_t columns, const T* gradients,
-                  Factor<T> seen, float* sum) {
+                  Factor<T> seen, Sum* sum) {
     work_.Gemm(width, columns, rows, Factor<T>{gradients, width, Transpose::kYes}, seen,
-               *started ? 1.0f : 0.0f, Result<float>{sum, columns});
+               *started ? 1.0f : 0.0f, Result<Sum>{sum, columns});
     *started = true;
   }
 
@@ -234,7 +235,7 @@ class BackwardDirection {
   }
 
   void RoundGradients() {
-    if (std::is_same<T, float>::value) return;
+    if (kHoldsSums<T>) return;
     const int64_t GH = desc_.gate_rows();
     work_.Round(sums_.i2h_weight, GH * desc_.input, gradients_.i2h_weight);
     work_.Round(sums_.h2h_weight, GH * desc_.outputs(), gradients_.h2h_weight);
@@ -250,7 +251,7 @@ class BackwardDirection {
   const int32_t* lengths_;
   Parameters<const T> weights_;
   Parameters<T> gradients_;
-  Parameters<float> sums_;
+  Parameters<Sum> sums_;
   // Whether the sums hold a product.
   bool i2h_started_ = false, h2h_started_ = false, h2r_started_ = false;
   Walk walk_;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <type_traits>
 #include <vector>
 
 #include "backend.h"
@@ -13,17 +12,20 @@
 namespace fastrnn {
 
 // The arrays of one direction in the workspace.
+template <class Sum>
 struct ForwardArraysOfDirection {
-  float* input_sum;  // [chunk rows, G*H], unless it is in the gates of the reserve (float32)
-  float* c;          // [N, H], unless it is in the reserve
-  void* r;           // [N, H] of the layer's type, if it is projected and r not in the reserve
+  Sum* input_sum;  // [chunk rows, G*H], unless it is in the gates of the reserve (kHoldsSums)
+  Sum* c;          // [N, H], unless it is in the reserve
+  void* r;         // [N, H] of the layer's type, if it is projected and r not in the reserve
 };
 
 template <class T, class Work>
 class ForwardDirection {
  public:
+  using Sum = Accumulator<T>;
+
   ForwardDirection(const LayerDesc& desc, const ForwardArrays& args, int64_t chunk_rows,
-                   ForwardArraysOfDirection arrays, Work* work, int64_t direction)
+                   ForwardArraysOfDirection<Sum> arrays, Work* work, int64_t direction)
       : desc_(desc),
         arrays_(arrays),
         work_(*work),
@@ -42,36 +44,36 @@ class ForwardDirection {
   const Parameters<const T>& weights() const { return weights_; }
 
   // The input's share of the chunk whose first step this is: [chunk rows, G*H], in order of time.
-  const float* Project(int64_t first) const {
+  const Sum* Project(int64_t first) const {
     const int64_t N = desc_.batch, I = desc_.input, GH = desc_.gate_rows();
     const int64_t end = walk_.End(first), begin_time = walk_.Begin(first, end);
-    float* sums = arrays_.input_sum;
-    if constexpr (std::is_same<T, float>::value) {
+    Sum* sums = arrays_.input_sum;
+    if constexpr (kHoldsSums<T>) {
       if (reserve_.gates != nullptr) sums = reserve_.gates + begin_time * N * GH;
     }
     work_.Gemm((end - first) * N, GH, I, Factor<T>{x_ + begin_time * N * I, I},
-               Factor<T>{weights_.i2h_weight, I, Transpose::kYes}, 0.0f, Result<float>{sums, GH});
+               Factor<T>{weights_.i2h_weight, I, Transpose::kYes}, 0.0f, Result<Sum>{sums, GH});
     return sums;
   }
 
   // Runs a step of a projected chunk for the rows of the batch from first_row on. The steps before
   // it have been run.
-  void RunStep(int64_t index, int64_t first, const float* input_sums, int64_t first_row = 0) const {
+  void RunStep(int64_t index, int64_t first, const Sum* input_sums, int64_t first_row = 0) const {
     RunStep(index, first, input_sums, {first_row, desc_.batch}, &work_);
   }
-  void RunStep(int64_t index, int64_t first, const float* input_sums, Rows rows, Work* work) const {
+  void RunStep(int64_t index, int64_t first, const Sum* input_sums, Rows rows, Work* work) const {
     work->Step(desc_, OfRows(rows, StepOf(index, first, input_sums)), weights_);
   }
 
   // A step of the chunk whose first step is `first`, without its hidden_sum.
-  ForwardStep<T> StepOf(int64_t index, int64_t first, const float* input_sums) const {
+  ForwardStep<T> StepOf(int64_t index, int64_t first, const Sum* input_sums) const {
     const int64_t N = desc_.batch, H = desc_.hidden, GH = desc_.gate_rows();
     const int64_t time = walk_.Time(index);
     ForwardStep<T> step = {};
     step.rows = static_cast<int>(N);
     step.hidden = static_cast<int>(H);
     step.outputs = static_cast<int>(desc_.outputs());
-    step.options = {desc_.cell().relu, desc_.clip};
+    step.options = {desc_.cell().relu, desc_.clip.As<Sum>()};
     step.time = time;
     step.lengths = lengths_;
     step.i2h_bias = weights_.i2h_bias;
@@ -114,12 +116,12 @@ class ForwardDirection {
     return step;
   }
 
-  float* C(int64_t time) const {
+  Sum* C(int64_t time) const {
     return reserve_.c != nullptr ? reserve_.c + time * desc_.batch * desc_.hidden : arrays_.c;
   }
 
   const LayerDesc& desc_;
-  ForwardArraysOfDirection arrays_;
+  ForwardArraysOfDirection<Sum> arrays_;
   Work& work_;
   const int32_t* lengths_;
   Parameters<const T> weights_;
@@ -138,7 +140,7 @@ template <class T, class Work>
 void RunSteps(const std::vector<ForwardDirection<T, Work>>& directions) {
   const Walk& walk = directions[0].walk();
   for (int64_t first = 0; first < walk.steps; first = walk.End(first)) {
-    const float* sums[kMaxDirections];
+    const Accumulator<T>* sums[kMaxDirections];
     for (size_t d = 0; d < directions.size(); ++d) sums[d] = directions[d].Project(first);
     for (int64_t index = first; index < walk.End(first); ++index) {
       for (size_t d = 0; d < directions.size(); ++d) directions[d].RunStep(index, first, sums[d]);

@@ -10,6 +10,18 @@
 
 namespace fastrnn {
 
+// What a layer of type T computes in: the type of its sums of products, its cells' arithmetic and
+// what is carried from step to step.
+template <class T>
+using Accumulator =
+    std::conditional_t<std::is_same<std::remove_const_t<T>, double>::value, double, float>;
+// Whether arrays of type T hold such numbers as they are, and so partial sums too.
+template <class T>
+constexpr bool kHoldsSums = std::is_same<std::remove_const_t<T>, Accumulator<T>>::value;
+
+// Its bytes; type is that of the layer.
+constexpr int64_t AccumulatorSize(DType type) { return std::max<int64_t>(SizeOf(type), 4); }
+
 // How a product's factor is stored.
 enum class Transpose : char { kNo = 'N', kYes = 'T' };
 
@@ -62,13 +74,14 @@ struct Stretch {
 
 // A layer's part of the reserve: what backward needs beyond inputs and outputs, in words of 4 bytes
 // for each step, row, direction and hidden unit. The activated gates, the hidden state's share of
-// the last gate and the cells' output before a projection are in the layer's type, c in float32. 0
-// for cells whose backward needs only the output.
+// the last gate and the cells' output before a projection are in the layer's type, c in that of its
+// accumulator. 0 for cells whose backward needs only the output.
 inline int64_t UnitReserveWords(const LayerDesc& desc) {
   const CellTraits& cell = desc.cell();
   if (!cell.keeps_gates) return 0;
   const int64_t values = cell.gates + (cell.split_shares ? 1 : 0) + (desc.projected() ? 1 : 0);
-  return (values * SizeOf(desc.dtype) + 3) / 4 + (cell.has_c ? 1 : 0);
+  const int64_t c = cell.has_c ? AccumulatorSize(desc.dtype) : 0;
+  return (values * SizeOf(desc.dtype) + 3) / 4 + c / 4;
 }
 inline int64_t LayerReserveWords(const LayerDesc& desc) {
   return desc.directions * desc.hidden * UnitReserveWords(desc);
@@ -85,20 +98,22 @@ template <class T>
 struct Reserve {
   template <class Value>
   using Like = std::conditional_t<std::is_const<T>::value, const Value, Value>;
+  using Sum = Like<Accumulator<T>>;
 
-  Like<float>* c = nullptr;
+  Sum* c = nullptr;
   T* gates = nullptr;
   T* hidden_n = nullptr;
   T* r = nullptr;
   Reserve(const LayerDesc& desc, Like<void>* base, int64_t direction) {
     if (!GatesInReserve(desc)) return;
     const int64_t values = desc.rows() * desc.hidden;
-    auto* words = static_cast<Like<float>*>(base) + direction * values * UnitReserveWords(desc);
+    const int64_t bytes = values * UnitReserveWords(desc) * 4;
+    auto* array = static_cast<Like<char>*>(base) + direction * bytes;
     if (desc.has_c()) {
-      c = words;
-      words += values;
+      c = reinterpret_cast<Sum*>(array);
+      array += values * sizeof(Sum);
     }
-    gates = reinterpret_cast<T*>(words);
+    gates = reinterpret_cast<T*>(array);
     T* const others = gates + desc.rows() * desc.gate_rows();
     if (desc.cell().split_shares) hidden_n = others;
     if (desc.projected()) r = others;  // an LSTM's shares are not split

@@ -9,7 +9,7 @@
 // and for backward
 //   CopyRows(x, first_row, rows, columns, lengths, batch, to)   zeros past a row's length
 //   SumRows(dgates, rows, columns, accumulate, sums, copy)      copy: a second result, or null
-//   Round(from, values, to)           floats to the layer's type
+//   Round(from, values, to)           accumulators to the layer's type
 //   SetZero(array, values)
 #pragma once
 

@@ -274,7 +274,7 @@ void Plan::Backward(const BackwardArrays& arrays) const {
 namespace {
 
 // All fields of a description.
-static_assert(sizeof(Algorithm) == 76 && sizeof(Layers) == 168, "is a field missing in Tied()?");
+static_assert(sizeof(Algorithm) == 76 && sizeof(Layers) == 184, "is a field missing in Tied()?");
 auto Tied(const Layers& l) {
   const Algorithm& a = l.algorithm;
   return std::tie(l.mode, l.dtype, l.device, l.device_index, l.steps, l.batch, l.input, l.hidden,

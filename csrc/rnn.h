@@ -71,15 +71,21 @@ const CellTraits& TraitsOf(Mode mode);
 
 // The range of an LSTM's cell state after each step, before the output is computed from it; initial
 // states are not clipped. As in cuDNN and MXNet, no gradient passes through a clipped state.
+template <class Real>
 struct Clip {
-  float low = -std::numeric_limits<float>::infinity();
-  float high = std::numeric_limits<float>::infinity();
+  Real low = -std::numeric_limits<Real>::infinity();
+  Real high = std::numeric_limits<Real>::infinity();
   bool nan = false;  // whether NaN becomes `low` instead of going on
 
   constexpr bool clips() const { return low > -kInfinity || high < kInfinity || nan; }
+  // The range in the type that the cells compute in.
+  template <class Other>
+  constexpr Clip<Other> As() const {
+    return {static_cast<Other>(low), static_cast<Other>(high), nan};
+  }
 
  private:
-  static constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  static constexpr Real kInfinity = std::numeric_limits<Real>::infinity();
 };
 
 // Whether float32 layers use TF32 by default: the variable FASTRNN_TF32, 0 or 1; 1 if it is not
@@ -121,7 +127,7 @@ struct LayerDesc {
   int64_t hidden = 0;      // H
   int64_t projection = 0;  // P of a projected LSTM; 0: the layer is not projected
   int64_t directions = 1;  // D
-  Clip clip;               // LSTM only
+  Clip<double> clip;       // LSTM only
   bool reserve = false;    // forward writes the reserve, which backward reads
   // CUDA only: whether float32 products may round their factors to TF32 (10 bits of mantissa), and
   // how steps are run.

@@ -7,28 +7,31 @@
 #include <cstdint>
 
 #include "cells/cell.h"
+#include "layout.h"
 
 namespace fastrnn {
 
 template <class T>
 struct ForwardStep {
+  using Sum = Accumulator<T>;
+
   int rows, hidden, outputs;  // N, H, P
-  CellOptions options;
+  CellOptions<Sum> options;
   int64_t time;
-  const int32_t* lengths;   // [N], or null
-  const T* i2h_bias;        // [G*H]
-  const T* h2h_bias;        // [G*H]
-  const float* input_sum;   // [N, G*H] x * W_i2h'
-  const float* hidden_sum;  // [N, G*H] h_prev * W_h2h'
-  const T* h_prev;          // [N, P], may be h
-  const T* c_0;             // [N, H] replaces c_prev in the first step, else null
-  const float* c_prev;      // [N, H], may be c
-  T* gates;                 // [N, G*H] activated, for backward; null, or may be input_sum
-  T* hidden_n;              // [N, H] hidden_sum of the last gate with its bias; null as gates
-  T* h;                     // [N, P]
-  float* c;                 // [N, H]
-  T* c_n;                   // [N, H] copy of c in the last step, else null
-  T* y;                     // [N, P], rows y_stride apart
+  const int32_t* lengths;  // [N], or null
+  const T* i2h_bias;       // [G*H]
+  const T* h2h_bias;       // [G*H]
+  const Sum* input_sum;    // [N, G*H] x * W_i2h'
+  const Sum* hidden_sum;   // [N, G*H] h_prev * W_h2h'
+  const T* h_prev;         // [N, P], may be h
+  const T* c_0;            // [N, H] replaces c_prev in the first step, else null
+  const Sum* c_prev;       // [N, H], may be c
+  T* gates;                // [N, G*H] activated, for backward; null, or may be input_sum
+  T* hidden_n;             // [N, H] hidden_sum of the last gate with its bias; null as gates
+  T* h;                    // [N, P]
+  Sum* c;                  // [N, H]
+  T* c_n;                  // [N, H] copy of c in the last step, else null
+  T* y;                    // [N, P], rows y_stride apart
   int64_t y_stride;
   T* r;  // [N, H] zeros past a row's length; null if the layer is not projected
 };
@@ -44,6 +47,8 @@ ForwardStep<T> OfCells(ForwardStep<T> step) {
 
 template <class T>
 struct BackwardStep {
+  using Sum = Accumulator<T>;
+
   int rows, hidden, outputs;  // N, H, P
   bool relu;                  // of CellOptions
   int64_t time, steps;
@@ -54,17 +59,17 @@ struct BackwardStep {
   const T* h_0;            // [N, P]
   const T* h_prev;         // [N, P], rows y_stride apart; not read in a row's first step
   const T* c_0;            // [N, H] replaces c_prev in the first step, else null
-  const float* c_prev;     // [N, H]
-  const float* c;          // [N, H]
+  const Sum* c_prev;       // [N, H]
+  const Sum* c;            // [N, H]
   const T* y;              // [N, P], rows y_stride apart
   const T* dy;             // [N, P], rows y_stride apart
   int64_t y_stride;
   // [N, P] and [N, H] replace dh and dc in the last step, which is computed first; else null
   const T* dh_n;
   const T* dc_n;
-  float* dh;        // [N, P] in: from the step after; out, if wanted: the share of the gradient
+  Sum* dh;          // [N, P] in: from the step after; out, if wanted: the share of the gradient
   bool dh_wanted;   // of h_prev that does not pass the gates
-  float* dc;        // [N, H] in: from the step after, out: for the step before
+  Sum* dc;          // [N, H] in: from the step after, out: for the step before
   T* dc_0;          // [N, H] copy of dc in the first step, else null
   T* dgates_x;      // [N, G*H] gradients of the input's share
   T* dgates_h;      // [N, G*H] gradients of the hidden state's share, if the cell splits them
@@ -72,7 +77,7 @@ struct BackwardStep {
   // Null if the layer is not projected.
   const T* r;      // [N, H]
   T* dh_total;     // [N, P] the gradient of h, zeros past a row's length
-  float* dr;       // [N, H]
+  Sum* dr;         // [N, H]
   const T* zeros;  // [N, H]
 };
 

@@ -17,48 +17,51 @@
 
 namespace fastrnn {
 
-// Options of a layer that its cells' arithmetic depends on.
+// Options of a layer that its cells' arithmetic depends on. Real is the type of the arithmetic,
+// here and below: the accumulator of the layer's type (layout.h), which is float on CUDA.
+template <class Real>
 struct CellOptions {
   // ReLU instead of tanh in the vanilla RNN: an argument rather than two cells, because CUDA's
   // kernels are compiled for each cell.
   bool relu;
-  Clip clip;  // for ClippedLstmCell
+  Clip<Real> clip;  // for ClippedLstmCell
 };
 
 // Both shares of a unit's pre-activations, including biases.
-template <int kGates>
+template <int kGates, class Real = float>
 struct Shares {
-  float input[kGates];
-  float hidden[kGates];
+  Real input[kGates];
+  Real hidden[kGates];
 
-  FASTRNN_HOST_DEVICE float Sum(int k) const { return input[k] + hidden[k]; }
+  FASTRNN_HOST_DEVICE Real Sum(int k) const { return input[k] + hidden[k]; }
 };
 
 // A unit's state after a step.
+template <class Real>
 struct UnitState {
-  float h, c;
+  Real h, c;
 };
 
 // What forward keeps for backward: the activated gates and, if shares are split, the hidden state's
 // share of the last gate.
-template <int kGates>
+template <int kGates, class Real = float>
 struct Activated {
-  float gates[kGates];
-  float hidden_n;
+  Real gates[kGates];
+  Real hidden_n;
 };
 
 // What backward reads of a step. Only the fields that the cell needs are loaded.
-template <int kGates>
+template <int kGates, class Real = float>
 struct Seen {
-  Activated<kGates> activated;
-  float h, h_prev, c, c_prev;
+  Activated<kGates, Real> activated;
+  Real h, h_prev, c, c_prev;
 };
 
 // The gradients of a unit's pre-activations; h only if shares are split.
-template <int kGates>
+template <int kGates, class Real = float>
 struct GateGradients {
-  float x[kGates];
-  float h[kGates];
+  Real x[kGates];
+  Real h[kGates];
 };
 
 }  // namespace fastrnn

@@ -13,17 +13,21 @@ struct LstmCell {
   static constexpr bool kSplitShares = false;
   static constexpr bool kKeepsGates = true;
 
-  static FASTRNN_HOST_DEVICE void Forward(const CellOptions& options, const Shares<kGates>& shares,
-                                          UnitState* state, Activated<kGates>* activated) {
+  template <class Real>
+  static FASTRNN_HOST_DEVICE void Forward(const CellOptions<Real>& options,
+                                          const Shares<kGates, Real>& shares,
+                                          UnitState<Real>* state,
+                                          Activated<kGates, Real>* activated) {
     Compute<false>(options.clip, shares, state, activated);
   }
 
-  static FASTRNN_HOST_DEVICE float Backward(bool, const Seen<kGates>& seen, float dh, float* dc,
-                                            GateGradients<kGates>* d) {
-    const float i = seen.activated.gates[0], f = seen.activated.gates[1];
-    const float g = seen.activated.gates[2], o = seen.activated.gates[3];
-    const float tanh_c = cell::Tanh(seen.c);
-    const float dc_total = *dc + dh * o * (1.0f - tanh_c * tanh_c);
+  template <class Real>
+  static FASTRNN_HOST_DEVICE Real Backward(bool, const Seen<kGates, Real>& seen, Real dh, Real* dc,
+                                           GateGradients<kGates, Real>* d) {
+    const Real i = seen.activated.gates[0], f = seen.activated.gates[1];
+    const Real g = seen.activated.gates[2], o = seen.activated.gates[3];
+    const Real tanh_c = cell::Tanh(seen.c);
+    const Real dc_total = *dc + dh * o * (1.0f - tanh_c * tanh_c);
     d->x[0] = dc_total * g * i * (1.0f - i);
     d->x[1] = dc_total * seen.c_prev * f * (1.0f - f);
     d->x[2] = dc_total * i * (1.0f - g * g);
@@ -35,14 +39,16 @@ struct LstmCell {
  protected:
   // A clipped c depends neither on i, f and g nor on c_prev. So backward is given zeros for these
   // gates: the gradients that it computes from them are zeros then.
-  template <bool kClips>
-  static FASTRNN_HOST_DEVICE void Compute(const Clip& clip, const Shares<kGates>& shares,
-                                          UnitState* state, Activated<kGates>* activated) {
-    const float i = cell::Sigmoid(shares.Sum(0));
-    const float f = cell::Sigmoid(shares.Sum(1));
-    const float g = cell::Tanh(shares.Sum(2));
-    const float o = cell::Sigmoid(shares.Sum(3));
-    const float c = f * state->c + i * g;
+  template <bool kClips, class Real>
+  static FASTRNN_HOST_DEVICE void Compute(const Clip<Real>& clip,
+                                          const Shares<kGates, Real>& shares,
+                                          UnitState<Real>* state,
+                                          Activated<kGates, Real>* activated) {
+    const Real i = cell::Sigmoid(shares.Sum(0));
+    const Real f = cell::Sigmoid(shares.Sum(1));
+    const Real g = cell::Tanh(shares.Sum(2));
+    const Real o = cell::Sigmoid(shares.Sum(3));
+    const Real c = f * state->c + i * g;
     state->c = kClips ? Clipped(clip, c) : c;
     state->h = o * cell::Tanh(state->c);
     const bool kept = !kClips || state->c == c;
@@ -50,7 +56,8 @@ struct LstmCell {
   }
 
  private:
-  static FASTRNN_HOST_DEVICE float Clipped(const Clip& clip, float c) {
+  template <class Real>
+  static FASTRNN_HOST_DEVICE Real Clipped(const Clip<Real>& clip, Real c) {
     if (clip.nan && c != c) return clip.low;
     c = c > clip.high ? clip.high : c;
     return c < clip.low ? clip.low : c;
@@ -59,8 +66,11 @@ struct LstmCell {
 
 // The LSTM cell with a range for c.
 struct ClippedLstmCell : LstmCell {
-  static FASTRNN_HOST_DEVICE void Forward(const CellOptions& options, const Shares<kGates>& shares,
-                                          UnitState* state, Activated<kGates>* activated) {
+  template <class Real>
+  static FASTRNN_HOST_DEVICE void Forward(const CellOptions<Real>& options,
+                                          const Shares<kGates, Real>& shares,
+                                          UnitState<Real>* state,
+                                          Activated<kGates, Real>* activated) {
     Compute<true>(options.clip, shares, state, activated);
   }
 };

@@ -1,11 +1,12 @@
 // The cells' elementary functions, for host and device.
 //
-// The host versions are plain arithmetic without branches or library calls, so the compiler
-// vectorises a loop over hidden units. They are accurate to a few units in the last place of
-// float32, relative to the result for tanh (also near zero) and absolute for sigmoid. NaN stays
+// The host versions in float32 are plain arithmetic without branches or library calls, so the
+// compiler vectorises a loop over hidden units. They are accurate to a few units in the last place
+// of float32, relative to the result for tanh (also near zero) and absolute for sigmoid. NaN stays
 // NaN.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -94,9 +95,17 @@ FASTRNN_HOST_DEVICE float Tanh(float x) {
   return expm1 / (expm1 + 2.0f);
 }
 
+// In float64 the C library's functions, which are accurate to a unit in the last place or two: such
+// layers check others' gradients.
+FASTRNN_HOST_DEVICE double Sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
+FASTRNN_HOST_DEVICE double Tanh(double x) { return std::tanh(x); }
+
 #endif
 
-FASTRNN_HOST_DEVICE float Relu(float x) { return x < 0.0f ? 0.0f : x; }
+template <class Real>
+FASTRNN_HOST_DEVICE Real Relu(Real x) {
+  return x < 0 ? 0 : x;
+}
 
 }  // namespace cell
 }  // namespace fastrnn

@@ -11,15 +11,18 @@ struct RnnCell {
   static constexpr bool kSplitShares = false;
   static constexpr bool kKeepsGates = false;
 
-  static FASTRNN_HOST_DEVICE void Forward(const CellOptions& options, const Shares<kGates>& shares,
-                                          UnitState* state, Activated<kGates>*) {
-    const float a = shares.Sum(0);
+  template <class Real>
+  static FASTRNN_HOST_DEVICE void Forward(const CellOptions<Real>& options,
+                                          const Shares<kGates, Real>& shares,
+                                          UnitState<Real>* state, Activated<kGates, Real>*) {
+    const Real a = shares.Sum(0);
     state->h = options.relu ? cell::Relu(a) : cell::Tanh(a);
   }
 
-  static FASTRNN_HOST_DEVICE float Backward(bool relu, const Seen<kGates>& seen, float dh, float*,
-                                            GateGradients<kGates>* d) {
-    const float tanh_gradient = dh * (1.0f - seen.h * seen.h);
+  template <class Real>
+  static FASTRNN_HOST_DEVICE Real Backward(bool relu, const Seen<kGates, Real>& seen, Real dh,
+                                           Real*, GateGradients<kGates, Real>* d) {
+    const Real tanh_gradient = dh * (1.0f - seen.h * seen.h);
     d->x[0] = relu ? (seen.h > 0.0f ? dh : 0.0f) : tanh_gradient;
     return 0.0f;
   }

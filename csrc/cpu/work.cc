@@ -241,7 +241,7 @@ void ForwardBuffers::SumBiases(const LayerDesc& desc,
 ForwardWork::ForwardWork(const LayerDesc& desc, BlockProducts products,
                          const ForwardBuffers& buffers, Rows rows)
     : products_(std::move(products)),
-      units_(ForwardOf(desc)),
+      units_(ForwardOf<float>(desc)),
       sums_(buffers.sums + rows.begin * SumsOfRow(desc)),
       bias_(buffers.bias) {}
 
@@ -283,7 +283,7 @@ void ForwardWork::RunCells(const LayerDesc& desc, const ForwardStep<float>& step
       float* const share = sums_ + n * GH;
       float* const hidden_n = step.hidden_n != nullptr ? step.hidden_n + n * H : share + GH - H;
       units_({gates + n * GH, share, bias_, step.h2h_bias + GH - H, row_c_prev, c, hidden_n,
-              step.h_prev + n * H, step.h + n * H, y, desc.clip},
+              step.h_prev + n * H, step.h + n * H, y, step.options.clip},
              units);
     }
     if (desc.has_c() && step.c_n != nullptr) Copy(c, units, step.c_n + n * H);
@@ -309,7 +309,7 @@ BackwardBuffers::BackwardBuffers(const LayerDesc& desc, const StepProducts& prod
 }
 
 BackwardWork::BackwardWork(const LayerDesc& desc, BlockProducts products)
-    : products_(std::move(products)), units_(BackwardOf(desc.mode)) {}
+    : products_(std::move(products)), units_(BackwardOf<float>(desc.mode)) {}
 
 void BackwardWork::Step(const LayerDesc& desc, const BackwardStep<float>& step,
                         const Parameters<const float>&) {

@@ -134,7 +134,7 @@ class ForwardWork {
   void Project(const ForwardStep<float>& step);
 
   BlockProducts products_;
-  ForwardUnits units_;
+  ForwardUnits<float> units_;
   float* sums_;
   const float* bias_;
 };
@@ -167,7 +167,7 @@ class BackwardWork {
   void Project(const BackwardStep<float>& step);
 
   BlockProducts products_;
-  BackwardUnits units_;
+  BackwardUnits<float> units_;
 };
 
 int64_t ChunkRows();

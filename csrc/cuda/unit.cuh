@@ -53,8 +53,8 @@ FASTRNN_DEVICE bool IsActive(const ForwardStep<T>& p, Place at) {
 }
 
 template <class Step, class T>
-FASTRNN_DEVICE UnitState PreviousState(const ForwardStep<T>& p, Place at) {
-  UnitState state = {ToFloat(p.h_prev[at.state()]), 0.0f};
+FASTRNN_DEVICE UnitState<float> PreviousState(const ForwardStep<T>& p, Place at) {
+  UnitState<float> state = {ToFloat(p.h_prev[at.state()]), 0.0f};
   if (Step::kHasC) {
     state.c = p.c_0 != nullptr ? ToFloat(p.c_0[at.state()]) : p.c_prev[at.state()];
   }
@@ -69,7 +69,7 @@ FASTRNN_DEVICE float InputShare(const ForwardStep<T>& p, Place at, int k) {
 // Computes the step, and returns the output.
 template <class Step, class T>
 FASTRNN_DEVICE T Advance(const ForwardStep<T>& p, bool active, const Shares<Step::kGates>& shares,
-                         UnitState* state, Activated<Step::kGates>* activated) {
+                         UnitState<float>* state, Activated<Step::kGates>* activated) {
   if (!active) return FromFloat<T>(0.0f);
   Step::Forward(p.options, shares, state, activated);
   const T h = FromFloat<T>(state->h);
@@ -98,7 +98,7 @@ FASTRNN_DEVICE void StoreActivated(const ForwardStep<T>& p, Place at,
 }
 
 template <class Step, class T>
-FASTRNN_DEVICE void StoreState(const ForwardStep<T>& p, Place at, UnitState state) {
+FASTRNN_DEVICE void StoreState(const ForwardStep<T>& p, Place at, UnitState<float> state) {
   p.h[at.state()] = FromFloat<T>(state.h);
   if (!Step::kHasC) return;
   p.c[at.state()] = state.c;

@@ -30,14 +30,14 @@ int64_t IntegerAttribute(const Attributes& attributes, const std::string& name, 
   return value;
 }
 
-// With a point, whatever the process's locale has; infinity and NaN too, as strtof reads them.
+// With a point, whatever the process's locale has; infinity and NaN too, as strtod reads them.
 // `missing` if it is not given.
-float NumberAttribute(const Attributes& attributes, const std::string& name, float missing) {
+double NumberAttribute(const Attributes& attributes, const std::string& name, double missing) {
   if (attributes.count(name) == 0) return missing;
   const std::string& text = Attribute(attributes, name);
   char* end = nullptr;
   static const locale_t of_c = newlocale(LC_NUMERIC_MASK, "C", nullptr);
-  const float value = strtof_l(text.c_str(), &end, of_c);
+  const double value = strtod_l(text.c_str(), &end, of_c);
   FASTRNN_EXPECTS(!text.empty() && *end == '\0',
                   "_fastrnn_layer: " + name + " is '" + text + "', expected a number");
   return value;

@@ -12,10 +12,11 @@ namespace fastrnn {
 namespace python {
 
 // The low and the high end, and what becomes of NaN.
-using ClipArgument = std::optional<std::tuple<float, float, bool>>;
+using ClipArgument = std::optional<std::tuple<double, double, bool>>;
 
-inline Clip ClipOf(const ClipArgument& clip) {
-  return clip ? Clip{std::get<0>(*clip), std::get<1>(*clip), std::get<2>(*clip)} : Clip();
+inline Clip<double> ClipOf(const ClipArgument& clip) {
+  if (!clip) return {};
+  return {std::get<0>(*clip), std::get<1>(*clip), std::get<2>(*clip)};
 }
 
 void DefineKernels(pybind11::module_* m);

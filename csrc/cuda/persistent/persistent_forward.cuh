@@ -337,7 +337,7 @@ class ForwardBlock {
   // Of the unit's gates: both biases' sums; but h2h's apart if a gate's shares are split.
   float bias_[kGates], hidden_bias_ = 0.0f;
   Steps active_[kCells];
-  UnitState state_[kCells];
+  UnitState<float> state_[kCells];
 };
 
 template <class Step, class Math, int kRowTiles, int kBatchTiles, bool kStreams, Signal kSignal>

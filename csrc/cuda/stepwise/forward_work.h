@@ -16,7 +16,7 @@ bool SumsInReserve(const LayerDesc& desc) {
 
 // The workspace of directions that are computed at once, or one after the other.
 struct ForwardBuffers {
-  ForwardArraysOfDirection arrays[kMaxDirections] = {};
+  ForwardArraysOfDirection<float> arrays[kMaxDirections] = {};
   // For each of the streams that directions are computed on.
   float* sums[kMaxDirections] = {};  // [N, SumsOfRow]
   char* blas[kMaxDirections] = {};

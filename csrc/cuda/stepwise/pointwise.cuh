@@ -16,7 +16,7 @@ constexpr unsigned kMaxGridRows = 65535;  // of a grid's second dimension
 template <class Step, class T>
 FASTRNN_DEVICE void Unit(const ForwardStep<T>& p, Place at) {
   const bool active = IsActive(p, at);
-  UnitState state = PreviousState<Step>(p, at);
+  UnitState<float> state = PreviousState<Step>(p, at);
   Shares<Step::kGates> shares = {};
   Activated<Step::kGates> activated;
   if (active) {
