@@ -190,7 +190,7 @@ void CheckInputs(const Layers& layers, const Arrays& arrays) {
   if (layers.has_c()) Expect("c_0", arrays.c0, size);
   if (arrays.lengths != nullptr) Expect("lengths", arrays.lengths, sizeof(int32_t));
   Expect("output", arrays.y, size);
-  if (ReserveWords(layers) > 0) Expect("reserve", arrays.reserve, sizeof(float));
+  if (ReserveWords(layers) > 0) Expect("reserve", arrays.reserve, AccumulatorSize(layers.dtype));
   Expect("workspace", arrays.workspace, kWorkspaceAlignment);
   ExpectParameters(layers, "weights", arrays.weights);
 }

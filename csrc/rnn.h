@@ -17,9 +17,9 @@
 //   GRU             G = 3   r, z, n; linear before reset
 //   tanh, relu RNN  G = 1
 //
-// 16-bit types are for arrays. Products of 16-bit factors are summed in float32; the cells'
-// arithmetic, c, the running gradients and the sums of weight gradients are float32 throughout. dx
-// of two directions is rounded twice.
+// float64 layers, which are the CPU's alone, compute in float64. 16-bit types are for arrays.
+// Products of 16-bit factors are summed in float32; the cells' arithmetic, c, the running gradients
+// and the sums of weight gradients are float32 throughout. dx of two directions is rounded twice.
 //
 // Its Python interface is fastrnn.kernels.
 #pragma once
@@ -35,7 +35,7 @@ namespace fastrnn {
 
 enum class Mode { kLstm, kGru, kRnnTanh, kRnnRelu };
 
-enum class DType { kFloat32, kFloat16, kBfloat16 };
+enum class DType { kFloat32, kFloat16, kBfloat16, kFloat64 };
 
 enum class Device { kCpu, kCuda };
 
@@ -50,9 +50,9 @@ struct DTypeTraits {
   const char* name;
   int64_t size;  // bytes of one value
 };
-constexpr DTypeTraits kDTypes[] = {{"float32", 4}, {"float16", 2}, {"bfloat16", 2}};
+constexpr DTypeTraits kDTypes[] = {{"float32", 4}, {"float16", 2}, {"bfloat16", 2}, {"float64", 8}};
 
-// "float32, float16 or bfloat16", for messages.
+// "float32, float16, bfloat16 or float64", for messages.
 std::string DTypeNames();
 
 constexpr const char* Name(DType dtype) { return kDTypes[static_cast<int>(dtype)].name; }
@@ -196,7 +196,7 @@ struct ForwardArrays {
   void* y = nullptr;                 // [T, N, D*P], forward direction first
   void* hn = nullptr;                // [L*D, N, P], after the last step of each direction
   void* cn = nullptr;                // [L*D, N, H], LSTM only
-  void* reserve = nullptr;           // Plan::reserve_bytes(), aligned to 4
+  void* reserve = nullptr;           // Plan::reserve_bytes(), aligned to 4, in float64 to 8
   void* workspace = nullptr;         // Plan::workspace_bytes(), aligned to kWorkspaceAlignment
   void* stream = nullptr;            // on CUDA, the cudaStream_t for all work
 };
@@ -262,9 +262,9 @@ class Plan {
 
 // The plan for these layers. The most recently used plans are kept and reused for the same
 // description. Throws InvalidArgument if a size is wrong (Validate), this build has no backend for
-// the device, or the backend or the device does not cover the layers (the CPU has float32 only;
-// CUDA needs compute capability 7.0, for bfloat16 8.0); and LibraryError if a library underneath
-// fails.
+// the device, or the backend or the device does not cover the layers (the CPU has float32 and
+// float64; CUDA has no float64, and needs compute capability 7.0, for bfloat16 8.0); and
+// LibraryError if a library underneath fails.
 std::shared_ptr<const Plan> MakePlan(const Layers& layers);
 
 // How many plans MakePlan has made.

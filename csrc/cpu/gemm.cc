@@ -137,9 +137,9 @@ size_t PackedProduct::scratch_bytes() const {
   return bytes;
 }
 
-void PackedProduct::Pack(const float* weights, void* packed, void* scratch) const {
+void PackedProduct::Pack(const void* weights, void* packed, void* scratch) const {
   Try("reorder of weights", __LINE__, [&] {
-    memory plain(plain_weights_, Engine(), const_cast<float*>(weights));
+    memory plain(plain_weights_, Engine(), const_cast<void*>(weights));
     memory to(products_[0].desc.weights_desc(), Engine(), packed);
     memory pack_scratch(pack_desc_.scratchpad_desc(), Engine(), scratch);
     dnnl::stream stream(Engine());
@@ -160,9 +160,9 @@ PackedRun::PackedRun(const PackedProduct& product, int64_t m, void* packed, void
   });
 }
 
-void PackedRun::Run(const float* source, float* destination) {
+void PackedRun::Run(const void* source, void* destination) {
   Try("matmul", __LINE__, [&] {
-    source_.set_data_handle(const_cast<float*>(source));
+    source_.set_data_handle(const_cast<void*>(source));
     destination_.set_data_handle(destination);
     dnnl::stream stream(Engine());
     product_.product.execute(stream, {{DNNL_ARG_SRC, source_},

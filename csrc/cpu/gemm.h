@@ -34,7 +34,7 @@ class PackedProduct {
   size_t weight_bytes() const { return products_[0].desc.weights_desc().get_size(); }
   size_t scratch_bytes() const;
   // Both buffers are aligned to kWorkspaceAlignment.
-  void Pack(const float* weights, void* packed, void* scratch) const;
+  void Pack(const void* weights, void* packed, void* scratch) const;
 
  private:
   friend class PackedRun;
@@ -55,7 +55,7 @@ class PackedRun {
   // m: the product's, or one fewer.
   PackedRun(const PackedProduct& product, int64_t m, void* packed, void* scratch);
   // source [m, k], dense.
-  void Run(const float* source, float* destination);
+  void Run(const void* source, void* destination);
 
  private:
   const PackedProduct::Product& product_;

@@ -4,15 +4,7 @@
 #include <iterator>
 
 #include "../cells/traits.h"
-
-// One binary serves every x86-64 processor: the loader picks the clone. Clones are named by
-// feature, because an architecture's name matches only its vendor's models. Processors other than
-// x86-64 have vectors in their baseline.
-#if defined(__x86_64__)
-#define FASTRNN_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define FASTRNN_CLONES
-#endif
+#include "clones.h"
 
 namespace fastrnn {
 namespace cpu {

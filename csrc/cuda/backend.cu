@@ -205,6 +205,7 @@ class TheBackend final : public MemoryBackend {
 
   std::unique_ptr<const LayerPlan> MakePlan(const LayerDesc& desc) const override {
     const DeviceScope device(desc.device_index);
+    ExpectType(desc.dtype);
     ExpectKernelSizes(desc);
     const DeviceFacts facts = FactsOf(desc.device_index);
     ExpectCapability(desc, facts.capability);

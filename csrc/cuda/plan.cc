@@ -197,11 +197,17 @@ constexpr int kTf32Capability = 80;
 
 }  // namespace
 
+void ExpectType(DType dtype) {
+  FASTRNN_EXPECTS(dtype != DType::kFloat64,
+                  "dtype is float64, expected float32, float16 or bfloat16 on CUDA");
+}
+
 bool AllowsTf32(bool wanted, const DeviceFacts& facts) {
   return wanted && facts.capability >= kTf32Capability;
 }
 
 Choice Choose(Pass pass, const LayerDesc& desc, bool tf32, const DeviceFacts& facts) {
+  ExpectType(desc.dtype);
   const Problem problem(pass, desc, tf32, facts);
   Choice choice;
   choice.cost = StepwiseCost(problem);

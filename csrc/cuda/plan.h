@@ -174,11 +174,14 @@ struct Choice {
   std::string reason;
 };
 
+// Throws InvalidArgument for a type that the CUDA backend does not have.
+void ExpectType(DType dtype);
+
 // Whether float32 products may be rounded to TF32 on this device.
 bool AllowsTf32(bool wanted, const DeviceFacts& facts);
 
-// tf32: what AllowsTf32 returned. Throws InvalidArgument if desc.algorithm asks for something that
-// the device cannot run.
+// tf32: what AllowsTf32 returned. Throws InvalidArgument if the backend does not have the type, or
+// desc.algorithm asks for something that the device cannot run.
 Choice Choose(Pass pass, const LayerDesc& desc, bool tf32, const DeviceFacts& facts);
 
 // ---- chunks of time -----------------------------------------------------------------------------

@@ -328,7 +328,7 @@ def _inferred(
     )
     # As ReserveWords in csrc/rnn.h: words of 4 bytes for each hidden unit of a step.
     itemsize = np.dtype(dtype).itemsize
-    words = {"lstm": itemsize + 1, "gru": itemsize}.get(cell.mode, 0)
+    words = {"lstm": itemsize + max(itemsize // 4, 1), "gru": itemsize}.get(cell.mode, 0)
     if words:
         units = rnn  # [T, N, D*H]
         if cell.projected:

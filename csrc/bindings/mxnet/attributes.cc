@@ -61,7 +61,7 @@ Layers ParseLayers(const Attributes& attributes) {
   desc.directions = IntegerAttribute(attributes, "num_directions", 1, kMaxDirections);
   if (attributes.count("dtype") > 0) desc.dtype = ParseDType(attributes.at("dtype"));
   FASTRNN_EXPECTS(desc.dtype != DType::kBfloat16,
-                  "_fastrnn_layer: dtype is 'bfloat16', expected float32 or float16");
+                  "_fastrnn_layer: dtype is 'bfloat16', expected float32, float16 or float64");
   desc.tf32 = attributes.count("tf32") > 0 ? IntegerAttribute(attributes, "tf32", 0, 1) == 1
                                            : DefaultTf32();
   desc.tf32 = WithoutOverruledTf32(desc.tf32);

@@ -1,6 +1,7 @@
 #include "call.h"
 
 #include <limits>
+#include <string>
 
 #include "../../error.h"
 
@@ -28,6 +29,21 @@ constexpr size_t kMostOfMxnet = FASTRNN_MXNET_WORKSPACE_BYTES;
 bool OnGpu(const LayerDesc& desc) { return desc.device == Device::kCuda && !kEmulated; }
 
 }  // namespace
+
+int TypeNumber(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return mxnet::ext::kFloat32;
+    case DType::kFloat16:
+      return mxnet::ext::kFloat16;
+    case DType::kFloat64:
+      return mxnet::ext::kFloat64;
+    case DType::kBfloat16:
+      break;
+  }
+  throw InvalidArgument(std::string("MXNet's libraries have no ") + Name(dtype), __FILE__,
+                        __LINE__);
+}
 
 void SetSizes(LayerDesc* desc, const MXTensor& data) {
   const bool cuda = kEmulated || data.ctx.dev_type == "gpu";

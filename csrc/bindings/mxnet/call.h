@@ -27,6 +27,9 @@ mxnet::ext::MXReturnValue Guard(Call call) {
   }
 }
 
+// MXNet's number of a layer's type.
+int TypeNumber(DType dtype);
+
 // Sets the device and the sizes T, N and I from the input [T, N, I].
 void SetSizes(LayerDesc* desc, const mxnet::ext::MXTensor& data);
 

@@ -46,6 +46,7 @@ using fastrnn::operators::Guard;
 using fastrnn::operators::MxnetWorkspace;
 using fastrnn::operators::SetSizes;
 using fastrnn::operators::Stream;
+using fastrnn::operators::TypeNumber;
 using mxnet::ext::MXReturnValue;
 using mxnet::ext::MXTensor;
 using mxnet::ext::OpResource;
@@ -139,11 +140,10 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
   std::shared_ptr<const fastrnn::Plan> PlanFor(const MXTensor* inputs) const {
     Layers layers = layers_;
     SetSizes(&layers, inputs[0]);
-    const mxnet::ext::MXDType type =
-        layers.dtype == fastrnn::DType::kFloat16 ? mxnet::ext::kFloat16 : mxnet::ext::kFloat32;
+    const int type = TypeNumber(layers.dtype);
     for (int i = 0; i < num_inputs(); ++i) {
       const bool is_lengths = has_lengths_ && i == lengths();
-      FASTRNN_EXPECTS(inputs[i].dtype == (is_lengths ? mxnet::ext::kInt32 : type),
+      FASTRNN_EXPECTS(inputs[i].dtype == (is_lengths ? static_cast<int>(mxnet::ext::kInt32) : type),
                       "_fastrnn_rnn: this graph was traced in " +
                           std::string(fastrnn::Name(layers.dtype)) + ", and input " +
                           std::to_string(i) + " has MXNet's type number " +

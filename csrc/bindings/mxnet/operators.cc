@@ -6,7 +6,7 @@
 //   hidden_size      H
 //   num_directions   1 or 2
 //   num_layers       L, 1 by default
-//   dtype            float32 (default) or float16, on a GPU only
+//   dtype            float32 (default); on a GPU also float16, on a CPU also float64
 //   tf32             1 if float32 products may round their factors to TF32 on a GPU;
 //                    the default is DefaultTf32()
 //   use_sequence_length  1 if each row has its own length, otherwise 0 (default)
@@ -47,6 +47,7 @@ using fastrnn::operators::ParseLayers;
 using fastrnn::operators::Positions;
 using fastrnn::operators::SetSizes;
 using fastrnn::operators::Stream;
+using fastrnn::operators::TypeNumber;
 using mxnet::ext::MXReturnValue;
 using mxnet::ext::MXTensor;
 using mxnet::ext::OpResource;
@@ -78,8 +79,7 @@ MXReturnValue InferType(const Attributes& attributes, std::vector<int>* inputs,
   return Guard([&] {
     const Layers layers = ParseLayers(attributes);
     const Positions positions(layers, attributes);
-    const int layer_type =
-        layers.dtype == fastrnn::DType::kFloat16 ? mxnet::ext::kFloat16 : mxnet::ext::kFloat32;
+    const int layer_type = TypeNumber(layers.dtype);
     for (int i = 0; i < positions.inputs; ++i) {
       int& type = inputs->at(i);
       const bool lengths = positions.has_lengths && i == positions.lengths;

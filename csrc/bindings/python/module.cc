@@ -33,7 +33,7 @@ py::dict OperatorTypes() {
   types["cpu"] = cuda;
 #else
 #ifdef FASTRNN_WITH_ONEDNN
-  types["cpu"] = py::make_tuple(Name(DType::kFloat32));
+  types["cpu"] = py::make_tuple(Name(DType::kFloat32), Name(DType::kFloat64));
 #endif
 #ifdef FASTRNN_WITH_CUDA
   types["gpu"] = cuda;

@@ -203,7 +203,6 @@ void Tensor::ExpectApartFrom(const Tensor& other) const {
 }
 
 DType Tensor::LayerType() const {
-  if (place_.device == Device::kCpu) ExpectType(DType::kFloat32);
   for (size_t i = 0; i < std::size(kDTypes); ++i) {
     const auto dtype = static_cast<DType>(i);
     if (type_ == TypeOf(dtype)) return dtype;
