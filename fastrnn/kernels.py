@@ -2,9 +2,10 @@
 
 Arrays may come from any library that supports DLPack (NumPy, PyTorch, CuPy) and from MXNet, or be
 DLPack's capsules, which must be ready on the call's stream. They are dense, row-major, of one type
-and on one device; nothing is copied or converted implicitly. On the CPU the type is float32, and
-results are new NumPy arrays. On an NVIDIA GPU it is float32 or float16 (compute capability 7.0 and
-higher) or bfloat16 (8.0), results are new `DeviceArray`, and calls return before the work is done.
+and on one device; nothing is copied or converted implicitly. On the CPU the type is float32 or
+float64, and results are new NumPy arrays. On an NVIDIA GPU it is float32 or float16 (compute
+capability 7.0 and higher) or bfloat16 (8.0), results are new `DeviceArray`, and calls return before
+the work is done.
 
 A call keeps the memory of each `DeviceArray` until its work is done. A library that shares the
 memory and works on another stream must keep the array itself. If you pass another library's array
@@ -221,8 +222,8 @@ def forward(
     Returns
     -------
     Result
-        Output, final states and the reserve. 16-bit types keep products, c and gate arithmetic in
-        float32, and results are rounded.
+        Output, final states and the reserve. float64 layers compute in float64. 16-bit types keep
+        products, c and gate arithmetic in float32, and results are rounded.
 
     Raises
     ------

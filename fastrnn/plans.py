@@ -301,8 +301,8 @@ def reason(
         T, N, I and H.
     projection : int
         P of projected layers; 0: they are not.
-    dtype : {'float32', 'float16', 'bfloat16'}
-        Type of the arrays; float32 on the CPU.
+    dtype : {'float32', 'float64', 'float16', 'bfloat16'}
+        Type of the arrays: float32 or float64 on the CPU, all but float64 on a GPU.
     device : int or 'cpu'
         The CPU, or the number of a GPU of this machine.
 

@@ -20,8 +20,10 @@ def devices():
 
 
 # The devices, each with every type that it has.
-DTYPES = {"cpu": ["float32"], "cuda": ["float32", "float16", "bfloat16"]}
+DTYPES = {"cpu": ["float32", "float64"], "cuda": ["float32", "float16", "bfloat16"]}
 PLACES = [(device, dtype) for device in devices() for dtype in DTYPES[device]]
+# Types whose rounding is far below what tests of small layers look for.
+PRECISE = [place for place in PLACES if place[1] in ("float32", "float64")]
 
 
 def put(array: Any, device: str, dtype: Optional[str] = None) -> Any:
@@ -37,9 +39,11 @@ def get(array: Any) -> Any:
 
 
 def rounded(array: Any, dtype: str) -> Any:
-    """Return the numbers of `dtype` next to an array's, as float32."""
-    if array is None or dtype == "float32":
-        return array
+    """Return the numbers of `dtype` next to an array's: 16-bit ones as float32."""
+    if array is None:
+        return None
+    if dtype in ("float32", "float64"):
+        return array.astype(dtype)
     if dtype == "float16":
         return array.astype(np.float16).astype(np.float32)
     bits = array.astype(np.float32).view(np.uint32)
@@ -49,7 +53,10 @@ def rounded(array: Any, dtype: str) -> Any:
 
 @dataclass
 class KernelCase:
-    """Random arguments of layers, and the gradients of its results, in float32 on the host."""
+    """Random arguments of layers, and the gradients of its results, on the host.
+
+    They are in float64 for that type, and in float32 for all others.
+    """
 
     mode: str
     steps: int
@@ -79,13 +86,13 @@ class KernelCase:
         sizes["projection"] = self.projection
         stack = ref.random_stack(rng, self.mode, self.inputs, self.hidden, **sizes)
         flat = [w for direction in stack for w in direction if w is not None]
-        self.weights = [rounded(w.astype(np.float32), self.dtype) for w in flat]
+        self.weights = [rounded(w, self.dtype) for w in flat]
         self.d_output = self._draw(rng, self.steps, self.rows, self.directions * state[2])
         self.d_h_n = self._draw(rng, *state)
         self.d_c_n = self._draw(rng, *cell_state) if cell else None
 
     def _draw(self, rng, *shape):
-        return rounded(rng.standard_normal(shape).astype(np.float32), self.dtype)
+        return rounded(rng.standard_normal(shape), self.dtype)
 
     def put(self, array):
         return put(array, self.device, self.dtype)

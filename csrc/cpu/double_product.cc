@@ -31,14 +31,19 @@ int64_t Panels(int64_t n) { return (n + kPanel - 1) / kPanel; }
                            const double* panel, double* sums) {                          \
     Lanes sum[rows][2] = {};                                                             \
     for (int64_t i = 0; i < k; ++i, a += k_step, panel += kPanel) {                      \
-      Lanes weights[2];                                                                  \
-      std::memcpy(weights, panel, sizeof weights);                                       \
+      Lanes left, right;                                                                 \
+      std::memcpy(&left, panel, sizeof left);                                            \
+      std::memcpy(&right, panel + kPanel / 2, sizeof right);                             \
       _Pragma("GCC unroll 4") for (int r = 0; r < rows; ++r) {                           \
-        sum[r][0] += a[r * row_step] * weights[0];                                       \
-        sum[r][1] += a[r * row_step] * weights[1];                                       \
+        sum[r][0] += a[r * row_step] * left;                                             \
+        sum[r][1] += a[r * row_step] * right;                                            \
       }                                                                                  \
     }                                                                                    \
-    std::memcpy(sums, sum, sizeof sum);                                                  \
+    /* An array whose address is taken would be in memory, not in registers. */          \
+    _Pragma("GCC unroll 8") for (int v = 0; v < 2 * rows; ++v) {                         \
+      const Lanes one = sum[v / 2][v % 2];                                               \
+      std::memcpy(sums + v * (kPanel / 2), &one, sizeof one);                            \
+    }                                                                                    \
   }
 FASTRNN_TILE(Tile, kTileRows)
 FASTRNN_TILE(RowTile, 1)

@@ -20,8 +20,9 @@ MATHS: Dict[str, Tuple[str, bool]] = {
     "float16": ("float16", False),
     "float32": ("float32", False),
     "bfloat16": ("bfloat16", False),
+    "float64": ("float64", False),
 }
-# The compute capability that each needs.
+# The compute capability that each needs; what is not there, GPUs do not have.
 CAPABILITY = {"tf32": 80, "float16": 70, "float32": 70, "bfloat16": 80}
 STEPWISE = "stepwise"
 _QUICK = 32 * 1024**2  # products of a step and gate
@@ -84,15 +85,15 @@ class Sizes:
 def maths_of(device: Device) -> List[str]:
     """Return how products can be computed on a device."""
     if device == CPU:
-        return ["float32"]
+        return ["float32", "float64"]
     capability = _native.library().device_facts(device)["capability"]
-    return [math for math in MATHS if capability >= CAPABILITY[math]]
+    return [math for math, needed in CAPABILITY.items() if capability >= needed]
 
 
 def usual_maths(device: Device) -> List[str]:
     """Return those of `maths_of` that MXNet's layers use in this process."""
     other = "float32" if "tf32" in maths_of(device) and tf32_is_wanted() else "tf32"
-    return [math for math in maths_of(device) if math not in (other, "bfloat16")]
+    return [math for math in maths_of(device) if math not in (other, "bfloat16", "float64")]
 
 
 def tf32_is_wanted() -> bool:
@@ -206,7 +207,14 @@ def _on_cpu(kind: Kind, sizes: Sizes, steps: int) -> Found:
     found: Found = {}
     for _, rows, hidden in replace(sizes, steps=(steps,)).layers():
         text = plans.reason(
-            kind.cell, steps, rows, hidden, hidden, directions=kind.directions, reserve=True
+            kind.cell,
+            steps,
+            rows,
+            hidden,
+            hidden,
+            directions=kind.directions,
+            dtype=MATHS[kind.math][0],
+            reserve=True,
         )
         for backward, line in enumerate(text.strip().splitlines()):
             name = re.sub(r"\d+", "several", line.split(": ", 1)[1])

@@ -52,8 +52,10 @@ class Call:
         self._gradients = [self._put(array) for array in gradients]
 
     def _put(self, array: Optional[np.ndarray], dtype: str = "") -> Any:
-        if array is None or self._device == CPU:
-            return array
+        if array is None:
+            return None
+        if self._device == CPU:
+            return array.astype(dtype or self._dtype)
         return kernels.to_device(array, dtype or self._dtype, int(self._device))
 
     def _get(self, arrays: Dict[str, Any]) -> Arrays:

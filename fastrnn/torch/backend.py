@@ -13,6 +13,10 @@ from fastrnn import _native, plans
 # Why a call runs on PyTorch's layer if its arguments are not those of a usual call.
 UNUSUAL = "PyTorch's layer takes, or refuses, arguments that the kernels do not have"
 COVERED = "the kernels cover it"
+IN_FLOAT64 = (
+    "in float64 PyTorch's layer has second derivatives, and is about as fast; "
+    "backend='native' takes the kernels"
+)
 CHOICES = ("auto", "native", "torch")
 
 

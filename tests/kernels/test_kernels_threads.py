@@ -61,8 +61,9 @@ def test_agrees(shape):
     *sizes, how = shape
     steps, rows, hidden = sizes
     assert how in plans.reason("lstm", steps, rows, 7, hidden, reserve=True)
-    for case in _cases(*sizes, directions=2):
-        assert_agrees(case)
+    for dtype in ("float32", "float64"):
+        for case in _cases(*sizes, directions=2, dtype=dtype):
+            assert_agrees(case)
     for case in _cases(*sizes, lengths=np.resize([1, steps, 0, steps - 1], rows)):
         assert_agrees(case)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn.mxnet import import_mxnet
+from fastrnn.mxnet import import_mxnet, native
 
 mx = import_mxnet()
 gluon = mx.gluon
@@ -140,7 +140,8 @@ def test_what_is_left_and_why(x, tmp_path):
     assert str(report).splitlines()[1] == "1: RNNCell, left; no layer has its activation"
 
 
-def test_a_layer_that_the_backend_cannot_run_is_left_as_it_was():
+def test_a_layer_that_the_backend_cannot_run_is_left_as_it_was(monkeypatch):
+    monkeypatch.setattr(native, "STATUS", native.STATUS._replace(types=("float32",)))
     layer = gluon.rnn.LSTM(4, state_clip_min=-1, state_clip_max=1, dtype="float64")
     before = dict(vars(layer))
     report = fastrnn.accelerate(layer, backend="native")

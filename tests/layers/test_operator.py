@@ -50,7 +50,7 @@ def outputs_of_graph(inputs, dtype="float32", lengths=None, hidden=5):
 
 
 @pytest.mark.parametrize("directions", [1, 2])
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
 @pytest.mark.parametrize(
     "mode, projection, words", [("lstm", 0, 5), ("lstm", 3, 6), ("gru", 0, 4), ("rnn_tanh", 0, 0)]
 )
@@ -69,7 +69,7 @@ def test_the_reserve_that_python_infers_is_what_the_library_writes(
         Cell(mode, 5, projection), mx.sym.var("data"), states, symbols, dtype, None, "layer"
     )
     half = {6: 4, 5: 3, 4: 2, 0: 0}[words]
-    expected = directions * 5 * (words if dtype == "float32" else half)
+    expected = directions * 5 * {"float16": half, "float32": words, "float64": 2 * words}[dtype]
     size = (mode, dtype, 5, directions, 1, projection)
     assert expected == _native.library().reserve_words(*size)
     shape = reserve.infer_shape(data=(7, 3, 4))[1][0]

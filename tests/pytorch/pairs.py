@@ -19,7 +19,7 @@ CELLS = {
 
 
 def pair(cell, inputs, hidden, layers=1, **options):
-    """PyTorch's layer in float64, and ours with the same parameters."""
+    """PyTorch's layer in float64, and ours on the kernels with the same parameters."""
     name, own = CELLS[cell]
     theirs = getattr(torch.nn, name)(inputs, hidden, layers, **own, **options)
     ours = getattr(fastrnn.torch, name)(inputs, hidden, layers, **own, **options, backend="native")
@@ -56,14 +56,15 @@ def results(layer, dtype, given, hx, wanted=("output", "h_n", "c_n")):
     return found
 
 
-def compare(theirs, ours, given, hx=None, **options):
+def compare(theirs, ours, given, hx=None, dtype=torch.float32, **options):
     expected = results(theirs, torch.float64, given, hx, **options)
-    found = results(ours, torch.float32, given, hx, **options)
+    found = results(ours, dtype, given, hx, **options)
     assert found.keys() == expected.keys()
     for name, array in expected.items():
         if array is None:  # a state that nothing depends on
             continue
-        ref.assert_close(found[name].detach(), array.detach().numpy(), name)
+        precision = str(dtype)[len("torch.") :]
+        ref.assert_close(found[name].detach(), array.detach().numpy(), name, precision)
         assert found[name].stride() == array.stride()
 
 

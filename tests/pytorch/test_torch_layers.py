@@ -52,6 +52,14 @@ def test_options(cell, options):
         ref.assert_close(ours(x)[0], theirs(x.double())[0].numpy())
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_in_float64(cell):
+    theirs, ours = pair(cell, 5, 9, 2, bidirectional=True)
+    assert ours.double().backend.name == "native"
+    x, hx = torch.randn(3, 4, 5), states_for(cell, ours, 4)
+    compare(theirs, ours, x, hx, dtype=torch.float64)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -189,7 +197,5 @@ def test_what_the_kernels_cannot_do_runs_on_pytorch_and_says_why():
         layer = fastrnn.torch.LSTM(5, 9)
         assert "bfloat16" in layer.backend_for(x).reason
         assert layer(x)[0].dtype == torch.bfloat16
-    with pytest.raises(ValueError, match="backend is 'native', but .*'float64'"):
-        fastrnn.torch.LSTM(5, 9, dtype=torch.float64, backend="native")
     with pytest.raises(ValueError, match="backend is 'cudnn', expected one of auto, native, torch"):
         fastrnn.torch.LSTM(5, 9, backend="cudnn")
