@@ -33,7 +33,7 @@ def step(net, call, training=True):
         loss = ((outputs[0] - 1) ** 2).mean()
     loss.backward()
     gradients = {name: parameter.grad().asnumpy() for name, parameter in parameters(net).items()}
-    return [array.asnumpy() for array in outputs], gradients, float(loss.asnumpy())
+    return [array.asnumpy() for array in outputs], gradients, loss.asnumpy().item()
 
 
 def seconds(net, call, times):
