@@ -114,6 +114,8 @@ def plan(
     tf32: Optional[bool],
     algorithm: Optional[str],
     device: Union[int, Dict[str, float]],
+    projection: int = 0,
+    clip: Optional[Tuple[float, float, bool]] = None,
 ) -> Dict[str, Any]: ...
 
 class DeviceArray:

@@ -113,9 +113,8 @@ class Chooser:
             return f"the native operator does not cover dtype={dtype}"
         if self.request.name == "native":
             return None
-        kind = verdict.LayerKind(cell.mode, dtype, self.directions, self.lengths)
-        if native.ON_CUDA and (cell.projected or cell.clip_min is not None):
-            return "`fastrnn check` does not test projection and clipping on a GPU"
+        options = (self.lengths, cell.projected, cell.clips)
+        kind = verdict.LayerKind(cell.mode, dtype, self.directions, *options)
         return verdict.obstacle(kind, cell.hidden_size, native.ON_CUDA, native.GPUS)
 
     def _gluon_operators(self, dtype: str) -> str:

@@ -25,6 +25,13 @@ class Cell(NamedTuple):
         return self.projection_size > 0
 
     @property
+    def clips(self) -> bool:
+        """Whether a step may change the cell state to clip it."""
+        if self.clip_min is None or self.clip_max is None:
+            return False
+        return self.clip_min > -math.inf or self.clip_max < math.inf or self.clip_nan
+
+    @property
     def outputs(self) -> int:
         """The size P of h and of the output."""
         return self.projection_size or self.hidden_size

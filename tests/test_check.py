@@ -18,9 +18,10 @@ pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
 import fastrnn
 from fastrnn import _native, cli, kernels, plans
-from fastrnn.check import classes, command, processes, threads, verdict
+from fastrnn.check import classes, command, problems, processes, threads, verdict
 from fastrnn.check.classes import CPU, Kind, Sizes
 from fastrnn.check.kernels import Effort
+from fastrnn.check.problems import Shape
 from fastrnn.check.timing import Timed
 from fastrnn.check.verdict import FAILED, PASSED, UNFINISHED, Time, Verdict
 from fastrnn.mxnet import native
@@ -93,6 +94,57 @@ def test_wrong_results_are_reported_and_layers_do_without(capsys, monkeypatch):
     assert "`fastrnn check` found wrong results on this" in layer.backend.reason
     assert fastrnn.RNN(8, activation="tanh", backend="native").backend.name == "native"
     assert fastrnn.LSTM(8).backend.name == "native"
+
+
+@needs_cpu
+def test_projected_and_clipped_layers_are_checked_where_asked_for(capsys):
+    code, out, _ = run(capsys, "--only", "lstm float32, 2 directions, lengths", "--json")
+    assert code == 0
+    (found,) = json.loads(out)["checks"]
+    kinds = [(layer["projected"], layer["clipped"]) for layer in found["layers"]]
+    assert kinds == [(False, False), (True, False), (False, True), (True, True)]
+    assert [layer["result"] for layer in found["layers"]] == [PASSED] * 4
+    assert all(len(layer["seconds"]) == 2 for layer in found["layers"])
+    assert all(kind.plain for kind in command.kinds_for(CPU, False))
+    assert sum(not kind.plain for kind in command.kinds_for(CPU, True)) == 12
+
+
+@pytest.mark.parametrize("name, ignored", [("projected", {}), ("clipped", {"clip": None})])
+def test_kernels_that_ignore_an_option_are_wrong(monkeypatch, name, ignored):
+    right = kernels.forward
+
+    def wrong(*args, **keywords):
+        if name == "projected":
+            keywords["weights"][-1][...] = 0.0
+        return right(*args, **{**keywords, **ignored})
+
+    monkeypatch.setattr(kernels, "forward", wrong)
+    kind = Kind("lstm", "float32", 1, False)._replace(**{name: True})
+    report = command.check(CPU, SMALL, [kind], run=processes.here)
+    assert report.failed
+    assert "numbers are wrong" in report.verdict.result(kind)[1]
+    assert "found wrong results" in report.verdict.obstacle(kind, 64)
+
+
+@pytest.mark.parametrize("projected", [False, True])
+def test_no_cell_state_of_a_clipped_layer_is_near_an_end_of_the_range(monkeypatch, projected):
+    clipped = problems.ref.clip_cell
+    states = []
+
+    def seen(c, clip):
+        states.append(c)
+        return clipped(c, clip)
+
+    monkeypatch.setattr(problems.ref, "clip_cell", seen)
+    problems.problem.cache_clear()
+    shape = Shape("lstm", 12, 256, 8, 2, False, projected, True)
+    problem = problems.problem(shape)
+    found = np.array(states)
+    assert (np.abs(np.abs(found) - shape.clip.high) > 0.5).all()
+    for end in (found > shape.clip.high, found < shape.clip.low):
+        assert end.mean() == 0.25
+    passes = problem.wanted["gradient of c_0"].any(axis=(0, 1))
+    assert passes.tolist() == [False, True] * 4
 
 
 def test_results_that_change_are_wrong(monkeypatch):
@@ -281,6 +333,32 @@ def test_layers_take_the_threads_that_were_fastest(monkeypatch, environment, tak
 
 
 # ---- classes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options, ways",
+    [
+        ({"projected": True}, {(False, "stepwise"), (True, "stepwise")}),
+        ({"projected": True, "clipped": True}, {(False, "stepwise"), (True, "stepwise")}),
+        (
+            {"clipped": True},
+            {
+                (False, "stepwise"),
+                (True, "stepwise"),
+                (True, "persistent (scatter)"),
+                (True, "persistent (sums through L2)"),
+                (True, "persistent (sums through L2, streaming)"),
+            },
+        ),
+    ],
+    ids=["projected", "both", "clipped"],
+)
+def test_classes_of_projected_and_clipped_layers(options, ways):
+    kind = Kind("lstm", "tf32", 1, False)._replace(**options)
+    found = classes.find(kind, asdict(plans.DEVICES["A100"]), Sizes(), 12)
+    assert {(cls.backward, cls.way) for cls in found} == ways
+    # Forward would refuse the persistent algorithm.
+    assert not any(v.algorithm.startswith("persistent") for every in found.values() for v in every)
 
 
 @pytest.mark.parametrize("device", ["T4", "H100"])

@@ -269,13 +269,16 @@ Cost PersistentCost(const Problem& problem, const PersistentPlan& plan) {
 Cost StepwiseCost(const Problem& problem) {
   const LayerDesc& desc = problem.desc;
   const auto N = static_cast<double>(desc.batch);
-  const auto weights = static_cast<double>(desc.gate_rows() * desc.hidden);
+  const auto weights =
+      static_cast<double>(desc.gate_rows() * desc.outputs() + desc.projection * desc.hidden);
   const double clocks_per_us = ClocksPerUs(problem.facts.capability);
+  // A projection is a second product, with a second kernel after it.
+  const int products = desc.projected() ? 2 : 1;
   Cost cost;
   cost.flops = 2.0 * N * weights;
   cost.l2_bytes = weights * static_cast<double>(problem.value_bytes());
   cost.memory_bytes = cost.l2_bytes;
-  cost.synchronizations = 2;
+  cost.synchronizations = 2 * products;
   const double share = GemmShare(problem.facts);
   const double compute_us =
       N * weights / (share * ProductsPerUs(problem) * problem.facts.multiprocessors);
@@ -283,15 +286,16 @@ Cost StepwiseCost(const Problem& problem) {
       std::max(RepeatedMemoryUs(problem.facts, cost.l2_bytes),
                cost.l2_bytes / (share * kL2Bytes * clocks_per_us * problem.facts.multiprocessors));
   // The product and the cells each wait for their first load.
-  const double slices = static_cast<double>(problem.numbers() * problem.value_bytes()) /
-                        static_cast<double>(kSliceBytes);
+  const double slices =
+      static_cast<double>((problem.numbers() + desc.projection) * problem.value_bytes()) /
+      static_cast<double>(kSliceBytes);
   const double chain = slices / kGemmParts * kSliceClocks;
-  cost.path_us = (2.0 * kL2Clocks + kCellClocks) / clocks_per_us;
+  cost.path_us = products * (2.0 * kL2Clocks + kCellClocks) / clocks_per_us;
   // Directions that run at once hide the launches of each other, but not the work.
   const auto at_once = static_cast<double>(problem.directions_at_once());
   const double work_us = std::max(chain / clocks_per_us, at_once * std::max(compute_us, read_us));
-  const double host_us = at_once * HostUs(problem.facts);
-  cost.step_us = std::max(host_us, kTwoLaunchesUs + cost.path_us + work_us) / at_once;
+  const double host_us = at_once * products * HostUs(problem.facts);
+  cost.step_us = std::max(host_us, products * kTwoLaunchesUs + cost.path_us + work_us) / at_once;
   cost.total_us = static_cast<double>(desc.steps * desc.directions) * cost.step_us;
   return cost;
 }

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from fastrnn import _native, plans
 from fastrnn.cell import GATES
+from fastrnn.check.problems import Shape
 
 CPU = "cpu"
 Device = Union[str, int]  # CPU, or the number of a GPU
@@ -35,10 +36,22 @@ class Kind(NamedTuple):
     math: str
     directions: int
     lengths: bool
+    projected: bool = False
+    clipped: bool = False
 
     def __str__(self) -> str:
         more = ", 2 directions" * (self.directions == 2) + ", lengths" * self.lengths
+        more += ", projected" * self.projected + ", clipped" * self.clipped
         return f"{self.cell} {self.math}{more}"
+
+    @property
+    def plain(self) -> bool:
+        """Whether its layers are neither projected nor clipped."""
+        return not (self.projected or self.clipped)
+
+    def layer(self, steps: int, rows: int, hidden: int) -> Shape:
+        """Return a layer of this kind."""
+        return Shape(self.cell, steps, rows, hidden, *self[2:])
 
 
 class KernelClass(NamedTuple):
@@ -103,13 +116,23 @@ def tf32_is_wanted() -> bool:
 
 
 def kinds(maths: List[str]) -> List[Kind]:
-    """Return all kinds of layers, those with the same reference next to each other."""
+    """Return the plain kinds of layers, those with the same reference next to each other."""
     return [
         Kind(cell, math, directions, lengths)
         for cell in GATES
         for directions in (1, 2)
         for lengths in (False, True)
         for math in maths
+    ]
+
+
+def optional_kinds(maths: List[str]) -> List[Kind]:
+    """Return the kinds that are projected, clipped or both, in the same order."""
+    return [
+        kind._replace(projected=projected, clipped=clipped)
+        for projected, clipped in ((True, False), (False, True), (True, True))
+        for kind in kinds(maths)
+        if kind.cell == "lstm"
     ]
 
 
@@ -175,9 +198,10 @@ def _plan(
     device: Any,
 ) -> plans.Plan:
     dtype, tf32 = MATHS[kind.math]
-    choice = _native.library().plan(
-        backward, kind.cell, dtype, steps, rows, hidden, kind.directions, tf32, algorithm, device
-    )
+    layer = kind.layer(steps, rows, hidden)
+    sizes = (steps, rows, hidden, kind.directions)
+    options = (tf32, algorithm, device, layer.projection, layer.clip)
+    choice = _native.library().plan(backward, kind.cell, dtype, *sizes, *options)
     return plans.Plan(**choice)
 
 
@@ -206,6 +230,7 @@ def _on_cpu(kind: Kind, sizes: Sizes, steps: int) -> Found:
     """The classes on the CPU: whose products, and how threads share them."""
     found: Found = {}
     for _, rows, hidden in replace(sizes, steps=(steps,)).layers():
+        layer = kind.layer(steps, rows, hidden)
         text = plans.reason(
             kind.cell,
             steps,
@@ -214,6 +239,8 @@ def _on_cpu(kind: Kind, sizes: Sizes, steps: int) -> Found:
             hidden,
             directions=kind.directions,
             dtype=MATHS[kind.math][0],
+            projection=layer.projection,
+            clip=layer.clip,
             reserve=True,
         )
         for backward, line in enumerate(text.strip().splitlines()):

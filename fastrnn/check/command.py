@@ -251,7 +251,7 @@ def kinds_for(device: Device, full: bool, text: str = "") -> List[Kind]:
     Parameters
     ----------
     full
-        All; otherwise those that MXNet's layers use. The latter come first.
+        All; otherwise the plain ones that MXNet's layers use, which come first.
     text
         Is in the names of all of them.
 
@@ -262,10 +262,14 @@ def kinds_for(device: Device, full: bool, text: str = "") -> List[Kind]:
     """
     usual = classes.usual_maths(device)
     others = [math for math in classes.maths_of(device) if math not in usual]
-    first, then = classes.kinds(usual), classes.kinds(others)
-    found = [kind for kind in (first + then if full or text else first) if text in str(kind)]
+    found = classes.kinds(usual)
+    first = found[0]
+    if full or text:
+        found += classes.optional_kinds(usual)
+        found += classes.kinds(others) + classes.optional_kinds(others)
+    found = [kind for kind in found if text in str(kind)]
     if not found:
-        raise ValueError(f"only: got {text!r}, expected a part of a name such as '{first[0]}'")
+        raise ValueError(f"only: got {text!r}, expected a part of a name such as '{first}'")
     return found
 
 

@@ -45,6 +45,8 @@ class Call:
             "h_0": self._put(problem.h_0),
             "c_0": self._put(problem.c_0),
             "lengths": self._put(problem.lengths, "int32"),
+            "projected": problem.shape.projected,
+            "clip": problem.shape.clip,
             "tf32": tf32,
             "algorithm": algorithm,
         }
@@ -110,9 +112,9 @@ def check(cls: KernelClass, variants: Sequence[Variant], device: Device, effort:
     for variant in variants:
         if variant.small is not None:
             sizes = (_SMALL_STEPS, _SMALL_ROWS, _SMALL_HIDDEN)
-            _right(cls, Shape(kind.cell, *sizes, *kind[2:]), variant.small, device)
+            _right(cls, kind.layer(*sizes), variant.small, device)
     for variant in _at_full_size(variants, effort.every_kernel or device == CPU):
-        shape = Shape(kind.cell, effort.steps, variant.rows, variant.hidden, *kind[2:])
+        shape = kind.layer(effort.steps, variant.rows, variant.hidden)
         call = _right(cls, shape, variant.algorithm, device)
         if device != CPU and (variant.algorithm == STEPWISE or kind.lengths):
             continue  # the exchange between blocks does not depend on lengths

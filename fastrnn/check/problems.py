@@ -7,10 +7,12 @@ from typing import Dict, List, NamedTuple, Optional
 
 import numpy as np
 
+from fastrnn.cell import Clip
 from fastrnn.check import reference as ref
 
 Arrays = Dict[str, np.ndarray]
 _TINY = 1e-30  # as good as zero, which nothing would be close to otherwise
+_BOUND = 2.0  # of a clipped cell state
 
 
 class Shape(NamedTuple):
@@ -22,11 +24,28 @@ class Shape(NamedTuple):
     hidden: int
     directions: int
     lengths: bool
+    projected: bool = False
+    clipped: bool = False
 
     @property
     def inputs(self) -> int:
         """I: few, since the product with the inputs is cuBLAS's or oneDNN's."""
         return min(8, self.hidden)
+
+    @property
+    def projection(self) -> int:
+        """P of a projected layer, else 0."""
+        return (self.hidden + 1) // 2 if self.projected else 0
+
+    @property
+    def outputs(self) -> int:
+        """P, which is H unless the layer is projected."""
+        return self.projection or self.hidden
+
+    @property
+    def clip(self) -> Optional[Clip]:
+        """The range of the cell state."""
+        return Clip(-_BOUND, _BOUND) if self.clipped else None
 
 
 class Problem(NamedTuple):
@@ -49,30 +68,35 @@ def problem(shape: Shape) -> Problem:
     """Draw a layer and compute its results; the last ones are kept."""
     rng = np.random.RandomState(7)
     cell = shape.cell == "lstm"
-    state = (shape.directions, shape.rows, shape.hidden)
+    state = (shape.directions, shape.rows, shape.outputs)
+    cell_state = (*state[:2], shape.hidden)
 
     def draw(*size: int) -> np.ndarray:
         return _coarse(rng.standard_normal(size))
 
     x, h_0 = draw(shape.steps, shape.rows, shape.inputs), draw(*state)
-    c_0 = draw(*state) if cell else None
-    stack = ref.random_stack(
-        rng, shape.cell, shape.inputs, shape.hidden, directions=shape.directions
-    )
+    c_0 = draw(*cell_state) if cell else None
+    sizes = {"directions": shape.directions, "projection": shape.projection}
+    stack = ref.random_stack(rng, shape.cell, shape.inputs, shape.hidden, **sizes)
     if shape.cell == "rnn_relu":
         stack = [_away_from_zero(w) for w in stack]
+    if shape.clipped:
+        stack = [_away_from_the_bound(w) for w in stack]
+        c_0 = _coarse(_inside_or_outside(np.asarray(c_0)))
     weights = [_coarse(array) for w in stack for array in w if array is not None]
     lengths = lengths_of(shape) if shape.lengths else None
-    d_output = draw(shape.steps, shape.rows, shape.directions * shape.hidden)
-    d_h_n, d_c_n = draw(*state), draw(*state) if cell else None
+    d_output = draw(shape.steps, shape.rows, shape.directions * shape.outputs)
+    d_h_n, d_c_n = draw(*state), draw(*cell_state) if cell else None
+    count = len(weights) // shape.directions
     result = ref.stack_forward(
         shape.cell,
         x,
         h_0,
         c_0,
-        [ref.Weights(*weights[4 * d : 4 * d + 4]) for d in range(shape.directions)],
+        [ref.Weights(*weights[count * d : count * (d + 1)]) for d in range(shape.directions)],
         directions=shape.directions,
         lengths=lengths,
+        clip=None if shape.clip is None else ref.Clip(*shape.clip),
     )
     gradients = ref.stack_backward(result, d_output, d_h_n, d_c_n)
     flat = [w for d in gradients.weights for w in d if w is not None]
@@ -100,6 +124,32 @@ def _away_from_zero(weights: ref.Weights) -> ref.Weights:
     """Keep pre-activations away from 0, where rounding decides which side of ReLU they are on."""
     bias = np.where(np.arange(weights.h2h_bias.size) % 2 == 0, 2.0, -2.0)
     return weights._replace(h2h_weight=weights.h2h_weight * 0.5, h2h_bias=bias)
+
+
+def _away_from_the_bound(weights: ref.Weights) -> ref.Weights:
+    """Keep cell states away from the bound, where rounding decides whether they are clipped.
+
+    A quarter of the units passes the upper end in every step, a quarter the lower end, and the
+    others stay inside.
+    """
+    side = _sides(weights.h2h_bias.size // 4)
+    bias = np.concatenate([3.0 * np.abs(side), 4.0 * np.abs(side), 3.0 * side, 0.0 * side])
+    return weights._replace(
+        i2h_weight=weights.i2h_weight * 0.5,
+        h2h_weight=weights.h2h_weight * 0.5,
+        h2h_bias=weights.h2h_bias + bias,
+    )
+
+
+def _inside_or_outside(c_0: np.ndarray) -> np.ndarray:
+    """Return initial cell states for the same units."""
+    side = _sides(c_0.shape[-1])
+    return np.where(side == 0.0, np.clip(c_0, -1.0, 1.0), side * (_BOUND + np.abs(c_0)))
+
+
+def _sides(units: int) -> np.ndarray:
+    """The end of the range that each unit passes, 1 or -1, or 0."""
+    return np.resize([1.0, 0.0, -1.0, 0.0], units)
 
 
 def difference(actual: Arrays, wanted: Arrays, math: str) -> Optional[str]:

@@ -340,11 +340,13 @@ class LayerKind(NamedTuple):
     dtype: str
     directions: int
     lengths: bool
+    projected: bool
+    clipped: bool
 
     def on(self, capability: int) -> Kind:
         """Return the kind on a GPU of this compute capability, 10 * major + minor."""
         tf32 = self.dtype == "float32" and capability >= CAPABILITY["tf32"] and tf32_is_wanted()
-        return Kind(self.cell, "tf32" if tf32 else self.dtype, self.directions, self.lengths)
+        return Kind(self.cell, "tf32" if tf32 else self.dtype, *self[2:])
 
 
 def obstacle(kind: LayerKind, hidden: int, cuda: bool, gpus: int) -> Optional[str]:

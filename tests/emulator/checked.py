@@ -57,8 +57,8 @@ def _as_fast(monkeypatch):
     monkeypatch.setattr(timing, "clock", clock)
 
 
-def check(machine=False):
-    report = command.check(0, SCALE, [KIND], run=processes.here, machine=machine)
+def check(machine=False, kind=KIND):
+    report = command.check(0, SCALE, [kind], run=processes.here, machine=machine)
     verdict.save(command.kept(report.verdict, 0))
     verdict.forget()
     return report.verdict
@@ -118,6 +118,31 @@ def test_what_has_passed_and_is_not_slower_is_native():
     # What is found later is for later processes.
     verdict.path_of(verdict.identity_of(0)).unlink()
     assert fastrnn.LSTM(8, input_size=5).backend.name == "native"
+
+
+@pytest.mark.usefixtures("_as_fast")
+@pytest.mark.parametrize(
+    "name, options",
+    [("projected", {"projection_size": 4}), ("clipped", {"state_clip_max": 3.0})],
+)
+def test_projected_and_clipped_layers_have_verdicts_of_their_own(name, options):
+    check()
+    layer = fastrnn.LSTM(8, input_size=5, **options)
+    assert layer.backend.name == "gluon"
+    assert f"`fastrnn check` did not finish {KIND}, {name} on this emulator" in layer.backend.reason
+    kind = KIND._replace(**{name: True})
+    found = check(kind=kind)
+    assert found.result(kind) == [verdict.PASSED, ""]
+    ways = [way.split(", ", 2)[2] for way in found.classes[str(kind)]]
+    assert ways == [
+        "forward, stepwise",
+        "backward, stepwise" if name == "projected" else "backward, persistent (scatter)",
+    ]
+    layer = fastrnn.LSTM(8, input_size=5, **options)
+    assert layer.backend.name == "native", layer.backend
+    # A range without ends is none.
+    unbounded = fastrnn.LSTM(8, input_size=5, state_clip_max=float("inf"))
+    assert unbounded.backend.name == "native", unbounded.backend
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
+from fastrnn._native import library
 from fastrnn.kernels import plan
 from fastrnn.plans import DEVICES
 
@@ -152,6 +153,18 @@ def before_the_steps(backward, hidden):
     """Return the time of a persistent pass before its steps."""
     found = lstm(backward, 8, hidden, "float16", "persistent:cluster=0,tagged=0", steps=2)
     return found.total_us - 2 * found.step_us
+
+
+def test_a_projection_is_a_second_product():
+    def cost(backward, projection):
+        layer = (backward, "lstm", "float32", 100, 32, 1000, 1, True)
+        return library().plan(*layer, "stepwise", dataclasses.asdict(DEVICES["A100"]), projection)
+
+    for backward in (False, True):
+        projected = cost(backward, 250)
+        assert projected["flops"] == 2 * 32 * (4000 * 250 + 250 * 1000)
+        assert projected["synchronizations"] == 4
+        assert cost(backward, 1000)["step_us"] > cost(backward, 0)["step_us"]
 
 
 def test_weights_that_are_aligned_are_loaded_sooner():

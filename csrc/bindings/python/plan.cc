@@ -96,9 +96,12 @@ cuda::Choice ChoiceOn(const std::variant<int, py::dict>& device, Pass pass, Laye
 py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, int64_t steps,
               int64_t batch, int64_t hidden, int64_t directions, std::optional<bool> tf32,
               const std::optional<std::string>& algorithm,
-              const std::variant<int, py::dict>& device) {
+              const std::variant<int, py::dict>& device, int64_t projection,
+              const ClipArgument& clip) {
   // The steps do not include the input's share: I is 1.
-  const Layers desc = Described(mode, dtype, steps, batch, 1, hidden, directions, tf32, algorithm);
+  Layers desc = Described(mode, dtype, steps, batch, 1, hidden, directions, tf32, algorithm);
+  desc.projection = projection;
+  desc.clip = ClipOf(clip);
   Validate(desc);
   const cuda::Choice choice = ChoiceOn(device, backward ? Pass::kBackward : Pass::kForward, desc);
   py::dict result = CostOf(choice.cost);
@@ -148,7 +151,8 @@ void DefinePlan(py::module_* m) {
   m->def("device_facts", &DeviceFactsOf, py::arg("device"));
   m->def("plan", &Plan, py::arg("backward"), py::arg("mode"), py::arg("dtype"), py::arg("steps"),
          py::arg("batch"), py::arg("hidden"), py::arg("directions"), py::arg("tf32"),
-         py::arg("algorithm"), py::arg("device"));
+         py::arg("algorithm"), py::arg("device"), py::arg("projection") = 0,
+         py::arg("clip") = std::nullopt);
 }
 
 }  // namespace python
