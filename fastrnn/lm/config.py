@@ -96,7 +96,10 @@ class Settings:
     epochs: int = _setting(10, "passes over the training part", least=1)
     optimizer: str = _setting("adam", "optimizer", choices=OPTIMIZERS)
     rate: float = _setting(0.001, "learning rate")
-    decay: float = _setting(1.0, "factor on the learning rate in each epoch after --decay-after")
+    decay: float = _setting(
+        1.0,
+        "factor on the learning rate in each epoch after --decay-after, while it is 1e-8 or more",
+    )
     decay_after: int = _setting(0, "epochs at the full learning rate")
     clip: float = _setting(0.0, "largest global norm of the gradient; 0: no limit")
     init: float = _setting(

@@ -19,9 +19,27 @@ from fastrnn.mxnet import import_mxnet
 mx = import_mxnet()
 
 
+# A rate below this changes hardly anything, and does not decay. In a long training it would leave
+# the range of float32, and MXNet's operators would refuse it.
+_LEAST_RATE = 1e-8
+
+
 def rate_of(settings: Settings, epoch: int) -> float:
     """The learning rate of an epoch, counted from 1."""
-    return settings.rate * settings.decay ** max(0, epoch - settings.decay_after)
+    last = min(epoch, _last_decay(settings))
+    return settings.rate * settings.decay ** max(0, last - settings.decay_after)
+
+
+def _last_decay(settings: Settings) -> float:
+    """The epoch in which the rate decays for the last time; infinite if it does not stop."""
+    if settings.decay >= 1:
+        return math.inf
+    if settings.rate < _LEAST_RATE:
+        return settings.decay_after
+    if settings.decay == 0:
+        return settings.decay_after + 1
+    decays = math.log(_LEAST_RATE / settings.rate) / math.log(settings.decay)
+    return settings.decay_after + math.floor(decays) + 1
 
 
 class Updates:
@@ -84,7 +102,8 @@ class Updates:
             # The servers get the optimizer once. They count the updates of all workers.
             options["rescale_grad"] = 1 / self._own_rows
             first = max(epoch, self._settings.decay_after)
-            ends = range(first - epoch + 1, self._settings.epochs - epoch + 1)
+            last = min(self._settings.epochs, _last_decay(self._settings))
+            ends = range(first - epoch + 1, int(last) - epoch + 1)
             steps = [end * batches * self._workers.count for end in ends]
             if steps and self._settings.decay != 1:
                 options["lr_scheduler"] = mx.lr_scheduler.MultiFactorScheduler(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from fastrnn.lm import InputError, Vocabulary, data, preset
 from fastrnn.lm.models import parameter_values
 from fastrnn.lm.training import Training
 from fastrnn.lm.training.checkpoint import load_checkpoint, save_checkpoint
+from fastrnn.lm.training.updates import Updates, rate_of
 from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()
@@ -129,6 +131,29 @@ def test_the_windows_of_an_epoch_are_a_permutation():
 def test_the_rate_decays():
     training = Training(preset("zaremba-small", **SMALL), TEXT, CPU)
     assert [training.rate(epoch) for epoch in (1, 4, 5, 6, 13)] == [1, 1, 0.5, 0.25, 2**-9]
+
+
+@pytest.mark.parametrize("rate", [1e-3, 1e-9, 0.0])
+@pytest.mark.parametrize("decay", [1e-20, 0.0])
+def test_the_rate_stops_to_decay_before_it_leaves_the_range_of_float32(decay, rate):
+    training = trained(preset("demo", **SMALL, rate=rate, decay=decay, decay_after=1), 4)
+    rates = [row["rate"] for row in training.progress.rows]
+    once = rate * decay if rate > 1e-8 else rate
+    assert rates == [rate, once, once, once]
+
+
+def test_the_rate_of_a_long_training():
+    settings = preset("demo", epochs=1000)
+    least = rate_of(settings, 1000)
+    assert 0.7e-8 < least < 1e-8
+    epochs = [epoch for epoch in range(1, 1001) if rate_of(settings, epoch) > least]
+    assert epochs == list(range(1, 42))
+    # The servers of asynchronous workers let it decay in the same epochs.
+    updates = SimpleNamespace(_settings=settings, _half=False, _own_rows=16)
+    updates._workers = SimpleNamespace(asynchronous=True, count=1)
+    scheduler = Updates._options(updates, 40, 10)["lr_scheduler"]
+    assert scheduler.step == [10, 20]
+    assert rate_of(settings, 40) * settings.decay**2 == pytest.approx(least)
 
 
 def test_the_log_shows_the_tutorials_columns():
