@@ -165,6 +165,17 @@ def open_checkpoint(path: Path, last: bool = False) -> Checkpoint:
     return load_checkpoint(path)
 
 
+def check_resume(resume: bool, workers: Workers) -> None:
+    """Fail unless this worker resumes a run if the first one does."""
+    first = bool(workers.from_first([float(resume)])[0])
+    if first != resume:
+        with_it, without = (0, workers.rank) if first else (workers.rank, 0)
+        raise InputError(
+            f"resume: worker {with_it} has --resume and worker {without} does not; all want it, or "
+            f"none"
+        )
+
+
 def checkpoint_for_all(path: Path, workers: Workers) -> Checkpoint:
     """The checkpoint at `path` of the first worker, for all workers."""
     own = load_checkpoint(path) if workers.rank == 0 else None

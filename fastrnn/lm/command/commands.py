@@ -45,6 +45,7 @@ from fastrnn.lm.runs import (
     Run,
     can_plot,
     check_free,
+    check_resume,
     checkpoint_for_all,
     open_checkpoint,
     resumed,
@@ -80,6 +81,7 @@ def _train_with(workers: Workers, options: argparse.Namespace) -> None:
         raise InputError("resume and overwrite: only one of them makes sense")
     if options.resume and options.preset:
         raise InputError("resume and preset: the run keeps its settings; --out names its folder")
+    check_resume(options.resume, workers)
     if options.resume:
         checkpoint = checkpoint_for_all(folder / LAST, workers)
         settings = resumed(checkpoint.settings, changes)

@@ -8,8 +8,11 @@ import types
 import numpy as np
 import pytest
 
+from fastrnn import cli
 from fastrnn.lm import InputError, preset
+from fastrnn.lm.command import commands
 from fastrnn.lm.distributed.workers import ALONE, Workers, join
+from fastrnn.lm.runs import check_resume
 from fastrnn.lm.training.updates import Updates
 from fastrnn.mxnet import import_mxnet
 
@@ -80,6 +83,26 @@ def test_workers_that_differ(workers):
     with pytest.raises(InputError, match="settings: worker 1 has other ones than worker 0"):
         second.check_equal("settings", "another")
     third.check_equal("settings", "one")
+
+
+@pytest.mark.parametrize(
+    ("resumes", "message"),
+    [
+        (
+            [True, False],
+            "resume: worker 0 has --resume and worker 1 does not; all want it, or none",
+        ),
+        (
+            [False, True],
+            "resume: worker 1 has --resume and worker 0 does not; all want it, or none",
+        ),
+    ],
+)
+def test_a_worker_alone_that_resumes(monkeypatch, capsys, workers, resumes, message):
+    check_resume(resumes[0], workers[0])
+    monkeypatch.setattr(commands, "join", lambda name: workers[1])
+    assert cli.main(["train", *["--resume"] * resumes[1]]) == 2
+    assert capsys.readouterr().err == f"fastrnn: {message}\n"
 
 
 @pytest.mark.parametrize("missing", ["DMLC_ROLE", "DMLC_NUM_SERVER"])
