@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 from fastrnn._threads import are_given, physical_cores
 from fastrnn.lm.command.parser import make_parser
@@ -38,7 +38,8 @@ def launch(options: argparse.Namespace) -> int:
         make_parser().parse_args(arguments)  # an error, or help, is printed once
     except SystemExit as leave:
         return int(leave.code or 0)
-    return asyncio.run(_Processes(options.workers, options.servers, arguments).run())
+    with reserved_port() as port:
+        return asyncio.run(_Processes(options.workers, options.servers, port, arguments).run())
 
 
 def environment(workers: int, servers: int, port: int) -> Dict[str, str]:
@@ -56,20 +57,26 @@ def environment(workers: int, servers: int, port: int) -> Dict[str, str]:
     return {**os.environ, **found}
 
 
-def free_port() -> int:
-    """A port of this machine that no process listens at."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return probe.getsockname()[1]
+@contextlib.contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port of this machine that the system gives to no other process.
+
+    MXNet's scheduler takes a number, and listens with SO_REUSEADDR. With this option, Linux lets it
+    have a port that another socket holds and does not listen at.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((LOOPBACK, 0))
+        yield held.getsockname()[1]
 
 
 class _Processes:
     """A scheduler, servers and workers, which end together."""
 
-    def __init__(self, workers: int, servers: int, arguments: Sequence[str]) -> None:
+    def __init__(self, workers: int, servers: int, port: int, arguments: Sequence[str]) -> None:
         self._arguments = arguments
         self._roles = ["scheduler"] + ["server"] * servers + ["worker"] * workers
-        self._environment = environment(workers, servers, free_port())
+        self._environment = environment(workers, servers, port)
         # For a task that waits for a process, the role and the process.
         self._running: Dict[Any, Tuple[str, Any]] = {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -192,6 +193,17 @@ def test_bad_input_of_the_workers_ends_all(book, tmp_path):
 def test_bad_arguments(capsys, arguments, message):
     assert cli.main(["launch", *arguments]) == 2
     assert capsys.readouterr().err == f"fastrnn: {message}\n"
+
+
+def test_the_port_is_the_schedulers():
+    with launch.reserved_port() as port:
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind((launch.LOOPBACK, port))
+        with socket.socket() as scheduler:
+            scheduler.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            scheduler.bind((launch.LOOPBACK, port))
+            scheduler.listen()
+            socket.create_connection((launch.LOOPBACK, port)).close()
 
 
 def test_workers_share_the_cores(monkeypatch):
