@@ -94,6 +94,16 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         self._kept = _Kept()
         self._decide(self.l0_i2h_weight.dtype)
 
+    def __repr__(self) -> str:
+        own = "".join(f", {name}={value}" for name, value in self._own_arguments() if value)
+        return f"{super().__repr__()[:-1]}{own})"
+
+    def _own_arguments(self) -> Iterable[Tuple[str, Any]]:
+        """The arguments that Gluon's layer lacks, with their values; without effect if false."""
+        yield "weight_dropout", self._rates.weights
+        yield "drop_inputs", self._rates.inputs
+        yield "drop_outputs", self._rates.outputs
+
     @property
     def backend(self) -> Backend:
         """The operators that the layer runs on (`name`: native or gluon) and the `reason`."""
