@@ -14,26 +14,21 @@ from fastrnn.mxnet import import_mxnet
 mx = import_mxnet()
 
 
-def batch_loss(model: Any, inputs: Any, targets: Any, states: Any) -> Tuple[Any, Any]:
-    """Cross entropy summed over a batch, in nats, and the states after it, detached.
+def predict(model: Any, inputs: Any, states: Any) -> Tuple[Any, Any]:
+    """Run a model on a batch.
 
     Parameters
     ----------
-    inputs, targets : NDArray
-        Both (T, N) for the language model, (N, window) and (N,) for the unrolled one.
+    inputs : NDArray
+        (T, N) for the language model, (N, window) for the unrolled one.
     states : list of NDArray, or None for the unrolled model
 
     Returns
     -------
-    loss : NDArray, shape (1,)
+    logits : NDArray, shape (T, N, vocabulary) or (N, vocabulary)
     states : list of NDArray, or None
+        Those after the batch, detached.
     """
-    logits, states = predict(model, inputs, states)
-    return -_log_likelihood(logits, targets).sum(), states
-
-
-def predict(model: Any, inputs: Any, states: Any) -> Tuple[Any, Any]:
-    """Logits, and the states after the batch, detached; arguments as for :func:`batch_loss`."""
     if states is None:
         return model(inputs), None
     logits, states = model(inputs, states)

@@ -21,8 +21,20 @@ def differentiate(
 ) -> Tuple[Any, Any]:
     """Compute the gradients of the parameters, times `scale`.
 
-    Other arguments and results are those of :func:`fastrnn.lm.evaluation.batch_loss`; `part`
-    encloses each part of the work.
+    Parameters
+    ----------
+    inputs, targets : NDArray
+        Both (T, N) for the language model, (N, window) and (N,) for the unrolled one.
+    states : list of NDArray, or None for the unrolled model
+    part
+        Encloses each part of the work.
+
+    Returns
+    -------
+    loss : NDArray, shape (1,)
+        Cross entropy summed over the batch, in nats.
+    states : list of NDArray, or None
+        Those after the batch, detached.
     """
     with part("forward"), mx.autograd.record():
         logits, states = predict(model, inputs, states)

@@ -7,20 +7,21 @@ import pytest
 from small_runs import CPU, EVERY_KIND, SMALL, TEXT, trained
 
 from fastrnn.lm import Settings, preset
-from fastrnn.lm.evaluation import batch_loss, evaluate, measure, predict, predicted
+from fastrnn.lm.evaluation import evaluate, loss_and_gradient, measure, predict, predicted
 from fastrnn.lm.training import Training
 from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()
 
 
-def test_batch_loss_is_cross_entropy():
+def test_the_loss_is_cross_entropy():
     training = Training(preset("demo", **SMALL), TEXT, CPU)
     tokens = training.corpus.train[:24].reshape(6, 4)
     arrays = [mx.nd.array(a, dtype="int32") for a in (tokens[:-1], tokens[1:])]
     states = training.model.begin_state(4)
-    loss, _ = batch_loss(training.model, *arrays, states)
-    logits = training.model(arrays[0], states)[0].asnumpy().astype(float)
+    logits, _ = predict(training.model, arrays[0], states)
+    loss, _ = loss_and_gradient(logits, arrays[1])
+    logits = logits.asnumpy().astype(float)
     likelihood = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     wanted = -np.take_along_axis(likelihood, tokens[1:, :, None], -1).sum()
     assert float(loss.asscalar()) == pytest.approx(wanted, rel=1e-5)
