@@ -6,6 +6,7 @@
 
 #include "backend.h"
 #include "layout.h"
+#include "noise_step.h"
 #include "pass.h"
 #include "step.h"
 
@@ -25,6 +26,7 @@ struct BackwardArraysOfDirection {
   T* dh_total;         // [chunk rows, P]
   Accumulator<T>* dr;  // [N, H]
   T* zeros;            // [N, H]
+  BackwardNoiseArrays<T> noise = {};
   // Sums of the gradients, unless the gradients themselves hold them (kHoldsSums).
   Parameters<Accumulator<T>> sums = Parameters<Accumulator<T>>(WeightGradients{});
 };
@@ -46,6 +48,8 @@ class BackwardDirection {
         sums_(arrays.sums),
         walk_(desc, direction, chunk_rows),
         reserve_(desc, args.reserve, direction),
+        noise_reserve_(desc, args.reserve, direction),
+        masks_(desc.noise, args.first_layer, direction),
         add_to_dx_(direction > 0),
         y_stride_(desc.directions * desc.outputs()),
         x_(static_cast<const T*>(args.x)),
@@ -69,6 +73,7 @@ class BackwardDirection {
     // Rows of length 0 have no first step.
     if (lengths_ != nullptr) work_.SetZero(arrays_.dgates_first, desc_.batch * desc_.gate_rows());
     if (desc_.projected()) work_.SetZero(arrays_.zeros, desc_.batch * desc_.hidden);
+    if (desc_.noise.any()) work_.SetZero(arrays_.noise.zeros, desc_.batch * desc_.outputs());
   }
 
   // Runs a step of a chunk for the rows of the batch from first_row on. Later steps have been run.
@@ -76,7 +81,12 @@ class BackwardDirection {
     RunStep(index, first, {first_row, desc_.batch}, &work_);
   }
   void RunStep(int64_t index, int64_t first, Rows rows, Work* work) const {
-    work->Step(desc_, OfRows(rows, StepOf(index, first)), weights_);
+    const BackwardStep<T> step = OfRows(rows, StepOf(index, first));
+    if (!desc_.noise.any()) return work->Step(desc_, step, weights_);
+    const BackwardNoise<T> noise = NoiseOf(step.time).OfRows(rows.begin, step.hidden, step.outputs);
+    work->BeginNoise(step, noise);
+    work->Step(desc_, WithoutNoise(step, noise), weights_);
+    work->EndNoise(step, noise);
   }
 
   // Computes a chunk's gradients of the inputs and weights, after its steps.
@@ -95,7 +105,9 @@ class BackwardDirection {
   // Called after the last chunk, which holds the first steps.
   void End() {
     const int64_t N = desc_.batch, P = desc_.outputs();
-    AddGates(&h2h_started_, N, P, arrays_.dgates_first, {h0_, P}, sums_.h2h_weight);
+    if (!KeepsRead(desc_)) {
+      AddGates(&h2h_started_, N, P, arrays_.dgates_first, {h0_, P}, sums_.h2h_weight);
+    }
     work_.Round(arrays_.dh, N * P, dh0_);
     RoundGradients();
   }
@@ -175,6 +187,20 @@ class BackwardDirection {
     return step;
   }
 
+  BackwardNoise<T> NoiseOf(int64_t time) const {
+    const int64_t units = time * desc_.batch * desc_.hidden;
+    const int64_t values = time * desc_.batch * desc_.outputs();
+    const BackwardNoiseArrays<T>& own = arrays_.noise;
+    return {masks_,
+            0,
+            At(noise_reserve_.read, values),
+            At(noise_reserve_.h, units),
+            At(noise_reserve_.c, units),
+            own.dh_new,
+            own.dc_kept,
+            own.zeros};
+  }
+
   const T* Y(int64_t time) const { return y_ + time * desc_.batch * y_stride_; }
 
   void InputWeightGradient(int64_t begin_time, int64_t steps) {
@@ -194,9 +220,14 @@ class BackwardDirection {
 
   // The recurrent weights were multiplied by the previous step's output and, in a row's first step,
   // by its initial state, which End() adds. In the reverse direction, y is zero before a row's
-  // first step.
+  // first step. Layers with noise may keep what was read in all steps.
   void RecurrentGradients(int64_t first, int64_t end) {
     const int64_t GH = desc_.gate_rows(), N = desc_.batch;
+    if (KeepsRead(desc_)) {
+      const int64_t P = desc_.outputs(), values = walk_.Begin(first, end) * N * P;
+      return AddGates(&h2h_started_, (end - first) * N, P, arrays_.dgates_h,
+                      {noise_reserve_.read + values, P}, sums_.h2h_weight);
+    }
     const int64_t later = std::max<int64_t>(first, 1);
     if (later == end) return;
     const int64_t skipped = walk_.Begin(later, end) - walk_.Begin(first, end);
@@ -256,6 +287,8 @@ class BackwardDirection {
   bool i2h_started_ = false, h2h_started_ = false, h2r_started_ = false;
   Walk walk_;
   Reserve<const T> reserve_;
+  NoiseReserve<const T> noise_reserve_;
+  Masks<Sum> masks_;
   bool add_to_dx_;  // whether the other direction has written dx
   int64_t y_stride_;
   const T* x_;

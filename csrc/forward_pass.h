@@ -6,6 +6,7 @@
 
 #include "backend.h"
 #include "layout.h"
+#include "noise_step.h"
 #include "pass.h"
 #include "step.h"
 
@@ -17,6 +18,7 @@ struct ForwardArraysOfDirection {
   Sum* input_sum;  // [chunk rows, G*H], unless it is in the gates of the reserve (kHoldsSums)
   Sum* c;          // [N, H], unless it is in the reserve
   void* r;         // [N, H] of the layer's type, if it is projected and r not in the reserve
+  ForwardNoiseArrays noise = {};
 };
 
 template <class T, class Work>
@@ -33,6 +35,8 @@ class ForwardDirection {
         weights_(args.weights[direction]),
         walk_(desc, direction, chunk_rows),
         reserve_(desc, args.reserve, direction),
+        noise_reserve_(desc, args.reserve, direction),
+        masks_(desc.noise, args.first_layer, direction),
         x_(static_cast<const T*>(args.x)),
         h0_(HiddenOf<const T>(desc, args.h0, direction)),
         c0_(CellOf<const T>(desc, args.c0, direction)),
@@ -62,7 +66,12 @@ class ForwardDirection {
     RunStep(index, first, input_sums, {first_row, desc_.batch}, &work_);
   }
   void RunStep(int64_t index, int64_t first, const Sum* input_sums, Rows rows, Work* work) const {
-    work->Step(desc_, OfRows(rows, StepOf(index, first, input_sums)), weights_);
+    const ForwardStep<T> step = OfRows(rows, StepOf(index, first, input_sums));
+    if (!desc_.noise.any()) return work->Step(desc_, step, weights_);
+    const ForwardNoise<T> noise = NoiseOf(step.time).OfRows(rows.begin, step.hidden, step.outputs);
+    work->BeginNoise(step, noise);
+    work->Step(desc_, WithoutNoise(step, noise), weights_);
+    work->EndNoise(step, noise);
   }
 
   // A step of the chunk whose first step is `first`, without its hidden_sum.
@@ -116,6 +125,19 @@ class ForwardDirection {
     return step;
   }
 
+  ForwardNoise<T> NoiseOf(int64_t time) const {
+    const int64_t units = time * desc_.batch * desc_.hidden;
+    const ForwardNoiseArrays& own = arrays_.noise;
+    ForwardNoise<T> noise = {masks_, 0, static_cast<T*>(own.read), static_cast<T*>(own.h_new),
+                             static_cast<Sum*>(own.c_new)};
+    if (noise_reserve_.read != nullptr) {
+      noise.read = noise_reserve_.read + time * desc_.batch * desc_.outputs();
+    }
+    if (noise_reserve_.h != nullptr) noise.h_new = noise_reserve_.h + units;
+    if (noise_reserve_.c != nullptr) noise.c_new = noise_reserve_.c + units;
+    return noise;
+  }
+
   Sum* C(int64_t time) const {
     return reserve_.c != nullptr ? reserve_.c + time * desc_.batch * desc_.hidden : arrays_.c;
   }
@@ -127,6 +149,8 @@ class ForwardDirection {
   Parameters<const T> weights_;
   Walk walk_;
   Reserve<T> reserve_;
+  NoiseReserve<T> noise_reserve_;
+  Masks<Sum> masks_;
   const T* x_;
   const T* h0_;
   const T* c0_;

@@ -83,8 +83,28 @@ inline int64_t UnitReserveWords(const LayerDesc& desc) {
   const int64_t c = cell.has_c ? AccumulatorSize(desc.dtype) : 0;
   return (values * SizeOf(desc.dtype) + 3) / 4 + c / 4;
 }
+
+// What a layer with noise keeps beside that, for each direction: c before zoneout if it has c, and
+// otherwise what steps read as h, and h before zoneout.
+inline bool KeepsNewC(const LayerDesc& desc) {
+  return desc.has_c() && desc.noise.zoneout_states > 0;
+}
+inline bool KeepsRead(const LayerDesc& desc) {
+  return desc.noise.drop_states > 0 || (desc.noise.any() && desc.cell().split_shares);
+}
+inline bool KeepsNewH(const LayerDesc& desc) {
+  return desc.noise.any() && !desc.cell().keeps_gates;
+}
+// In words of 4 bytes for each step and row.
+inline int64_t NoiseReserveWords(const LayerDesc& desc) {
+  const int64_t of_row =
+      (KeepsRead(desc) ? desc.outputs() : 0) + (KeepsNewH(desc) ? desc.hidden : 0);
+  const int64_t c = KeepsNewC(desc) ? desc.hidden * AccumulatorSize(desc.dtype) : 0;
+  return (of_row * SizeOf(desc.dtype) + 3) / 4 + c / 4;
+}
+
 inline int64_t LayerReserveWords(const LayerDesc& desc) {
-  return desc.directions * desc.hidden * UnitReserveWords(desc);
+  return desc.directions * (desc.hidden * UnitReserveWords(desc) + NoiseReserveWords(desc));
 }
 
 inline bool GatesInReserve(const LayerDesc& desc) {
@@ -117,6 +137,37 @@ struct Reserve {
     T* const others = gates + desc.rows() * desc.gate_rows();
     if (desc.cell().split_shares) hidden_n = others;
     if (desc.projected()) r = others;  // an LSTM's shares are not split
+  }
+};
+
+// One direction's part for noise, behind the parts above of all directions: c before zoneout
+// [T, N, H], then what steps read as h [T, N, P] and h before zoneout [T, N, H]. Null if it is not
+// kept.
+template <class T>
+struct NoiseReserve {
+  template <class Value>
+  using Like = std::conditional_t<std::is_const<T>::value, const Value, Value>;
+  using Sum = Like<Accumulator<T>>;
+
+  Sum* c = nullptr;
+  T* read = nullptr;
+  T* h = nullptr;
+  NoiseReserve(const LayerDesc& desc, Like<void>* base, int64_t direction) {
+    if (!desc.reserve || !desc.noise.any()) return;
+    const int64_t rows = desc.rows();
+    const int64_t words = rows * (desc.directions * desc.hidden * UnitReserveWords(desc) +
+                                  direction * NoiseReserveWords(desc));
+    auto* array = static_cast<Like<char>*>(base) + words * 4;
+    if (KeepsNewC(desc)) {
+      c = reinterpret_cast<Sum*>(array);
+      array += rows * desc.hidden * static_cast<int64_t>(sizeof(Sum));
+    }
+    T* others = reinterpret_cast<T*>(array);
+    if (KeepsRead(desc)) {
+      read = others;
+      others += rows * desc.outputs();
+    }
+    if (KeepsNewH(desc)) h = others;
   }
 };
 

@@ -6,6 +6,8 @@
 //
 //   Gemm(m, n, k, a, b, beta, c)      c[m, n] = a[m, k] * b[k, n] + beta * c; a and b are Factor<T>
 //   Step(desc, step, weights)         one step, with its products with the direction's weights
+//   BeginNoise, EndNoise(step, noise) before and after the step of a layer with noise
+//   (noise_step.h)
 // and for backward
 //   CopyRows(x, first_row, rows, columns, lengths, batch, to)   zeros past a row's length
 //   SumRows(dgates, rows, columns, accumulate, sums, copy)      copy: a second result, or null

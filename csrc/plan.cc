@@ -107,6 +107,7 @@ Arrays OfLayer(const Layers& layers, Arrays arrays, const WorkspaceLayout& works
   arrays.h0 = HiddenAt(layers, arrays.h0, layer);
   arrays.c0 = CellAt(layers, arrays.c0, layer);
   arrays.weights += layer * layers.directions;
+  arrays.first_layer += layer;
   arrays.workspace = workspace.of_layer;
   return arrays;
 }
@@ -189,6 +190,7 @@ void CheckInputs(const Layers& layers, const Arrays& arrays) {
   Expect("h_0", arrays.h0, size);
   if (layers.has_c()) Expect("c_0", arrays.c0, size);
   if (arrays.lengths != nullptr) Expect("lengths", arrays.lengths, sizeof(int32_t));
+  if (arrays.seed != nullptr) Expect("seed", arrays.seed, sizeof(float));
   Expect("output", arrays.y, size);
   if (ReserveWords(layers) > 0) Expect("reserve", arrays.reserve, AccumulatorSize(layers.dtype));
   Expect("workspace", arrays.workspace, kWorkspaceAlignment);
@@ -274,14 +276,14 @@ void Plan::Backward(const BackwardArrays& arrays) const {
 namespace {
 
 // All fields of a description.
-static_assert(sizeof(Algorithm) == 76 && sizeof(Layers) == 184, "is a field missing in Tied()?");
+static_assert(sizeof(Algorithm) == 76 && sizeof(Layers) == 208, "is a field missing in Tied()?");
 auto Tied(const Layers& l) {
   const Algorithm& a = l.algorithm;
   return std::tie(l.mode, l.dtype, l.device, l.device_index, l.steps, l.batch, l.input, l.hidden,
                   l.projection, l.directions, l.layers, l.clip.low, l.clip.high, l.clip.nan,
-                  l.reserve, l.tf32, l.threads, a.kind, a.row_tiles, a.backward_row_tiles,
-                  a.batch_tiles, a.groups, a.directions, a.split, a.cluster, a.shared_slices,
-                  a.tagged);
+                  l.noise.zoneout_outputs, l.noise.zoneout_states, l.noise.drop_states, l.reserve,
+                  l.tf32, l.threads, a.kind, a.row_tiles, a.backward_row_tiles, a.batch_tiles,
+                  a.groups, a.directions, a.split, a.cluster, a.shared_slices, a.tagged);
 }
 
 struct Less {

@@ -25,6 +25,11 @@ void ExpectInt(const char* name, int64_t value) {
                                       ", expected at most " + std::to_string(kMost));
 }
 
+void ExpectRate(const char* name, double rate) {
+  FASTRNN_EXPECTS(rate >= 0 && rate <= 1, std::string(name) + " is " + std::to_string(rate) +
+                                              ", expected a probability from 0 to 1");
+}
+
 // The product of positive sizes. Throws InvalidArgument if it overflows.
 int64_t CheckedProduct(const char* what, std::initializer_list<int64_t> factors) {
   int64_t product = 1;
@@ -154,10 +159,15 @@ void ValidateLayer(const LayerDesc& desc) {
   FASTRNN_EXPECTS(desc.clip.low <= desc.clip.high, "clip is from " + std::to_string(desc.clip.low) +
                                                        " to " + std::to_string(desc.clip.high) +
                                                        ", expected a low end up to the high one");
+  ExpectRate("zoneout_outputs", desc.noise.zoneout_outputs);
+  ExpectRate("zoneout_states", desc.noise.zoneout_states);
+  ExpectRate("drop_states", desc.noise.drop_states);
+  FASTRNN_EXPECTS(desc.has_c() || desc.noise.zoneout_states == 0,
+                  "zoneout_states was given, but only an lstm has a cell state");
   CheckedProduct("the input", {desc.steps, desc.batch, desc.input});
   CheckedProduct("the output", {desc.steps, desc.batch, desc.directions, desc.outputs()});
   const int64_t gates = desc.cell().gates;
-  CheckedProduct("the gates", {desc.steps, desc.batch, desc.directions, gates + 2, desc.hidden});
+  CheckedProduct("the gates", {desc.steps, desc.batch, desc.directions, gates + 4, desc.hidden});
   CheckedProduct("the weights",
                  {gates, desc.hidden, std::max({desc.hidden, desc.input, desc.projection})});
 }
@@ -176,7 +186,7 @@ void Validate(const Layers& layers) {
   ValidateLayer(layers);
   if (layers.layers == 1) return;
   ValidateLayer(layers.At(1));
-  const int64_t most = std::numeric_limits<int64_t>::max() / 64;
+  const int64_t most = std::numeric_limits<int64_t>::max() / 128;
   FASTRNN_EXPECTS(
       layers.layers <=
           most / (layers.rows() * layers.directions * std::max(layers.hidden, layers.projection)),

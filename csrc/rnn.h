@@ -88,6 +88,19 @@ struct Clip {
   static constexpr Real kInfinity = std::numeric_limits<Real>::infinity();
 };
 
+// Zoneout (Krueger et al., arXiv:1606.01305) and dropout of the state (Gal and Ghahramani,
+// arXiv:1512.05287), by their rates. In a step, each unit of h keeps its value with the rate
+// zoneout_outputs, and each unit of c with zoneout_states; h is computed from c as it is without
+// zoneout. What a step reads as h is 0 with the rate drop_states, in all steps of a row or in none,
+// and 1 / (1 - rate) times h otherwise. The masks are those of noise.h.
+struct Noise {
+  double zoneout_outputs = 0, zoneout_states = 0, drop_states = 0;
+
+  constexpr bool any() const {
+    return zoneout_outputs > 0 || zoneout_states > 0 || drop_states > 0;
+  }
+};
+
 // Whether float32 layers use TF32 by default: the variable FASTRNN_TF32, 0 or 1; 1 if it is not
 // set. Throws InvalidArgument for any other value.
 bool DefaultTf32();
@@ -128,7 +141,8 @@ struct LayerDesc {
   int64_t projection = 0;  // P of a projected LSTM; 0: the layer is not projected
   int64_t directions = 1;  // D
   Clip<double> clip;       // LSTM only
-  bool reserve = false;    // forward writes the reserve, which backward reads
+  Noise noise;
+  bool reserve = false;  // forward writes the reserve, which backward reads
   // CUDA only: whether float32 products may round their factors to TF32 (10 bits of mantissa), and
   // how steps are run.
   bool tf32 = false;
@@ -186,6 +200,11 @@ struct WeightGradients {
 //     the weights, and is NaN if those are not finite.)
 // hn and cn are the row's states after its own last step: the initial ones if the length is 0.
 
+// Seed: the 64 bits of a layer's noise, each 0 or 2, on the device of the arrays. These are what
+// MXNet's Dropout of 64 ones draws at the rate 0.5. Outside of training it leaves the ones: so if
+// all numbers are 1, or if the seed is null, nothing is drawn, and each mask is replaced by its
+// mean. The host does not read a seed on a GPU.
+
 // No output may overlap an input or another output.
 struct ForwardArrays {
   const void* x = nullptr;           // [T, N, I]
@@ -193,6 +212,8 @@ struct ForwardArrays {
   const void* h0 = nullptr;          // [L*D, N, P]
   const void* c0 = nullptr;          // [L*D, N, H], LSTM only
   const Weights* weights = nullptr;  // [L*D], the lowest layer first
+  const float* seed = nullptr;       // for layers with noise, see above
+  int64_t first_layer = 0;           // of a stack, in which the masks count the layers
   void* y = nullptr;                 // [T, N, D*P], forward direction first
   void* hn = nullptr;                // [L*D, N, P], after the last step of each direction
   void* cn = nullptr;                // [L*D, N, H], LSTM only
@@ -202,11 +223,13 @@ struct ForwardArrays {
 };
 
 struct BackwardArrays {
-  const void* x = nullptr;  // as given to forward, as are all arrays up to the weights
+  const void* x = nullptr;  // as given to forward, as is everything up to the first layer
   const int32_t* lengths = nullptr;
   const void* h0 = nullptr;
   const void* c0 = nullptr;
   const Weights* weights = nullptr;
+  const float* seed = nullptr;
+  int64_t first_layer = 0;
   const void* y = nullptr;                     // as written by forward
   const void* reserve = nullptr;               // as written by forward
   const void* dy = nullptr;                    // [T, N, D*P]

@@ -55,6 +55,8 @@ def forward(
     lengths: Optional[Any],
     projected: bool,
     clip: Optional[Tuple[float, float, bool]],
+    noise: Optional[Tuple[float, float, float]],
+    seed: Optional[Any],
     tf32: Optional[bool],
     algorithm: Optional[str],
     reserve: bool,
@@ -72,6 +74,8 @@ def backward(
     lengths: Optional[Any],
     projected: bool,
     clip: Optional[Tuple[float, float, bool]],
+    noise: Optional[Tuple[float, float, float]],
+    seed: Optional[Any],
     tf32: Optional[bool],
     algorithm: Optional[str],
     output: Any,
@@ -84,7 +88,13 @@ def backward(
     stream: int,
 ) -> List[Any]: ...
 def reserve_words(
-    mode: str, dtype: str, hidden: int, directions: int, layers: int, projection: int = 0
+    mode: str,
+    dtype: str,
+    hidden: int,
+    directions: int,
+    layers: int,
+    projection: int = 0,
+    noise: Optional[Tuple[float, float, float]] = None,
 ) -> int: ...
 def device_facts(device: int) -> Dict[str, int]: ...
 def reason(
@@ -98,6 +108,7 @@ def reason(
     layers: int,
     projection: int,
     clip: Optional[Tuple[float, float, bool]],
+    noise: Optional[Tuple[float, float, float]],
     reserve: bool,
     tf32: Optional[bool],
     algorithm: Optional[str],

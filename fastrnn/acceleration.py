@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 
 from fastrnn import cells, layers
 from fastrnn.backend import Request, requested
+from fastrnn.cell import Noise
 from fastrnn.mxnet import checks, import_mxnet
 from fastrnn.mxnet.dropout import Rates
 from fastrnn.mxnet.layer import RecurrentLayer
@@ -130,7 +131,7 @@ def _replace(block: Any, request: Request) -> Optional[str]:
     try:
         if isinstance(block, RecurrentLayer):
             clip = checks.clipping(*(kept[name] for name in _NORMALIZED))
-            block._set_up(request, clip, Rates())
+            block._set_up(request, clip, Rates(), Noise())
         elif block._mode() is None:
             raise ValueError("no layer has its activation")
     except (TypeError, ValueError) as error:

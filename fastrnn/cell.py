@@ -9,6 +9,30 @@ from typing import Any, NamedTuple, Optional, Tuple
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 
+class Noise(NamedTuple):
+    """What a training call draws in each step; all rates are probabilities from 0 to 1.
+
+    Zoneout is that of Krueger et al. (arXiv:1606.01305): a unit that is drawn keeps its value from
+    before the step, and h is computed from c as it is without zoneout. Where nothing is drawn, a
+    state is the mean: rate times the value before plus (1 - rate) times the new one.
+
+    Attributes
+    ----------
+    zoneout_outputs : float
+        The rate for units of h, which is also the output.
+    zoneout_states : float
+        The rate for units of c, LSTM only.
+    drop_states : float
+        The rate of variational dropout of h (Gal and Ghahramani, arXiv:1512.05287): units of each
+        row that all steps read as zero. The others are read times 1 / (1 - rate). The h that is
+        output and returned is not masked.
+    """
+
+    zoneout_outputs: float = 0.0
+    zoneout_states: float = 0.0
+    drop_states: float = 0.0
+
+
 class Cell(NamedTuple):
     """What one step computes."""
 
@@ -18,6 +42,7 @@ class Cell(NamedTuple):
     clip_min: Optional[float] = None  # LSTM only: the cell state's range after each step
     clip_max: Optional[float] = None
     clip_nan: bool = False  # whether a NaN becomes clip_min
+    noise: Noise = Noise()
 
     @property
     def projected(self) -> bool:
@@ -70,3 +95,17 @@ def checked_clip(clip: Any) -> Optional[Tuple[float, float, bool]]:
             f"clip is from {clip.low} to {clip.high}, expected a low end up to the high one"
         )
     return float(clip.low), float(clip.high), bool(clip.nan)
+
+
+def checked_noise(noise: Any) -> Optional[Tuple[float, float, float]]:
+    """Return a `Noise` as the native library takes it; None stays None."""
+    if noise is None:
+        return None
+    if not isinstance(noise, Noise):
+        raise TypeError(f"noise is of type {type(noise).__name__}, expected a Noise")
+    for name, rate in zip(noise._fields, noise):
+        if not isinstance(rate, Real):
+            raise TypeError(f"noise.{name} is {rate!r}, expected a number")
+        if not 0 <= rate <= 1:
+            raise ValueError(f"noise.{name} is {rate}, expected a probability from 0 to 1")
+    return float(noise[0]), float(noise[1]), float(noise[2])

@@ -35,15 +35,17 @@ from typing import Any, List, NamedTuple, Optional, Sequence
 import numpy as np
 
 from . import _native
-from .cell import Clip, checked_clip
+from .cell import Clip, Noise, checked_clip, checked_noise
 from .plans import plan
 
 _MOST_LAYERS = 2**16  # far from an overflow of what counts weights
+_HOST, _CUDA = 1, 2  # DLPack's numbers of kinds of devices
 _HOST_TYPES = ("float32", "float16", "int32")  # the device types that NumPy has
 
 __all__ = [
     "Clip",
     "Gradients",
+    "Noise",
     "Reserve",
     "Result",
     "backward",
@@ -59,8 +61,8 @@ class Reserve(NamedTuple):
 
     Attributes
     ----------
-    mode, x, h_0, c_0, weights, layers, lengths, projected, clip, tf32, algorithm
-        The arguments of the call.
+    mode, x, h_0, c_0, weights, layers, lengths, projected, clip, noise, seed, tf32, algorithm
+        The arguments of the call; the seed as an array.
     output : array [T, N, D*P]
         Its output.
     values : array of float32
@@ -76,6 +78,8 @@ class Reserve(NamedTuple):
     lengths: Optional[Any]
     projected: bool
     clip: Optional[Clip]
+    noise: Optional[Noise]
+    seed: Optional[Any]
     tf32: Optional[bool]
     algorithm: Optional[str]
     output: Any
@@ -151,6 +155,8 @@ def forward(
     lengths: Optional[Any] = None,
     projected: bool = False,
     clip: Optional[Clip] = None,
+    noise: Optional[Noise] = None,
+    seed: Any = None,
     tf32: Optional[bool] = None,
     algorithm: Optional[str] = None,
     reserve: bool = False,
@@ -191,6 +197,14 @@ def forward(
         h2r_weight, where r is what the output is otherwise.
     clip : Clip, optional
         The range of the cell state, for an LSTM only.
+    noise : Noise, optional
+        Rates of zoneout and of dropout of the state. On a GPU such layers run stepwise.
+    seed : int or array [64] of float32, optional
+        What draws `noise`: an integer from 0 to 2**64 - 1 or, on the device of `x`, its bits from
+        the lowest on, 2 for a one and 0 for a zero. None, or an array of ones, draws nothing: the
+        layers are in their inference form. The masks of the generator Philox4x32-10 (Salmon et al.
+        2011) depend on the seed, and on a unit's place in the layers, the batch and time. A call
+        that is captured into a CUDA graph takes an array.
     tf32 : bool, optional
         Whether float32 products on a GPU may round their factors to TF32, with 10 bits of mantissa.
         The default is the environment variable FASTRNN_TF32 (0 or 1), or else True.
@@ -204,7 +218,8 @@ def forward(
         (0 or 1).
     reserve : bool
         Keep what `backward` needs: at most G*H + H values for each step, row and direction of each
-        layer, H more if it is projected, and the outputs of all layers but the last.
+        layer, H more if it is projected, up to H + P more with `noise`, and the outputs of all
+        layers but the last.
     out : Result, optional
         Arrays to write to instead of new ones: the result of an earlier call, or arrays of any
         library, in the right shapes. They must not overlap each other or the inputs. Of its
@@ -243,6 +258,7 @@ def forward(
     if not 1 <= layers <= _MOST_LAYERS:
         raise ValueError(f"layers is {layers}, expected 1 to {_MOST_LAYERS}")
     arrays = None if out is None else _arrays_of_result(out, reserve)
+    seed = _seed_array(seed, x)
     number = _stream_number(stream)
     output, h_n, c_n, values = _native.library().forward(
         mode,
@@ -254,6 +270,8 @@ def forward(
         lengths,
         bool(projected),
         checked_clip(clip),
+        checked_noise(noise),
+        seed,
         tf32,
         algorithm,
         reserve,
@@ -264,8 +282,19 @@ def forward(
     if not reserve:
         return Result(output, h_n, c_n, None)
     inputs = (mode, x, h_0, c_0, tuple(weights), layers, lengths, bool(projected), clip)
-    kept = Reserve(*inputs, tf32, algorithm, output, values)
+    kept = Reserve(*inputs, noise, seed, tf32, algorithm, output, values)
     return Result(output, h_n, c_n, kept)
+
+
+def _seed_array(seed: Any, x: Any) -> Any:
+    """Return the bits of a seed on the device of `x`; an array stays as it is."""
+    if seed is None or not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
+        return seed
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed is {seed}, expected 0 to 2**64 - 1")
+    bits = np.array([2 * (int(seed) >> bit & 1) for bit in range(64)], np.float32)
+    device, number = x.__dlpack_device__() if hasattr(x, "__dlpack_device__") else (_HOST, 0)
+    return to_device(bits, device=number) if device == _CUDA else bits
 
 
 def _arrays_of_result(out: Result, reserve: bool) -> List[Any]:

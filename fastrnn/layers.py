@@ -6,6 +6,7 @@ import functools
 import inspect
 from typing import Any, Dict
 
+from fastrnn.cell import Noise
 from fastrnn.mxnet import checks, import_mxnet
 from fastrnn.mxnet.dropout import Rates
 from fastrnn.mxnet.layer import RecurrentLayer
@@ -28,6 +29,9 @@ def _constructor(gluon_layer: Any, mode: str) -> Any:
         weight_dropout: Any = 0,
         drop_inputs: Any = 0,
         drop_outputs: Any = 0,
+        drop_states: Any = 0,
+        zoneout_outputs: Any = 0,
+        zoneout_states: Any = 0,
         backend: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -36,6 +40,16 @@ def _constructor(gluon_layer: Any, mode: str) -> Any:
             inputs=checks.rate("drop_inputs", drop_inputs),
             outputs=checks.rate("drop_outputs", drop_outputs),
         )
+        noise = Noise(
+            zoneout_outputs=checks.rate("zoneout_outputs", zoneout_outputs),
+            zoneout_states=checks.rate("zoneout_states", zoneout_states),
+            drop_states=checks.rate("drop_states", drop_states),
+        )
+        if noise.zoneout_states and mode != "lstm":
+            raise ValueError(
+                f"zoneout_states: expected 0 for a {gluon_layer.__name__}, which has no c, got "
+                f"{zoneout_states!r}; zoneout_outputs is the rate for h"
+            )
         options: Dict[str, Any] = dict(_ABSENT)
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
@@ -51,7 +65,7 @@ def _constructor(gluon_layer: Any, mode: str) -> Any:
         if mode == "rnn":
             checks.activation(activation)
         full_mode = f"rnn_{activation}" if mode == "rnn" else mode
-        RecurrentLayer.__init__(self, full_mode, backend, drops, options)
+        RecurrentLayer.__init__(self, full_mode, backend, drops, noise, options)
 
     return construct
 
@@ -81,6 +95,13 @@ class LSTM(mx.gluon.rnn.LSTM, RecurrentLayer):
         for each row of the batch, which features of each layer's input are zero in all steps.
     drop_outputs : float, default 0
         The same for each layer's output, both directions together. The states keep all units.
+    drop_states : float, default 0
+        The same for the h that each layer and direction reads in its steps. The h that is output
+        and returned keeps all units.
+    zoneout_outputs, zoneout_states : float, default 0
+        Rates of zoneout (Krueger et al., arXiv:1606.01305) of h and of c: a training call draws, in
+        each step, which units keep their value from the step before. Outside training, a state is
+        the mean of the one before and the new one, weighted by the rate and the rest.
     backend : {'auto', 'native', 'gluon'}, optional
         ``'native'`` for the native operator, ``'gluon'`` for MXNet's operators, ``'auto'`` for the
         native one wherever it covers the layer and, on a GPU, ``fastrnn check`` found it right and
@@ -89,9 +110,10 @@ class LSTM(mx.gluon.rnn.LSTM, RecurrentLayer):
 
     Notes
     -----
-    All rates are from 0 to 1, and what is left is scaled by 1/(1 - rate). A layer with
+    All rates are from 0 to 1. What dropout leaves is scaled by 1/(1 - rate). A layer with
     ``num_layers`` above 1 is the same as so many layers with these rates, one after the other, with
-    ``dropout`` in between. The rates change neither the parameters nor results outside training.
+    ``dropout`` in between. The rates do not change the parameters, and only those of zoneout change
+    results outside training.
     """
 
     __init__ = _constructor(mx.gluon.rnn.LSTM, "lstm")
@@ -100,8 +122,8 @@ class LSTM(mx.gluon.rnn.LSTM, RecurrentLayer):
 class GRU(mx.gluon.rnn.GRU, RecurrentLayer):
     """Gated recurrent unit: a drop-in replacement for `mxnet.gluon.rnn.GRU`.
 
-    It takes the same arguments, and `weight_dropout`, `drop_inputs`, `drop_outputs` and `backend`,
-    as for `LSTM`.
+    It takes the same arguments, and `weight_dropout`, `drop_inputs`, `drop_outputs`, `drop_states`,
+    `zoneout_outputs` and `backend`, as for `LSTM`.
     """
 
     __init__ = _constructor(mx.gluon.rnn.GRU, "gru")
@@ -110,8 +132,8 @@ class GRU(mx.gluon.rnn.GRU, RecurrentLayer):
 class RNN(mx.gluon.rnn.RNN, RecurrentLayer):
     """Elman network, tanh or ReLU: a drop-in replacement for `mxnet.gluon.rnn.RNN`.
 
-    It takes the same arguments, and `weight_dropout`, `drop_inputs`, `drop_outputs` and `backend`,
-    as for `LSTM`.
+    It takes the same arguments, and `weight_dropout`, `drop_inputs`, `drop_outputs`, `drop_states`,
+    `zoneout_outputs` and `backend`, as for `LSTM`.
     """
 
     __init__ = _constructor(mx.gluon.rnn.RNN, "rnn")

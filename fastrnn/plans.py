@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Dict, Mapping, Optional, Union
 
 from . import _native
-from .cell import Clip, checked_clip
+from .cell import Clip, Noise, checked_clip, checked_noise
 
 __all__ = ["DEVICES", "DeviceFacts", "LayerPlan", "Plan", "plan", "reason"]
 
@@ -285,6 +285,7 @@ def reason(
     directions: int = 1,
     projection: int = 0,
     clip: Optional[Clip] = None,
+    noise: Optional[Noise] = None,
     dtype: str = "float32",
     reserve: bool = False,
     tf32: Optional[bool] = None,
@@ -295,7 +296,7 @@ def reason(
 
     Parameters
     ----------
-    mode, layers, directions, clip, reserve, tf32, algorithm
+    mode, layers, directions, clip, noise, reserve, tf32, algorithm
         As in `fastrnn.kernels.forward`.
     steps, rows, inputs, hidden : int
         T, N, I and H.
@@ -335,6 +336,7 @@ def reason(
         layers,
         projection,
         checked_clip(clip),
+        checked_noise(noise),
         reserve,
         tf32,
         algorithm,

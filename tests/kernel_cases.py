@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Optional, Sequence
 
+import noise as noises
 import numpy as np
 import reference as ref
 
@@ -73,6 +74,8 @@ class KernelCase:
     layers: int = 1
     clip: Optional[ref.Clip] = None
     projection: int = 0
+    noise: Optional[kernels.Noise] = None
+    noise_seed: Optional[int] = None
 
     def __post_init__(self):
         rng = np.random.RandomState(self.seed)
@@ -110,6 +113,8 @@ class KernelCase:
             "lengths": put(lengths, self.device),
             "projected": self.projection > 0,
             "clip": None if self.clip is None else kernels.Clip(*self.clip),
+            "noise": self.noise,
+            "seed": self.noise_seed,
             "tf32": self.tf32,
             "algorithm": self.algorithm,
         }
@@ -153,13 +158,21 @@ class KernelCase:
             directions=self.directions,
             lengths=None if self.lengths is None else np.array(self.lengths),
             clip=self.clip,
+            noise=self._drawn(),
         )
-        if self.mode == "rnn_relu" and output is not None:
+        if self.mode == "rnn_relu" and output is not None and self.noise is None:
             last = result.tape[1][-self.directions :]
             for run, own in zip(last, np.split(output, self.directions, axis=2)):
                 saved = run.tape[3]
                 saved[:] = [(t, on, (x, h, own[t])) for t, on, (x, h, _) in saved]
         return result, ref.stack_backward(result, self.d_output, self.d_h_n, self.d_c_n)
+
+    def _drawn(self):
+        """Return what the layers draw, for the oracle."""
+        if self.noise is None:
+            return None
+        sizes = (self.steps, self.rows, self.hidden, self.projection or self.hidden)
+        return noises.drawn(self.noise, self.noise_seed, sizes, self.layers, self.directions)
 
 
 def compare(case, result, gradients, precision=None):

@@ -10,10 +10,13 @@ CASES = [(mode, projection, clip) for mode in ref.MODES for projection, clip in 
 CASES += [("lstm", 2, None), ("lstm", 0, ref.Clip(-0.1, 0.15)), ("lstm", 2, ref.Clip(-0.1, 0.15))]
 
 
+@pytest.mark.parametrize("noisy", [False, True], ids=["plain", "noisy"])
 @pytest.mark.parametrize("lengths", [None, np.array([4, 1, 0, 2])], ids=["full", "lengths"])
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("mode, projection, clip", CASES)
-def test_gradients_are_those_of_finite_differences(mode, projection, clip, directions, lengths):
+def test_gradients_are_those_of_finite_differences(
+    mode, projection, clip, directions, lengths, noisy
+):
     rng = np.random.RandomState(7)
     steps, rows, inputs, hidden, layers = 4, 4, 3, 3, 2
     outputs = projection or hidden
@@ -28,6 +31,9 @@ def test_gradients_are_those_of_finite_differences(mode, projection, clip, direc
     d_c = rng.randn(layers * directions, rows, hidden) if mode == "lstm" else None
 
     options = {"directions": directions, "lengths": lengths, "clip": clip}
+    if noisy:  # any shares and factors
+        sizes = [(steps, rows, outputs), (steps, rows, hidden), (rows, outputs)]
+        options["noise"] = [ref.Noise(*map(rng.random_sample, sizes)) for _ in weights]
 
     def run():
         h0, c0 = arrays["h0"], arrays.get("c0")

@@ -64,11 +64,11 @@ class CpuLayer final : public LayerPlan {
     for (int64_t block = 0; block < split_.blocks; ++block) {
       const Rows rows = split_.Block(desc_, block);
       works.emplace_back(desc_, BlockProducts<T>(*forward_, weights, buffers.products, block, rows),
-                         buffers, rows);
+                         buffers, rows, KeyOf(args.seed));
     }
     const ForwardDirection<T, ForwardWork<T>> direction(
-        desc_, args, ChunkRows(), {buffers.gates, CellOf<T>(desc_, args.cn, d), buffers.r},
-        &works[0], d);
+        desc_, args, ChunkRows(),
+        {buffers.gates, CellOf<T>(desc_, args.cn, d), buffers.r, buffers.noise}, &works[0], d);
     const Walk& walk = direction.walk();
     for (int64_t first = 0; first < walk.steps; first = walk.End(first)) {
       const T* const sums = direction.Project(first);
@@ -86,8 +86,10 @@ class CpuLayer final : public LayerPlan {
     backward_->Load(weights, buffers->products);
     std::vector<BackwardWork<T>> works;
     for (int64_t block = 0; block < split_.blocks; ++block) {
-      works.emplace_back(desc_, BlockProducts<T>(*backward_, weights, buffers->products, block,
-                                                 split_.Block(desc_, block)));
+      works.emplace_back(desc_,
+                         BlockProducts<T>(*backward_, weights, buffers->products, block,
+                                          split_.Block(desc_, block)),
+                         KeyOf(args.seed));
     }
     buffers->arrays.dh = HiddenOf<T>(desc_, args.dh0, d);
     buffers->arrays.dc = CellOf<T>(desc_, args.dc0, d);

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "threads.h"
+#include "units.h"
 
 namespace fastrnn {
 namespace cpu {
@@ -12,37 +12,8 @@ namespace {
 // per chunk; few enough for a small workspace.
 constexpr int64_t kChunkRows = 2048;
 
-// Hidden units of a row that are computed together, how many such pieces make a task, and the least
-// work for more than one thread.
-constexpr int64_t kPieceUnits = 512;
-constexpr int64_t kTaskPieces = 8;
-constexpr int64_t kMinParallelUnits = 4096;
-
 // Rows of a copy of inputs, with zeros past a row's length.
 constexpr int64_t kInputCopyRows = 256;
-
-// Calls body(row, Units) over all rows and hidden units; `work` is the number of values per unit.
-template <class Body>
-void ForUnits(int64_t rows, int64_t hidden, Body body, int64_t work = 1) {
-  const int64_t row_pieces = (hidden + kPieceUnits - 1) / kPieceUnits, pieces = rows * row_pieces;
-  const auto run = [&](int64_t first, int64_t end) {
-    for (int64_t piece = first; piece < end; ++piece) {
-      const int64_t begin = piece % row_pieces * kPieceUnits;
-      body(piece / row_pieces, Units{hidden, begin, std::min(begin + kPieceUnits, hidden)});
-    }
-  };
-  if (rows * hidden * work < kMinParallelUnits) return run(0, pieces);
-  const int64_t task_pieces = std::max<int64_t>(1, kTaskPieces / work);
-  ParallelFor((pieces + task_pieces - 1) / task_pieces, [&](int64_t task) {
-    run(task * task_pieces, std::min((task + 1) * task_pieces, pieces));
-  });
-}
-
-// Copies the units of one state.
-template <class T>
-void Copy(const T* from, Units units, T* to) {
-  if (from != to) std::copy(from + units.begin, from + units.end, to + units.begin);
-}
 
 // Calls body(k * H) for each gate.
 template <class Body>
@@ -66,6 +37,7 @@ ForwardBuffers<T>::ForwardBuffers(const LayerDesc& desc, const StepProducts<T>& 
   gates = GatesInReserve(desc) ? nullptr : carver->Take<T>(chunk_rows * desc.gate_rows());
   const bool needs_r = desc.projected() && !desc.reserve;
   r = needs_r ? carver->Take<T>(desc.batch * desc.hidden) : nullptr;
+  noise.Take(desc, carver);
 }
 
 template <class T>
@@ -79,8 +51,9 @@ void ForwardBuffers<T>::SumBiases(const LayerDesc& desc, const Parameters<const 
 
 template <class T>
 ForwardWork<T>::ForwardWork(const LayerDesc& desc, BlockProducts<T> products,
-                            const ForwardBuffers<T>& buffers, Rows rows)
-    : products_(std::move(products)),
+                            const ForwardBuffers<T>& buffers, Rows rows, const Key& key)
+    : NoiseWork(key),
+      products_(std::move(products)),
       units_(ForwardOf<T>(desc)),
       sums_(buffers.sums + rows.begin * SumsOfRow(desc)),
       bias_(buffers.bias) {}
@@ -146,6 +119,7 @@ BackwardBuffers<T>::BackwardBuffers(const LayerDesc& desc, const StepProducts<T>
   arrays.dgates_first = carver->Take<T>(desc.batch * GH);
   arrays.copy_rows = std::min(rows, kInputCopyRows);
   arrays.input_copy = carver->Take<T>(arrays.copy_rows * desc.input);
+  arrays.noise.Take(desc, carver);
   if (!desc.projected()) return;
   arrays.dh_total = carver->Take<T>(rows * desc.projection);
   arrays.dr = carver->Take<T>(desc.batch * desc.hidden);
@@ -153,8 +127,8 @@ BackwardBuffers<T>::BackwardBuffers(const LayerDesc& desc, const StepProducts<T>
 }
 
 template <class T>
-BackwardWork<T>::BackwardWork(const LayerDesc& desc, BlockProducts<T> products)
-    : products_(std::move(products)), units_(BackwardOf<T>(desc.mode)) {}
+BackwardWork<T>::BackwardWork(const LayerDesc& desc, BlockProducts<T> products, const Key& key)
+    : NoiseWork(key), products_(std::move(products)), units_(BackwardOf<T>(desc.mode)) {}
 
 template <class T>
 void BackwardWork<T>::Step(const LayerDesc& desc, const BackwardStep<T>& step,

@@ -10,6 +10,7 @@
 #include "../backward_pass.h"
 #include "../forward_pass.h"
 #include "../layout.h"
+#include "noise.h"
 #include "pointwise.h"
 #include "step_product.h"
 
@@ -23,16 +24,17 @@ struct ForwardBuffers {
   T* bias;   // [G*H]
   T* gates;  // [chunk rows, G*H], unless they are in the reserve
   T* r;      // [N, H], if the layer is projected and r not in the reserve
+  ForwardNoiseArrays noise;
   ForwardBuffers(const LayerDesc& desc, const StepProducts<T>& products, Carver* carver);
   void SumBiases(const LayerDesc& desc, const Parameters<const T>& weights) const;
 };
 
 // The work of one block of rows, or of all.
 template <class T>
-class ForwardWork {
+class ForwardWork : public NoiseWork {
  public:
   ForwardWork(const LayerDesc& desc, BlockProducts<T> products, const ForwardBuffers<T>& buffers,
-              Rows rows);
+              Rows rows, const Key& key);
   void Gemm(int64_t m, int64_t n, int64_t k, Factor<T> a, Factor<T> b, float beta,
             Result<T> c) const {
     cpu::Gemm(m, n, k, a, b, beta, c);
@@ -59,9 +61,9 @@ struct BackwardBuffers {
 };
 
 template <class T>
-class BackwardWork {
+class BackwardWork : public NoiseWork {
  public:
-  BackwardWork(const LayerDesc& desc, BlockProducts<T> products);
+  BackwardWork(const LayerDesc& desc, BlockProducts<T> products, const Key& key);
   void Gemm(int64_t m, int64_t n, int64_t k, Factor<T> a, Factor<T> b, float beta,
             Result<T> c) const {
     cpu::Gemm(m, n, k, a, b, beta, c);

@@ -32,6 +32,9 @@ std::string Obstacle(const Problem& problem, bool forced) {
   if (problem.pass == Pass::kForward && problem.desc.clip.clips()) {
     return "persistent kernels do not clip the cell state";
   }
+  if (problem.desc.noise.any()) {
+    return "persistent kernels have neither zoneout nor dropout of the state";
+  }
   if (problem.desc.steps == 1 && !forced) {
     return "a single step gains nothing from weights kept on the chip";
   }

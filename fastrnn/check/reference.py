@@ -18,6 +18,7 @@ Gate order: LSTM i, f, g, o; GRU r, z, n with the reset gate applied after the p
 
 from __future__ import annotations
 
+import functools
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -52,6 +53,23 @@ class Clip(NamedTuple):
     low: float
     high: float
     nan: bool = False  # whether NaN becomes `low` instead of going on
+
+
+class Noise(NamedTuple):
+    """Zoneout (Krueger et al., arXiv:1606.01305) and dropout of the state, of one direction.
+
+    A step reads ``read * h``, and keeps these shares of the states before it. Masks hold zeros and
+    ones for shares; in the inference form, every share is zoneout's rate.
+    """
+
+    h: Any = 0.0  # [T, N, P]
+    c: Any = 0.0  # [T, N, H]
+    read: Any = 1.0  # [N, P]
+
+    def at(self, time: int) -> Tuple[Any, Any]:
+        """Return the shares of h and c that the step at a time keeps."""
+        h, c = (s if np.ndim(s) == 0 else s[time] for s in (self.h, self.c))
+        return h, c
 
 
 class Result(NamedTuple):
@@ -178,6 +196,7 @@ def forward(
     lengths: Optional[Array] = None,
     clip: Optional[Clip] = None,
     reverse: bool = False,
+    noise: Optional[Noise] = None,
 ) -> Result:
     """One direction of one layer.
 
@@ -199,20 +218,24 @@ def forward(
     steps, rows = x.shape[:2]
     lengths = np.full(rows, steps) if lengths is None else np.asarray(lengths)
     output = np.zeros((steps, rows, h.shape[1]))
+    noise = noise or Noise()
     saved = []
     for t in reversed(range(steps)) if reverse else range(steps):
         active = (t < lengths)[:, np.newaxis]
-        new_h, new_c, step = cell_forward(mode, x[t], h, c, w, clip=clip)
+        kept_h, kept_c = noise.at(t)
+        new_h, new_c, step = cell_forward(mode, x[t], noise.read * h, c, w, clip=clip)
+        new_h = kept_h * h + (1 - kept_h) * new_h
         output[t] = np.where(active, new_h, 0.0)
         h = np.where(active, new_h, h)
-        c = None if c is None else np.where(active, np.asarray(new_c), c)
+        if c is not None:
+            c = np.where(active, kept_c * c + (1 - kept_c) * np.asarray(new_c), c)
         saved.append((t, active, step))
-    return Result(output, h, c, (mode, x.shape, w, saved))
+    return Result(output, h, c, (mode, x.shape, w, saved, noise))
 
 
 def backward(result: Result, d_output: Array, d_h: Array, d_c: Optional[Array] = None) -> Gradients:
     """Gradients of one direction, from those to its output, last h and last c."""
-    mode, x_shape, w, saved = result.tape
+    mode, x_shape, w, saved, noise = result.tape
     d_x = np.zeros(x_shape)
     dh = np.asarray(d_h, np.float64)
     dc: Any = None if d_c is None else np.asarray(d_c, np.float64)
@@ -220,10 +243,15 @@ def backward(result: Result, d_output: Array, d_h: Array, d_c: Optional[Array] =
     for t, active, step in reversed(saved):
         dh_step = np.where(active, dh + d_output[t], 0.0)
         dc_step = None if dc is None else np.where(active, dc, 0.0)
-        dx, dh_before, dc_before, dw_step = cell_backward(mode, step, dh_step, dc_step, w)
+        kept_h, kept_c = noise.at(t)
+        dc_new = None if dc_step is None else (1 - kept_c) * dc_step
+        dx, dh_before, dc_before, dw_step = cell_backward(
+            mode, step, (1 - kept_h) * dh_step, dc_new, w
+        )
         d_x[t] = dx
-        dh = np.where(active, dh_before, dh)
-        dc = None if dc is None else np.where(active, np.asarray(dc_before), dc)
+        dh = np.where(active, noise.read * dh_before + kept_h * dh_step, dh)
+        if dc_step is not None:
+            dc = np.where(active, np.asarray(dc_before) + kept_c * dc_step, dc)
         dw = [None if a is None else a + b for a, b in zip(dw, dw_step)]
     return Gradients(d_x, dh, dc, Weights(*dw))
 
@@ -239,6 +267,7 @@ def stack_forward(
     lengths: Optional[Array] = None,
     clip: Optional[Clip] = None,
     masks: Optional[Sequence[Array]] = None,
+    noise: Optional[Sequence[Noise]] = None,
 ) -> Result:
     """All layers, both directions of each.
 
@@ -250,6 +279,8 @@ def stack_forward(
         L*D of them, in the same order.
     masks
         L-1 of [T, N, D*P]: what a layer's output is multiplied by before the next one takes it.
+    noise
+        L*D of them, in the weights' order.
 
     Returns
     -------
@@ -263,7 +294,9 @@ def stack_forward(
             x = x if masks is None else x * masks[k // directions - 1]
         c = None if c0 is None else c0[k]
         reverse = k % directions == 1
-        results.append(forward(mode, x, h0[k], c, w, lengths=lengths, clip=clip, reverse=reverse))
+        own = None if noise is None else noise[k]
+        run = functools.partial(forward, lengths=lengths, clip=clip, reverse=reverse, noise=own)
+        results.append(run(mode, x, h0[k], c, w))
     return Result(
         np.concatenate([r.output for r in results[-directions:]], axis=2),
         np.stack([r.h for r in results]),

@@ -137,7 +137,7 @@ def _layer(of: Call, inputs: List[Any]) -> Any:
     weights = [[inputs[k] for k in direction] for direction in of.weights]
     rows = None if of.lengths is None else inputs[of.lengths]
     half = rows is not None and of.dtype == "float16"  # lengths.py needs numbers beyond its range
-    if of.cell.projected or of.cell.clip_min is not None or half:
+    if of.cell.projected or of.cell.clip_min is not None or any(of.cell.noise) or half:
         output, after = unrolled.layer(mx.sym, of.cell, data, states, weights, rows)
     elif rows is None:
         output, after = rnn_operator.layers(mx.sym, of.cell, data, states, [weights], of.dtype)

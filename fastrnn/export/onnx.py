@@ -69,6 +69,11 @@ def _layer(node: graphs.Node, **exporter: Any) -> Any:
             f"{node['name']}: expected an LSTM without projection and clipping, which ONNX's LSTM "
             f"does not have, got {call.cell}"
         )
+    if call.cell.noise.zoneout_outputs or call.cell.noise.zoneout_states:
+        raise ValueError(
+            f"{node['name']}: expected a layer without zoneout, which ONNX's layers do not have, "
+            f"got {call.cell}"
+        )
     sources = [exporter["outputs_lookup"][number][k] for number, k, *_ in node["inputs"]]
     inputs = [source.name for source in sources]
     nodes = _Nodes(node["name"], exporter["initializer"])
@@ -151,6 +156,16 @@ def _shape_only(node: graphs.Node, **exporter: Any) -> Any:
     return [made], [np.dtype("float32")]
 
 
+def _ones(node: graphs.Node, **exporter: Any) -> Any:
+    """Convert the ones that a seed is drawn from; outside of training nothing reads it."""
+    numpy_helper = importlib.import_module("onnx.numpy_helper")
+    make_node = importlib.import_module("onnx.helper").make_node
+    shape = [int(size) for size in node["attrs"]["shape"].strip("(),").split(",")]
+    value = numpy_helper.from_array(np.full(shape, node["attrs"]["value"], np.float32))
+    made = make_node("Constant", [], [node["name"]], node["name"], value=value)
+    return [made], [np.dtype("float32")]
+
+
 def _with_counts(convert: Callable[..., List[Any]]) -> Callable[..., List[Any]]:
     """Convert in the same way, and set how many equal parts each Split makes."""
 
@@ -174,6 +189,7 @@ def register() -> None:
     _exporter.register("_copy")(_copy)
     _exporter.register("_identity_with_attr_like_rhs")(_copy)  # its second input is a shape
     _exporter.register("_zeros_without_dtype")(_shape_only)
+    _exporter.register("_full")(_ones)
     # MXNet's own converters are older than opset 18, in which Split requires that number.
     for operator in ("RNN", "SliceChannel"):
         _exporter.register(operator, 18)(_with_counts(converters[13][operator]))

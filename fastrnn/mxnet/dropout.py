@@ -38,6 +38,14 @@ def sequences(F: Any, data: Any, rate: float) -> Any:
     return numbers(F, data, rate, axes=(0,))
 
 
+def seed(F: Any) -> Any:
+    """Return 64 random bits for the native operator, as zeros and twos; ones outside training.
+
+    So one array says what masks are drawn, and whether they are: a graph does not know before.
+    """
+    return F.Dropout(native.constant(F, 1.0, (64,), "float32"), p=0.5)
+
+
 def of_weights(
     F: Any, weights: Sequence[Sequence[Any]], rate: float, dtype: str
 ) -> List[List[Any]]:

@@ -9,7 +9,7 @@ from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Sequence, Tup
 import numpy as np
 
 from fastrnn.backend import Backend, Chooser, Request, requested
-from fastrnn.cell import Cell
+from fastrnn.cell import Cell, Noise
 from fastrnn.mxnet import checks, import_mxnet, mixed_precision, native, stack
 from fastrnn.mxnet.dropout import Rates
 from fastrnn.mxnet.gradients import has_other_gradient
@@ -55,7 +55,9 @@ def _check_static_shape(static_shape: bool, operators: str, backend: Backend) ->
 class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
     """Their base. In the MRO of each it follows MXNet's layer and precedes that one's base."""
 
-    def __init__(self, mode: str, backend: Any, drops: Rates, options: Dict[str, Any]) -> None:
+    def __init__(
+        self, mode: str, backend: Any, drops: Rates, noise: Noise, options: Dict[str, Any]
+    ) -> None:
         """Make a layer from the named arguments of MXNet's base class, and the rates it lacks."""
         checks.sizes(options)
         checks.layout(options["layout"])
@@ -65,13 +67,14 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         request = requested(backend)
         clip = checks.clipping(options["lstm_state_clip_min"], options["lstm_state_clip_max"])
         mx.gluon.rnn.rnn_layer._RNNLayer.__init__(self, mode=mode, **options)
-        self._set_up(request, clip, drops)
+        self._set_up(request, clip, drops, noise)
 
     def _set_up(
         self,
         request: Request,
         clip: Tuple[Optional[float], Optional[float]],
         drops: Rates,
+        noise: Noise,
     ) -> None:
         """Add to what MXNet's constructor has made. Raises if the backend cannot run the layer."""
         self._lstm_state_clip_min, self._lstm_state_clip_max = clip
@@ -82,6 +85,7 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
             self._projection_size or 0,
             *clip,
             self._lstm_state_clip_nan,
+            noise,
         )
         self._chooser = Chooser(
             request=request,
@@ -103,6 +107,7 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         yield "weight_dropout", self._rates.weights
         yield "drop_inputs", self._rates.inputs
         yield "drop_outputs", self._rates.outputs
+        yield from self._cell.noise._asdict().items()
 
     @property
     def backend(self) -> Backend:

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import numpy as np
 
 from fastrnn import _native, _threads
-from fastrnn.cell import GATES, Cell
+from fastrnn.cell import GATES, Cell, Noise
 from fastrnn.check import verdict
 from fastrnn.mxnet import import_mxnet, mixed_precision
 
@@ -128,6 +128,8 @@ def layers(
     weights: Sequence[Sequence[Sequence[Any]]],
     dtype: str,
     lengths: Any = None,
+    seed: Any = None,
+    first_layer: int = 0,
 ) -> Tuple[Any, List[Any]]:
     """Run layers, one on top of the other, without a backward pass.
 
@@ -145,6 +147,11 @@ def layers(
         Type of these arrays: one of ``STATUS.types``.
     lengths
         [N] of int32, each row's number of steps, between 0 and T; None: all rows have T.
+    seed
+        [64] of float32, from `fastrnn.mxnet.dropout.seed`, if the cell has noise; None: it is in
+        its inference form.
+    first_layer
+        The number of the first layer in the stack, for which the seed draws.
 
     Returns
     -------
@@ -158,6 +165,7 @@ def layers(
         *states,
         *(array for layer in weights for direction in layer for array in direction),
         *([lengths] if has_lengths else []),
+        *([] if seed is None else [seed]),
         mode=cell.mode,
         hidden_size=cell.hidden_size,
         num_directions=len(weights[0]),
@@ -165,6 +173,7 @@ def layers(
         dtype=dtype,
         use_sequence_length=int(has_lengths),
         **options(cell),
+        **_seeded(seed, first_layer),
     )
     return outputs[0], [outputs[k + 1] for k in range(len(states))]
 
@@ -177,6 +186,8 @@ def graph_layer(
     dtype: str,
     lengths: Any,
     name: str,
+    seed: Any = None,
+    first_layer: int = 0,
 ) -> Tuple[Any, List[Any], Any]:
     """Return the symbols of one differentiable layer.
 
@@ -201,6 +212,8 @@ def graph_layer(
         As for `layers`. The operator does not write its gradient, so it must not be differentiated.
     name
         The node's name.
+    seed, first_layer
+        As for `layers`.
 
     Returns
     -------
@@ -208,6 +221,7 @@ def graph_layer(
         [T, N, D*P]; the states; and the input of the backward pass.
     """
     extra = [w for direction in weights for w in direction[1:]]
+    extra += [] if seed is None else [seed]
     arrays = [data, *(direction[0] for direction in weights), *states]
     arrays += [*([] if lengths is None else [lengths]), *extra]
     arguments = {f"input{k}": array for k, array in enumerate(arrays)}
@@ -218,6 +232,7 @@ def graph_layer(
         "dtype": dtype,
         "use_sequence_length": int(lengths is not None),
         **options(cell),
+        **_seeded(seed, first_layer),
         "__ext_extra_inputs__": len(extra),  # the last ones, which the subgraph does not have
         # MXNet's drawing tools label the node with the shape of output number num_outputs - 1.
         "num_outputs": 1,
@@ -240,7 +255,13 @@ def options(cell: Cell) -> Dict[str, Any]:
     if cell.clip_min is not None:
         found["state_clip_min"], found["state_clip_max"] = cell.clip_min, cell.clip_max
         found["state_clip_nan"] = int(cell.clip_nan)
+    found.update((name, rate) for name, rate in cell.noise._asdict().items() if rate)
     return found
+
+
+def _seeded(seed: Any, first_layer: int) -> Dict[str, int]:
+    """Return the operators' attributes for a seed."""
+    return {} if seed is None else {"use_seed": 1, "first_layer": first_layer}
 
 
 def cell_of(attributes: Mapping[str, str]) -> Cell:
@@ -253,6 +274,7 @@ def cell_of(attributes: Mapping[str, str]) -> Cell:
         None if low is None else float(low),
         None if high is None else float(high),
         attributes.get("state_clip_nan") == "1",
+        Noise(*(float(attributes.get(name, 0)) for name in Noise._fields)),
     )
 
 
@@ -326,16 +348,20 @@ def _inferred(
         **({"use_sequence_length": True} if has_lengths else {}),
         **({"projection_size": P} if cell.projected else {}),
     )
-    # As ReserveWords in csrc/rnn.h: words of 4 bytes for each hidden unit of a step.
+    # As ReserveWords in csrc/rnn.h: words of 4 bytes for each hidden unit of a step, and for each
+    # output that a step reads.
     itemsize = np.dtype(dtype).itemsize
-    words = {"lstm": itemsize + max(itemsize // 4, 1), "gru": itemsize}.get(cell.mode, 0)
-    if words:
+    value, c, noise = -(-itemsize // 4), max(itemsize // 4, 1), cell.noise
+    words = {"lstm": itemsize + c, "gru": itemsize}.get(cell.mode, value * any(noise))
+    words += value * cell.projected + c * (noise.zoneout_states > 0)
+    reads = value * (noise.drop_states > 0 or (cell.mode == "gru" and any(noise)))
+    if words + reads:
         units = rnn  # [T, N, D*H]
         if cell.projected:
-            words += -(-itemsize // 4)
             part = add("slice_axis", i2h, axis=2, begin=0, end=H)
             units = add("Concat", *[part] * directions, num_args=directions, dim=2)
-        reserve = add("Concat", *[units] * words, num_args=words, dim=2)
+        parts = [units] * words + [rnn] * reads
+        reserve = add("Concat", *parts, num_args=len(parts), dim=2)
         reserve = add("Cast", reserve, dtype="float32") if dtype != "float32" else reserve
     else:
         reserve = add("_zeros", shape=(1, 1, 1), dtype="float32")  # an empty one is not allowed

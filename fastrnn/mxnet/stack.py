@@ -186,21 +186,26 @@ class Stack:
         """
         weights = [[[params[key] for key in d] for d in layer] for layer in self.parameter_names]
         # A graph's operators decide whether they drop in each run.
-        rates = self.rates if F is mx.sym or mx.autograd.is_training() else Rates()
+        drops = F is mx.sym or mx.autograd.is_training()
+        rates = self.rates if drops else Rates()
         if self.operators == FUSED:
             return rnn_operator.layers(F, self.cell, data, states, weights, self.computed_in)
+        seeded = self.operators == NATIVE and any(self.cell.noise) and drops
         if self.operators == NATIVE and F is mx.nd and not any(rates):
+            seed = dropout.seed(F) if seeded else None
             return native.layers(
-                self.cell, data, states, weights, self.computed_in, sequence_length
+                self.cell, data, states, weights, self.computed_in, sequence_length, seed
             )
         own = of_layers or list(zip(*(self._split(F, state) for state in states)))
-        last = []
+        last, seed = [], None
         for k, of_layer in enumerate(weights):
             if k:
                 data = dropout.numbers(F, data, rates.between)
             data = dropout.sequences(F, data, rates.inputs)
             own_weights = dropout.of_weights(F, of_layer, rates.weights, self.computed_in)
-            data, after = self._layer(F, data, own[k], own_weights, sequence_length, f"{name}_l{k}")
+            if seeded and not k:  # after the masks above, in the order in which a graph draws
+                seed = dropout.seed(F)
+            data, after = self._layer(F, k, data, own[k], own_weights, sequence_length, seed, name)
             data = dropout.sequences(F, data, rates.outputs)
             last.append(after)
         return data, last[0] if self.layers == 1 else [F.concat(*s, dim=0) for s in zip(*last)]
@@ -218,13 +223,15 @@ class Stack:
     def _layer(
         self,
         F: Any,
+        number: int,
         data: Any,
         states: Sequence[Any],
         weights: Sequence[Sequence[Any]],
         sequence_length: Any,
+        seed: Any,
         name: str,
     ) -> _Outcome:
-        """Run one layer."""
+        """Run one layer; `name` is the stack's."""
         cell, dtype = self.cell, self.computed_in
         if self.operators == UNROLLED:
             return unrolled.layer(F, cell, data, states, weights, sequence_length)
@@ -233,9 +240,12 @@ class Stack:
         if self.operators == LAYERWISE:
             return lengths.layer(F, cell, data, states, weights, sequence_length, dtype)
         if F is mx.nd:
-            return native.layers(cell, data, states, [weights], dtype, sequence_length)
+            return native.layers(
+                cell, data, states, [weights], dtype, sequence_length, seed, number
+            )
         output, after, _ = native.graph_layer(
-            cell, data, states, weights, dtype, sequence_length, name
+            *(cell, data, states, weights, dtype, sequence_length, f"{name}_l{number}"),
+            *(seed, number),
         )
         return output, after
 

@@ -7,9 +7,10 @@ code runs eagerly (``F`` is `mxnet.nd`) and while a graph is traced (``F`` is `m
 
 from __future__ import annotations
 
-from typing import Any, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from fastrnn.cell import GATES, Cell
+from fastrnn.mxnet import dropout
 from fastrnn.mxnet.lengths import mask, reverse, steps
 
 
@@ -76,17 +77,46 @@ def _direction(
     if not gru:  # not in the step, where MXNet would no longer infer the shape of h
         i2h = F.broadcast_add(i2h, F.reshape(h2h_bias, shape=(1, 1, -1)))
 
+    read, shares = _masks(F, cell, data)
+
     def step(inputs: List[Any], before: List[Any]) -> Tuple[Any, List[Any]]:
-        h2h = F.FullyConnected(before[0], h2h_weight, num_hidden=rows, no_bias=True)
+        seen = before if read is None else [before[0] * read, *before[1:]]
+        h2h = F.FullyConnected(seen[0], h2h_weight, num_hidden=rows, no_bias=True)
         if gru:
             h2h = F.broadcast_add(h2h, F.reshape(h2h_bias, shape=(1, -1)))
-        after = _step(F, cell, inputs[0], h2h, before, weights)
+        after = _step(F, cell, inputs[0], h2h, seen, weights)
+        for k, share in zip(shares, inputs[1:]):
+            after[k] = share * after[k] + (1 - share) * before[k]
         if own is not None:
-            after = [F.where(inputs[1], new, old) for new, old in zip(after, before)]
+            after = [F.where(inputs[-1], new, old) for new, old in zip(after, before)]
         return after[0], after
 
-    sequences = [i2h] if own is None else [i2h, own]
+    sequences = [i2h, *shares.values(), *([] if own is None else [own])]
     return F.contrib.foreach(step, sequences, states)
+
+
+def _masks(F: Any, cell: Cell, data: Any) -> Tuple[Any, Dict[int, Any]]:
+    """Draw what h is multiplied by where a step reads it, and the shares of the new states.
+
+    The first is [N, P] or None; the others are [T, N, P] of h and [T, N, H] of c, by the state's
+    number. All are drawn before the loop, which reads them as it does its input.
+    """
+    noise, read = cell.noise, None
+    shares: Dict[int, Any] = {}
+    if not any(noise):
+        return read, shares
+    one = F.ones_like(F.slice_axis(data, axis=2, begin=0, end=1))  # [T, N, 1]
+    if noise.drop_states:
+        first = F.slice_axis(one, axis=0, begin=0, end=1)
+        first = F.broadcast_axis(first, axis=2, size=cell.outputs)
+        read = F.reshape(dropout.numbers(F, first, noise.drop_states), shape=(-3, 0))
+    rates = (noise.zoneout_outputs, noise.zoneout_states)
+    for k, (rate, size) in enumerate(zip(rates, (cell.outputs, cell.hidden_size))):
+        if rate:
+            drawn = dropout.numbers(F, F.broadcast_axis(one, axis=2, size=size), rate)
+            # In training 0 or 1/(1 - rate), outside of it 1.
+            shares[k] = (drawn > 0) * (1 - rate * (drawn == 1))
+    return read, shares
 
 
 def _step(

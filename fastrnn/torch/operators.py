@@ -110,7 +110,7 @@ def _forward(mode: str, *arguments: Any) -> Outcome:
     *inputs, reserve = arguments
     x, h_0, c_0, *_, lengths = inputs
     kept = kernels.Reserve(
-        mode, None, None, None, (), 1, None, False, None, None, None, output, values
+        mode, None, None, None, (), 1, None, False, None, None, None, None, None, output, values
     )
     kernels.forward(
         mode,
@@ -177,6 +177,8 @@ def _backward(mode: str, *arguments: Any) -> List[Tensor]:
         1,
         _array(lengths),
         inputs[_H2R_WEIGHT] is not None,
+        None,
+        None,
         None,
         _tf32(x),
         None,

@@ -30,6 +30,7 @@ EMULATOR = "tests/emulator/"
 TESTS = "tests/kernels/"
 PARTS = ("", "_cuda", "_lengths", "_layers", "_clip", "_projection")
 KERNELS = tuple(f"{TESTS}test_kernels{part}.py" for part in PARTS)
+NOISE = TESTS + "test_kernels_noise.py"
 SMALL = (EMULATOR + "small_layers.py", EMULATOR + "small_persistent.py")
 PERSISTENT = TESTS + "test_persistent.py"
 STEPWISE = {"FASTRNN_ALGORITHM": "stepwise"}  # else small layers are persistent
@@ -64,7 +65,7 @@ RUNS = [
         "random:5",
         (*KERNELS, TESTS + "test_kernels_out.py", TESTS + "test_device_arrays.py"),
     ),
-    Run("plain", "random:4", KERNELS, STEPWISE),
+    Run("plain", "random:4", (*KERNELS, NOISE), STEPWISE),
     Run("plain", "random:6", (TESTS + "test_plan_cache.py",)),
     Run("plain", "fifo", (EMULATOR + "device_faults.py", EMULATOR + "occupancy.py")),
     Run("turing", "random:2", (PERSISTENT, "-k", "instance or sizes or registers or stream")),
@@ -87,6 +88,16 @@ OPERATOR_RUNS = [
         "plain",
         "random:9",
         ("tests/layers/test_layers_options.py", "-k", f"({OPTIONS}) and {NATIVE}"),
+        OPERATOR,
+    ),
+    Run(
+        "plain",
+        "random:12",
+        (
+            "tests/layers/test_layers_noise.py",
+            "-k",
+            f"(results or options or float16) and {NATIVE}",
+        ),
         OPERATOR,
     ),
     Run("plain", "random:10", ("tests/gpu/test_mxnet_operator.py",), OPERATOR),

@@ -10,6 +10,8 @@ import pytest
 import reference as ref
 from kernel_cases import DTYPES, KernelCase, assert_agrees, devices
 
+from fastrnn.kernels import Noise
+
 DEVICE = devices()[-1]  # a GPU before the CPU
 
 # T, N, I, H: ones, odd numbers, more than one block of units, more than one chunk of time, and
@@ -38,6 +40,15 @@ def test_16_bits_and_lengths(mode, dtype, directions):
 def test_projection_and_clipping(directions, projection):
     options = {"projection": projection, "clip": ref.Clip(-0.3, 0.4), "lengths": [5, 0, 3]}
     assert_agrees(KernelCase("lstm", 5, 3, 4, 5, directions, device=DEVICE, **options))
+
+
+@pytest.mark.parametrize("projection", [0, 21])
+@pytest.mark.parametrize("directions", [1, 2])
+def test_noise(directions, projection):
+    options = {"projection": projection, "lengths": [5, 0, 3], "noise": Noise(0.3, 0.4, 0.2)}
+    assert_agrees(
+        KernelCase("lstm", 5, 3, 4, 5, directions, device=DEVICE, noise_seed=7, **options)
+    )
 
 
 @pytest.mark.parametrize("mode", ref.MODES)

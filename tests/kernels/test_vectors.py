@@ -45,3 +45,20 @@ def test_a_cells_loop_is_of_vectors(function, processor, register, machine_code)
     (body,) = (body for found, body in machine_code.items() if re.search(name, found))
     arithmetic = rf"\bv(?:add|sub|mul|div|f\w+)\w*ps\b.*%{register}"
     assert re.search(arithmetic, body), f"{function} computes one unit after the other"
+
+
+@pytest.mark.parametrize(("processor", "register"), [("avx512", "zmm"), ("avx2", "ymm")])
+def test_random_words_are_drawn_by_vectors(processor, register, machine_code):
+    name = f"{len(processor)}{processor}4DrawE"  # a function of that namespace
+    (body,) = (body for found, body in machine_code.items() if name in found)
+    assert re.search(rf"\bvpmuludq\b.*%{register}", body)
+
+
+@pytest.mark.parametrize(("processor", "register"), [("avx512f", "zmm"), ("avx2", "ymm")])
+@pytest.mark.parametrize("function", ["Choose", "Mix", "Split", "Multiply", "AddProduct", "Add"])
+def test_a_loop_of_noise_is_of_vectors(function, processor, register, machine_code):
+    name = rf"\dNoise{function}E.*\.{processor}"
+    bodies = [body for found, body in machine_code.items() if re.search(name, found)]
+    assert len(bodies) == 2  # float32 and float64
+    for body in bodies:
+        assert re.search(rf"\bv[a-z0-9]+p[sd]\b.*%{register}", body)

@@ -69,25 +69,36 @@ Layers ParseLayers(const Attributes& attributes) {
   desc.clip = {NumberAttribute(attributes, "state_clip_min", desc.clip.low),
                NumberAttribute(attributes, "state_clip_max", desc.clip.high),
                Flag(attributes, "state_clip_nan")};
+  desc.noise = {NumberAttribute(attributes, "zoneout_outputs", 0),
+                NumberAttribute(attributes, "zoneout_states", 0),
+                NumberAttribute(attributes, "drop_states", 0)};
+  if (!Flag(attributes, "use_seed")) desc.noise.drop_states = 0;  // nothing is dropped
   if (attributes.count("num_layers") > 0) {
     desc.layers = IntegerAttribute(attributes, "num_layers", 1, kMostLayers);
   }
   return desc;
 }
 
+int64_t FirstLayer(const Attributes& attributes) {
+  if (attributes.count("first_layer") == 0) return 0;
+  return IntegerAttribute(attributes, "first_layer", 0, kMostLayers);
+}
+
 Positions::Positions(const Layers& layers, const Attributes& attributes)
-    : has_lengths(Flag(attributes, "use_sequence_length")) {
+    : has_lengths(Flag(attributes, "use_sequence_length")), has_seed(Flag(attributes, "use_seed")) {
   first_weight = layers.has_c() ? 3 : 2;
   weights_per_direction = layers.projected() ? 5 : 4;
   lengths =
       first_weight + weights_per_direction * static_cast<int>(layers.layers * layers.directions);
-  inputs = lengths + (has_lengths ? 1 : 0);
+  seed = lengths + (has_lengths ? 1 : 0);
+  inputs = seed + (has_seed ? 1 : 0);
   outputs = first_weight;
 }
 
 std::string InputName(const Layers& layers, const Positions& positions, int index) {
   static const char* const kWeights[] = {"i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias",
                                          "h2r_weight"};
+  if (index == positions.seed) return "seed";
   if (index == positions.lengths) return "sequence_length";
   const int weight = index - positions.first_weight;
   if (weight >= 0) {

@@ -7,7 +7,8 @@
 //
 // Attributes
 //   mode, hidden_size, num_directions, dtype, tf32, use_sequence_length, projection_size,
-//   state_clip_min, state_clip_max, state_clip_nan: as for _fastrnn_layer (operators.cc)
+//   state_clip_min, state_clip_max, state_clip_nan, zoneout_outputs, zoneout_states, drop_states,
+//   use_seed, first_layer: as for _fastrnn_layer (operators.cc)
 // Inputs
 //   data             [T, N, I]
 //   i2h_weight       [G*H, I], for each direction
@@ -18,6 +19,8 @@
 //   [P, H], for each direction. Their shapes depend on no other array, so they are what MXNet calls
 //   extra inputs, which the subgraph does not have: MXNet serializes the subgraph at every call of
 //   a graph without static_alloc.
+//   seed             [64] of float32, if there is one; also an extra input. Its gradient is not
+//                    written
 // Outputs
 //   output           [T, N, D*P]
 //   state            [D, N, P]
@@ -56,7 +59,9 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
  public:
   explicit GraphLayer(const Attributes& attributes)
       : layers_(fastrnn::operators::ParseLayers(attributes)),
-        has_lengths_(fastrnn::operators::Positions(layers_, attributes).has_lengths) {
+        has_lengths_(fastrnn::operators::Positions(layers_, attributes).has_lengths),
+        has_seed_(fastrnn::operators::Positions(layers_, attributes).has_seed),
+        first_layer_(fastrnn::operators::FirstLayer(attributes)) {
     FASTRNN_EXPECTS(layers_.layers == 1, "_fastrnn_rnn: expected one layer");
     layers_.reserve = true;
   }
@@ -71,6 +76,8 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
       const auto weights = Directions<fastrnn::Weights>(in);
       args.weights = weights.data();
       args.lengths = Lengths(in);
+      args.seed = Seed(in);
+      args.first_layer = first_layer_;
       args.y = outputs->at(0).data_ptr;
       args.hn = outputs->at(1).data_ptr;
       if (layers_.has_c()) {
@@ -105,6 +112,8 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
       const auto weights = Directions<fastrnn::Weights>(in);
       args.weights = weights.data();
       args.lengths = Lengths(in);
+      args.seed = Seed(in);
+      args.first_layer = first_layer_;
       args.y = out[0].data_ptr;
       args.reserve = out[num_outputs - 1].data_ptr;
       args.dx = gradients->at(0).data_ptr;
@@ -132,7 +141,8 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
   int cell() const { return state() + 1; }
   int lengths() const { return state() + (layers_.has_c() ? 2 : 1); }
   int first_extra() const { return lengths() + (has_lengths_ ? 1 : 0); }
-  int num_inputs() const { return first_extra() + extra_per_direction() * directions(); }
+  int seed() const { return first_extra() + extra_per_direction() * directions(); }
+  int num_inputs() const { return seed() + (has_seed_ ? 1 : 0); }
   int directions() const { return static_cast<int>(layers_.directions); }
 
   // Checks the types of a call's inputs, since a graph traced in one type may be called with
@@ -142,8 +152,11 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
     SetSizes(&layers, inputs[0]);
     const int type = TypeNumber(layers.dtype);
     for (int i = 0; i < num_inputs(); ++i) {
-      const bool is_lengths = has_lengths_ && i == lengths();
-      FASTRNN_EXPECTS(inputs[i].dtype == (is_lengths ? static_cast<int>(mxnet::ext::kInt32) : type),
+      const bool is_lengths = has_lengths_ && i == lengths(), is_seed = has_seed_ && i == seed();
+      const int expected = is_lengths ? static_cast<int>(mxnet::ext::kInt32)
+                           : is_seed  ? static_cast<int>(mxnet::ext::kFloat32)
+                                      : type;
+      FASTRNN_EXPECTS(inputs[i].dtype == expected,
                       "_fastrnn_rnn: this graph was traced in " +
                           std::string(fastrnn::Name(layers.dtype)) + ", and input " +
                           std::to_string(i) + " has MXNet's type number " +
@@ -170,8 +183,13 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
     return has_lengths_ ? static_cast<int32_t*>(inputs[lengths()].data_ptr) : nullptr;
   }
 
+  const float* Seed(const MXTensor* inputs) const {
+    return has_seed_ ? static_cast<float*>(inputs[seed()].data_ptr) : nullptr;
+  }
+
   Layers layers_;  // without the sizes that come from the arrays
-  const bool has_lengths_;
+  const bool has_lengths_, has_seed_;
+  const int64_t first_layer_;
 };
 
 MXReturnValue CreateState(const Attributes& attributes, const mxnet::ext::MXContext&,

@@ -13,6 +13,9 @@
 //   projection_size  P of a projected LSTM; 0 (default): none, P is H
 //   state_clip_min, state_clip_max  the cell state's range, LSTM only; infinite by default
 //   state_clip_nan   1 if a NaN cell state becomes state_clip_min, otherwise 0 (default)
+//   zoneout_outputs, zoneout_states, drop_states  rates of Noise (rnn.h); 0 by default
+//   use_seed         1 if there is a seed, otherwise 0 (default)
+//   first_layer      the number of the first layer, from which the seed's masks count; 0 by default
 // Inputs
 //   data             [T, N, I]
 //   state            [L*D, N, P]
@@ -20,6 +23,7 @@
 //   for each layer and direction: i2h_weight [G*H, I], h2h_weight [G*H, P], i2h_bias [G*H],
 //     h2h_bias [G*H] and, if it is projected, h2r_weight [P, H]; above the first layer, I is D*P
 //   sequence_length  [N] of int32, if it is used
+//   seed             [64] of float32, if there is one (rnn.h)
 // Outputs
 //   output           [T, N, D*P]
 //   state            [L*D, N, P]
@@ -32,6 +36,7 @@
 #include <vector>
 
 #include "../../error.h"
+#include "../../noise.h"
 #include "../../rnn.h"
 #include "attributes.h"
 #include "call.h"
@@ -40,6 +45,7 @@ namespace {
 
 using fastrnn::Layers;
 using fastrnn::operators::Attributes;
+using fastrnn::operators::FirstLayer;
 using fastrnn::operators::Guard;
 using fastrnn::operators::InputName;
 using fastrnn::operators::MxnetWorkspace;
@@ -83,7 +89,10 @@ MXReturnValue InferType(const Attributes& attributes, std::vector<int>* inputs,
     for (int i = 0; i < positions.inputs; ++i) {
       int& type = inputs->at(i);
       const bool lengths = positions.has_lengths && i == positions.lengths;
-      const int expected = lengths ? mxnet::ext::kInt32 : layer_type;
+      const bool seed = positions.has_seed && i == positions.seed;
+      const int expected = lengths ? static_cast<int>(mxnet::ext::kInt32)
+                           : seed  ? static_cast<int>(mxnet::ext::kFloat32)
+                                   : layer_type;
       FASTRNN_EXPECTS(type == expected || type == kUnknownType,
                       "_fastrnn_layer: " + InputName(layers, positions, i) +
                           " has MXNet's type number " + std::to_string(type) + ", expected " +
@@ -125,6 +134,7 @@ MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* o
       expect(i, shapes[weight % positions.weights_per_direction]);
     }
     if (positions.has_lengths) expect(positions.lengths, {data[1]});
+    if (positions.has_seed) expect(positions.seed, {fastrnn::kSeedBits});
     (*outputs)[0] = {data[0], data[1], D * P};
     for (int i = 1; i < positions.first_weight; ++i) (*outputs)[i] = states[i - 1];
   });
@@ -159,6 +169,10 @@ MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* input
     fastrnn::ForwardArrays args;
     args.x = Data(inputs->at(0));
     args.lengths = Lengths(positions, inputs->data());
+    if (positions.has_seed) {
+      args.seed = static_cast<const float*>(Data(inputs->at(positions.seed)));
+    }
+    args.first_layer = FirstLayer(attributes);
     args.h0 = Data(inputs->at(1));
     args.y = Data(outputs->at(0));
     args.hn = Data(outputs->at(1));

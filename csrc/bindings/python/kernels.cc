@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "../../error.h"
+#include "../../noise.h"
 #include "../../rnn.h"
 #include "results.h"
 #include "tensor.h"
@@ -104,13 +105,14 @@ struct Inputs {
   std::vector<Tensor> weights;
   std::shared_ptr<const Plan> plan;
   State h0, c0;
-  std::optional<Tensor> lengths;
+  std::optional<Tensor> lengths, seed;
 
   Inputs(const py::object& mode, const py::object& x_object, const py::object& h0_object,
          const py::object& c0_object, const py::object& weight_objects, int64_t layers,
          const py::object& lengths_object, bool projected, const ClipArgument& clip,
-         std::optional<bool> tf32, const std::optional<std::string>& algorithm, bool reserve,
-         std::optional<int> threads, intptr_t stream_number)
+         const NoiseArgument& noise, const py::object& seed_object, std::optional<bool> tf32,
+         const std::optional<std::string>& algorithm, bool reserve, std::optional<int> threads,
+         intptr_t stream_number)
       : stream(reinterpret_cast<void*>(stream_number)), x("x", x_object, stream) {
     if (!py::isinstance<py::str>(mode)) ThrowTypeError("mode", mode, "a string");
     desc.mode = ParseMode(mode.cast<std::string>());
@@ -120,6 +122,8 @@ struct Inputs {
     desc.tf32 = WithoutOverruledTf32(tf32.value_or(DefaultTf32()));
     desc.algorithm = algorithm ? ParseAlgorithm("algorithm", *algorithm) : DefaultAlgorithm();
     desc.clip = ClipOf(clip);
+    desc.noise = NoiseOf(noise);
+    if (seed_object.is_none()) desc.noise.drop_states = 0;  // nothing is dropped
     desc.reserve = reserve;
     FASTRNN_EXPECTS(!threads || *threads > 0,
                     "threads is " + std::to_string(*threads) + ", expected 1 or more");
@@ -139,10 +143,15 @@ struct Inputs {
     h0 = State::ReadHidden(desc, x, "h_0", h0_object, stream);
     c0 = State::ReadCell(desc, x, "c_0", c0_object, stream);
     if (!lengths_object.is_none()) ReadLengths(lengths_object);
+    if (!seed_object.is_none()) ReadSeed(seed_object);
   }
 
   const int32_t* lengths_data() const {
     return lengths ? static_cast<const int32_t*>(lengths->data()) : nullptr;
+  }
+
+  const float* seed_data() const {
+    return seed ? static_cast<const float*>(seed->data()) : nullptr;
   }
 
   // All arrays that the call reads.
@@ -152,6 +161,7 @@ struct Inputs {
     h0.AddTo(&all);
     c0.AddTo(&all);
     if (lengths) all.push_back(&*lengths);
+    if (seed) all.push_back(&*seed);
     return all;
   }
 
@@ -215,6 +225,14 @@ struct Inputs {
     lengths->ExpectInt32();
     lengths->ExpectShape({desc.batch});
   }
+
+  void ReadSeed(const py::object& object) {
+    FASTRNN_EXPECTS(desc.noise.any(), "seed was given, but noise has no rate above 0");
+    seed.emplace("seed", object, stream);
+    seed->ExpectPlaceOf(x);
+    seed->ExpectType(DType::kFloat32);
+    seed->ExpectShape({kSeedBits});
+  }
 };
 
 // The reserve is an array of words of 4 bytes.
@@ -225,17 +243,18 @@ int64_t ReserveValues(const Plan& plan) { return static_cast<int64_t>(plan.reser
 py::list RunForward(const py::object& mode, const py::object& x, const py::object& h0,
                     const py::object& c0, const py::object& weights, int64_t layers,
                     const py::object& lengths, bool projected, const ClipArgument& clip,
-                    std::optional<bool> tf32, const std::optional<std::string>& algorithm,
-                    bool reserve, const py::object& out, std::optional<int> threads,
-                    intptr_t stream) {
-  const Inputs in(mode, x, h0, c0, weights, layers, lengths, projected, clip, tf32, algorithm,
-                  reserve, threads, stream);
+                    const NoiseArgument& noise, const py::object& seed, std::optional<bool> tf32,
+                    const std::optional<std::string>& algorithm, bool reserve,
+                    const py::object& out, std::optional<int> threads, intptr_t stream) {
+  const Inputs in(mode, x, h0, c0, weights, layers, lengths, projected, clip, noise, seed, tf32,
+                  algorithm, reserve, threads, stream);
   const Layers& desc = in.desc;
   const auto& plan = in.plan;
   Results results(in.x.place(), in.stream, out);
   ForwardArrays args;
   args.x = in.x.data();
   args.lengths = in.lengths_data();
+  args.seed = in.seed_data();
   args.h0 = in.h0.data();
   args.c0 = in.c0.data();
   const std::vector<Weights> parameters = in.weight_pointers();
@@ -253,7 +272,7 @@ py::list RunForward(const py::object& mode, const py::object& x, const py::objec
     results.AddNone();
   }
   results.ExpectApartFrom(in.tensors());
-  const auto publish = [&] { return results.Publish({x, h0, c0, lengths}, weights); };
+  const auto publish = [&] { return results.Publish({x, h0, c0, lengths, seed}, weights); };
   try {
     py::gil_scoped_release release;
     const Workspace workspace(in.x.place(), plan->workspace_bytes(Pass::kForward), in.stream);
@@ -301,18 +320,20 @@ struct OutputGradients {
 py::list RunBackward(const py::object& mode, const py::object& x, const py::object& h0,
                      const py::object& c0, const py::object& weights, int64_t layers,
                      const py::object& lengths, bool projected, const ClipArgument& clip,
-                     std::optional<bool> tf32, const std::optional<std::string>& algorithm,
-                     const py::object& y, const py::object& reserve, const py::object& dy,
-                     const py::object& dhn, const py::object& dcn, const py::object& written,
-                     std::optional<int> threads, intptr_t stream) {
-  const Inputs in(mode, x, h0, c0, weights, layers, lengths, projected, clip, tf32, algorithm, true,
-                  threads, stream);
+                     const NoiseArgument& noise, const py::object& seed, std::optional<bool> tf32,
+                     const std::optional<std::string>& algorithm, const py::object& y,
+                     const py::object& reserve, const py::object& dy, const py::object& dhn,
+                     const py::object& dcn, const py::object& written, std::optional<int> threads,
+                     intptr_t stream) {
+  const Inputs in(mode, x, h0, c0, weights, layers, lengths, projected, clip, noise, seed, tf32,
+                  algorithm, true, threads, stream);
   const Layers& desc = in.desc;
   const OutputGradients out(in, y, reserve, dy, dhn, dcn);
   Results results(in.x.place(), in.stream, written);
   BackwardArrays args;
   args.x = in.x.data();
   args.lengths = in.lengths_data();
+  args.seed = in.seed_data();
   args.h0 = in.h0.data();
   args.c0 = in.c0.data();
   args.y = out.y.data();
@@ -343,7 +364,7 @@ py::list RunBackward(const py::object& mode, const py::object& x, const py::obje
   out.AddTo(&read);
   results.ExpectApartFrom(read);
   const auto publish = [&] {
-    return results.Publish({x, h0, c0, lengths, y, reserve, dy, dhn, dcn}, weights);
+    return results.Publish({x, h0, c0, lengths, seed, y, reserve, dy, dhn, dcn}, weights);
   };
   try {
     py::gil_scoped_release release;
@@ -360,7 +381,8 @@ py::list RunBackward(const py::object& mode, const py::object& x, const py::obje
 
 // Words of the reserve for each step and row.
 int64_t WordsOfReserve(const std::string& mode, const std::string& dtype, int64_t hidden,
-                       int64_t directions, int64_t layers, int64_t projection) {
+                       int64_t directions, int64_t layers, int64_t projection,
+                       const NoiseArgument& noise) {
   Layers desc;
   desc.mode = ParseMode(mode);
   desc.dtype = ParseDType(dtype);
@@ -369,6 +391,7 @@ int64_t WordsOfReserve(const std::string& mode, const std::string& dtype, int64_
   desc.directions = directions;
   desc.layers = layers;
   desc.projection = projection;
+  desc.noise = NoiseOf(noise);
   desc.reserve = true;
   Validate(desc);
   return ReserveWords(desc);
@@ -379,15 +402,16 @@ int64_t WordsOfReserve(const std::string& mode, const std::string& dtype, int64_
 void DefineKernels(py::module_* m) {
   m->def("forward", &RunForward, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
          py::arg("weights"), py::arg("layers"), py::arg("lengths"), py::arg("projected"),
-         py::arg("clip"), py::arg("tf32"), py::arg("algorithm"), py::arg("reserve"), py::arg("out"),
-         py::arg("threads"), py::arg("stream"));
+         py::arg("clip"), py::arg("noise"), py::arg("seed"), py::arg("tf32"), py::arg("algorithm"),
+         py::arg("reserve"), py::arg("out"), py::arg("threads"), py::arg("stream"));
   m->def("backward", &RunBackward, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
          py::arg("weights"), py::arg("layers"), py::arg("lengths"), py::arg("projected"),
-         py::arg("clip"), py::arg("tf32"), py::arg("algorithm"), py::arg("output"),
-         py::arg("reserve"), py::arg("d_output"), py::arg("d_h_n"), py::arg("d_c_n"),
-         py::arg("out"), py::arg("threads"), py::arg("stream"));
+         py::arg("clip"), py::arg("noise"), py::arg("seed"), py::arg("tf32"), py::arg("algorithm"),
+         py::arg("output"), py::arg("reserve"), py::arg("d_output"), py::arg("d_h_n"),
+         py::arg("d_c_n"), py::arg("out"), py::arg("threads"), py::arg("stream"));
   m->def("reserve_words", &WordsOfReserve, py::arg("mode"), py::arg("dtype"), py::arg("hidden"),
-         py::arg("directions"), py::arg("layers"), py::arg("projection") = 0);
+         py::arg("directions"), py::arg("layers"), py::arg("projection") = 0,
+         py::arg("noise") = py::none());
 }
 
 }  // namespace python

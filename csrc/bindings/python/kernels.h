@@ -19,6 +19,14 @@ inline Clip<double> ClipOf(const ClipArgument& clip) {
   return {std::get<0>(*clip), std::get<1>(*clip), std::get<2>(*clip)};
 }
 
+// The rates of Noise, in their order.
+using NoiseArgument = std::optional<std::tuple<double, double, double>>;
+
+inline Noise NoiseOf(const NoiseArgument& noise) {
+  if (!noise) return {};
+  return {std::get<0>(*noise), std::get<1>(*noise), std::get<2>(*noise)};
+}
+
 void DefineKernels(pybind11::module_* m);
 void DefinePlan(pybind11::module_* m);
 

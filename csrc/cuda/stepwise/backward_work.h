@@ -17,6 +17,7 @@ struct BackwardBuffers {
   BackwardArraysOfDirection<T> arrays;
   float* partial;  // [parts, G*H]
   char* blas;
+  Key* key;
 
   BackwardBuffers(const LayerDesc& desc, Carver* carver) {
     const int64_t GH = desc.gate_rows(), P = desc.outputs(), states = desc.batch * desc.hidden;
@@ -34,6 +35,8 @@ struct BackwardBuffers {
       arrays.dr = carver->Take<float>(states);
       arrays.zeros = carver->Take<T>(states);
     }
+    arrays.noise.Take(desc, carver);
+    key = TakeKey(desc, carver);
     partial = carver->Take<float>(SumParts(rows) * GH);
     if (!std::is_same<T, float>::value) {
       arrays.sums.i2h_weight = carver->Take<float>(GH * desc.input);
@@ -48,11 +51,11 @@ struct BackwardBuffers {
 
 // Products and kernels on one stream.
 template <class T>
-class BackwardWork {
+class BackwardWork : public NoiseWork {
  public:
-  // blas is on the stream. partial: [parts, G*H]
-  BackwardWork(Blas* blas, cudaStream_t stream, float* partial)
-      : blas_(*blas), stream_(stream), partial_(partial) {}
+  // blas is on the stream. partial: [parts, G*H]. key: for a layer with noise
+  BackwardWork(Blas* blas, cudaStream_t stream, float* partial, const Key* key = nullptr)
+      : NoiseWork(stream, key), blas_(*blas), stream_(stream), partial_(partial) {}
 
   template <class Out>
   void Gemm(int64_t m, int64_t n, int64_t k, Factor<T> a, Factor<T> b, float beta,

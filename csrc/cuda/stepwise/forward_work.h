@@ -20,6 +20,7 @@ struct ForwardBuffers {
   // For each of the streams that directions are computed on.
   float* sums[kMaxDirections] = {};  // [N, SumsOfRow]
   char* blas[kMaxDirections] = {};
+  Key* key;
 
   ForwardBuffers(const LayerDesc& desc, Carver* carver, bool sums_in_reserve,
                  int64_t directions_at_once, int64_t streams) {
@@ -35,6 +36,7 @@ struct ForwardBuffers {
         if (desc.projected() && !desc.reserve) {
           arrays[d].r = carver->Take<char>(desc.batch * desc.hidden * SizeOf(desc.dtype));
         }
+        arrays[d].noise.Take(desc, carver);
       }
       sums[d] = sums[0];
       blas[d] = blas[0];
@@ -42,16 +44,17 @@ struct ForwardBuffers {
       sums[d] = carver->Take<float>(desc.batch * SumsOfRow(desc));
       blas[d] = carver->Take<char>(Blas::WorkspaceBytes());
     }
+    key = TakeKey(desc, carver);
   }
 };
 
 // Products and steps on one stream.
 template <class T>
-class ForwardWork {
+class ForwardWork : public NoiseWork {
  public:
-  // blas is on the stream. sums: [N, SumsOfRow]
-  ForwardWork(Blas* blas, cudaStream_t stream, float* sums)
-      : blas_(*blas), stream_(stream), sums_(sums) {}
+  // blas is on the stream. sums: [N, SumsOfRow]. key: for a layer with noise
+  ForwardWork(Blas* blas, cudaStream_t stream, float* sums, const Key* key = nullptr)
+      : NoiseWork(stream, key), blas_(*blas), stream_(stream), sums_(sums) {}
 
   void Gemm(int64_t m, int64_t n, int64_t k, Factor<T> a, Factor<T> b, float beta,
             Result<float> c) const {

@@ -14,6 +14,7 @@
 #include "../plan.h"
 #include "../runtime/blas.h"
 #include "../runtime/device.cuh"
+#include "noise.cuh"
 #include "projection.cuh"
 
 namespace fastrnn {

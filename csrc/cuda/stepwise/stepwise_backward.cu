@@ -61,7 +61,8 @@ void StepwiseBackward<T>::Run(const LayerDesc& desc, const BackwardArrays& args,
   const auto stream = static_cast<cudaStream_t>(args.stream);
   Blas blas(desc.device_index, stream, buffers[0].blas, tf32);
   const int64_t rows = BackwardChunkRows(desc);
-  BackwardWork<T> work(&blas, stream, buffers[0].partial);
+  LoadKey(desc, args.seed, buffers[0].key, stream);
+  BackwardWork<T> work(&blas, stream, buffers[0].partial, buffers[0].key);
   if (streams == 1) {
     for (int64_t d = 0; d < desc.directions; ++d) {
       RunSteps(CudaBackwardDirection<T>(desc, args, rows, buffers[0].arrays, &work, d));
@@ -70,7 +71,7 @@ void StepwiseBackward<T>::Run(const LayerDesc& desc, const BackwardArrays& args,
   }
   SideStream side(desc.device_index, stream);
   Blas side_blas(desc.device_index, side.get(), buffers[1].blas, tf32, 1);
-  BackwardWork<T> side_work(&side_blas, side.get(), buffers[1].partial);
+  BackwardWork<T> side_work(&side_blas, side.get(), buffers[1].partial, buffers[0].key);
   RunAtOnce(CudaBackwardDirection<T>(desc, args, rows, buffers[0].arrays, &work, 0),
             CudaBackwardDirection<T>(desc, args, rows, buffers[1].arrays, &side_work, 1), &side);
 }

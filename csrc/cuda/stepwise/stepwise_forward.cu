@@ -37,7 +37,8 @@ void StepwiseForward<T>::Run(const LayerDesc& desc, const ForwardArrays& args, b
   const auto stream = static_cast<cudaStream_t>(args.stream);
   Blas blas(desc.device_index, stream, buffers.blas[0], tf32);
   const int64_t rows = ForwardChunkRows(desc);
-  ForwardWork<T> work(&blas, stream, buffers.sums[0]);
+  LoadKey(desc, args.seed, buffers.key, stream);
+  ForwardWork<T> work(&blas, stream, buffers.sums[0], buffers.key);
   if (streams == 1) {
     for (int64_t d = 0; d < desc.directions; ++d) {
       RunSteps<T, ForwardWork<T>>({{desc, args, rows, buffers.arrays[d], &work, d}});
@@ -46,7 +47,7 @@ void StepwiseForward<T>::Run(const LayerDesc& desc, const ForwardArrays& args, b
   }
   SideStream side(desc.device_index, stream);
   Blas side_blas(desc.device_index, side.get(), buffers.blas[1], tf32, 1);
-  ForwardWork<T> side_work(&side_blas, side.get(), buffers.sums[1]);
+  ForwardWork<T> side_work(&side_blas, side.get(), buffers.sums[1], buffers.key);
   RunSteps<T, ForwardWork<T>>({{desc, args, rows, buffers.arrays[0], &work, 0},
                                {desc, args, rows, buffers.arrays[1], &side_work, 1}});
   side.Join();
