@@ -158,14 +158,24 @@ def test_the_reason_names_the_type(monkeypatch):
         fastrnn.LSTM(4, dtype="float64", backend="native")
 
 
-def test_on_a_gpu_auto_is_native_only_for_what_a_check_tests(monkeypatch):
+def test_on_a_gpu_auto_asks_for_the_verdict_on_the_layers_kind(monkeypatch):
+    asked = []
+
+    def obstacle(kind, *_):
+        asked.append((kind.projected, kind.clipped))
+        return "as if it had failed" if kind.clipped else None
+
     monkeypatch.setattr(native, "STATUS", native.Status(True, "as if", ("float32",)))
     monkeypatch.setattr(native, "ON_CUDA", True)
-    monkeypatch.setattr(verdict, "obstacle", lambda *of: None)  # passed
-    assert fastrnn.LSTM(4).backend.name == "native"
-    for options in ({"projection_size": 2}, {"state_clip_max": 1}):
-        assert "`fastrnn check` does not test" in fastrnn.LSTM(4, **options).backend.reason
+    monkeypatch.setattr(verdict, "obstacle", obstacle)
+    unbounded = {"state_clip_min": -np.inf, "state_clip_max": np.inf}
+    for options in ({}, {"projection_size": 2}, {"state_clip_max": 1}, unbounded):
+        layer = fastrnn.LSTM(4, **options)
+        failed = "state_clip_max" in options and options is not unbounded
+        assert layer.backend.name == ("gluon" if failed else "native")
         assert fastrnn.LSTM(4, backend="native", **options).backend.name == "native"
+    assert asked == [(False, False), (True, False), (False, True), (False, False)]
+    assert "`fastrnn check` does not test" in fastrnn.LSTM(4, drop_states=0.1).backend.reason
 
 
 def test_without_the_operator_layers_are_gluons_and_say_why(monkeypatch):
