@@ -271,8 +271,8 @@ def test_a_rate_outside_of_0_to_1(rate, bad):
 def test_the_rates_that_are_not_0_are_shown():
     layer = fastrnn.GRU(4, 2, input_size=3, weight_dropout=0.5, drop_outputs=0.1)
     assert repr(layer) == "GRU(3 -> 4, TNC, num_layers=2, weight_dropout=0.5, drop_outputs=0.1)"
-    layer = fastrnn.LSTM(4, input_size=3, bidirectional=True, drop_inputs=1)
-    assert repr(layer) == "LSTM(3 -> 4, TNC, bidirectional, drop_inputs=1.0)"
+    layer = fastrnn.LSTM(4, input_size=3, bidirectional=True, drop_inputs=1, zoneout_states=0.1)
+    assert repr(layer) == "LSTM(3 -> 4, TNC, bidirectional, drop_inputs=1.0, zoneout_states=0.1)"
 
 
 def test_without_rates_the_graph_is_the_plain_one():
