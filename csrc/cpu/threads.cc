@@ -243,8 +243,10 @@ constexpr int64_t kTeamWork = 1 << 23;
 void EndIdleTeam(int64_t work) {
   const int64_t threads = scope_threads;
   if (threads < 2 || work / (threads * threads) < kTeamWork) return;
+#if defined(__clang__) || __GNUC__ >= 9  // GCC 8 does not have it
   // Has no effect in a parallel region, where the team is not idle.
   omp_pause_resource(omp_pause_soft, omp_get_initial_device());
+#endif
 }
 
 void ParallelFor(int64_t tasks, const std::function<void(int64_t)>& body) {
