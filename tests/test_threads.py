@@ -118,30 +118,6 @@ def test_layers_in_a_forked_child(engine):
     assert result_of(FORK_MXNET, OMP_NUM_THREADS="2", MXNET_ENGINE_TYPE=engine) == 0
 
 
-TEAM = """
-import fastrnn
-from fastrnn.mxnet import import_mxnet
-
-mx = import_mxnet()
-layer = fastrnn.LSTM(256, input_size=64, backend="native")
-layer.initialize()
-mx.nd.log_softmax(mx.nd.ones((1000, 1000))).wait_to_read()
-before = threads()
-layer(mx.nd.ones(({steps}, 32, 64))).wait_to_read()
-print(1 + threads() - before)
-"""
-
-
-@pytest.mark.parametrize(("steps", "more"), [(100, 0), (2, 1)], ids=["long", "short"])
-def test_a_long_layer_ends_the_idle_team_of_its_thread(steps, more):
-    native = pytest.importorskip("fastrnn.mxnet.native")
-    if not native.STATUS.usable:
-        pytest.skip(native.STATUS.reason)
-    code = LAYER + TEAM.format(steps=steps)
-    # The layer starts a thread of its own. The team has one beside MXNet's.
-    assert result_of(code, OMP_NUM_THREADS="2") == 1 + more
-
-
 # What the command prints of threads is what its process then has.
 COMMAND = """
 import os, sys

@@ -43,7 +43,6 @@ class CpuLayer final : public LayerPlan {
 
   void Forward(const ForwardArrays& args) const override {
     const ThreadScope threads(desc_.threads);
-    EndIdleTeam(Multiplications());
     Carver carver(args.workspace);
     const ForwardBuffers<T> buffers(desc_, *forward_, &carver);
     for (int64_t d = 0; d < desc_.directions; ++d) ForwardOne(args, buffers, d);
@@ -51,7 +50,6 @@ class CpuLayer final : public LayerPlan {
 
   void Backward(const BackwardArrays& args) const override {
     const ThreadScope threads(desc_.threads);
-    EndIdleTeam(Multiplications());
     Carver carver(args.workspace);
     BackwardBuffers<T> buffers(desc_, *backward_, &carver);
     for (int64_t d = 0; d < desc_.directions; ++d) BackwardOne(args, &buffers, d);
@@ -111,11 +109,6 @@ class CpuLayer final : public LayerPlan {
                   }
                 });
               });
-  }
-
-  // Of a direction's gates, forward.
-  int64_t Multiplications() const {
-    return desc_.rows() * desc_.gate_rows() * (desc_.input + desc_.outputs());
   }
 
   // Calls body(block) for each block of rows.

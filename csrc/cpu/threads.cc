@@ -234,21 +234,6 @@ ThreadScope::~ThreadScope() {
 
 int ThreadScope::threads() { return scope_threads; }
 
-// Multiplications of each thread that make up for starting another thread of the team again:
-// between two dense layers of 512 units, an LSTM of 16M multiplications took 5 % longer without the
-// team, one of 40M 2 % longer, one of 140M 13 % less and one of 400M 43 % less time (two threads of
-// a Zen 4 that other programs used too).
-constexpr int64_t kTeamWork = 1 << 23;
-
-void EndIdleTeam(int64_t work) {
-  const int64_t threads = scope_threads;
-  if (threads < 2 || work / (threads * threads) < kTeamWork) return;
-#if defined(__clang__) || __GNUC__ >= 9  // GCC 8 does not have it
-  // Has no effect in a parallel region, where the team is not idle.
-  omp_pause_resource(omp_pause_soft, omp_get_initial_device());
-#endif
-}
-
 void ParallelFor(int64_t tasks, const std::function<void(int64_t)>& body) {
   const int64_t helpers = std::min<int64_t>(scope_threads, tasks) - 1;
   const ThreadScope alone(1);

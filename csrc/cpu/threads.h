@@ -32,13 +32,6 @@ class ThreadScope {
   int previous_, previous_openmp_;
 };
 
-// Ends the OpenMP team of the calling thread if this many multiplications on the threads of the
-// scope make up for starting it again. After each of MXNet's operators, its team spins for
-// milliseconds on cores that ParallelFor needs. After Gluon's layer, LSTM H=128, N=128, T=35
-// infers in 7.8 ms without the team and 13.3 beside it, and GRU H=256, N=32, T=35 trains in 19.7
-// and 27.8 (two threads of a Zen 4, means of two processes).
-void EndIdleTeam(int64_t work);
-
 // Calls body(task) for each task below `tasks`, on the threads of the scope. Threads take the next
 // task as they get to it. The calling thread is one of them, and waits only for tasks that others
 // have begun: unlike one of an OpenMP team, a thread that is not running holds up nothing, unless
