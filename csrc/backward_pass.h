@@ -27,6 +27,10 @@ struct BackwardArraysOfDirection {
   Accumulator<T>* dr;  // [N, H]
   T* zeros;            // [N, H]
   BackwardNoiseArrays<T> noise = {};
+  // If the layer is normalised; then dgates_h is an array of its own.
+  T* dshare_h;  // [chunk rows, G*H]; dgates_x, unless the cell splits its shares
+  T* dc_gamma;  // [chunk rows, H], as dc_beta
+  T* dc_beta;
   // Sums of the gradients, unless the gradients themselves hold them (kHoldsSums).
   Parameters<Accumulator<T>> sums = Parameters<Accumulator<T>>(WeightGradients{});
 };
@@ -93,13 +97,14 @@ class BackwardDirection {
   void SumChunk(int64_t first) {
     const int64_t GH = desc_.gate_rows(), I = desc_.input, N = desc_.batch;
     const int64_t end = walk_.End(first), begin_time = walk_.Begin(first, end);
+    if (desc_.layer_norm) NormGradients(begin_time * N, (end - first) * N, end < walk_.steps);
     work_.Gemm((end - first) * N, I, GH, Factor<T>{arrays_.dgates_x, GH},
                Factor<T>{weights_.i2h_weight, I}, add_to_dx_ ? 1.0f : 0.0f,
                Result<T>{dx_ + begin_time * N * I, I});
     InputWeightGradient(begin_time, end - first);
     RecurrentGradients(first, end);
     if (desc_.projected()) ProjectionGradient(begin_time, (end - first) * N);
-    BiasGradients((end - first) * N, end < walk_.steps);
+    if (!desc_.layer_norm) BiasGradients((end - first) * N, end < walk_.steps);
   }
 
   // Called after the last chunk, which holds the first steps.
@@ -153,6 +158,14 @@ class BackwardDirection {
       step.dr = arrays_.dr;
       step.zeros = arrays_.zeros;
     }
+    if (desc_.layer_norm) {
+      step.normalized_hidden = reserve_.normalized_hidden + time * N * GH;
+      step.hidden_rstd = reserve_.hidden_rstd + time * N * NormParts(desc_);
+      step.c_moments = At(reserve_.c_moments, time * N * 2);
+      step.dshare_h = arrays_.dshare_h + row * GH;
+      step.dc_gamma = At(arrays_.dc_gamma, row * H);
+      step.dc_beta = At(arrays_.dc_beta, row * H);
+    }
     return step;
   }
 
@@ -184,6 +197,12 @@ class BackwardDirection {
     step.dh_total = At(step.dh_total, outputs);
     step.dr = At(step.dr, units);
     step.zeros = At(step.zeros, units);
+    step.normalized_hidden = At(step.normalized_hidden, gates);
+    step.hidden_rstd = At(step.hidden_rstd, rows.begin * NormParts(desc_));
+    step.c_moments = At(step.c_moments, rows.begin * 2);
+    step.dshare_h = At(step.dshare_h, gates);
+    step.dc_gamma = At(step.dc_gamma, units);
+    step.dc_beta = At(step.dc_beta, units);
     return step;
   }
 
@@ -265,6 +284,23 @@ class BackwardDirection {
     }
   }
 
+  // Biases and gammas come after the normalisation: their gradients are summed before dgates_x
+  // passes it. `row` is the chunk's first one.
+  void NormGradients(int64_t row, int64_t rows, bool accumulate) {
+    const int64_t GH = desc_.gate_rows(), H = desc_.hidden;
+    const T* const normalized_input = reserve_.normalized_input + row * GH;
+    work_.SumNorm(arrays_.dgates_x, normalized_input, rows, GH, accumulate, sums_.i2h_bias,
+                  sums_.i2h_gamma);
+    work_.SumNorm(arrays_.dshare_h, reserve_.normalized_hidden + row * GH, rows, GH, accumulate,
+                  sums_.h2h_bias, sums_.h2h_gamma);
+    if (desc_.has_c()) {
+      work_.SumRows(arrays_.dc_gamma, rows, H, accumulate, sums_.c_gamma, nullptr);
+      work_.SumRows(arrays_.dc_beta, rows, H, accumulate, sums_.c_beta, nullptr);
+    }
+    work_.NormalizeGradients(desc_, rows, weights_.i2h_gamma, normalized_input,
+                             reserve_.input_rstd + row * NormParts(desc_), arrays_.dgates_x);
+  }
+
   void RoundGradients() {
     if (kHoldsSums<T>) return;
     const int64_t GH = desc_.gate_rows();
@@ -272,6 +308,14 @@ class BackwardDirection {
     work_.Round(sums_.h2h_weight, GH * desc_.outputs(), gradients_.h2h_weight);
     work_.Round(sums_.i2h_bias, GH, gradients_.i2h_bias);
     work_.Round(sums_.h2h_bias, GH, gradients_.h2h_bias);
+    if (desc_.layer_norm) {
+      work_.Round(sums_.i2h_gamma, GH, gradients_.i2h_gamma);
+      work_.Round(sums_.h2h_gamma, GH, gradients_.h2h_gamma);
+    }
+    if (desc_.layer_norm && desc_.has_c()) {
+      work_.Round(sums_.c_gamma, desc_.hidden, gradients_.c_gamma);
+      work_.Round(sums_.c_beta, desc_.hidden, gradients_.c_beta);
+    }
     if (!desc_.projected()) return;
     work_.Round(sums_.h2r_weight, desc_.outputs() * desc_.hidden, gradients_.h2r_weight);
   }

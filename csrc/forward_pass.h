@@ -57,6 +57,13 @@ class ForwardDirection {
     }
     work_.Gemm((end - first) * N, GH, I, Factor<T>{x_ + begin_time * N * I, I},
                Factor<T>{weights_.i2h_weight, I, Transpose::kYes}, 0.0f, Result<Sum>{sums, GH});
+    if (desc_.layer_norm) {
+      const int64_t row = begin_time * N;
+      work_.Normalize(
+          desc_, NormalizedRows<T>{begin_time, static_cast<int>((end - first) * N), lengths_, sums,
+                                   weights_.i2h_gamma, At(reserve_.normalized_input, row * GH),
+                                   At(reserve_.input_rstd, row * NormParts(desc_))});
+    }
     return sums;
   }
 
@@ -93,6 +100,9 @@ class ForwardDirection {
     step.c_prev = index == 0 ? nullptr : C(walk_.Time(index - 1));
     step.gates = At(reserve_.gates, time * N * GH);
     step.hidden_n = At(reserve_.hidden_n, time * N * H);
+    step.normalized_hidden = At(reserve_.normalized_hidden, time * N * GH);
+    step.hidden_rstd = At(reserve_.hidden_rstd, time * N * NormParts(desc_));
+    step.c_moments = At(reserve_.c_moments, time * N * 2);
     step.h = hn_;  // running
     step.c = C(time);
     step.c_n = index == walk_.steps - 1 ? cn_ : nullptr;
@@ -117,6 +127,9 @@ class ForwardDirection {
     step.c_prev = At(step.c_prev, units);
     step.gates = At(step.gates, gates);
     step.hidden_n = At(step.hidden_n, units);
+    step.normalized_hidden = At(step.normalized_hidden, gates);
+    step.hidden_rstd = At(step.hidden_rstd, rows.begin * NormParts(desc_));
+    step.c_moments = At(step.c_moments, rows.begin * 2);
     step.h += outputs;
     step.c = At(step.c, units);
     step.c_n = At(step.c_n, units);

@@ -72,16 +72,40 @@ struct Stretch {
   int64_t chunk, begin, end;
 };
 
+// What a layer normalisation adds to variances: the default of MXNet's operator, which takes it in
+// float32 for all types.
+constexpr float kNormEpsilon = 1e-5f;
+
+// How many parts of a row of gates are layer-normalised, each by itself: all gates of an LSTM; r
+// and z of a GRU, and n. 0 for cells without a layer normalisation.
+inline int NormParts(const LayerDesc& desc) {
+  return !desc.cell().keeps_gates ? 0 : desc.cell().split_shares ? 2 : 1;
+}
+// The values of the first part; a second one has H.
+inline int64_t FirstNormPart(const LayerDesc& desc) {
+  return desc.gate_rows() - (desc.cell().split_shares ? desc.hidden : 0);
+}
+
 // A layer's part of the reserve: what backward needs beyond inputs and outputs, in words of 4 bytes
 // for each step, row, direction and hidden unit. The activated gates, the hidden state's share of
-// the last gate and the cells' output before a projection are in the layer's type, c in that of its
-// accumulator. 0 for cells whose backward needs only the output.
+// the last gate, the cells' output before a projection and the normalised products are in the
+// layer's type, c in that of its accumulator. 0 for cells whose backward needs only the output.
 inline int64_t UnitReserveWords(const LayerDesc& desc) {
   const CellTraits& cell = desc.cell();
   if (!cell.keeps_gates) return 0;
-  const int64_t values = cell.gates + (cell.split_shares ? 1 : 0) + (desc.projected() ? 1 : 0);
+  const int64_t values = cell.gates * (desc.layer_norm ? 3 : 1) + (cell.split_shares ? 1 : 0) +
+                         (desc.projected() ? 1 : 0);
   const int64_t c = cell.has_c ? AccumulatorSize(desc.dtype) : 0;
   return (values * SizeOf(desc.dtype) + 3) / 4 + c / 4;
+}
+// Words for each step, row and direction besides: the reciprocal standard deviations of the parts
+// of both products, and of an LSTM's c, with its mean.
+inline int64_t NormReserveWords(const LayerDesc& desc) {
+  const int64_t values = 2 * NormParts(desc) + (desc.has_c() ? 2 : 0);
+  return desc.layer_norm ? values * AccumulatorSize(desc.dtype) / 4 : 0;
+}
+inline int64_t DirectionReserveWords(const LayerDesc& desc) {
+  return desc.hidden * UnitReserveWords(desc) + NormReserveWords(desc);
 }
 
 // What a layer with noise keeps beside that, for each direction: c before zoneout if it has c, and
@@ -104,7 +128,7 @@ inline int64_t NoiseReserveWords(const LayerDesc& desc) {
 }
 
 inline int64_t LayerReserveWords(const LayerDesc& desc) {
-  return desc.directions * (desc.hidden * UnitReserveWords(desc) + NoiseReserveWords(desc));
+  return desc.directions * (DirectionReserveWords(desc) + NoiseReserveWords(desc));
 }
 
 inline bool GatesInReserve(const LayerDesc& desc) {
@@ -112,8 +136,10 @@ inline bool GatesInReserve(const LayerDesc& desc) {
 }
 
 // The reserve of one direction: c [T, N, H] (LSTM), then activated gates [T, N, G*H], hidden_n
-// [T, N, H] (GRU) and r [T, N, H] (if projected) in the layer's type T. All are null without a
-// reserve.
+// [T, N, H] (GRU) and r [T, N, H] (if projected) in the layer's type T. If the layer is normalised,
+// reciprocal standard deviations of the input's and the hidden state's product [T, N, parts] and
+// c's mean and reciprocal standard deviation [T, N, 2] (LSTM) come after c, and both products with
+// mean 0 and variance 1 [T, N, G*H] last. All are null without a reserve.
 template <class T>
 struct Reserve {
   template <class Value>
@@ -124,19 +150,30 @@ struct Reserve {
   T* gates = nullptr;
   T* hidden_n = nullptr;
   T* r = nullptr;
+  Sum *input_rstd = nullptr, *hidden_rstd = nullptr, *c_moments = nullptr;
+  T *normalized_input = nullptr, *normalized_hidden = nullptr;
   Reserve(const LayerDesc& desc, Like<void>* base, int64_t direction) {
     if (!GatesInReserve(desc)) return;
     const int64_t values = desc.rows() * desc.hidden;
-    const int64_t bytes = values * UnitReserveWords(desc) * 4;
+    const int64_t bytes = desc.rows() * DirectionReserveWords(desc) * 4;
     auto* array = static_cast<Like<char>*>(base) + direction * bytes;
     if (desc.has_c()) {
       c = reinterpret_cast<Sum*>(array);
       array += values * sizeof(Sum);
     }
+    if (desc.layer_norm) {
+      input_rstd = reinterpret_cast<Sum*>(array);
+      hidden_rstd = input_rstd + desc.rows() * NormParts(desc);
+      if (desc.has_c()) c_moments = hidden_rstd + desc.rows() * NormParts(desc);
+      array += desc.rows() * NormReserveWords(desc) * 4;
+    }
     gates = reinterpret_cast<T*>(array);
     T* const others = gates + desc.rows() * desc.gate_rows();
     if (desc.cell().split_shares) hidden_n = others;
     if (desc.projected()) r = others;  // an LSTM's shares are not split
+    if (!desc.layer_norm) return;
+    normalized_input = others + (desc.cell().split_shares ? values : 0);
+    normalized_hidden = normalized_input + desc.rows() * desc.gate_rows();
   }
 };
 
@@ -155,7 +192,7 @@ struct NoiseReserve {
   NoiseReserve(const LayerDesc& desc, Like<void>* base, int64_t direction) {
     if (!desc.reserve || !desc.noise.any()) return;
     const int64_t rows = desc.rows();
-    const int64_t words = rows * (desc.directions * desc.hidden * UnitReserveWords(desc) +
+    const int64_t words = rows * (desc.directions * DirectionReserveWords(desc) +
                                   direction * NoiseReserveWords(desc));
     auto* array = static_cast<Like<char>*>(base) + words * 4;
     if (KeepsNewC(desc)) {
@@ -176,13 +213,18 @@ struct NoiseReserve {
 template <class T>
 struct Parameters {
   T *i2h_weight, *h2h_weight, *i2h_bias, *h2h_bias, *h2r_weight;
+  T *i2h_gamma, *h2h_gamma, *c_gamma, *c_beta;
   template <class Untyped>
   explicit Parameters(const Untyped& untyped)
       : i2h_weight(static_cast<T*>(untyped.i2h_weight)),
         h2h_weight(static_cast<T*>(untyped.h2h_weight)),
         i2h_bias(static_cast<T*>(untyped.i2h_bias)),
         h2h_bias(static_cast<T*>(untyped.h2h_bias)),
-        h2r_weight(static_cast<T*>(untyped.h2r_weight)) {}
+        h2r_weight(static_cast<T*>(untyped.h2r_weight)),
+        i2h_gamma(static_cast<T*>(untyped.i2h_gamma)),
+        h2h_gamma(static_cast<T*>(untyped.h2h_gamma)),
+        c_gamma(static_cast<T*>(untyped.c_gamma)),
+        c_beta(static_cast<T*>(untyped.c_beta)) {}
 };
 
 // An address in an array that some cells lack: null stays null.

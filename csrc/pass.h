@@ -13,6 +13,11 @@
 //   SumRows(dgates, rows, columns, accumulate, sums, copy)      copy: a second result, or null
 //   Round(from, values, to)           accumulators to the layer's type
 //   SetZero(array, values)
+// and for layers that are normalised
+//   Normalize(desc, rows)             forward: NormalizedRows
+//   NormalizeGradients(desc, rows, gamma, normalized, rstd, dgates)   backward, in place
+//   SumNorm(d, normalized, rows, columns, accumulate, beta, gamma)   backward: over the rows, the
+//                                     sums of d, and those of d * normalized
 #pragma once
 
 #include <cstdint>
@@ -34,6 +39,19 @@ template <class T>
 struct Result {
   T* data;
   int64_t stride;
+};
+
+// Rows of a product with the weights of a normalised layer; T is the layer's type.
+template <class T>
+struct NormalizedRows {
+  int64_t time;              // of the first row
+  int rows;                  // N for each step; of a single step perhaps fewer
+  const int32_t* lengths;    // [N], or null
+  Accumulator<T>* products;  // [rows, G*H] in: the product, out: normalised, times gamma
+  const T* gamma;            // [G*H]
+  // For backward, with zeros past a row's length, where inputs may be NaN; null without a reserve.
+  T* normalized;         // [rows, G*H] with mean 0 and variance 1
+  Accumulator<T>* rstd;  // [rows, parts] the reciprocal standard deviations
 };
 
 // Rows of the batch, [begin, end). They are independent of one another in every step.

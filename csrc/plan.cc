@@ -13,6 +13,7 @@
 #include "backend.h"
 #include "error.h"
 #include "layout.h"
+#include "parameters.h"
 #include "rnn.h"
 
 namespace fastrnn {
@@ -166,19 +167,17 @@ void Expect(const char* name, const void* array, int64_t alignment,
                       std::to_string(alignment));
 }
 
-// Four for each layer and direction, or five if they are projected.
-template <class Parameters>
-void ExpectParameters(const Layers& layers, const char* name, const Parameters* parameters) {
-  Expect(name, parameters, alignof(Parameters));
+// `member` is that of Parameter for these pointers.
+template <class Pointers, class Member>
+void ExpectParameters(const Layers& layers, const char* name, const Pointers* pointers,
+                      Member member) {
+  Expect(name, pointers, alignof(Pointers));
+  const std::vector<Parameter> parameters = ParametersOf(layers);
   int64_t index = 0;
   for (int64_t i = 0; i < layers.layers * layers.directions; ++i) {
-    const Parameters& p = parameters[i];
-    for (const void* array :
-         {static_cast<const void*>(p.i2h_weight), static_cast<const void*>(p.h2h_weight),
-          static_cast<const void*>(p.i2h_bias), static_cast<const void*>(p.h2h_bias)}) {
-      Expect(name, array, SizeOf(layers.dtype), index++);
+    for (const Parameter& parameter : parameters) {
+      Expect(name, pointers[i].*(parameter.*member), SizeOf(layers.dtype), index++);
     }
-    if (layers.projected()) Expect(name, p.h2r_weight, SizeOf(layers.dtype), index++);
   }
 }
 
@@ -194,7 +193,7 @@ void CheckInputs(const Layers& layers, const Arrays& arrays) {
   Expect("output", arrays.y, size);
   if (ReserveWords(layers) > 0) Expect("reserve", arrays.reserve, AccumulatorSize(layers.dtype));
   Expect("workspace", arrays.workspace, kWorkspaceAlignment);
-  ExpectParameters(layers, "weights", arrays.weights);
+  ExpectParameters(layers, "weights", arrays.weights, &Parameter::weight);
 }
 
 void Check(const Layers& layers, const ForwardArrays& arrays) {
@@ -215,7 +214,7 @@ void Check(const Layers& layers, const BackwardArrays& arrays) {
     Expect("d_c_n", arrays.dcn, size);
     Expect("gradient of c_0", arrays.dc0, size);
   }
-  ExpectParameters(layers, "gradient of weights", arrays.gradients);
+  ExpectParameters(layers, "gradient of weights", arrays.gradients, &Parameter::gradient);
 }
 
 }  // namespace
@@ -281,9 +280,10 @@ auto Tied(const Layers& l) {
   const Algorithm& a = l.algorithm;
   return std::tie(l.mode, l.dtype, l.device, l.device_index, l.steps, l.batch, l.input, l.hidden,
                   l.projection, l.directions, l.layers, l.clip.low, l.clip.high, l.clip.nan,
-                  l.noise.zoneout_outputs, l.noise.zoneout_states, l.noise.drop_states, l.reserve,
-                  l.tf32, l.threads, a.kind, a.row_tiles, a.backward_row_tiles, a.batch_tiles,
-                  a.groups, a.directions, a.split, a.cluster, a.shared_slices, a.tagged);
+                  l.noise.zoneout_outputs, l.noise.zoneout_states, l.noise.drop_states,
+                  l.layer_norm, l.reserve, l.tf32, l.threads, a.kind, a.row_tiles,
+                  a.backward_row_tiles, a.batch_tiles, a.groups, a.directions, a.split, a.cluster,
+                  a.shared_slices, a.tagged);
 }
 
 struct Less {

@@ -10,6 +10,7 @@
 #include "cells/traits.h"
 #include "error.h"
 #include "layout.h"
+#include "parameters.h"
 
 namespace fastrnn {
 namespace {
@@ -140,6 +141,19 @@ Algorithm DefaultAlgorithm() {
 
 namespace {
 
+void ValidateNorm(const LayerDesc& desc) {
+  if (!desc.layer_norm) return;
+  FASTRNN_EXPECTS(NormParts(desc) > 0, std::string("layer_norm was given, but a ") +
+                                           desc.cell().name +
+                                           " has none, expected an lstm or a gru");
+  FASTRNN_EXPECTS(!desc.projected(),
+                  "layer_norm was given for a projected lstm, expected one without a projection");
+  FASTRNN_EXPECTS(!desc.clip.clips(),
+                  "layer_norm was given together with clip, expected one of them");
+  FASTRNN_EXPECTS(!desc.noise.any(),
+                  "layer_norm was given together with noise, expected one of them");
+}
+
 void ValidateLayer(const LayerDesc& desc) {
   ExpectPositive("sequence length", desc.steps);
   ExpectPositive("batch size", desc.batch);
@@ -164,15 +178,36 @@ void ValidateLayer(const LayerDesc& desc) {
   ExpectRate("drop_states", desc.noise.drop_states);
   FASTRNN_EXPECTS(desc.has_c() || desc.noise.zoneout_states == 0,
                   "zoneout_states was given, but only an lstm has a cell state");
+  ValidateNorm(desc);
   CheckedProduct("the input", {desc.steps, desc.batch, desc.input});
   CheckedProduct("the output", {desc.steps, desc.batch, desc.directions, desc.outputs()});
-  const int64_t gates = desc.cell().gates;
-  CheckedProduct("the gates", {desc.steps, desc.batch, desc.directions, gates + 4, desc.hidden});
+  const int64_t gates = desc.cell().gates, values = gates * (desc.layer_norm ? 3 : 1) + 4;
+  CheckedProduct("the gates", {desc.steps, desc.batch, desc.directions, values, desc.hidden});
   CheckedProduct("the weights",
                  {gates, desc.hidden, std::max({desc.hidden, desc.input, desc.projection})});
 }
 
 }  // namespace
+
+std::vector<Parameter> ParametersOf(const LayerDesc& desc) {
+  const int64_t GH = desc.gate_rows(), H = desc.hidden, P = desc.outputs();
+  using W = Weights;
+  using D = WeightGradients;
+  std::vector<Parameter> found = {{"i2h_weight", GH, desc.input, &W::i2h_weight, &D::i2h_weight},
+                                  {"h2h_weight", GH, P, &W::h2h_weight, &D::h2h_weight},
+                                  {"i2h_bias", GH, 0, &W::i2h_bias, &D::i2h_bias},
+                                  {"h2h_bias", GH, 0, &W::h2h_bias, &D::h2h_bias}};
+  if (desc.projected()) {
+    found.push_back({"h2r_weight", P, H, &W::h2r_weight, &D::h2r_weight});
+  }
+  if (!desc.layer_norm) return found;
+  found.push_back({"i2h_gamma", GH, 0, &W::i2h_gamma, &D::i2h_gamma});
+  found.push_back({"h2h_gamma", GH, 0, &W::h2h_gamma, &D::h2h_gamma});
+  if (!desc.has_c()) return found;
+  found.push_back({"c_gamma", H, 0, &W::c_gamma, &D::c_gamma});
+  found.push_back({"c_beta", H, 0, &W::c_beta, &D::c_beta});
+  return found;
+}
 
 LayerDesc Layers::At(int64_t layer) const {
   LayerDesc desc = *this;

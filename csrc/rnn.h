@@ -17,6 +17,15 @@
 //   GRU             G = 3   r, z, n; linear before reset
 //   tanh, relu RNN  G = 1
 //
+// A layer-normalised LSTM or GRU is that of Ba et al. (2016, arXiv:1607.06450, supplementary
+// material). With LN(a) = (a - mean) / sqrt(variance + 1e-5) over a row of a, its cells see
+//
+//   gamma_i2h * LN(W_i2h x) + b_i2h and gamma_h2h * LN(W_h2h h) + b_h2h
+//
+// in the place of the products with their biases, and an LSTM's output is
+// o * tanh(c_gamma * LN(c) + c_beta), where c itself is carried on as it is. An LSTM normalises all
+// of a row's gates together; a GRU r and z together, and n by itself.
+//
 // float64 layers, which are the CPU's alone, compute in float64. 16-bit types are for arrays.
 // Products of 16-bit factors are summed in float32; the cells' arithmetic, c, the running gradients
 // and the sums of weight gradients are float32 throughout. dx of two directions is rounded twice.
@@ -142,7 +151,8 @@ struct LayerDesc {
   int64_t directions = 1;  // D
   Clip<double> clip;       // LSTM only
   Noise noise;
-  bool reserve = false;  // forward writes the reserve, which backward reads
+  bool layer_norm = false;  // LSTM and GRU only, without projection, clip and noise
+  bool reserve = false;     // forward writes the reserve, which backward reads
   // CUDA only: whether float32 products may round their factors to TF32 (10 bits of mantissa), and
   // how steps are run.
   bool tf32 = false;
@@ -181,6 +191,11 @@ struct Weights {
   const void* i2h_bias;              // [G*H]
   const void* h2h_bias;              // [G*H]
   const void* h2r_weight = nullptr;  // [P, H], if the layer is projected
+  // If the layer is normalised; the last two for an LSTM.
+  const void* i2h_gamma = nullptr;  // [G*H]
+  const void* h2h_gamma = nullptr;  // [G*H]
+  const void* c_gamma = nullptr;    // [H]
+  const void* c_beta = nullptr;     // [H]
 };
 
 // Gradients with respect to one direction's parameters; shapes as in Weights.
@@ -190,6 +205,10 @@ struct WeightGradients {
   void* i2h_bias;
   void* h2h_bias;
   void* h2r_weight = nullptr;
+  void* i2h_gamma = nullptr;
+  void* h2h_gamma = nullptr;
+  void* c_gamma = nullptr;
+  void* c_beta = nullptr;
 };
 
 // Lengths: row n takes part in the steps at time 0 to lengths[n] - 1, and the reverse direction

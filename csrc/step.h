@@ -34,6 +34,10 @@ struct ForwardStep {
   T* y;                    // [N, P], rows y_stride apart
   int64_t y_stride;
   T* r;  // [N, H] zeros past a row's length; null if the layer is not projected
+  // For backward, if the layer is normalised; else null.
+  T* normalized_hidden;  // [N, G*H] hidden_sum with mean 0 and variance 1
+  Sum* hidden_rstd;      // [N, parts] the reciprocal standard deviations of hidden_sum
+  Sum* c_moments;        // [N, 2] mean and reciprocal standard deviation of c (LSTM)
 };
 
 // An LSTM's cells do not read h.
@@ -79,6 +83,13 @@ struct BackwardStep {
   T* dh_total;     // [N, P] the gradient of h, zeros past a row's length
   Sum* dr;         // [N, H]
   const T* zeros;  // [N, H]
+  // Null if the layer is not normalised. Then dgates_h are the gradients of h_prev * W_h2h', and
+  const T* normalized_hidden;
+  const Sum* hidden_rstd;
+  const Sum* c_moments;
+  T* dshare_h;  // [N, G*H] those after the normalisation; dgates_x, unless the cell splits shares
+  T* dc_gamma;  // [N, H] each row's gradients of c_gamma and c_beta (LSTM)
+  T* dc_beta;
 };
 
 template <class T>

@@ -57,6 +57,7 @@ def forward(
     clip: Optional[Tuple[float, float, bool]],
     noise: Optional[Tuple[float, float, float]],
     seed: Optional[Any],
+    layer_norm: bool,
     tf32: Optional[bool],
     algorithm: Optional[str],
     reserve: bool,
@@ -76,6 +77,7 @@ def backward(
     clip: Optional[Tuple[float, float, bool]],
     noise: Optional[Tuple[float, float, float]],
     seed: Optional[Any],
+    layer_norm: bool,
     tf32: Optional[bool],
     algorithm: Optional[str],
     output: Any,
@@ -95,6 +97,7 @@ def reserve_words(
     layers: int,
     projection: int = 0,
     noise: Optional[Tuple[float, float, float]] = None,
+    layer_norm: bool = False,
 ) -> int: ...
 def device_facts(device: int) -> Dict[str, int]: ...
 def reason(
@@ -109,6 +112,7 @@ def reason(
     projection: int,
     clip: Optional[Tuple[float, float, bool]],
     noise: Optional[Tuple[float, float, float]],
+    layer_norm: bool,
     reserve: bool,
     tf32: Optional[bool],
     algorithm: Optional[str],

@@ -113,8 +113,9 @@ class Chooser:
             return f"the native operator does not cover dtype={dtype}"
         if self.request.name == "native":
             return None
-        if native.ON_CUDA and any(cell.noise):
-            return "`fastrnn check` does not test zoneout and dropout of the state on a GPU"
+        if native.ON_CUDA and (any(cell.noise) or cell.layer_norm):
+            what = "layer normalisation" if cell.layer_norm else "zoneout and dropout of the state"
+            return f"`fastrnn check` does not test {what} on a GPU"
         options = (self.lengths, cell.projected, cell.clips)
         kind = verdict.LayerKind(cell.mode, dtype, self.directions, *options)
         return verdict.obstacle(kind, cell.hidden_size, native.ON_CUDA, native.GPUS)
@@ -122,7 +123,8 @@ class Chooser:
     def _gluon_operators(self, dtype: str) -> str:
         """Choose the fastest of MXNet's own operators that give correct results."""
         cell = self.cell
-        if cell.projected or cell.clip_min is not None or any(cell.noise):
+        options = (cell.projected, cell.clip_min is not None, cell.layer_norm, *cell.noise)
+        if any(options):
             return stack.UNROLLED
         if dtype == "float16" and self.lengths:
             return stack.UNROLLED  # lengths.py needs numbers beyond its range

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Real
-from typing import Any, NamedTuple, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
@@ -43,6 +43,7 @@ class Cell(NamedTuple):
     clip_max: Optional[float] = None
     clip_nan: bool = False  # whether a NaN becomes clip_min
     noise: Noise = Noise()
+    layer_norm: bool = False  # LSTM and GRU only
 
     @property
     def projected(self) -> bool:
@@ -60,6 +61,18 @@ class Cell(NamedTuple):
     def outputs(self) -> int:
         """The size P of h and of the output."""
         return self.projection_size or self.hidden_size
+
+    @property
+    def weight_names(self) -> List[str]:
+        """The names of a direction's parameters, in order.
+
+        Besides weights and biases, h2r_weight [P, H] of a projected cell; i2h_gamma [G*H] and
+        h2h_gamma [G*H] of a layer-normalised one, and c_gamma [H] and c_beta [H] if it is an LSTM.
+        """
+        names = ["i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"]
+        names += ["h2r_weight"] if self.projected else []
+        names += ["i2h_gamma", "h2h_gamma"] if self.layer_norm else []
+        return names + (["c_gamma", "c_beta"] if self.layer_norm and self.mode == "lstm" else [])
 
 
 class Clip(NamedTuple):

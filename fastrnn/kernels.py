@@ -61,7 +61,8 @@ class Reserve(NamedTuple):
 
     Attributes
     ----------
-    mode, x, h_0, c_0, weights, layers, lengths, projected, clip, noise, seed, tf32, algorithm
+    mode, x, h_0, c_0, weights, layers, lengths, projected, clip, noise, seed, layer_norm, tf32
+    algorithm
         The arguments of the call; the seed as an array.
     output : array [T, N, D*P]
         Its output.
@@ -80,6 +81,7 @@ class Reserve(NamedTuple):
     clip: Optional[Clip]
     noise: Optional[Noise]
     seed: Optional[Any]
+    layer_norm: bool
     tf32: Optional[bool]
     algorithm: Optional[str]
     output: Any
@@ -157,6 +159,7 @@ def forward(
     clip: Optional[Clip] = None,
     noise: Optional[Noise] = None,
     seed: Any = None,
+    layer_norm: bool = False,
     tf32: Optional[bool] = None,
     algorithm: Optional[str] = None,
     reserve: bool = False,
@@ -169,7 +172,7 @@ def forward(
     The cells are those of cuDNN (NVIDIA, cuDNN API reference, cudnnRNNMode_t): LSTM after
     Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000), GRU after Cho et
     al. (2014), and h = tanh(W x + b + R h + c) or relu of it. The projection is that of Sak et al.
-    (2014).
+    (2014), the layer normalisation that of Ba et al. (2016, arXiv:1607.06450).
 
     Parameters
     ----------
@@ -180,8 +183,9 @@ def forward(
         The input.
     weights : sequence of arrays
         For each layer, the lowest first, and each of its directions: i2h_weight [G*H, I],
-        h2h_weight [G*H, P], i2h_bias [G*H], h2h_bias [G*H] and, if `projected`, h2r_weight [P, H].
-        A layer above the first takes the output of the one below: its I is D*P.
+        h2h_weight [G*H, P], i2h_bias [G*H], h2h_bias [G*H] and, if `projected`, h2r_weight [P, H];
+        with `layer_norm`, i2h_gamma [G*H], h2h_gamma [G*H] and, for an LSTM, c_gamma [H] and
+        c_beta [H]. A layer above the first takes the output of the one below: its I is D*P.
     h_0 : array [L*D, N, P], optional
         Initial hidden states, zero by default.
     c_0 : array [L*D, N, H], optional
@@ -205,6 +209,13 @@ def forward(
         layers are in their inference form. The masks of the generator Philox4x32-10 (Salmon et al.
         2011) depend on the seed, and on a unit's place in the layers, the batch and time. A call
         that is captured into a CUDA graph takes an array.
+    layer_norm : bool
+        Whether the layers are normalised, LSTMs or GRUs without `projected`, `clip` and `noise`.
+        With LN(a) = (a - mean) / sqrt(variance + 1e-5) over the numbers of a row, the cells see
+        i2h_gamma LN(W x) + i2h_bias and h2h_gamma LN(R h) + h2h_bias in the place of the products
+        with their biases, and an LSTM's output is o tanh(c_gamma LN(c) + c_beta). An LSTM
+        normalises its four gates together; a GRU r and z together, and n by itself. On a GPU such
+        layers run stepwise.
     tf32 : bool, optional
         Whether float32 products on a GPU may round their factors to TF32, with 10 bits of mantissa.
         The default is the environment variable FASTRNN_TF32 (0 or 1), or else True.
@@ -218,7 +229,8 @@ def forward(
         (0 or 1).
     reserve : bool
         Keep what `backward` needs: at most G*H + H values for each step, row and direction of each
-        layer, H more if it is projected, up to H + P more with `noise`, and the outputs of all
+        layer, H more if it is projected, up to H + P more with `noise`, 2*G*H + 4 more with
+        `layer_norm`, and the outputs of all
         layers but the last.
     out : Result, optional
         Arrays to write to instead of new ones: the result of an earlier call, or arrays of any
@@ -272,6 +284,7 @@ def forward(
         checked_clip(clip),
         checked_noise(noise),
         seed,
+        bool(layer_norm),
         tf32,
         algorithm,
         reserve,
@@ -282,7 +295,7 @@ def forward(
     if not reserve:
         return Result(output, h_n, c_n, None)
     inputs = (mode, x, h_0, c_0, tuple(weights), layers, lengths, bool(projected), clip)
-    kept = Reserve(*inputs, noise, seed, tf32, algorithm, output, values)
+    kept = Reserve(*inputs, noise, seed, bool(layer_norm), tf32, algorithm, output, values)
     return Result(output, h_n, c_n, kept)
 
 

@@ -32,6 +32,7 @@ def _constructor(gluon_layer: Any, mode: str) -> Any:
         drop_states: Any = 0,
         zoneout_outputs: Any = 0,
         zoneout_states: Any = 0,
+        layer_norm: Any = False,
         backend: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -65,7 +66,10 @@ def _constructor(gluon_layer: Any, mode: str) -> Any:
         if mode == "rnn":
             checks.activation(activation)
         full_mode = f"rnn_{activation}" if mode == "rnn" else mode
-        RecurrentLayer.__init__(self, full_mode, backend, drops, noise, options)
+        norm = checks.flag("layer_norm", layer_norm)
+        if norm and mode == "rnn":
+            raise TypeError("layer_norm: expected for no RNN, got True")
+        RecurrentLayer.__init__(self, full_mode, backend, drops, noise, options, norm)
 
     return construct
 
@@ -102,6 +106,13 @@ class LSTM(mx.gluon.rnn.LSTM, RecurrentLayer):
         Rates of zoneout (Krueger et al., arXiv:1606.01305) of h and of c: a training call draws, in
         each step, which units keep their value from the step before. Outside training, a state is
         the mean of the one before and the new one, weighted by the rate and the rest.
+    layer_norm : bool, default False
+        Whether the products with the weights, and the cell state before it becomes the output, are
+        layer-normalised (Ba et al., arXiv:1607.06450, supplementary material); not together with
+        projection, clipping, zoneout or `drop_states`. Each layer ``k`` has the parameters
+        ``l{k}_i2h_gamma`` and ``l{k}_h2h_gamma`` [4*H], ``l{k}_c_gamma`` and ``l{k}_c_beta`` [H],
+        which are ones and zeros at first, and ``r{k}_...`` for a second direction; the biases shift
+        the normalised products.
     backend : {'auto', 'native', 'gluon'}, optional
         ``'native'`` for the native operator, ``'gluon'`` for MXNet's operators, ``'auto'`` for the
         native one wherever it covers the layer and, on a GPU, ``fastrnn check`` found it right and
@@ -123,7 +134,9 @@ class GRU(mx.gluon.rnn.GRU, RecurrentLayer):
     """Gated recurrent unit: a drop-in replacement for `mxnet.gluon.rnn.GRU`.
 
     It takes the same arguments, and `weight_dropout`, `drop_inputs`, `drop_outputs`, `drop_states`,
-    `zoneout_outputs` and `backend`, as for `LSTM`.
+    `zoneout_outputs`, `layer_norm` and `backend`, as for `LSTM`. Layer-normalised, it has the
+    parameters ``l{k}_i2h_gamma`` and ``l{k}_h2h_gamma`` [3*H]; the new gate is normalised by
+    itself, the other two together.
     """
 
     __init__ = _constructor(mx.gluon.rnn.GRU, "gru")

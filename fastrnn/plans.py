@@ -286,6 +286,7 @@ def reason(
     projection: int = 0,
     clip: Optional[Clip] = None,
     noise: Optional[Noise] = None,
+    layer_norm: bool = False,
     dtype: str = "float32",
     reserve: bool = False,
     tf32: Optional[bool] = None,
@@ -296,7 +297,7 @@ def reason(
 
     Parameters
     ----------
-    mode, layers, directions, clip, noise, reserve, tf32, algorithm
+    mode, layers, directions, clip, noise, layer_norm, reserve, tf32, algorithm
         As in `fastrnn.kernels.forward`.
     steps, rows, inputs, hidden : int
         T, N, I and H.
@@ -337,6 +338,7 @@ def reason(
         projection,
         checked_clip(clip),
         checked_noise(noise),
+        layer_norm,
         reserve,
         tf32,
         algorithm,

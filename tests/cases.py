@@ -48,6 +48,7 @@ class LayerCase:
     dtype: str = "float32"
     states: bool = True  # whether they are given to the layer, rather than left at zero
     seed: int = 0
+    layer_norm: bool = False
     masks: Any = None  # what dropout multiplies the outputs of all layers but the last by
 
     def __post_init__(self):
@@ -57,6 +58,7 @@ class LayerCase:
             "layers": self.layers,
             "directions": self.directions,
             "projection": self.projection,
+            "layer_norm": self.layer_norm,
         }
         self.weights = ref.random_stack(rng, self.mode, self.I, self.H, **stack)
         self.x = rng.randn(self.T, self.N, self.I)
@@ -118,6 +120,8 @@ class LayerCase:
         if self.clip is not None:
             options["state_clip_min"], options["state_clip_max"] = self.clip.low, self.clip.high
             options["state_clip_nan"] = self.clip.nan
+        if self.layer_norm:
+            options["layer_norm"] = True
         if self.lengths:
             options["use_sequence_length"] = True
         return options

@@ -76,6 +76,7 @@ class KernelCase:
     projection: int = 0
     noise: Optional[kernels.Noise] = None
     noise_seed: Optional[int] = None
+    layer_norm: bool = False
 
     def __post_init__(self):
         rng = np.random.RandomState(self.seed)
@@ -86,9 +87,10 @@ class KernelCase:
         self.h_0 = self._draw(rng, *state)
         self.c_0 = self._draw(rng, *cell_state) if cell else None
         sizes = {"layers": self.layers, "directions": self.directions}
-        sizes["projection"] = self.projection
+        sizes.update(projection=self.projection, layer_norm=self.layer_norm)
         stack = ref.random_stack(rng, self.mode, self.inputs, self.hidden, **sizes)
         flat = [w for direction in stack for w in direction if w is not None]
+        self.names = [name for name, w in stack[0]._asdict().items() if w is not None]
         self.weights = [rounded(w, self.dtype) for w in flat]
         self.d_output = self._draw(rng, self.steps, self.rows, self.directions * state[2])
         self.d_h_n = self._draw(rng, *state)
@@ -115,6 +117,7 @@ class KernelCase:
             "clip": None if self.clip is None else kernels.Clip(*self.clip),
             "noise": self.noise,
             "seed": self.noise_seed,
+            "layer_norm": self.layer_norm,
             "tf32": self.tf32,
             "algorithm": self.algorithm,
         }
@@ -147,8 +150,11 @@ class KernelCase:
         last layer.
         """
         count = self.layers * self.directions
-        size = len(self.weights) // count
-        stack = [ref.Weights(*self.weights[size * d : size * (d + 1)]) for d in range(count)]
+        size = len(self.names)
+        stack = [
+            ref.Weights(**dict(zip(self.names, self.weights[size * d : size * (d + 1)])))
+            for d in range(count)
+        ]
         result = ref.stack_forward(
             self.mode,
             self.x,

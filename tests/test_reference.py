@@ -6,21 +6,22 @@ import numpy as np
 import pytest
 import reference as ref
 
-CASES = [(mode, projection, clip) for mode in ref.MODES for projection, clip in [(0, None)]]
-CASES += [("lstm", 2, None), ("lstm", 0, ref.Clip(-0.1, 0.15)), ("lstm", 2, ref.Clip(-0.1, 0.15))]
+CASES = [(mode, {}) for mode in ref.MODES]
+CASES += [("lstm", {"projection": 2}), ("lstm", {"clip": ref.Clip(-0.1, 0.15)})]
+CASES += [("lstm", {"projection": 2, "clip": ref.Clip(-0.1, 0.15)})]
+CASES += [(mode, {"layer_norm": True}) for mode in ref.NORM_GATES]
 
 
 @pytest.mark.parametrize("noisy", [False, True], ids=["plain", "noisy"])
 @pytest.mark.parametrize("lengths", [None, np.array([4, 1, 0, 2])], ids=["full", "lengths"])
 @pytest.mark.parametrize("directions", [1, 2])
-@pytest.mark.parametrize("mode, projection, clip", CASES)
-def test_gradients_are_those_of_finite_differences(
-    mode, projection, clip, directions, lengths, noisy
-):
+@pytest.mark.parametrize("mode, cell", CASES)
+def test_gradients_are_those_of_finite_differences(mode, cell, directions, lengths, noisy):
     rng = np.random.RandomState(7)
     steps, rows, inputs, hidden, layers = 4, 4, 3, 3, 2
-    outputs = projection or hidden
-    stack = {"layers": layers, "directions": directions, "projection": projection}
+    outputs = cell.get("projection", hidden)
+    stack = {"layers": layers, "directions": directions, **cell}
+    clip = stack.pop("clip", None)
     weights = ref.random_stack(rng, mode, inputs, hidden, **stack)
     arrays = {"x": rng.randn(steps, rows, inputs)}
     arrays["h0"] = 0.3 * rng.randn(layers * directions, rows, outputs)

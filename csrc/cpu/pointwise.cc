@@ -104,6 +104,12 @@ FASTRNN_CLONES void ClippedLstmForward(const ForwardRow<float>& row, Units units
 void ClippedLstmForward(const ForwardRow<double>& row, Units units) {
   Forward<ClippedLstmCell, false>(row, units);
 }
+FASTRNN_CLONES void NormalizedLstmForward(const ForwardRow<float>& row, Units units) {
+  Forward<NormalizedLstmCell, false>(row, units);
+}
+void NormalizedLstmForward(const ForwardRow<double>& row, Units units) {
+  Forward<NormalizedLstmCell, false>(row, units);
+}
 
 template <class Real>
 struct Functions {
@@ -130,6 +136,7 @@ FASTRNN_HOST_DEVICE void AddRows(const Real* matrix, int64_t rows, int64_t strid
 template <class Real>
 ForwardUnits<Real> ForwardOf(const LayerDesc& desc) {
   if (desc.clip.clips()) return ClippedLstmForward;
+  if (desc.layer_norm && desc.has_c()) return NormalizedLstmForward;
   return kFunctions<Real>[static_cast<size_t>(desc.mode)].forward;
 }
 template <class Real>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "layer_norm.h"
 #include "units.h"
 
 namespace fastrnn {
@@ -60,8 +61,9 @@ ForwardWork<T>::ForwardWork(const LayerDesc& desc, BlockProducts<T> products,
 
 template <class T>
 void ForwardWork<T>::Step(const LayerDesc& desc, const ForwardStep<T>& step,
-                          const Parameters<const T>&) {
+                          const Parameters<const T>& weights) {
   products_.h2h.Run(step.h_prev, sums_);
+  if (desc.layer_norm) return RunNormalized(desc, step, weights);
   RunCells(desc, OfCells(step));
   if (desc.projected()) Project(step);
 }
@@ -83,27 +85,30 @@ void ForwardWork<T>::Project(const ForwardStep<T>& step) {
 
 template <class T>
 void ForwardWork<T>::RunCells(const LayerDesc& desc, const ForwardStep<T>& step) {
+  ForUnits(step.rows, desc.hidden, [&](int64_t n, Units units) { RunUnits(desc, step, n, units); });
+}
+
+template <class T>
+void ForwardWork<T>::RunUnits(const LayerDesc& desc, const ForwardStep<T>& step, int64_t n,
+                              Units units) {
   const int64_t H = desc.hidden, GH = desc.gate_rows();
   // Without a reserve the activated gates, which nothing reads, overwrite their own chunk's sums.
   T* const gates = step.gates != nullptr ? step.gates : const_cast<T*>(step.input_sum);
-  const T* const c_prev = step.c_0 != nullptr ? step.c_0 : step.c_prev;
-  ForUnits(step.rows, H, [&](int64_t n, Units units) {
-    T* const y = step.y + n * step.y_stride;
-    const T* const row_c_prev = At(c_prev, n * H);
-    T* const c = At(step.c, n * H);
-    if (step.lengths != nullptr && step.time >= step.lengths[n]) {
-      std::fill(y + units.begin, y + units.end, T(0));
-      Copy(step.h_prev + n * H, units, step.h + n * H);
-      if (desc.has_c()) Copy(row_c_prev, units, c);
-    } else {
-      T* const share = sums_ + n * GH;
-      T* const hidden_n = step.hidden_n != nullptr ? step.hidden_n + n * H : share + GH - H;
-      units_({gates + n * GH, share, bias_, step.h2h_bias + GH - H, row_c_prev, c, hidden_n,
-              step.h_prev + n * H, step.h + n * H, y, step.options.clip},
-             units);
-    }
-    if (desc.has_c() && step.c_n != nullptr) Copy(c, units, step.c_n + n * H);
-  });
+  const T* const c_prev = At(step.c_0 != nullptr ? step.c_0 : step.c_prev, n * H);
+  T* const y = step.y + n * step.y_stride;
+  T* const c = At(step.c, n * H);
+  if (step.lengths != nullptr && step.time >= step.lengths[n]) {
+    std::fill(y + units.begin, y + units.end, T(0));
+    Copy(step.h_prev + n * H, units, step.h + n * H);
+    if (desc.has_c()) Copy(c_prev, units, c);
+  } else {
+    T* const share = sums_ + n * GH;
+    T* const hidden_n = step.hidden_n != nullptr ? step.hidden_n + n * H : share + GH - H;
+    units_({gates + n * GH, share, bias_, step.h2h_bias + GH - H, c_prev, c, hidden_n,
+            step.h_prev + n * H, step.h + n * H, y, step.options.clip},
+           units);
+  }
+  if (desc.has_c() && step.c_n != nullptr) Copy(c, units, step.c_n + n * H);
 }
 
 // ---- backward -----------------------------------------------------------------------------------
@@ -115,11 +120,17 @@ BackwardBuffers<T>::BackwardBuffers(const LayerDesc& desc, const StepProducts<T>
   const int64_t GH = desc.gate_rows();
   const int64_t rows = Walk(desc, 0, kChunkRows).chunk_steps * desc.batch;
   arrays.dgates_x = carver->Take<T>(rows * GH);
-  arrays.dgates_h = desc.cell().split_shares ? carver->Take<T>(rows * GH) : arrays.dgates_x;
+  const bool own = desc.cell().split_shares || desc.layer_norm;
+  arrays.dgates_h = own ? carver->Take<T>(rows * GH) : arrays.dgates_x;
   arrays.dgates_first = carver->Take<T>(desc.batch * GH);
   arrays.copy_rows = std::min(rows, kInputCopyRows);
   arrays.input_copy = carver->Take<T>(arrays.copy_rows * desc.input);
   arrays.noise.Take(desc, carver);
+  if (desc.layer_norm) {
+    arrays.dshare_h = desc.cell().split_shares ? carver->Take<T>(rows * GH) : arrays.dgates_x;
+    arrays.dc_gamma = desc.has_c() ? carver->Take<T>(rows * desc.hidden) : nullptr;
+    arrays.dc_beta = desc.has_c() ? carver->Take<T>(rows * desc.hidden) : nullptr;
+  }
   if (!desc.projected()) return;
   arrays.dh_total = carver->Take<T>(rows * desc.projection);
   arrays.dr = carver->Take<T>(desc.batch * desc.hidden);
@@ -132,9 +143,13 @@ BackwardWork<T>::BackwardWork(const LayerDesc& desc, BlockProducts<T> products, 
 
 template <class T>
 void BackwardWork<T>::Step(const LayerDesc& desc, const BackwardStep<T>& step,
-                           const Parameters<const T>&) {
+                           const Parameters<const T>& weights) {
   if (desc.projected()) Project(step);
-  RunCells(desc, OfCells(step));
+  if (desc.layer_norm) {
+    RunNormalized(desc, step, weights);
+  } else {
+    RunCells(desc, OfCells(step));
+  }
   products_.h2h.Run(step.dgates_h, step.dh);
 }
 
@@ -156,30 +171,32 @@ void BackwardWork<T>::Project(const BackwardStep<T>& step) {
 
 template <class T>
 void BackwardWork<T>::RunCells(const LayerDesc& desc, const BackwardStep<T>& step) {
+  ForUnits(step.rows, desc.hidden, [&](int64_t n, Units units) { RunUnits(desc, step, n, units); });
+}
+
+template <class T>
+void BackwardWork<T>::RunUnits(const LayerDesc& desc, const BackwardStep<T>& step, int64_t n,
+                               Units units) {
   const int64_t H = desc.hidden, GH = desc.gate_rows();
   const T* const c_prev = step.c_0 != nullptr ? step.c_0 : step.c_prev;
-  ForUnits(step.rows, H, [&](int64_t n, Units units) {
-    const int64_t length = step.lengths == nullptr ? step.steps : step.lengths[n];
-    const int64_t last_time = std::min(length, step.steps) - 1;
-    T* const dgates_x = step.dgates_x + n * GH;
-    T* const dgates_h = step.dgates_h + n * GH;
-    if (step.time > last_time) {  // The gradients of the row's states do not change.
-      ForGates(desc, [&](int64_t k) {
-        std::fill(dgates_x + k + units.begin, dgates_x + k + units.end, T(0));
-        std::fill(dgates_h + k + units.begin, dgates_h + k + units.end, T(0));
-      });
-      return;
-    }
-    const bool first = step.time == (step.reverse ? last_time : 0);
-    const T* const h_prev = first ? step.h_0 + n * H : step.h_prev + n * step.y_stride;
-    units_({At(step.gates, n * GH), At(step.hidden_n, n * H), h_prev, At(c_prev, n * H),
-            At(step.c, n * H), step.y + n * step.y_stride, step.dy + n * step.y_stride,
-            step.dh + n * H, At(step.dc, n * H), dgates_x, dgates_h},
-           units);
-    if (!first) return;
-    T* const dgates_first = step.dgates_first + n * GH;
-    ForGates(desc, [&](int64_t k) { Copy(dgates_h + k, units, dgates_first + k); });
-  });
+  const Presence present = PresenceOf(step, n);
+  T* const dgates_x = step.dgates_x + n * GH;
+  T* const dgates_h = step.dgates_h + n * GH;
+  if (!present.active) {  // The gradients of the row's states do not change.
+    ForGates(desc, [&](int64_t k) {
+      std::fill(dgates_x + k + units.begin, dgates_x + k + units.end, T(0));
+      std::fill(dgates_h + k + units.begin, dgates_h + k + units.end, T(0));
+    });
+    return;
+  }
+  const T* const h_prev = present.first ? step.h_0 + n * H : step.h_prev + n * step.y_stride;
+  units_({At(step.gates, n * GH), At(step.hidden_n, n * H), h_prev, At(c_prev, n * H),
+          At(step.c, n * H), step.y + n * step.y_stride, step.dy + n * step.y_stride,
+          step.dh + n * H, At(step.dc, n * H), dgates_x, dgates_h},
+         units);
+  if (!present.first) return;
+  T* const dgates_first = step.dgates_first + n * GH;
+  ForGates(desc, [&](int64_t k) { Copy(dgates_h + k, units, dgates_first + k); });
 }
 
 template <class T>
@@ -202,6 +219,15 @@ void BackwardWork<T>::SumRows(const T* dgates, int64_t rows, int64_t columns, bo
   };
   ForUnits(1, columns, sum, rows);
   if (copy != nullptr) std::copy_n(sums, columns, copy);
+}
+
+template <class T>
+void BackwardWork<T>::SumNorm(const T* d, const T* normalized, int64_t rows, int64_t columns,
+                              bool accumulate, T* beta, T* gamma) const {
+  const auto sum = [&](int64_t, Units units) {
+    cpu::SumNorm({d, normalized, rows, columns, accumulate, beta, gamma}, units.begin, units.end);
+  };
+  ForUnits(1, columns, sum, rows);
 }
 
 template <class T>

@@ -39,11 +39,16 @@ class ForwardWork : public NoiseWork {
             Result<T> c) const {
     cpu::Gemm(m, n, k, a, b, beta, c);
   }
+  void Normalize(const LayerDesc& desc, const NormalizedRows<T>& rows) const;
   void Step(const LayerDesc& desc, const ForwardStep<T>& step, const Parameters<const T>& weights);
 
  private:
   // The step's cells.
   void RunCells(const LayerDesc& desc, const ForwardStep<T>& step);
+  void RunUnits(const LayerDesc& desc, const ForwardStep<T>& step, int64_t n, Units units);
+  // The cells of a normalised layer.
+  void RunNormalized(const LayerDesc& desc, const ForwardStep<T>& step,
+                     const Parameters<const T>& weights);
   // The output and h of a projected layer.
   void Project(const ForwardStep<T>& step);
 
@@ -60,6 +65,17 @@ struct BackwardBuffers {
   BackwardBuffers(const LayerDesc& desc, const StepProducts<T>& products, Carver* carver);
 };
 
+// Whether a row takes part in a step, and whether this is the row's first step.
+struct Presence {
+  bool active, first;
+};
+template <class T>
+Presence PresenceOf(const BackwardStep<T>& step, int64_t row) {
+  const int64_t length = step.lengths == nullptr ? step.steps : step.lengths[row];
+  const int64_t last_time = std::min(length, step.steps) - 1;
+  return {step.time <= last_time, step.time == (step.reverse ? last_time : 0)};
+}
+
 template <class T>
 class BackwardWork : public NoiseWork {
  public:
@@ -73,11 +89,19 @@ class BackwardWork : public NoiseWork {
                 const int32_t* lengths, int64_t batch, T* to) const;
   void SumRows(const T* dgates, int64_t rows, int64_t columns, bool accumulate, T* sums,
                T* copy) const;
+  void SumNorm(const T* d, const T* normalized, int64_t rows, int64_t columns, bool accumulate,
+               T* beta, T* gamma) const;
+  void NormalizeGradients(const LayerDesc& desc, int64_t rows, const T* gamma, const T* normalized,
+                          const T* rstd, T* dgates) const;
   void Round(const T* from, int64_t values, T* to) const;
   void SetZero(T* array, int64_t values) const { std::fill_n(array, values, T(0)); }
 
  private:
   void RunCells(const LayerDesc& desc, const BackwardStep<T>& step);
+  void RunUnits(const LayerDesc& desc, const BackwardStep<T>& step, int64_t n, Units units);
+  // The cells of a normalised layer, and the gradients of their products.
+  void RunNormalized(const LayerDesc& desc, const BackwardStep<T>& step,
+                     const Parameters<const T>& weights);
   // The gradient of r of a projected layer.
   void Project(const BackwardStep<T>& step);
 

@@ -29,6 +29,7 @@ std::string Obstacle(const Problem& problem, bool forced) {
                                                                  std::to_string(kernels / 10) +
                                                                  "." + std::to_string(kernels % 10);
   if (problem.desc.projected()) return "persistent kernels do not project the output";
+  if (problem.desc.layer_norm) return "persistent kernels do not normalise";
   if (problem.pass == Pass::kForward && problem.desc.clip.clips()) {
     return "persistent kernels do not clip the cell state";
   }

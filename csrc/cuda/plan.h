@@ -200,7 +200,8 @@ inline int64_t MaxChunkRows(const LayerDesc& desc, int64_t gate_bytes) {
 }
 inline int64_t ForwardChunkRows(const LayerDesc& desc) { return MaxChunkRows(desc, sizeof(float)); }
 inline int64_t BackwardChunkRows(const LayerDesc& desc) {
-  return MaxChunkRows(desc, SizeOf(desc.dtype) * (desc.cell().split_shares ? 2 : 1));
+  const int64_t arrays = (desc.cell().split_shares ? 2 : 1) + (desc.layer_norm ? 1 : 0);
+  return MaxChunkRows(desc, SizeOf(desc.dtype) * arrays);
 }
 
 // Only then can both directions of backward run at once: they take the chunks in opposite orders,

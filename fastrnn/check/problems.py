@@ -76,8 +76,11 @@ def problem(shape: Shape) -> Problem:
 
     x, h_0 = draw(shape.steps, shape.rows, shape.inputs), draw(*state)
     c_0 = draw(*cell_state) if cell else None
-    sizes = {"directions": shape.directions, "projection": shape.projection}
-    stack = ref.random_stack(rng, shape.cell, shape.inputs, shape.hidden, **sizes)
+    stack = ref.random_stack(
+        *(rng, shape.cell, shape.inputs, shape.hidden),
+        directions=shape.directions,
+        projection=shape.projection,
+    )
     if shape.cell == "rnn_relu":
         stack = [_away_from_zero(w) for w in stack]
     if shape.clipped:

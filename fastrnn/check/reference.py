@@ -19,12 +19,15 @@ Gate order: LSTM i, f, g, o; GRU r, z, n with the reset gate applied after the p
 from __future__ import annotations
 
 import functools
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from fastrnn.check.layer_norm import Norm, norm_backward, norm_forward
+
 MODES = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+NORM_GATES = {"lstm": (4,), "gru": (2, 1)}  # how many gates are layer-normalised together
 
 # The one tolerance: how far a result may be from the reference, as a fraction of the
 # largest magnitude in the array it belongs to. A short mantissa is rounded to in every step, and
@@ -45,6 +48,11 @@ class Weights(NamedTuple):
     i2h_bias: Array  # [G*H]
     h2h_bias: Array  # [G*H]
     h2r_weight: Optional[Array] = None  # [P, H], the LSTM's projection
+    # Of a layer-normalised cell, whose biases are the shifts of its products.
+    i2h_gamma: Optional[Array] = None  # [G*H]
+    h2h_gamma: Optional[Array] = None  # [G*H]
+    c_gamma: Optional[Array] = None  # [H], LSTM only
+    c_beta: Optional[Array] = None  # [H], LSTM only
 
 
 class Clip(NamedTuple):
@@ -121,22 +129,34 @@ def cell_forward(
     mode: str, x: Array, h: Array, c: Optional[Array], w: Weights, *, clip: Optional[Clip] = None
 ) -> Tuple[Array, Optional[Array], Any]:
     """One step for all rows: x [N, I], h [N, P], c [N, H] -> h, c and what backward needs."""
-    i2h = x @ w.i2h_weight.T + w.i2h_bias
-    h2h = h @ w.h2h_weight.T + w.h2h_bias
+    i2h, h2h = x @ w.i2h_weight.T, h @ w.h2h_weight.T
+    norms: List[Norm] = []
+    if w.i2h_gamma is None:
+        i2h, h2h = i2h + w.i2h_bias, h2h + w.h2h_bias
+    else:
+        widths = tuple(gates * (w.i2h_bias.size // GATES[mode]) for gates in NORM_GATES[mode])
+        i2h, of_input = norm_forward(i2h, w.i2h_gamma, w.i2h_bias, widths)
+        h2h, of_hidden = norm_forward(h2h, w.h2h_gamma, w.h2h_bias, widths)
+        norms = [of_input, of_hidden]
     if mode == "lstm":
         assert c is not None
         zi, zf, zg, zo = np.split(i2h + h2h, 4, axis=1)
         i, f, g, o = sigmoid(zi), sigmoid(zf), np.tanh(zg), sigmoid(zo)
         new_c, inside = clip_cell(f * c + i * g, clip)
-        y = o * np.tanh(new_c)
+        seen_c = new_c
+        if norms:
+            seen_c, of_c = norm_forward(new_c, w.c_gamma, w.c_beta, (new_c.shape[1],))
+            norms.append(of_c)
+        tanh_c = np.tanh(seen_c)
+        y = o * tanh_c
         new_h = y if w.h2r_weight is None else y @ w.h2r_weight.T
-        return new_h, new_c, (x, h, c, i, f, g, o, new_c, inside, y)
+        return new_h, new_c, (x, h, c, i, f, g, o, tanh_c, inside, y, norms)
     if mode == "gru":
         xr, xz, xn = np.split(i2h, 3, axis=1)
         hr, hz, hn = np.split(h2h, 3, axis=1)
         r, z = sigmoid(xr + hr), sigmoid(xz + hz)
         n = np.tanh(xn + r * hn)
-        return (1 - z) * n + z * h, None, (x, h, r, z, n, hn)
+        return (1 - z) * n + z * h, None, (x, h, r, z, n, hn, norms)
     new_h = np.tanh(i2h + h2h) if mode == "rnn_tanh" else np.maximum(i2h + h2h, 0.0)
     return new_h, None, (x, h, new_h)
 
@@ -147,14 +167,18 @@ def cell_backward(
     """Gradients of one step: to x, to the h and c it started from, and to the weights."""
     dw_projection = None
     dc_before = None
+    norms: List[Norm] = []
+    dw_norms: Dict[str, Array] = {}
     if mode == "lstm":
-        x, h, c, i, f, g, o, new_c, inside, y = saved
+        x, h, c, i, f, g, o, tanh_c, inside, y, norms = saved
         dy = dh
         if w.h2r_weight is not None:
             dy = dh @ w.h2r_weight
             dw_projection = dh.T @ y
-        tanh_c = np.tanh(new_c)
-        dc_after = (dc + dy * o * (1 - tanh_c**2)) * inside
+        d_seen = dy * o * (1 - tanh_c**2)
+        if norms:
+            d_seen, dw_norms["c_gamma"], dw_norms["c_beta"] = norm_backward(norms[2], d_seen)
+        dc_after = (dc + d_seen) * inside
         d_i2h = np.concatenate(
             [
                 dc_after * g * i * (1 - i),
@@ -168,7 +192,7 @@ def cell_backward(
         dh_before = np.zeros_like(h)
         dc_before = dc_after * f
     elif mode == "gru":
-        x, h, r, z, n, hn = saved
+        x, h, r, z, n, hn, norms = saved
         dn = dh * (1 - z) * (1 - n**2)
         dr = dn * hn * r * (1 - r)
         dz = dh * (h - n) * z * (1 - z)
@@ -180,9 +204,14 @@ def cell_backward(
         d_i2h = dh * (1 - new_h**2 if mode == "rnn_tanh" else new_h > 0)
         d_h2h = d_i2h
         dh_before = np.zeros_like(h)
+    d_i2h_bias, d_h2h_bias = d_i2h.sum(0), d_h2h.sum(0)
+    if norms:
+        d_i2h, dw_norms["i2h_gamma"], _ = norm_backward(norms[0], d_i2h)
+        d_h2h, dw_norms["h2h_gamma"], _ = norm_backward(norms[1], d_h2h)
     dx = d_i2h @ w.i2h_weight
     dh_before = dh_before + d_h2h @ w.h2h_weight
-    dw = Weights(d_i2h.T @ x, d_h2h.T @ h, d_i2h.sum(0), d_h2h.sum(0), dw_projection)
+    dw = Weights(d_i2h.T @ x, d_h2h.T @ h, d_i2h_bias, d_h2h_bias, dw_projection)
+    dw = dw._replace(**dw_norms)
     return dx, dh_before, dc_before, dw
 
 
@@ -331,15 +360,31 @@ def stack_backward(
 
 
 def random_weights(
-    rng: np.random.RandomState, mode: str, inputs: int, hidden: int, projection: int = 0
+    rng: np.random.RandomState,
+    mode: str,
+    inputs: int,
+    hidden: int,
+    projection: int = 0,
+    layer_norm: bool = False,
 ) -> Weights:
-    """Weights of one direction, at the scale that Gluon's default initializers give."""
+    """Weights of one direction, at the scale that Gluon's default initializers give.
+
+    The gammas of a layer normalisation are below its initial ones: gradients grow with them from
+    step to step, and with the gradients the share of each rounding.
+    """
     rows, outputs = GATES[mode] * hidden, projection or hidden
     shapes = [(rows, inputs), (rows, outputs), (rows,), (rows,)]
     if projection:
         shapes.append((projection, hidden))
     scale = 1.0 / np.sqrt(hidden)
-    return Weights(*(rng.uniform(-scale, scale, shape) for shape in shapes))
+    found = Weights(*(rng.uniform(-scale, scale, shape) for shape in shapes))
+    if not layer_norm:
+        return found
+    gammas = {name: rng.uniform(0.2, 0.8, rows) for name in ("i2h_gamma", "h2h_gamma")}
+    if mode == "lstm":
+        gammas["c_gamma"] = rng.uniform(0.2, 0.8, hidden)
+        gammas["c_beta"] = rng.uniform(-0.5, 0.5, hidden)
+    return found._replace(**gammas)
 
 
 def random_stack(
@@ -351,10 +396,13 @@ def random_stack(
     layers: int = 1,
     directions: int = 1,
     projection: int = 0,
+    layer_norm: bool = False,
 ) -> List[Weights]:
     """Weights of a stack, ordered (layer, direction)."""
     outputs = (projection or hidden) * directions
     return [
-        random_weights(rng, mode, inputs if k < directions else outputs, hidden, projection)
+        random_weights(
+            rng, mode, inputs if k < directions else outputs, hidden, projection, layer_norm
+        )
         for k in range(layers * directions)
     ]

@@ -35,7 +35,7 @@ def call(node: Node) -> Call:
     states = [directions + 1, directions + 2] if cell.mode == "lstm" else [directions + 1]
     has_lengths = attributes["use_sequence_length"] == "1"
     after = states[-1] + 1
-    others, count = after + int(has_lengths), 4 if cell.projected else 3
+    others, count = after + int(has_lengths), len(cell.weight_names) - 1
     return Call(
         cell,
         attributes["dtype"],
@@ -137,7 +137,9 @@ def _layer(of: Call, inputs: List[Any]) -> Any:
     weights = [[inputs[k] for k in direction] for direction in of.weights]
     rows = None if of.lengths is None else inputs[of.lengths]
     half = rows is not None and of.dtype == "float16"  # lengths.py needs numbers beyond its range
-    if of.cell.projected or of.cell.clip_min is not None or any(of.cell.noise) or half:
+    cell = of.cell
+    loops = cell.projected or cell.clip_min is not None or cell.layer_norm or any(cell.noise)
+    if loops or half:
         output, after = unrolled.layer(mx.sym, of.cell, data, states, weights, rows)
     elif rows is None:
         output, after = rnn_operator.layers(mx.sym, of.cell, data, states, [weights], of.dtype)

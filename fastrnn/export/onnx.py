@@ -64,10 +64,10 @@ class _Nodes:
 def _layer(node: graphs.Node, **exporter: Any) -> Any:
     """Convert a node of the native operator to an ONNX LSTM, GRU or RNN."""
     call = graphs.call(node)
-    if call.cell.projected or call.cell.clip_min is not None:
+    if call.cell.projected or call.cell.clip_min is not None or call.cell.layer_norm:
         raise ValueError(
-            f"{node['name']}: expected an LSTM without projection and clipping, which ONNX's LSTM "
-            f"does not have, got {call.cell}"
+            f"{node['name']}: expected a layer without projection, clipping and layer "
+            f"normalisation, which ONNX's layers do not have, got {call.cell}"
         )
     if call.cell.noise.zoneout_outputs or call.cell.noise.zoneout_states:
         raise ValueError(

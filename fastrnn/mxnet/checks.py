@@ -82,6 +82,29 @@ def clipping(low: Any, high: Any) -> Tuple[Optional[float], Optional[float]]:
     return first, last
 
 
+def flag(name: str, value: Any) -> bool:
+    """Check an argument that is on or off."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
+
+
+def layer_norm(
+    projection_size: Any, clip: Tuple[Optional[float], Optional[float]], noise: Any
+) -> None:
+    """Check what else a layer-normalised layer was given."""
+    if projection_size:
+        raise ValueError(
+            f"layer_norm: expected no projection_size with it, got {projection_size!r}"
+        )
+    if clip != (None, None):
+        raise ValueError(
+            f"layer_norm: expected no state_clip_min and state_clip_max with it, got {clip}"
+        )
+    if any(noise):
+        raise ValueError(f"layer_norm: expected no zoneout and no drop_states with it, got {noise}")
+
+
 def _dense(name: str, value: Any) -> None:
     if isinstance(value, mx.nd.sparse.BaseSparseNDArray):
         raise TypeError(f"{name}: expected a dense array, got {value.stype}")

@@ -56,9 +56,15 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
     """Their base. In the MRO of each it follows MXNet's layer and precedes that one's base."""
 
     def __init__(
-        self, mode: str, backend: Any, drops: Rates, noise: Noise, options: Dict[str, Any]
+        self,
+        mode: str,
+        backend: Any,
+        drops: Rates,
+        noise: Noise,
+        options: Dict[str, Any],
+        layer_norm: bool = False,
     ) -> None:
-        """Make a layer from the named arguments of MXNet's base class, and the rates it lacks."""
+        """Make a layer from the named arguments of MXNet's base class, and what it lacks."""
         checks.sizes(options)
         checks.layout(options["layout"])
         options["dropout"] = checks.rate("dropout", options["dropout"])
@@ -66,8 +72,24 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
             options["dtype"] = "float32"  # as for Parameter
         request = requested(backend)
         clip = checks.clipping(options["lstm_state_clip_min"], options["lstm_state_clip_max"])
+        if layer_norm:
+            checks.layer_norm(options["projection_size"], clip, noise)
         mx.gluon.rnn.rnn_layer._RNNLayer.__init__(self, mode=mode, **options)
-        self._set_up(request, clip, drops, noise)
+        if layer_norm:
+            self._register_norms()
+        self._set_up(request, clip, drops, noise, layer_norm)
+
+    def _register_norms(self) -> None:
+        """Add the parameters of a layer normalisation."""
+        sizes = {"i2h_gamma": self._gates, "h2h_gamma": self._gates}
+        if self._mode == "lstm":
+            sizes.update(c_gamma=1, c_beta=1)
+        for layer in range(self._num_layers):
+            for d in "lr"[: self._dir]:
+                for name, gates in sizes.items():
+                    init = "zeros" if name == "c_beta" else "ones"
+                    shape = (gates * self._hidden_size,)
+                    self._register_param(f"{d}{layer}_{name}", shape, init, self._dtype)
 
     def _set_up(
         self,
@@ -75,6 +97,7 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         clip: Tuple[Optional[float], Optional[float]],
         drops: Rates,
         noise: Noise,
+        layer_norm: bool = False,
     ) -> None:
         """Add to what MXNet's constructor has made. Raises if the backend cannot run the layer."""
         self._lstm_state_clip_min, self._lstm_state_clip_max = clip
@@ -86,6 +109,7 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
             *clip,
             self._lstm_state_clip_nan,
             noise,
+            layer_norm,
         )
         self._chooser = Chooser(
             request=request,
@@ -108,6 +132,7 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         yield "drop_inputs", self._rates.inputs
         yield "drop_outputs", self._rates.outputs
         yield from self._cell.noise._asdict().items()
+        yield "layer_norm", self._cell.layer_norm
 
     @property
     def backend(self) -> Backend:

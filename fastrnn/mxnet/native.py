@@ -141,8 +141,8 @@ def layers(
         [L*D, N, P], and for the LSTM [L*D, N, H]; P is H unless the cell is projected.
     weights
         For each layer, the lowest first, and each direction: i2h_weight [G*H, I], h2h_weight
-        [G*H, P], i2h_bias [G*H], h2h_bias [G*H] and, if the cell is projected, h2r_weight [P, H];
-        above the first layer I is D*P.
+        [G*H, P], i2h_bias [G*H], h2h_bias [G*H] and the rest of ``cell.weight_names``; above the
+        first layer I is D*P.
     dtype
         Type of these arrays: one of ``STATUS.types``.
     lengths
@@ -205,7 +205,7 @@ def graph_layer(
         [D, N, P], and for the LSTM [D, N, H].
     weights
         For each direction: i2h_weight [G*H, I], h2h_weight [G*H, P], i2h_bias [G*H], h2h_bias
-        [G*H] and, if the cell is projected, h2r_weight [P, H].
+        [G*H] and the rest of ``cell.weight_names``.
     dtype
         Type of these arrays: one of ``STATUS.types``.
     lengths
@@ -256,6 +256,8 @@ def options(cell: Cell) -> Dict[str, Any]:
         found["state_clip_min"], found["state_clip_max"] = cell.clip_min, cell.clip_max
         found["state_clip_nan"] = int(cell.clip_nan)
     found.update((name, rate) for name, rate in cell.noise._asdict().items() if rate)
+    if cell.layer_norm:
+        found["layer_norm"] = 1
     return found
 
 
@@ -275,6 +277,7 @@ def cell_of(attributes: Mapping[str, str]) -> Cell:
         None if high is None else float(high),
         attributes.get("state_clip_nan") == "1",
         Noise(*(float(attributes.get(name, 0)) for name in Noise._fields)),
+        attributes.get("layer_norm") == "1",
     )
 
 
@@ -355,13 +358,20 @@ def _inferred(
     words = {"lstm": itemsize + c, "gru": itemsize}.get(cell.mode, value * any(noise))
     words += value * cell.projected + c * (noise.zoneout_states > 0)
     reads = value * (noise.drop_states > 0 or (cell.mode == "gru" and any(noise)))
+    of_rows = 0  # words of a row that no unit has
+    if cell.layer_norm:
+        words += 2 * GATES[cell.mode] * itemsize // 4
+        of_rows = 4 * c * directions
     if words + reads:
         units = rnn  # [T, N, D*H]
         if cell.projected:
             part = add("slice_axis", i2h, axis=2, begin=0, end=H)
             units = add("Concat", *[part] * directions, num_args=directions, dim=2)
-        parts = [units] * words + [rnn] * reads
+        parts = [units] * (words + -(-of_rows // (directions * H))) + [rnn] * reads
         reserve = add("Concat", *parts, num_args=len(parts), dim=2)
+        if of_rows:
+            end = words * directions * H + of_rows
+            reserve = add("slice_axis", reserve, axis=2, begin=0, end=end)
         reserve = add("Cast", reserve, dtype="float32") if dtype != "float32" else reserve
     else:
         reserve = add("_zeros", shape=(1, 1, 1), dtype="float32")  # an empty one is not allowed

@@ -43,10 +43,11 @@ class Stack:
     @cached_property
     def parameter_names(self) -> List[List[List[str]]]:
         """The parameters' names, for each layer and direction."""
-        names = ["i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias"]
-        names += ["h2r_weight"] if self.cell.projected else []
         return [
-            [[f"{d}{layer}_{name}" for name in names] for d in "lr"[: self.directions]]
+            [
+                [f"{d}{layer}_{name}" for name in self.cell.weight_names]
+                for d in "lr"[: self.directions]
+            ]
             for layer in range(self.layers)
         ]
 

@@ -7,11 +7,13 @@ code runs eagerly (``F`` is `mxnet.nd`) and while a graph is traced (``F`` is `m
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from fastrnn.cell import GATES, Cell
 from fastrnn.mxnet import dropout
 from fastrnn.mxnet.lengths import mask, reverse, steps
+
+_EPSILON = 1e-5  # what a layer normalisation adds to variances
 
 
 def layer(
@@ -34,7 +36,7 @@ def layer(
         [D, N, P], and for the LSTM [D, N, H].
     weights
         For each direction: i2h_weight [G*H, I], h2h_weight [G*H, P], i2h_bias [G*H],
-        h2h_bias [G*H] and, when projected, h2r_weight [P, H].
+        h2h_bias [G*H] and the rest of ``cell.weight_names``.
     lengths
         Steps of each row, [N] of int32, between 0 and T; None: all rows have T.
 
@@ -68,23 +70,33 @@ def _direction(
     F: Any, cell: Cell, data: Any, states: List[Any], weights: Sequence[Any], own: Any
 ) -> Tuple[Any, List[Any]]:
     """One direction from the first step to the last; a row keeps its state where `own` is 0."""
+    named = dict(zip(cell.weight_names, weights))
     i2h_weight, h2h_weight, i2h_bias, h2h_bias = weights[:4]
     rows = GATES[cell.mode] * cell.hidden_size
     # With oneDNN, FullyConnected computes no gradient of its bias if its weight needs none.
     i2h = F.FullyConnected(data, i2h_weight, num_hidden=rows, no_bias=True, flatten=False)
-    i2h = F.broadcast_add(i2h, F.reshape(i2h_bias, shape=(1, 1, -1)))
     gru = cell.mode == "gru"  # its reset gate multiplies the h2h bias
-    if not gru:  # not in the step, where MXNet would no longer infer the shape of h
+    if cell.layer_norm:
+        i2h = _normalized(F, cell, i2h, named["i2h_gamma"], i2h_bias)
+    else:
+        i2h = F.broadcast_add(i2h, F.reshape(i2h_bias, shape=(1, 1, -1)))
+    if not gru and not cell.layer_norm:
+        # Not in the step, where MXNet would no longer infer the shape of h.
         i2h = F.broadcast_add(i2h, F.reshape(h2h_bias, shape=(1, 1, -1)))
 
     read, shares = _masks(F, cell, data)
 
     def step(inputs: List[Any], before: List[Any]) -> Tuple[Any, List[Any]]:
         seen = before if read is None else [before[0] * read, *before[1:]]
+        if cell.layer_norm and not gru:
+            # MXNet infers no shape of h through a LayerNorm: it has that of c.
+            seen = [F._internal._identity_with_attr_like_rhs(*seen), seen[1]]
         h2h = F.FullyConnected(seen[0], h2h_weight, num_hidden=rows, no_bias=True)
-        if gru:
+        if cell.layer_norm:
+            h2h = _normalized(F, cell, h2h, named["h2h_gamma"], h2h_bias)
+        elif gru:
             h2h = F.broadcast_add(h2h, F.reshape(h2h_bias, shape=(1, -1)))
-        after = _step(F, cell, inputs[0], h2h, seen, weights)
+        after = _step(F, cell, inputs[0], h2h, seen, named)
         for k, share in zip(shares, inputs[1:]):
             after[k] = share * after[k] + (1 - share) * before[k]
         if own is not None:
@@ -119,8 +131,25 @@ def _masks(F: Any, cell: Cell, data: Any) -> Tuple[Any, Dict[int, Any]]:
     return read, shares
 
 
+def _normalized(F: Any, cell: Cell, gates: Any, gamma: Any, beta: Any) -> Any:
+    """Normalise the gates in the last dimension: an LSTM's together, a GRU's last one by itself."""
+    if cell.mode == "lstm":
+        return F.LayerNorm(gates, gamma, beta, axis=-1, eps=_EPSILON)
+    parts = [
+        F.LayerNorm(
+            F.slice_axis(gates, axis=-1, begin=begin * cell.hidden_size, end=end),
+            F.slice_axis(gamma, axis=0, begin=begin * cell.hidden_size, end=end),
+            F.slice_axis(beta, axis=0, begin=begin * cell.hidden_size, end=end),
+            axis=-1,
+            eps=_EPSILON,
+        )
+        for begin, end in ((0, 2 * cell.hidden_size), (2, 3 * cell.hidden_size))
+    ]
+    return F.concat(*parts, dim=-1)
+
+
 def _step(
-    F: Any, cell: Cell, i2h: Any, h2h: Any, before: List[Any], weights: Sequence[Any]
+    F: Any, cell: Cell, i2h: Any, h2h: Any, before: List[Any], named: Mapping[str, Any]
 ) -> List[Any]:
     """States [N, P] and, for the LSTM, [N, H] after one step."""
     if cell.mode == "lstm":
@@ -131,8 +160,11 @@ def _step(
                 c = F.where(c == c, c, F.ones_like(c) * cell.clip_min)
             # F.clip would round the range to float32.
             c = F.maximum(F.minimum(c, cell.clip_max), cell.clip_min)
-        h = F.sigmoid(gate_o) * F.tanh(c)
-        return [F.dot(h, weights[4], transpose_b=True) if cell.projected else h, c]
+        seen = c
+        if cell.layer_norm:
+            seen = F.LayerNorm(c, named["c_gamma"], named["c_beta"], axis=-1, eps=_EPSILON)
+        h = F.sigmoid(gate_o) * F.tanh(seen)
+        return [F.dot(h, named["h2r_weight"], transpose_b=True) if cell.projected else h, c]
     if cell.mode == "gru":
         i2h_r, i2h_z, i2h_n = F.split(i2h, num_outputs=3, axis=1)
         h2h_r, h2h_z, h2h_n = F.split(h2h, num_outputs=3, axis=1)

@@ -110,7 +110,9 @@ def _forward(mode: str, *arguments: Any) -> Outcome:
     *inputs, reserve = arguments
     x, h_0, c_0, *_, lengths = inputs
     kept = kernels.Reserve(
-        mode, None, None, None, (), 1, None, False, None, None, None, None, None, output, values
+        *(mode, None, None, None, (), 1, None, False, None, None, None, False, None, None),
+        output,
+        values,
     )
     kernels.forward(
         mode,
@@ -180,6 +182,7 @@ def _backward(mode: str, *arguments: Any) -> List[Tensor]:
         None,
         None,
         None,
+        False,
         _tf32(x),
         None,
         _array(output),

@@ -31,6 +31,7 @@ TESTS = "tests/kernels/"
 PARTS = ("", "_cuda", "_lengths", "_layers", "_clip", "_projection")
 KERNELS = tuple(f"{TESTS}test_kernels{part}.py" for part in PARTS)
 NOISE = TESTS + "test_kernels_noise.py"
+LAYER_NORM = TESTS + "test_kernels_layer_norm.py"  # stepwise anyway
 SMALL = (EMULATOR + "small_layers.py", EMULATOR + "small_persistent.py")
 PERSISTENT = TESTS + "test_persistent.py"
 STEPWISE = {"FASTRNN_ALGORITHM": "stepwise"}  # else small layers are persistent
@@ -66,7 +67,7 @@ RUNS = [
         (*KERNELS, TESTS + "test_kernels_out.py", TESTS + "test_device_arrays.py"),
     ),
     Run("plain", "random:4", (*KERNELS, NOISE), STEPWISE),
-    Run("plain", "random:6", (TESTS + "test_plan_cache.py",)),
+    Run("plain", "random:6", (TESTS + "test_plan_cache.py", LAYER_NORM)),
     Run("plain", "fifo", (EMULATOR + "device_faults.py", EMULATOR + "occupancy.py")),
     Run("turing", "random:2", (PERSISTENT, "-k", "instance or sizes or registers or stream")),
     Run("plain", "fifo", (*SMALL[1:], EMULATOR + "calls.py")),
@@ -98,6 +99,12 @@ OPERATOR_RUNS = [
             "-k",
             f"(results or options or float16) and {NATIVE}",
         ),
+        OPERATOR,
+    ),
+    Run(
+        "plain",
+        "random:13",
+        ("tests/layers/test_layer_norm.py", "-k", f"(results or float16) and {NATIVE}"),
         OPERATOR,
     ),
     Run("plain", "random:10", ("tests/gpu/test_mxnet_operator.py",), OPERATOR),

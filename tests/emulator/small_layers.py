@@ -51,6 +51,13 @@ def test_noise(directions, projection):
     )
 
 
+@pytest.mark.parametrize("dtype", DTYPES[DEVICE])
+@pytest.mark.parametrize("mode", ref.NORM_GATES)
+def test_layer_norm(mode, dtype):
+    options = {"dtype": dtype, "lengths": [5, 0, 3], "layer_norm": True}
+    assert_agrees(KernelCase(mode, 5, 3, 4, 70, 2, device=DEVICE, **options))
+
+
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_two_layers(mode):
     assert_agrees(KernelCase(mode, 9, 5, 3, 4, device=DEVICE, layers=2))

@@ -149,7 +149,7 @@ def test_what_there_is_no_stack_of_is_named():
     for layers in (0, 2**70):
         fails(ValueError, f"layers is {layers}, expected 1 to 65536", layers=layers)
     fails(TypeError, "layers is of type float, expected an int", layers=2.0)
-    fails(ValueError, "weights has 8 arrays, expected 12 or 24: four for each of 3 la", layers=3)
+    fails(ValueError, "weights has 8 arrays, expected 12 or 24: 4 for each of 3 la", layers=3)
     fails(ValueError, r"weights\[4\] \(i2h_weight\) is of shape \(20, 5\), expected", layers=1)
     wide = make("lstm", (3, 2, 4, 6, 2, 1)).arguments()
     fails(ValueError, r"h_0 is of shape \(2, 2, 6\), expected shape \(2, 2, 5\)", h_0=wide["h_0"])

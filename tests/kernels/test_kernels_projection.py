@@ -117,8 +117,8 @@ def test_bad_input_is_named():
             kernels.forward(**{**arguments, **changes})
 
     fails("only an lstm can be projected", mode="gru", c_0=None)
-    fails("weights has 5 arrays, expected 4 or 8: four for each", projected=False)
-    fails("weights has 4 arrays, expected 5 or 10: five for each", weights=arguments["weights"][:4])
+    fails("weights has 5 arrays, expected 4 or 8: 4 for each", projected=False)
+    fails("weights has 4 arrays, expected 5 or 10: 5 for each", weights=arguments["weights"][:4])
     narrow = make((3, 2, 4, 5, 2), device=devices()[0]).arguments()
     fails(r"h_0 is of shape \(1, 2, 2\), expected shape \(1, 2, 3\)", h_0=narrow["h_0"])
     *others, h2r_weight = arguments["weights"]

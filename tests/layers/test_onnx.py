@@ -99,10 +99,13 @@ def test_a_layer_that_drops_weights_and_sequences(rate, tmp_path):
     check(case, tmp_path, layer)
 
 
+OPTIONS = [{"projection": 4}, {"clip": ref.Clip(-1, 1)}, {"layer_norm": True}]
+
+
 @needs_native
-@pytest.mark.parametrize("option", [{"projection": 4}, {"clip": ref.Clip(-1, 1)}], ids=str)
+@pytest.mark.parametrize("option", OPTIONS, ids=str)
 def test_a_layer_that_onnx_does_not_have_is_an_error(option, tmp_path):
-    with pytest.raises(ValueError, match="expected an LSTM without projection and clipping"):
+    with pytest.raises(ValueError, match="expected a layer without projection, clipping and"):
         check(LayerCase("lstm", **option), tmp_path)
 
 

@@ -16,6 +16,7 @@ from fastrnn.mxnet import native
 
 RATES = {"weight_dropout": 0.4, "drop_inputs": 0.3, "drop_outputs": 0.25}
 SEED = 11
+NORMALIZED = {"layer_norm": True}
 
 
 @dataclass
@@ -109,7 +110,7 @@ def test_each_kind_alone(rate, how, backend):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
-@pytest.mark.parametrize("option", [{}, {"lengths": True}, {"projection": 4}], ids=str)
+@pytest.mark.parametrize("option", [{}, {"lengths": True}, {"projection": 4}, NORMALIZED], ids=str)
 @pytest.mark.parametrize("how", ["eager", "parent"])
 def test_other_types_and_projections(how, option, dtype):
     case = DroppedCase(layers=2, directions=2, dtype=dtype, **option)

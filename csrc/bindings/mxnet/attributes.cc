@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "../../error.h"
+#include "../../parameters.h"
 
 namespace fastrnn {
 namespace operators {
@@ -73,6 +74,7 @@ Layers ParseLayers(const Attributes& attributes) {
                 NumberAttribute(attributes, "zoneout_states", 0),
                 NumberAttribute(attributes, "drop_states", 0)};
   if (!Flag(attributes, "use_seed")) desc.noise.drop_states = 0;  // nothing is dropped
+  desc.layer_norm = Flag(attributes, "layer_norm");
   if (attributes.count("num_layers") > 0) {
     desc.layers = IntegerAttribute(attributes, "num_layers", 1, kMostLayers);
   }
@@ -87,7 +89,7 @@ int64_t FirstLayer(const Attributes& attributes) {
 Positions::Positions(const Layers& layers, const Attributes& attributes)
     : has_lengths(Flag(attributes, "use_sequence_length")), has_seed(Flag(attributes, "use_seed")) {
   first_weight = layers.has_c() ? 3 : 2;
-  weights_per_direction = layers.projected() ? 5 : 4;
+  weights_per_direction = static_cast<int>(ParametersOf(layers).size());
   lengths =
       first_weight + weights_per_direction * static_cast<int>(layers.layers * layers.directions);
   seed = lengths + (has_lengths ? 1 : 0);
@@ -96,16 +98,15 @@ Positions::Positions(const Layers& layers, const Attributes& attributes)
 }
 
 std::string InputName(const Layers& layers, const Positions& positions, int index) {
-  static const char* const kWeights[] = {"i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias",
-                                         "h2r_weight"};
   if (index == positions.seed) return "seed";
   if (index == positions.lengths) return "sequence_length";
   const int weight = index - positions.first_weight;
   if (weight >= 0) {
     const int64_t direction = weight / positions.weights_per_direction;
+    const int own = weight % positions.weights_per_direction;
     return (direction % layers.directions == 0 ? "l" : "r") +
            std::to_string(direction / layers.directions) + "_" +
-           kWeights[weight % positions.weights_per_direction];
+           ParametersOf(layers)[static_cast<size_t>(own)].name;
   }
   return index == 0 ? "data" : index == 1 ? "state" : "state_cell";
 }

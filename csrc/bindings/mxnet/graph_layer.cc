@@ -8,17 +8,16 @@
 // Attributes
 //   mode, hidden_size, num_directions, dtype, tf32, use_sequence_length, projection_size,
 //   state_clip_min, state_clip_max, state_clip_nan, zoneout_outputs, zoneout_states, drop_states,
-//   use_seed, first_layer: as for _fastrnn_layer (operators.cc)
+//   use_seed, first_layer, layer_norm: as for _fastrnn_layer (operators.cc)
 // Inputs
 //   data             [T, N, I]
 //   i2h_weight       [G*H, I], for each direction
 //   state            [D, N, P]
 //   state_cell       [D, N, H], LSTM only
 //   sequence_length  [N] of int32, if it is used; its gradient is not written
-//   h2h_weight [G*H, P], i2h_bias [G*H], h2h_bias [G*H] and, if the layer is projected, h2r_weight
-//   [P, H], for each direction. Their shapes depend on no other array, so they are what MXNet calls
-//   extra inputs, which the subgraph does not have: MXNet serializes the subgraph at every call of
-//   a graph without static_alloc.
+//   the other ParametersOf (parameters.h) each direction. Their shapes depend on no other array, so
+//   they are what MXNet calls extra inputs, which the subgraph does not have: MXNet serializes the
+//   subgraph at every call of a graph without static_alloc.
 //   seed             [64] of float32, if there is one; also an extra input. Its gradient is not
 //                    written
 // Outputs
@@ -36,6 +35,7 @@
 #include <vector>
 
 #include "../../error.h"
+#include "../../parameters.h"
 #include "../../rnn.h"
 #include "attributes.h"
 #include "call.h"
@@ -43,6 +43,7 @@
 namespace {
 
 using fastrnn::Layers;
+using fastrnn::Parameter;
 using fastrnn::Pass;
 using fastrnn::operators::Attributes;
 using fastrnn::operators::Guard;
@@ -59,6 +60,7 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
  public:
   explicit GraphLayer(const Attributes& attributes)
       : layers_(fastrnn::operators::ParseLayers(attributes)),
+        parameters_(ParametersOf(layers_)),
         has_lengths_(fastrnn::operators::Positions(layers_, attributes).has_lengths),
         has_seed_(fastrnn::operators::Positions(layers_, attributes).has_seed),
         first_layer_(fastrnn::operators::FirstLayer(attributes)) {
@@ -73,7 +75,7 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
       fastrnn::ForwardArrays args;
       args.x = in[0].data_ptr;
       args.h0 = in[state()].data_ptr;
-      const auto weights = Directions<fastrnn::Weights>(in);
+      const auto weights = Directions<fastrnn::Weights>(in, &Parameter::weight);
       args.weights = weights.data();
       args.lengths = Lengths(in);
       args.seed = Seed(in);
@@ -109,7 +111,7 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
       args.dhn = d_out[1].data_ptr;
       args.x = in[0].data_ptr;
       args.h0 = in[state()].data_ptr;
-      const auto weights = Directions<fastrnn::Weights>(in);
+      const auto weights = Directions<fastrnn::Weights>(in, &Parameter::weight);
       args.weights = weights.data();
       args.lengths = Lengths(in);
       args.seed = Seed(in);
@@ -118,7 +120,8 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
       args.reserve = out[num_outputs - 1].data_ptr;
       args.dx = gradients->at(0).data_ptr;
       args.dh0 = gradients->at(state()).data_ptr;
-      const auto weight_gradients = Directions<fastrnn::WeightGradients>(gradients->data());
+      const auto weight_gradients =
+          Directions<fastrnn::WeightGradients>(gradients->data(), &Parameter::gradient);
       args.gradients = weight_gradients.data();
       if (layers_.has_c()) {
         args.dcn = d_out[2].data_ptr;
@@ -134,7 +137,7 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
   }
 
  private:
-  int extra_per_direction() const { return layers_.projected() ? 4 : 3; }
+  int extra_per_direction() const { return static_cast<int>(parameters_.size()) - 1; }
 
   // Positions of the inputs.
   int state() const { return 1 + directions(); }
@@ -166,15 +169,18 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
     return fastrnn::MakePlan(layers);
   }
 
-  // The arrays of each direction, among the inputs or their gradients.
-  template <class Direction>
-  std::vector<Direction> Directions(const MXTensor* arrays) const {
-    std::vector<Direction> found;
-    for (int d = 0; d < directions(); ++d) {
-      const MXTensor* extra = arrays + first_extra() + extra_per_direction() * d;
-      found.push_back(
-          {arrays[1 + d].data_ptr, extra[0].data_ptr, extra[1].data_ptr, extra[2].data_ptr});
-      if (layers_.projected()) found.back().h2r_weight = extra[3].data_ptr;
+  // The arrays of each direction, among the inputs or their gradients; `member` is that of
+  // Parameter for them.
+  template <class Direction, class Member>
+  std::vector<Direction> Directions(const MXTensor* arrays, Member member) const {
+    std::vector<Direction> found(static_cast<size_t>(directions()));
+    const MXTensor* extra = arrays + first_extra();
+    const MXTensor* first = arrays + 1;
+    for (Direction& direction : found) {
+      direction.*(parameters_[0].*member) = (first++)->data_ptr;
+      for (size_t i = 1; i < parameters_.size(); ++i) {
+        direction.*(parameters_[i].*member) = (extra++)->data_ptr;
+      }
     }
     return found;
   }
@@ -187,7 +193,8 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
     return has_seed_ ? static_cast<float*>(inputs[seed()].data_ptr) : nullptr;
   }
 
-  Layers layers_;  // without the sizes that come from the arrays
+  Layers layers_;                            // without the sizes that come from the arrays
+  const std::vector<Parameter> parameters_;  // of a direction
   const bool has_lengths_, has_seed_;
   const int64_t first_layer_;
 };

@@ -16,12 +16,12 @@
 //   zoneout_outputs, zoneout_states, drop_states  rates of Noise (rnn.h); 0 by default
 //   use_seed         1 if there is a seed, otherwise 0 (default)
 //   first_layer      the number of the first layer, from which the seed's masks count; 0 by default
+//   layer_norm       1 if the layers are normalised, otherwise 0 (default)
 // Inputs
 //   data             [T, N, I]
 //   state            [L*D, N, P]
 //   state_cell       [L*D, N, H], LSTM only
-//   for each layer and direction: i2h_weight [G*H, I], h2h_weight [G*H, P], i2h_bias [G*H],
-//     h2h_bias [G*H] and, if it is projected, h2r_weight [P, H]; above the first layer, I is D*P
+//   for each layer and direction its ParametersOf (parameters.h); above the first layer, I is D*P
 //   sequence_length  [N] of int32, if it is used
 //   seed             [64] of float32, if there is one (rnn.h)
 // Outputs
@@ -37,6 +37,7 @@
 
 #include "../../error.h"
 #include "../../noise.h"
+#include "../../parameters.h"
 #include "../../rnn.h"
 #include "attributes.h"
 #include "call.h"
@@ -109,18 +110,24 @@ void ExpectShape(const std::string& name, const Shape& shape, const Shape& expec
                                          ", expected " + ToString(expected));
 }
 
+Shape ShapeOf(const fastrnn::Parameter& parameter) {
+  const auto rows = static_cast<unsigned int>(parameter.rows);
+  if (parameter.columns == 0) return {rows};
+  return {rows, static_cast<unsigned int>(parameter.columns)};
+}
+
 // Called for arrays, whose shapes are all known.
 MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* outputs) {
   return Guard([&] {
-    const Layers layers = ParseLayers(attributes);
+    Layers layers = ParseLayers(attributes);
     const Positions positions(layers, attributes);
     const auto H = static_cast<unsigned int>(layers.hidden);
     const auto P = static_cast<unsigned int>(layers.outputs());
     const auto D = static_cast<unsigned int>(layers.directions);
-    const auto GH = static_cast<unsigned int>(layers.gate_rows());
     const Shape& data = inputs->at(0);
     FASTRNN_EXPECTS(data.size() == 3, "_fastrnn_layer: data has shape " + ToString(data) +
                                           ", expected three dimensions");
+    layers.input = data[2];
     const auto LD = static_cast<unsigned int>(layers.layers) * D;
     const Shape states[] = {{LD, data[1], P}, {LD, data[1], H}};
     const auto expect = [&](int i, const Shape& expected) {
@@ -129,9 +136,9 @@ MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* o
     for (int i = 1; i < positions.first_weight; ++i) expect(i, states[i - 1]);
     for (int i = positions.first_weight; i < positions.lengths; ++i) {
       const int weight = i - positions.first_weight;
-      const bool lowest = weight < positions.weights_per_direction * static_cast<int>(D);
-      const Shape shapes[] = {{GH, lowest ? data[2] : D * P}, {GH, P}, {GH}, {GH}, {P, H}};
-      expect(i, shapes[weight % positions.weights_per_direction]);
+      const int layer = weight / positions.weights_per_direction / static_cast<int>(D);
+      const int own = weight % positions.weights_per_direction;
+      expect(i, ShapeOf(ParametersOf(layers.At(layer))[static_cast<size_t>(own)]));
     }
     if (positions.has_lengths) expect(positions.lengths, {data[1]});
     if (positions.has_seed) expect(positions.seed, {fastrnn::kSeedBits});
@@ -147,14 +154,15 @@ const int32_t* Lengths(const Positions& positions, const MXTensor* inputs) {
 }
 
 // For each layer and direction.
-std::vector<fastrnn::Weights> Weights(const Positions& positions,
+std::vector<fastrnn::Weights> Weights(const Layers& layers, const Positions& positions,
                                       const std::vector<MXTensor>& inputs) {
-  std::vector<fastrnn::Weights> weights;
-  for (int i = positions.first_weight; i < positions.lengths;
-       i += positions.weights_per_direction) {
-    auto at = [&](int weight) { return Data(inputs.at(i + weight)); };
-    weights.push_back({at(0), at(1), at(2), at(3)});
-    if (positions.weights_per_direction == 5) weights.back().h2r_weight = at(4);
+  const std::vector<fastrnn::Parameter> parameters = ParametersOf(layers);
+  std::vector<fastrnn::Weights> weights(static_cast<size_t>(layers.layers * layers.directions));
+  auto input = inputs.begin() + positions.first_weight;
+  for (fastrnn::Weights& direction : weights) {
+    for (const fastrnn::Parameter& parameter : parameters) {
+      direction.*parameter.weight = Data(*input++);
+    }
   }
   return weights;
 }
@@ -180,7 +188,7 @@ MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* input
       args.c0 = Data(inputs->at(2));
       args.cn = Data(outputs->at(2));
     }
-    const std::vector<fastrnn::Weights> weights = Weights(positions, *inputs);
+    const std::vector<fastrnn::Weights> weights = Weights(layers, positions, *inputs);
     args.weights = weights.data();
     const MxnetWorkspace workspace(layers, resource,
                                    plan->workspace_bytes(fastrnn::Pass::kForward));

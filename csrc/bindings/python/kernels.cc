@@ -11,6 +11,7 @@
 
 #include "../../error.h"
 #include "../../noise.h"
+#include "../../parameters.h"
 #include "../../rnn.h"
 #include "results.h"
 #include "tensor.h"
@@ -20,8 +21,6 @@ namespace py = pybind11;
 namespace fastrnn {
 namespace python {
 namespace {
-
-int64_t WeightsPerDirection(const LayerDesc& desc) { return desc.projected() ? 5 : 4; }
 
 Shape HiddenShape(const Layers& desc) {
   return {desc.layers * desc.directions, desc.batch, desc.outputs()};
@@ -35,20 +34,9 @@ Shape OutputShape(const LayerDesc& desc) {
   return {desc.steps, desc.batch, desc.directions * desc.outputs()};
 }
 
-// Those of a direction, in their order.
-std::vector<Shape> WeightShapes(const Layers& desc, int64_t layer) {
-  const int64_t GH = desc.gate_rows(), P = desc.outputs();
-  std::vector<Shape> shapes = {{GH, desc.At(layer).input}, {GH, P}, {GH}, {GH}};
-  if (desc.projected()) shapes.push_back({P, desc.hidden});
-  return shapes;
-}
-
-// The pointers of a direction, Weights or WeightGradients.
-template <class Pointers, class Pointer>
-Pointers PointersOf(const std::vector<Pointer>& arrays) {
-  Pointers pointers = {arrays[0], arrays[1], arrays[2], arrays[3]};
-  if (arrays.size() > 4) pointers.h2r_weight = arrays[4];
-  return pointers;
+Shape ShapeOf(const Parameter& parameter) {
+  if (parameter.columns == 0) return {parameter.rows};
+  return {parameter.rows, parameter.columns};
 }
 
 // ---- arguments ----------------------------------------------------------------------------------
@@ -100,9 +88,7 @@ struct Inputs {
   Layers desc;
   void* stream;
   Tensor x;
-  // i2h_weight, h2h_weight, i2h_bias, h2h_bias and, if the layers are projected, h2r_weight for
-  // each layer and direction.
-  std::vector<Tensor> weights;
+  std::vector<Tensor> weights;  // each layer's and direction's ParametersOf
   std::shared_ptr<const Plan> plan;
   State h0, c0;
   std::optional<Tensor> lengths, seed;
@@ -110,9 +96,9 @@ struct Inputs {
   Inputs(const py::object& mode, const py::object& x_object, const py::object& h0_object,
          const py::object& c0_object, const py::object& weight_objects, int64_t layers,
          const py::object& lengths_object, bool projected, const ClipArgument& clip,
-         const NoiseArgument& noise, const py::object& seed_object, std::optional<bool> tf32,
-         const std::optional<std::string>& algorithm, bool reserve, std::optional<int> threads,
-         intptr_t stream_number)
+         const NoiseArgument& noise, const py::object& seed_object, bool layer_norm,
+         std::optional<bool> tf32, const std::optional<std::string>& algorithm, bool reserve,
+         std::optional<int> threads, intptr_t stream_number)
       : stream(reinterpret_cast<void*>(stream_number)), x("x", x_object, stream) {
     if (!py::isinstance<py::str>(mode)) ThrowTypeError("mode", mode, "a string");
     desc.mode = ParseMode(mode.cast<std::string>());
@@ -124,6 +110,7 @@ struct Inputs {
     desc.clip = ClipOf(clip);
     desc.noise = NoiseOf(noise);
     if (seed_object.is_none()) desc.noise.drop_states = 0;  // nothing is dropped
+    desc.layer_norm = layer_norm;
     desc.reserve = reserve;
     FASTRNN_EXPECTS(!threads || *threads > 0,
                     "threads is " + std::to_string(*threads) + ", expected 1 or more");
@@ -166,12 +153,13 @@ struct Inputs {
   }
 
   std::vector<Weights> weight_pointers() const {
-    std::vector<Weights> all;
-    const auto count = static_cast<size_t>(WeightsPerDirection(desc));
-    for (size_t i = 0; i < weights.size(); i += count) {
-      std::vector<const void*> arrays;
-      for (size_t k = i; k < i + count; ++k) arrays.push_back(weights[k].data());
-      all.push_back(PointersOf<Weights>(arrays));
+    const std::vector<Parameter> parameters = ParametersOf(desc);
+    std::vector<Weights> all(weights.size() / parameters.size());
+    auto weight = weights.begin();
+    for (Weights& direction : all) {
+      for (const Parameter& parameter : parameters) {
+        direction.*parameter.weight = (weight++)->data();
+      }
     }
     return all;
   }
@@ -179,16 +167,16 @@ struct Inputs {
  private:
   // The number of weights gives D for L layers; the first h2h_weight gives H and P.
   void ReadWeights(const py::object& object, bool projected) {
-    static const char* const kNotes[] = {" (i2h_weight)", " (h2h_weight)", " (i2h_bias)",
-                                         " (h2h_bias)", " (h2r_weight)"};
     if (!py::isinstance<py::sequence>(object)) {
       ThrowTypeError("weights", object, "a sequence of arrays");
     }
     const auto objects = py::reinterpret_borrow<py::sequence>(object);
-    const int64_t per_direction = projected ? 5 : 4;
+    desc.projection = projected ? 1 : 0;  // the size follows from the weights
+    const std::vector<Parameter> parameters = ParametersOf(desc);
+    const auto per_direction = static_cast<int64_t>(parameters.size());
     ExpectWeightCount(static_cast<int64_t>(objects.size()), per_direction);
     for (size_t i = 0; i < objects.size(); ++i) {
-      const char* const note = kNotes[i % static_cast<size_t>(per_direction)];
+      const char* const note = parameters[i % parameters.size()].name;
       weights.emplace_back(ArgumentName("weights", static_cast<int64_t>(i), note),
                            py::object(objects[i]), stream);
       weights.back().ExpectPlaceOf(x);
@@ -204,8 +192,8 @@ struct Inputs {
     Validate(desc);
     auto weight = weights.begin();
     for (int64_t direction = 0; direction < desc.layers * desc.directions; ++direction) {
-      for (const Shape& shape : WeightShapes(desc, direction / desc.directions)) {
-        (weight++)->ExpectShape(shape);
+      for (const Parameter& parameter : ParametersOf(desc.At(direction / desc.directions))) {
+        (weight++)->ExpectShape(ShapeOf(parameter));
       }
     }
   }
@@ -214,8 +202,8 @@ struct Inputs {
     const int64_t wanted = desc.layers * per_direction;
     FASTRNN_EXPECTS(count == wanted || count == 2 * wanted,
                     "weights has " + std::to_string(count) + " arrays, expected " +
-                        std::to_string(wanted) + " or " + std::to_string(2 * wanted) +
-                        (per_direction == 4 ? ": four for each of " : ": five for each of ") +
+                        std::to_string(wanted) + " or " + std::to_string(2 * wanted) + ": " +
+                        std::to_string(per_direction) + " for each of " +
                         std::to_string(desc.layers) + " layer(s) and each direction");
   }
 
@@ -243,11 +231,12 @@ int64_t ReserveValues(const Plan& plan) { return static_cast<int64_t>(plan.reser
 py::list RunForward(const py::object& mode, const py::object& x, const py::object& h0,
                     const py::object& c0, const py::object& weights, int64_t layers,
                     const py::object& lengths, bool projected, const ClipArgument& clip,
-                    const NoiseArgument& noise, const py::object& seed, std::optional<bool> tf32,
-                    const std::optional<std::string>& algorithm, bool reserve,
-                    const py::object& out, std::optional<int> threads, intptr_t stream) {
-  const Inputs in(mode, x, h0, c0, weights, layers, lengths, projected, clip, noise, seed, tf32,
-                  algorithm, reserve, threads, stream);
+                    const NoiseArgument& noise, const py::object& seed, bool layer_norm,
+                    std::optional<bool> tf32, const std::optional<std::string>& algorithm,
+                    bool reserve, const py::object& out, std::optional<int> threads,
+                    intptr_t stream) {
+  const Inputs in(mode, x, h0, c0, weights, layers, lengths, projected, clip, noise, seed,
+                  layer_norm, tf32, algorithm, reserve, threads, stream);
   const Layers& desc = in.desc;
   const auto& plan = in.plan;
   Results results(in.x.place(), in.stream, out);
@@ -320,13 +309,13 @@ struct OutputGradients {
 py::list RunBackward(const py::object& mode, const py::object& x, const py::object& h0,
                      const py::object& c0, const py::object& weights, int64_t layers,
                      const py::object& lengths, bool projected, const ClipArgument& clip,
-                     const NoiseArgument& noise, const py::object& seed, std::optional<bool> tf32,
-                     const std::optional<std::string>& algorithm, const py::object& y,
-                     const py::object& reserve, const py::object& dy, const py::object& dhn,
-                     const py::object& dcn, const py::object& written, std::optional<int> threads,
-                     intptr_t stream) {
-  const Inputs in(mode, x, h0, c0, weights, layers, lengths, projected, clip, noise, seed, tf32,
-                  algorithm, true, threads, stream);
+                     const NoiseArgument& noise, const py::object& seed, bool layer_norm,
+                     std::optional<bool> tf32, const std::optional<std::string>& algorithm,
+                     const py::object& y, const py::object& reserve, const py::object& dy,
+                     const py::object& dhn, const py::object& dcn, const py::object& written,
+                     std::optional<int> threads, intptr_t stream) {
+  const Inputs in(mode, x, h0, c0, weights, layers, lengths, projected, clip, noise, seed,
+                  layer_norm, tf32, algorithm, true, threads, stream);
   const Layers& desc = in.desc;
   const OutputGradients out(in, y, reserve, dy, dhn, dcn);
   Results results(in.x.place(), in.stream, written);
@@ -350,14 +339,12 @@ py::list RunBackward(const py::object& mode, const py::object& x, const py::obje
   }
   const std::vector<Weights> parameters = in.weight_pointers();
   args.weights = parameters.data();
-  std::vector<WeightGradients> gradients;
+  std::vector<WeightGradients> gradients(parameters.size());
   int64_t index = 0;
-  for (int64_t d = 0; d < desc.layers * desc.directions; ++d) {
-    std::vector<void*> arrays;
-    for (const Shape& shape : WeightShapes(desc, d / desc.directions)) {
-      arrays.push_back(results.Add({"weights", index++}, shape, desc.dtype));
+  for (size_t d = 0; d < gradients.size(); ++d) {
+    for (const Parameter& of : ParametersOf(desc.At(static_cast<int64_t>(d) / desc.directions))) {
+      gradients[d].*of.gradient = results.Add({"weights", index++}, ShapeOf(of), desc.dtype);
     }
-    gradients.push_back(PointersOf<WeightGradients>(arrays));
   }
   args.gradients = gradients.data();
   std::vector<const Tensor*> read = in.tensors();
@@ -382,7 +369,7 @@ py::list RunBackward(const py::object& mode, const py::object& x, const py::obje
 // Words of the reserve for each step and row.
 int64_t WordsOfReserve(const std::string& mode, const std::string& dtype, int64_t hidden,
                        int64_t directions, int64_t layers, int64_t projection,
-                       const NoiseArgument& noise) {
+                       const NoiseArgument& noise, bool layer_norm) {
   Layers desc;
   desc.mode = ParseMode(mode);
   desc.dtype = ParseDType(dtype);
@@ -392,6 +379,7 @@ int64_t WordsOfReserve(const std::string& mode, const std::string& dtype, int64_
   desc.layers = layers;
   desc.projection = projection;
   desc.noise = NoiseOf(noise);
+  desc.layer_norm = layer_norm;
   desc.reserve = true;
   Validate(desc);
   return ReserveWords(desc);
@@ -402,16 +390,17 @@ int64_t WordsOfReserve(const std::string& mode, const std::string& dtype, int64_
 void DefineKernels(py::module_* m) {
   m->def("forward", &RunForward, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
          py::arg("weights"), py::arg("layers"), py::arg("lengths"), py::arg("projected"),
-         py::arg("clip"), py::arg("noise"), py::arg("seed"), py::arg("tf32"), py::arg("algorithm"),
-         py::arg("reserve"), py::arg("out"), py::arg("threads"), py::arg("stream"));
+         py::arg("clip"), py::arg("noise"), py::arg("seed"), py::arg("layer_norm"), py::arg("tf32"),
+         py::arg("algorithm"), py::arg("reserve"), py::arg("out"), py::arg("threads"),
+         py::arg("stream"));
   m->def("backward", &RunBackward, py::arg("mode"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
          py::arg("weights"), py::arg("layers"), py::arg("lengths"), py::arg("projected"),
-         py::arg("clip"), py::arg("noise"), py::arg("seed"), py::arg("tf32"), py::arg("algorithm"),
-         py::arg("output"), py::arg("reserve"), py::arg("d_output"), py::arg("d_h_n"),
-         py::arg("d_c_n"), py::arg("out"), py::arg("threads"), py::arg("stream"));
+         py::arg("clip"), py::arg("noise"), py::arg("seed"), py::arg("layer_norm"), py::arg("tf32"),
+         py::arg("algorithm"), py::arg("output"), py::arg("reserve"), py::arg("d_output"),
+         py::arg("d_h_n"), py::arg("d_c_n"), py::arg("out"), py::arg("threads"), py::arg("stream"));
   m->def("reserve_words", &WordsOfReserve, py::arg("mode"), py::arg("dtype"), py::arg("hidden"),
          py::arg("directions"), py::arg("layers"), py::arg("projection") = 0,
-         py::arg("noise") = py::none());
+         py::arg("noise") = py::none(), py::arg("layer_norm") = false);
 }
 
 }  // namespace python

@@ -128,8 +128,9 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
 std::string ReasonOf(const std::string& mode, const std::string& dtype, int64_t steps,
                      int64_t batch, int64_t input, int64_t hidden, int64_t directions,
                      int64_t layers, int64_t projection, const ClipArgument& clip,
-                     const NoiseArgument& noise, bool reserve, std::optional<bool> tf32,
-                     const std::optional<std::string>& algorithm, std::optional<int> device) {
+                     const NoiseArgument& noise, bool layer_norm, bool reserve,
+                     std::optional<bool> tf32, const std::optional<std::string>& algorithm,
+                     std::optional<int> device) {
   Layers desc = Described(mode, dtype, steps, batch, input, hidden, directions, tf32, algorithm);
   desc.device = device ? Device::kCuda : Device::kCpu;
   desc.device_index = device.value_or(0);
@@ -137,6 +138,7 @@ std::string ReasonOf(const std::string& mode, const std::string& dtype, int64_t 
   desc.projection = projection;
   desc.clip = ClipOf(clip);
   desc.noise = NoiseOf(noise);
+  desc.layer_norm = layer_norm;
   desc.reserve = reserve;
   const py::gil_scoped_release release;
   return MakePlan(desc)->Reason();
@@ -147,8 +149,8 @@ std::string ReasonOf(const std::string& mode, const std::string& dtype, int64_t 
 void DefinePlan(py::module_* m) {
   m->def("reason", &ReasonOf, py::arg("mode"), py::arg("dtype"), py::arg("steps"), py::arg("batch"),
          py::arg("input"), py::arg("hidden"), py::arg("directions"), py::arg("layers"),
-         py::arg("projection"), py::arg("clip"), py::arg("noise"), py::arg("reserve"),
-         py::arg("tf32"), py::arg("algorithm"), py::arg("device"));
+         py::arg("projection"), py::arg("clip"), py::arg("noise"), py::arg("layer_norm"),
+         py::arg("reserve"), py::arg("tf32"), py::arg("algorithm"), py::arg("device"));
   m->def("device_facts", &DeviceFactsOf, py::arg("device"));
   m->def("plan", &Plan, py::arg("backward"), py::arg("mode"), py::arg("dtype"), py::arg("steps"),
          py::arg("batch"), py::arg("hidden"), py::arg("directions"), py::arg("tf32"),

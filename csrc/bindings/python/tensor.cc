@@ -63,7 +63,8 @@ py::capsule ExportDlpack(const ArgumentName& argument, const py::object& object,
 }  // namespace
 
 std::string ArgumentName::str() const {
-  return std::string(where) + text + (index ? "[" + std::to_string(*index) + "]" : "") + note;
+  return std::string(where) + text + (index ? "[" + std::to_string(*index) + "]" : "") +
+         (*note == '\0' ? std::string() : std::string(" (") + note + ")");
 }
 
 void ThrowTypeError(const std::string& name, const py::object& object, const std::string& wanted) {

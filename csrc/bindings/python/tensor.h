@@ -15,7 +15,7 @@
 namespace fastrnn {
 namespace python {
 
-// An argument's name for messages, composed only when needed: where, text, [index], note.
+// An argument's name for messages, composed only when needed: where, text, [index], (note).
 struct ArgumentName {
   const char* text;
   std::optional<int64_t> index;

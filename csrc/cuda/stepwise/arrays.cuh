@@ -57,12 +57,13 @@ inline int64_t SumParts(int64_t rows) {
   return parts < kMaxParts ? parts : kMaxParts;
 }
 
-// partial[part, j] = sum of matrix[row, j] over the rows of the part. Blocks of kWarp x kSumThreads
+// partial[part, j] = sum over the rows of the part of matrix[row, j], or of its product with
+// factor[row, j] unless that is null. Blocks of kWarp x kSumThreads
 // in a grid of columns / kWarp, rounded up, by parts.
 template <class T>
 __global__ void __launch_bounds__(kWarp* kSumThreads)
-    SumRowsKernel(const T* matrix, int64_t rows, int64_t columns, int64_t rows_per_part,
-                  float* partial) {
+    SumRowsKernel(const T* matrix, const T* factor, int64_t rows, int64_t columns,
+                  int64_t rows_per_part, float* partial) {
   FASTRNN_SHARED(float, sums, kSumThreads* kWarp);
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kWarp + threadIdx.x;
   const int64_t begin = blockIdx.y * rows_per_part;
@@ -70,7 +71,8 @@ __global__ void __launch_bounds__(kWarp* kSumThreads)
   float sum = 0.0f;
   if (column < columns) {
     for (int64_t row = begin + threadIdx.y; row < end; row += kSumThreads) {
-      sum += ToFloat(matrix[row * columns + column]);
+      const int64_t i = row * columns + column;
+      sum += ToFloat(matrix[i]) * (factor == nullptr ? 1.0f : ToFloat(factor[i]));
     }
   }
   sums[threadIdx.y * kWarp + threadIdx.x] = sum;

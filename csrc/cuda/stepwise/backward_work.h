@@ -23,7 +23,8 @@ struct BackwardBuffers {
     const int64_t GH = desc.gate_rows(), P = desc.outputs(), states = desc.batch * desc.hidden;
     const int64_t rows = Walk(desc, 0, BackwardChunkRows(desc)).chunk_steps * desc.batch;
     arrays.dgates_x = carver->Take<T>(rows * GH);
-    arrays.dgates_h = desc.cell().split_shares ? carver->Take<T>(rows * GH) : arrays.dgates_x;
+    const bool split = desc.cell().split_shares;
+    arrays.dgates_h = split || desc.layer_norm ? carver->Take<T>(rows * GH) : arrays.dgates_x;
     arrays.dgates_first = carver->Take<T>(desc.batch * GH);
     const int64_t most = kInputCopyBytes / (desc.input * static_cast<int64_t>(sizeof(T)));
     arrays.copy_rows = std::min(rows, std::max<int64_t>(1, most));
@@ -37,6 +38,11 @@ struct BackwardBuffers {
     }
     arrays.noise.Take(desc, carver);
     key = TakeKey(desc, carver);
+    if (desc.layer_norm) {
+      arrays.dshare_h = split ? carver->Take<T>(rows * GH) : arrays.dgates_x;
+      arrays.dc_gamma = desc.has_c() ? carver->Take<T>(rows * desc.hidden) : nullptr;
+      arrays.dc_beta = desc.has_c() ? carver->Take<T>(rows * desc.hidden) : nullptr;
+    }
     partial = carver->Take<float>(SumParts(rows) * GH);
     if (!std::is_same<T, float>::value) {
       arrays.sums.i2h_weight = carver->Take<float>(GH * desc.input);
@@ -44,6 +50,12 @@ struct BackwardBuffers {
       arrays.sums.i2h_bias = carver->Take<float>(GH);
       arrays.sums.h2h_bias = carver->Take<float>(GH);
       if (desc.projected()) arrays.sums.h2r_weight = carver->Take<float>(P * desc.hidden);
+      if (desc.layer_norm) {
+        arrays.sums.i2h_gamma = carver->Take<float>(GH);
+        arrays.sums.h2h_gamma = carver->Take<float>(GH);
+        arrays.sums.c_gamma = carver->Take<float>(desc.hidden);
+        arrays.sums.c_beta = carver->Take<float>(desc.hidden);
+      }
     }
     blas = carver->Take<char>(Blas::WorkspaceBytes());
   }
@@ -72,7 +84,11 @@ class BackwardWork : public NoiseWork {
       Gemm(step.rows, H, P, {step.dh_total, P}, {weights.h2r_weight, H}, 0.0f,
            Result<float>{step.dr, H});
     }
-    LaunchStep(desc.mode, OfCells(step), stream_);
+    if (desc.layer_norm) {
+      LaunchNormalized(desc, step, weights, stream_);
+    } else {
+      LaunchStep(desc.mode, OfCells(step), stream_);
+    }
     Gemm(step.rows, P, GH, {step.dgates_h, GH}, {weights.h2h_weight, P},
          step.dh_wanted ? 1.0f : 0.0f, Result<float>{step.dh, P});
   }
@@ -85,13 +101,20 @@ class BackwardWork : public NoiseWork {
 
   void SumRows(const T* dgates, int64_t rows, int64_t columns, bool accumulate, float* sums,
                float* copy) const {
-    const int64_t parts = SumParts(rows), rows_per_part = (rows + parts - 1) / parts;
-    const dim3 grid(static_cast<unsigned>((columns + kWarp - 1) / kWarp),
-                    static_cast<unsigned>(parts));
-    FASTRNN_CUDA_TRY(Launch(SumRowsKernel<T>, grid, dim3(kWarp, kSumThreads), 0, stream_, dgates,
-                            rows, columns, rows_per_part, partial_));
-    FASTRNN_CUDA_TRY(Launch(SumPartsKernel, ArrayBlocks(columns), kArrayThreads, 0, stream_,
-                            partial_, static_cast<int>(parts), columns, accumulate, sums, copy));
+    SumProducts(dgates, nullptr, rows, columns, accumulate, sums, copy);
+  }
+
+  void SumNorm(const T* d, const T* normalized, int64_t rows, int64_t columns, bool accumulate,
+               float* beta, float* gamma) const {
+    SumProducts(d, nullptr, rows, columns, accumulate, beta, nullptr);
+    SumProducts(d, normalized, rows, columns, accumulate, gamma, nullptr);
+  }
+
+  void NormalizeGradients(const LayerDesc& desc, int64_t rows, const T* gamma, const T* normalized,
+                          const float* rstd, T* dgates) const {
+    FASTRNN_CUDA_TRY(Launch(NormalizeGradientKernel<T>, NormBlocks(rows), kNormThreads, 0, stream_,
+                            static_cast<int>(rows), GateRow(desc), gamma, normalized, rstd,
+                            dgates));
   }
 
   void Round(const float* from, int64_t values, T* to) const {
@@ -105,6 +128,18 @@ class BackwardWork : public NoiseWork {
   }
 
  private:
+  // Sums the rows of `matrix`, or of its product with `factor` unless that is null.
+  void SumProducts(const T* matrix, const T* factor, int64_t rows, int64_t columns, bool accumulate,
+                   float* sums, float* copy) const {
+    const int64_t parts = SumParts(rows), rows_per_part = (rows + parts - 1) / parts;
+    const dim3 grid(static_cast<unsigned>((columns + kWarp - 1) / kWarp),
+                    static_cast<unsigned>(parts));
+    FASTRNN_CUDA_TRY(Launch(SumRowsKernel<T>, grid, dim3(kWarp, kSumThreads), 0, stream_, matrix,
+                            factor, rows, columns, rows_per_part, partial_));
+    FASTRNN_CUDA_TRY(Launch(SumPartsKernel, ArrayBlocks(columns), kArrayThreads, 0, stream_,
+                            partial_, static_cast<int>(parts), columns, accumulate, sums, copy));
+  }
+
   Blas& blas_;
   cudaStream_t stream_;
   float* partial_;

@@ -62,12 +62,21 @@ class ForwardWork : public NoiseWork {
     blas_.Gemm(m, n, k, MatrixOf(a), MatrixOf(b), beta, into);
   }
 
+  void Normalize(const LayerDesc& desc, const NormalizedRows<T>& rows) const {
+    FASTRNN_CUDA_TRY(Launch(NormalizeKernel<T>, NormBlocks(rows.rows), kNormThreads, 0, stream_,
+                            rows, GateRow(desc), static_cast<int>(desc.batch)));
+  }
+
   void Step(const LayerDesc& desc, ForwardStep<T> step, const Parameters<const T>& weights) const {
     const int64_t H = desc.hidden, P = desc.outputs(), GH = desc.gate_rows();
     Gemm(step.rows, GH, P, {step.h_prev, P}, {weights.h2h_weight, P, Transpose::kYes}, 0.0f,
          {sums_, GH});
     step.hidden_sum = sums_;
-    if (desc.clip.clips()) {
+    if (desc.layer_norm) {
+      Normalize(desc, {step.time, step.rows, step.lengths, sums_, weights.h2h_gamma,
+                       step.normalized_hidden, step.hidden_rstd});
+      LaunchNormalized(desc, step, weights, stream_);
+    } else if (desc.clip.clips()) {
       LaunchStep<ClippedLstmCell>(OfCells(step), stream_);
     } else {
       LaunchStep(desc.mode, OfCells(step), stream_);

@@ -14,6 +14,7 @@
 #include "../plan.h"
 #include "../runtime/blas.h"
 #include "../runtime/device.cuh"
+#include "layer_norm.cuh"
 #include "noise.cuh"
 #include "projection.cuh"
 
@@ -63,6 +64,33 @@ void LaunchProject(const Arguments& step, const float* projected, cudaStream_t s
 template <class Arguments>
 void LaunchStep(Mode mode, const Arguments& step, cudaStream_t stream) {
   ForCell(mode, [&](auto cell) { LaunchStep<decltype(cell)>(step, stream); });
+}
+
+// The cells of a normalised layer, after the products have been normalised.
+template <class T>
+void LaunchNormalized(const LayerDesc& desc, const ForwardStep<T>& step,
+                      const Parameters<const T>& weights, cudaStream_t stream) {
+  if (!desc.has_c()) return LaunchStep(desc.mode, step, stream);
+  LaunchStep<NormalizedLstmCell>(step, stream);
+  FASTRNN_CUDA_TRY(Launch(NormalizedOutputKernel<T>, NormBlocks(step.rows), kNormThreads, 0, stream,
+                          step, weights.c_gamma, weights.c_beta));
+}
+
+// The cells backward, and the gradients of the hidden state's product.
+template <class T>
+void LaunchNormalized(const LayerDesc& desc, const BackwardStep<T>& step,
+                      const Parameters<const T>& weights, cudaStream_t stream) {
+  const unsigned blocks = NormBlocks(step.rows);
+  if (desc.has_c()) {
+    FASTRNN_CUDA_TRY(Launch(NormalizedLstmKernel<T>, blocks, kNormThreads, 0, stream, step,
+                            weights.c_gamma, weights.c_beta));
+  } else {
+    BackwardStep<T> cells = step;
+    cells.dgates_h = step.dshare_h;
+    LaunchStep(desc.mode, cells, stream);
+  }
+  FASTRNN_CUDA_TRY(Launch(NormalizeStepGradientKernel<T>, blocks, kNormThreads, 0, stream, step,
+                          GateRow(desc), weights.h2h_gamma));
 }
 
 }  // namespace cuda

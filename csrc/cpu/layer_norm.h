@@ -1,0 +1,87 @@
+// Layer normalisation of a row, forward and backward; in float32 vectorised for the processor at
+// hand. Sums over a row are in an order that depends on its length and the processor alone: the
+// same inputs give the same bits, whichever thread has the row.
+#pragma once
+
+#include <cstdint>
+
+namespace fastrnn {
+namespace cpu {
+
+// values = gamma * (values - mean) * rstd.
+template <class Real>
+struct NormRow {
+  int64_t n;
+  const Real* gamma;  // [n]
+  Real* values;       // [n]
+  // Out, unless they are null: the same without gamma, and the reciprocal standard deviation.
+  Real* normalized;  // [n]
+  Real* rstd;        // [1]
+};
+void Normalize(const NormRow<float>& row);
+void Normalize(const NormRow<double>& row);
+
+// The gradient of such values, from that of the result.
+template <class Real>
+struct NormGradientRow {
+  int64_t n;
+  const Real* d;           // [n] the gradient of the result
+  const Real* gamma;       // [n]
+  const Real* normalized;  // [n]
+  Real rstd;
+  Real* to;  // [n], may be d
+};
+void NormalizeGradient(const NormGradientRow<float>& row);
+void NormalizeGradient(const NormGradientRow<double>& row);
+
+// A row of a layer-normalised LSTM after its cells (NormalizedLstmCell): h and y of H units.
+template <class Real>
+struct OutputRow {
+  int64_t hidden;
+  const Real* o;      // [H] the output gate, may be h
+  const Real* c;      // [H]
+  const Real* gamma;  // [H]
+  const Real* beta;   // [H]
+  Real* moments;      // [2] out: c's mean and reciprocal standard deviation; or null
+  Real* h;            // [H]
+  Real* y;            // [H]
+};
+void NormalizedOutput(const OutputRow<float>& row);
+void NormalizedOutput(const OutputRow<double>& row);
+
+// Such a row's step backward.
+template <class Real>
+struct NormalizedLstmRow {
+  int64_t hidden;
+  const Real* gates;    // [4*H] activated
+  const Real* c_prev;   // [H]
+  const Real* c;        // [H]
+  const Real* moments;  // [2]
+  const Real* gamma;    // [H]
+  const Real* beta;     // [H]
+  const Real* dy;       // [H]
+  Real* dh;             // [H] in: from the next step, out: zeros
+  Real* dc;             // [H] in: from the next step, out: for the previous one
+  Real* dgates;         // [4*H] the gradients of the gates before their activation
+  Real* dc_gamma;       // [H] the row's gradients of gamma and beta
+  Real* dc_beta;        // [H]
+};
+void NormalizedLstmBackward(const NormalizedLstmRow<float>& row);
+void NormalizedLstmBackward(const NormalizedLstmRow<double>& row);
+
+// Columns [begin, end) of the sums over rows that give the gradients of a beta and a gamma; in a
+// fixed order.
+template <class Real>
+struct NormSums {
+  const Real* d;           // rows `stride` apart: the gradients of the results
+  const Real* normalized;  // the same
+  int64_t rows, stride;
+  bool accumulate;  // whether to add to what is there
+  Real* beta;       // the sums of d
+  Real* gamma;      // those of d * normalized
+};
+void SumNorm(const NormSums<float>& sums, int64_t begin, int64_t end);
+void SumNorm(const NormSums<double>& sums, int64_t begin, int64_t end);
+
+}  // namespace cpu
+}  // namespace fastrnn
