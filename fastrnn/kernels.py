@@ -2,10 +2,11 @@
 
 Arrays may come from any library that supports DLPack (NumPy, PyTorch, CuPy) and from MXNet, or be
 DLPack's capsules, which must be ready on the call's stream. They are dense, row-major, of one type
-and on one device; nothing is copied or converted implicitly. On the CPU the type is float32 or
-float64, and results are new NumPy arrays. On an NVIDIA GPU it is float32 or float16 (compute
-capability 7.0 and higher) or bfloat16 (8.0), results are new `DeviceArray`, and calls return before
-the work is done.
+and on one device; nothing is copied or converted implicitly. On the CPU the type is float32,
+float64, float16 or bfloat16, and results are new NumPy arrays; in bfloat16, which NumPy lacks, a
+call needs arrays to write to (`out`). On an NVIDIA GPU it is float32 or float16 (compute capability
+7.0 and higher) or bfloat16 (8.0), results are new `DeviceArray`, and calls return before the work
+is done.
 
 A call keeps the memory of each `DeviceArray` until its work is done. A library that shares the
 memory and works on another stream must keep the array itself. If you pass another library's array
@@ -202,7 +203,8 @@ def forward(
     clip : Clip, optional
         The range of the cell state, for an LSTM only.
     noise : Noise, optional
-        Rates of zoneout and of dropout of the state. On a GPU such layers run stepwise.
+        Rates of zoneout and of dropout of the state. On a GPU such layers run stepwise; on the CPU
+        they are in float32 or float64.
     seed : int or array [64] of float32, optional
         What draws `noise`: an integer from 0 to 2**64 - 1 or, on the device of `x`, its bits from
         the lowest on, 2 for a one and 0 for a zero. None, or an array of ones, draws nothing: the

@@ -304,7 +304,7 @@ def reason(
     projection : int
         P of projected layers; 0: they are not.
     dtype : {'float32', 'float64', 'float16', 'bfloat16'}
-        Type of the arrays: float32 or float64 on the CPU, all but float64 on a GPU.
+        Type of the arrays; a GPU has no float64.
     device : int or 'cpu'
         The CPU, or the number of a GPU of this machine.
 

@@ -9,6 +9,7 @@ from typing import Any, Optional, Sequence
 import noise as noises
 import numpy as np
 import reference as ref
+from host_bfloat16 import HostBfloat16
 
 from fastrnn import _native, kernels
 
@@ -20,8 +21,9 @@ def devices():
     return found + ["cuda"] * bool(library.cuda_devices()["devices"])
 
 
-# The devices, each with every type that it has.
-DTYPES = {"cpu": ["float32", "float64"], "cuda": ["float32", "float16", "bfloat16"]}
+# The devices, each with every type that it has; bfloat16 on the CPU has test_kernels_bfloat16.py,
+# since NumPy does not have it.
+DTYPES = {"cpu": ["float32", "float64", "float16"], "cuda": ["float32", "float16", "bfloat16"]}
 PLACES = [(device, dtype) for device in devices() for dtype in DTYPES[device]]
 # Types whose rounding is far below what tests of small layers look for.
 PRECISE = [place for place in PLACES if place[1] in ("float32", "float64")]
@@ -29,13 +31,19 @@ PRECISE = [place for place in PLACES if place[1] in ("float32", "float64")]
 
 def put(array: Any, device: str, dtype: Optional[str] = None) -> Any:
     """Return an array as the kernels take it on a device."""
-    if array is None or device == "cpu":
-        return array
+    if array is None:
+        return None
+    if device == "cpu":
+        if dtype == "bfloat16":
+            return HostBfloat16(array)
+        return array if dtype is None else array.astype(dtype, copy=False)
     return kernels.to_device(array, dtype)
 
 
 def get(array: Any) -> Any:
     """Return a result on the host."""
+    if isinstance(array, HostBfloat16):
+        return array.numbers()
     return array if array is None or isinstance(array, np.ndarray) else kernels.to_host(array)
 
 
@@ -124,13 +132,28 @@ class KernelCase:
 
     def forward(self, **changes):
         """Return the results on the host; the reserve stays where it is."""
+        if self.device == "cpu" and self.dtype == "bfloat16":
+            changes = {"out": self._new_result(), **changes}
         result = kernels.forward(**{**self.arguments(), **changes})
         return result._replace(**{k: get(getattr(result, k)) for k in ("output", "h_n", "c_n")})
+
+    def _new_result(self):
+        """Return arrays for the results, whose numbers do not matter."""
+        sizes = (self.hidden, self.directions, self.layers, self.projection)
+        words = _native.library().reserve_words(self.mode, self.dtype, *sizes)
+        values = np.zeros(words * self.steps * self.rows, np.float32)
+        fields = dict.fromkeys(kernels.Reserve._fields)
+        kept = kernels.Reserve(**{**fields, "values": values})
+        return kernels.Result(*map(self.put, (self.d_output, self.h_0, self.c_0)), kept)
 
     def backward(self, reserve, *gradients):
         """Return the gradients on the host, by default of all results."""
         gradients = gradients or (self.d_output, self.d_h_n, self.d_c_n)
-        found = kernels.backward(reserve, *(self.put(g) for g in gradients))
+        out = None
+        if self.device == "cpu" and self.dtype == "bfloat16":
+            inputs = (self.x, self.h_0, self.c_0)
+            out = kernels.Gradients(*map(self.put, inputs), [self.put(w) for w in self.weights])
+        found = kernels.backward(reserve, *(self.put(g) for g in gradients), out=out)
         return SimpleNamespace(
             x=get(found.x),
             h_0=get(found.h_0),

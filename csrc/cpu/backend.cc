@@ -1,11 +1,13 @@
-// The CPU backend: float32 and float64 layers.
+// The CPU backend.
 #include "../backend.h"
 
 #include <cstring>
 #include <optional>
+#include <type_traits>
 #include <vector>
 
 #include "../error.h"
+#include "rounded_work.h"
 #include "threads.h"
 #include "work.h"
 
@@ -16,20 +18,29 @@ namespace {
 // T is the layer's type.
 template <class T>
 class CpuLayer final : public LayerPlan {
+  template <class Exact, class Rounded>
+  using Choice = std::conditional_t<kHoldsSums<T>, Exact, Rounded>;
+  using Sum = Accumulator<T>;
+  using ForwardMemory = Choice<ForwardBuffers<Sum>, RoundedForwardBuffers<T>>;
+  using BackwardMemory = Choice<BackwardBuffers<Sum>, RoundedBackwardBuffers<T>>;
+  using OfForward = Choice<ForwardWork<Sum>, RoundedForwardWork<T>>;
+  using OfBackward = Choice<BackwardWork<Sum>, RoundedBackwardWork<T>>;
+
  public:
   explicit CpuLayer(const LayerDesc& desc) : desc_(desc), split_(Split::Of(desc)) {
     const ThreadScope alone(1);  // for which oneDNN chooses its kernels
     const int64_t H = desc.hidden, P = desc.outputs(), GH = desc.gate_rows();
-    forward_.emplace(StepProducts<T>{{desc, split_, GH, P, Transpose::kYes, false}, std::nullopt});
+    forward_.emplace(
+        StepProducts<Sum>{{desc, split_, GH, P, Transpose::kYes, false}, std::nullopt});
     if (desc.projected()) forward_->h2r.emplace(desc, split_, P, H, Transpose::kYes, false);
     Carver carver(nullptr);
-    ForwardBuffers<T>(desc, *forward_, &carver);
+    ForwardMemory(desc, *forward_, &carver);
     forward_bytes_ = carver.used();
     if (!desc.reserve) return;
-    backward_.emplace(StepProducts<T>{{desc, split_, P, GH, Transpose::kNo, true}, std::nullopt});
+    backward_.emplace(StepProducts<Sum>{{desc, split_, P, GH, Transpose::kNo, true}, std::nullopt});
     if (desc.projected()) backward_->h2r.emplace(desc, split_, H, P, Transpose::kNo, false);
     carver = Carver(nullptr);
-    BackwardBuffers<T>(desc, *backward_, &carver);
+    BackwardMemory(desc, *backward_, &carver);
     backward_bytes_ = carver.used();
   }
 
@@ -44,34 +55,34 @@ class CpuLayer final : public LayerPlan {
   void Forward(const ForwardArrays& args) const override {
     const ThreadScope threads(desc_.threads);
     Carver carver(args.workspace);
-    const ForwardBuffers<T> buffers(desc_, *forward_, &carver);
+    const ForwardMemory buffers(desc_, *forward_, &carver);
     for (int64_t d = 0; d < desc_.directions; ++d) ForwardOne(args, buffers, d);
   }
 
   void Backward(const BackwardArrays& args) const override {
     const ThreadScope threads(desc_.threads);
     Carver carver(args.workspace);
-    BackwardBuffers<T> buffers(desc_, *backward_, &carver);
+    BackwardMemory buffers(desc_, *backward_, &carver);
     for (int64_t d = 0; d < desc_.directions; ++d) BackwardOne(args, &buffers, d);
   }
 
  private:
-  void ForwardOne(const ForwardArrays& args, const ForwardBuffers<T>& buffers, int64_t d) const {
-    const Parameters<const T> weights(args.weights[d]);
-    buffers.SumBiases(desc_, weights);
+  void ForwardOne(const ForwardArrays& args, const ForwardMemory& buffers, int64_t d) const {
+    const Weights& weights = args.weights[d];
+    buffers.SumBiases(desc_, Parameters<const T>(weights));
     forward_->Load(weights, buffers.products);
-    std::vector<ForwardWork<T>> works;
+    std::vector<OfForward> works;
     for (int64_t block = 0; block < split_.blocks; ++block) {
       const Rows rows = split_.Block(desc_, block);
-      works.emplace_back(desc_, BlockProducts<T>(*forward_, weights, buffers.products, block, rows),
+      works.emplace_back(desc_,
+                         BlockProducts<Sum>(*forward_, weights, buffers.products, block, rows),
                          buffers, rows, KeyOf(args.seed));
     }
-    const ForwardDirection<T, ForwardWork<T>> direction(
-        desc_, args, ChunkRows(),
-        {buffers.gates, CellOf<T>(desc_, args.cn, d), buffers.r, buffers.noise}, &works[0], d);
+    const ForwardDirection<T, OfForward> direction(desc_, args, ChunkRows(),
+                                                   buffers.Arrays(desc_, args, d), &works[0], d);
     const Walk& walk = direction.walk();
     for (int64_t first = 0; first < walk.steps; first = walk.End(first)) {
-      const T* const sums = direction.Project(first);
+      const Sum* const sums = direction.Project(first);
       ForBlocks([&](int64_t block) {
         const Rows rows = split_.Block(desc_, block);
         for (int64_t index = first; index < walk.End(first); ++index) {
@@ -81,25 +92,21 @@ class CpuLayer final : public LayerPlan {
     }
   }
 
-  void BackwardOne(const BackwardArrays& args, BackwardBuffers<T>* buffers, int64_t d) const {
-    const Parameters<const T> weights(args.weights[d]);
+  void BackwardOne(const BackwardArrays& args, BackwardMemory* buffers, int64_t d) const {
+    const Weights& weights = args.weights[d];
     backward_->Load(weights, buffers->products);
-    std::vector<BackwardWork<T>> works;
+    std::vector<OfBackward> works;
     for (int64_t block = 0; block < split_.blocks; ++block) {
-      works.emplace_back(desc_,
-                         BlockProducts<T>(*backward_, weights, buffers->products, block,
-                                          split_.Block(desc_, block)),
-                         KeyOf(args.seed));
+      const Rows rows = split_.Block(desc_, block);
+      BlockProducts<Sum> products(*backward_, weights, buffers->products, block, rows);
+      if constexpr (kHoldsSums<T>) {
+        works.emplace_back(desc_, std::move(products), KeyOf(args.seed));
+      } else {
+        works.emplace_back(desc_, std::move(products), *buffers, rows, KeyOf(args.seed));
+      }
     }
-    buffers->arrays.dh = HiddenOf<T>(desc_, args.dh0, d);
-    buffers->arrays.dc = CellOf<T>(desc_, args.dc0, d);
-    works[0].Round(HiddenOf<const T>(desc_, args.dhn, d), desc_.batch * desc_.outputs(),
-                   buffers->arrays.dh);
-    if (desc_.has_c()) {
-      works[0].Round(CellOf<const T>(desc_, args.dcn, d), desc_.batch * desc_.hidden,
-                     buffers->arrays.dc);
-    }
-    using Direction = BackwardDirection<T, BackwardWork<T>>;
+    buffers->Begin(desc_, args, d);
+    using Direction = BackwardDirection<T, OfBackward>;
     RunChunks(Direction(desc_, args, ChunkRows(), buffers->arrays, &works[0], d),
               [&](const Direction& direction, int64_t first) {
                 ForBlocks([&](int64_t block) {
@@ -121,7 +128,7 @@ class CpuLayer final : public LayerPlan {
 
   const LayerDesc desc_;
   const Split split_;
-  std::optional<StepProducts<T>> forward_, backward_;
+  std::optional<StepProducts<Sum>> forward_, backward_;
   size_t forward_bytes_ = 0, backward_bytes_ = 0;
 };
 
@@ -138,10 +145,20 @@ class CpuBackend final : public Backend {
   int Threads() const override { return cpu::Threads(); }
 
   std::unique_ptr<const LayerPlan> MakePlan(const LayerDesc& desc) const override {
-    if (desc.dtype == DType::kFloat64) return std::make_unique<CpuLayer<double>>(desc);
-    FASTRNN_EXPECTS(desc.dtype == DType::kFloat32, std::string("dtype is ") + Name(desc.dtype) +
-                                                       ", expected float32 or float64 on the CPU");
-    return std::make_unique<CpuLayer<float>>(desc);
+    FASTRNN_EXPECTS(!desc.noise.any() || SizeOf(desc.dtype) >= SizeOf(DType::kFloat32),
+                    std::string("dtype is ") + Name(desc.dtype) +
+                        ", expected float32 or float64 on the CPU with zoneout or drop_states");
+    switch (desc.dtype) {
+      case DType::kFloat32:
+        return std::make_unique<CpuLayer<float>>(desc);
+      case DType::kFloat64:
+        return std::make_unique<CpuLayer<double>>(desc);
+      case DType::kFloat16:
+        return std::make_unique<CpuLayer<Half>>(desc);
+      case DType::kBfloat16:
+        return std::make_unique<CpuLayer<Bfloat16>>(desc);
+    }
+    throw InvalidArgument("the CPU backend has no such dtype", __FILE__, __LINE__);
   }
 
   std::unique_ptr<Memory> Allocate(int, size_t bytes, void*) const override {

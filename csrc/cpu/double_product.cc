@@ -89,7 +89,7 @@ void RunPanel(int64_t m, int64_t columns, int64_t k, Factor<double> a, const dou
 
 }  // namespace
 
-void Gemm(int64_t m, int64_t n, int64_t k, Factor<double> a, Factor<double> b, double beta,
+void Gemm(int64_t m, int64_t n, int64_t k, Factor<double> a, Factor<double> b, float beta,
           Result<double> c) {
   const auto run = [&](int64_t panel) {
     const int64_t column = panel * kPanel, columns = std::min(kPanel, n - column);

@@ -13,7 +13,7 @@ namespace fastrnn {
 namespace cpu {
 
 // As Gemm of gemm.h.
-void Gemm(int64_t m, int64_t n, int64_t k, Factor<double> a, Factor<double> b, double beta,
+void Gemm(int64_t m, int64_t n, int64_t k, Factor<double> a, Factor<double> b, float beta,
           Result<double> c);
 
 // As SmallProduct of small.h, for layers of every size.

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <memory>
+#include <type_traits>
 
 #include "../error.h"
+#include "number.h"
 #include "threads.h"
 
 namespace fastrnn {
@@ -18,13 +20,18 @@ const dnnl::engine& Engine() {
   return *engine;
 }
 
-memory::desc RowMajor(int64_t rows, int64_t columns, int64_t stride) {
-  return {{rows, columns}, memory::data_type::f32, memory::dims{stride, 1}};
+memory::data_type DataType(DType dtype) {
+  if (dtype == DType::kFloat16) return memory::data_type::f16;
+  return dtype == DType::kBfloat16 ? memory::data_type::bf16 : memory::data_type::f32;
 }
 
-memory::desc Stored(int64_t k, int64_t n, Transpose transpose, int64_t stride) {
+memory::desc RowMajor(DType dtype, int64_t rows, int64_t columns, int64_t stride) {
+  return {{rows, columns}, DataType(dtype), memory::dims{stride, 1}};
+}
+
+memory::desc Stored(DType dtype, int64_t k, int64_t n, Transpose transpose, int64_t stride) {
   return {{k, n},
-          memory::data_type::f32,
+          DataType(dtype),
           transpose == Transpose::kYes ? memory::dims{1, stride} : memory::dims{stride, 1}};
 }
 
@@ -79,13 +86,13 @@ void SequentialGemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<flo
   }
 }
 
-}  // namespace
-
-void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
-          Result<float> c) {
+// Calls gemm(m, n, k, a, b, c) for parts of the rows or columns of c, which the threads of the
+// scope share.
+template <class T, class Out, class Body>
+void InParts(int64_t m, int64_t n, int64_t k, Factor<T> a, Factor<T> b, Result<Out> c, Body gemm) {
   const int64_t work = m * n * std::max(k, kWriteWork);
   const int64_t wanted = std::min<int64_t>(work / kPartWork, ThreadScope::threads());
-  if (wanted <= 1) return SequentialGemm(m, n, k, a, b, beta, c);
+  if (wanted <= 1) return gemm(m, n, k, a, b, c);
   const bool by_rows = m > n;
   const int64_t size = by_rows ? m : n;
   const int64_t multiples = (size + kPartMultiple - 1) / kPartMultiple;
@@ -94,19 +101,118 @@ void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, flo
     const int64_t begin = task * part, count = std::min(part, size - begin);
     if (by_rows) {
       const int64_t offset = a.transpose == Transpose::kYes ? begin : begin * a.stride;
-      SequentialGemm(count, n, k, {a.data + offset, a.stride, a.transpose}, b, beta,
-                     {c.data + begin * c.stride, c.stride});
+      gemm(count, n, k, Factor<T>{a.data + offset, a.stride, a.transpose}, b,
+           Result<Out>{c.data + begin * c.stride, c.stride});
     } else {
       const int64_t offset = b.transpose == Transpose::kYes ? begin * b.stride : begin;
-      SequentialGemm(m, count, k, a, {b.data + offset, b.stride, b.transpose}, beta,
-                     {c.data + begin, c.stride});
+      gemm(m, count, k, a, Factor<T>{b.data + offset, b.stride, b.transpose},
+           Result<Out>{c.data + begin, c.stride});
     }
   });
 }
 
-PackedProduct::PackedProduct(int64_t m, bool ragged, int64_t n, int64_t k, Transpose transpose,
-                             int64_t stride, int64_t destination_stride, bool accumulate)
-    : m_(m), plain_weights_(Stored(k, n, transpose, stride)) {
+template <class T, class Out>
+void Matmul(int64_t m, int64_t n, int64_t k, Factor<T> a, Factor<T> b, float beta, Result<Out> c) {
+  const ThreadScope one(1);
+  Try("matmul", __LINE__, [&] {
+    dnnl::primitive_attr attributes;
+    if (beta != 0.0f) {
+      dnnl::post_ops sum;
+      sum.append_sum(beta);
+      attributes.set_post_ops(sum);
+    }
+    const dnnl::matmul::primitive_desc desc(Engine(),
+                                            Stored(kDType<T>, m, k, a.transpose, a.stride),
+                                            Stored(kDType<T>, k, n, b.transpose, b.stride),
+                                            RowMajor(kDType<Out>, m, n, c.stride), attributes);
+    memory source(desc.src_desc(), Engine(), const_cast<T*>(a.data));
+    memory weights(desc.weights_desc(), Engine(), const_cast<T*>(b.data));
+    memory destination(desc.dst_desc(), Engine(), c.data);
+    dnnl::stream stream(Engine());
+    dnnl::matmul(desc).execute(
+        stream, {{DNNL_ARG_SRC, source}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DST, destination}});
+    stream.wait();
+  });
+}
+
+// Copies rows that are `stride` and `to_stride` apart.
+template <class From, class To>
+void ConvertRows(const From* from, int64_t stride, int64_t rows, int64_t columns, To* to,
+                 int64_t to_stride) {
+  for (int64_t row = 0; row < rows; ++row) {
+    Convert(from + row * stride, columns, to + row * to_stride);
+  }
+}
+
+// A factor in float32. rows and columns: as it is stored.
+template <class T>
+class FloatFactor {
+ public:
+  FloatFactor(Factor<T> factor, int64_t rows, int64_t columns)
+      : copy_(new float[rows * columns]), factor_{copy_.get(), columns, factor.transpose} {
+    ConvertRows(factor.data, factor.stride, rows, columns, copy_.get(), columns);
+  }
+  Factor<float> factor() const { return factor_; }
+
+ private:
+  std::unique_ptr<float[]> copy_;
+  Factor<float> factor_;
+};
+
+template <class T, class Out>
+void GemmInFloat(int64_t m, int64_t n, int64_t k, Factor<T> a, Factor<T> b, float beta,
+                 Result<Out> c) {
+  const bool a_transposed = a.transpose == Transpose::kYes;
+  const bool b_transposed = b.transpose == Transpose::kYes;
+  const FloatFactor<T> first(a, a_transposed ? k : m, a_transposed ? m : k);
+  const FloatFactor<T> second(b, b_transposed ? n : k, b_transposed ? k : n);
+  if constexpr (std::is_same<Out, float>::value) {
+    Gemm(m, n, k, first.factor(), second.factor(), beta, c);
+  } else {
+    const std::unique_ptr<float[]> sums(new float[m * n]);
+    if (beta != 0.0f) ConvertRows(c.data, c.stride, m, n, sums.get(), n);
+    Gemm(m, n, k, first.factor(), second.factor(), beta, Result<float>{sums.get(), n});
+    ConvertRows(sums.get(), n, m, n, c.data, c.stride);
+  }
+}
+
+}  // namespace
+
+void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
+          Result<float> c) {
+  InParts(m, n, k, a, b, c,
+          [beta](int64_t rows, int64_t columns, int64_t depth, Factor<float> left,
+                 Factor<float> right, Result<float> part) {
+            SequentialGemm(rows, columns, depth, left, right, beta, part);
+          });
+}
+
+bool Multiplies(DType dtype) {
+  static const auto isa = static_cast<unsigned>(dnnl_get_effective_cpu_isa());
+  const unsigned needed =
+      dtype == DType::kBfloat16 ? dnnl_cpu_isa_avx512_core_bf16 : dnnl_cpu_isa_avx512_core_fp16;
+  return (isa & needed) == needed;
+}
+
+template <class T, class Out>
+void Gemm(int64_t m, int64_t n, int64_t k, Factor<T> a, Factor<T> b, float beta, Result<Out> c) {
+  if (!Multiplies(kDType<T>)) return GemmInFloat(m, n, k, a, b, beta, c);
+  InParts(m, n, k, a, b, c,
+          [beta](int64_t rows, int64_t columns, int64_t depth, Factor<T> left, Factor<T> right,
+                 Result<Out> part) { Matmul(rows, columns, depth, left, right, beta, part); });
+}
+
+template void Gemm(int64_t, int64_t, int64_t, Factor<Half>, Factor<Half>, float, Result<float>);
+template void Gemm(int64_t, int64_t, int64_t, Factor<Half>, Factor<Half>, float, Result<Half>);
+template void Gemm(int64_t, int64_t, int64_t, Factor<Bfloat16>, Factor<Bfloat16>, float,
+                   Result<float>);
+template void Gemm(int64_t, int64_t, int64_t, Factor<Bfloat16>, Factor<Bfloat16>, float,
+                   Result<Bfloat16>);
+
+PackedProduct::PackedProduct(DType dtype, int64_t m, bool ragged, int64_t n, int64_t k,
+                             Transpose transpose, int64_t stride, int64_t destination_stride,
+                             bool accumulate)
+    : m_(m), plain_weights_(Stored(dtype, k, n, transpose, stride)) {
   Try("matmul", __LINE__, [&] {
     // oneDNN's own scratchpad is the creating thread's: no other may execute what has it.
     dnnl::primitive_attr attributes, of_pack;
@@ -117,10 +223,11 @@ PackedProduct::PackedProduct(int64_t m, bool ragged, int64_t n, int64_t k, Trans
       sum.append_sum(1.0f);
       attributes.set_post_ops(sum);
     }
-    memory::desc packed({k, n}, memory::data_type::f32, memory::format_tag::any);
+    memory::desc packed({k, n}, DataType(dtype), memory::format_tag::any);
     for (int64_t rows = m; rows >= (ragged ? m - 1 : m); --rows) {
-      const dnnl::matmul::primitive_desc desc(Engine(), RowMajor(rows, k, k), packed,
-                                              RowMajor(rows, n, destination_stride), attributes);
+      const dnnl::matmul::primitive_desc desc(
+          Engine(), RowMajor(dtype, rows, k, k), packed,
+          RowMajor(DType::kFloat32, rows, n, destination_stride), attributes);
       products_.push_back({desc, dnnl::matmul(desc)});
       packed = desc.weights_desc();  // the same for both
     }

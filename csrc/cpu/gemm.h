@@ -1,4 +1,4 @@
-// Matrix products on oneDNN, row-major float32. Errors are thrown as LibraryError.
+// Matrix products on oneDNN, row-major. Errors are thrown as LibraryError.
 #pragma once
 
 #include <cstddef>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../pass.h"
+#include "../rnn.h"
 
 namespace fastrnn {
 namespace cpu {
@@ -20,6 +21,15 @@ constexpr int64_t kPartMultiple = 64;
 void Gemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
           Result<float> c);
 
+// Whether oneDNN multiplies numbers of this 16-bit type on this processor as they are, summing in
+// float32.
+bool Multiplies(DType dtype);
+
+// The same with factors of a 16-bit type (number.h), which are converted to float32 where the
+// processor does not multiply them. Out is float or T.
+template <class T, class Out>
+void Gemm(int64_t m, int64_t n, int64_t k, Factor<T> a, Factor<T> b, float beta, Result<Out> c);
+
 // The product of many [m, k] sources with one [k, n] weight matrix, which is packed once into the
 // order that the kernel reads best. At m = 32 this runs at twice the rate of a product that packs
 // every time. Made once for the sizes; any thread may use it.
@@ -27,9 +37,10 @@ class PackedProduct {
  public:
   // The weights are stored as [k, n], or as [n, k] if transpose is kYes, with rows `stride` apart.
   // Sources have m rows or, if ragged, one fewer. Rows of the destination are destination_stride
-  // apart. accumulate: add to the destination instead of overwriting it.
-  PackedProduct(int64_t m, bool ragged, int64_t n, int64_t k, Transpose transpose, int64_t stride,
-                int64_t destination_stride, bool accumulate);
+  // apart. accumulate: add to the destination instead of overwriting it. dtype is that of both
+  // factors; the destination is in float32.
+  PackedProduct(DType dtype, int64_t m, bool ragged, int64_t n, int64_t k, Transpose transpose,
+                int64_t stride, int64_t destination_stride, bool accumulate);
 
   size_t weight_bytes() const { return products_[0].desc.weights_desc().get_size(); }
   size_t scratch_bytes() const;

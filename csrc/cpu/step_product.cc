@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "number.h"
 #include "threads.h"
 
 namespace fastrnn {
@@ -61,8 +62,10 @@ Split Split::Of(const LayerDesc& desc) {
 template <class T>
 StepProduct<T>::StepProduct(const LayerDesc& desc, const Split& split, int64_t n, int64_t k,
                             Transpose transpose, bool accumulate)
-    : blocks_(split.blocks),
+    : dtype_(desc.dtype),
+      blocks_(split.blocks),
       parts_(std::min(split.parts, (n + kPartMultiple - 1) / kPartMultiple)),
+      batch_(desc.batch),
       n_(n),
       k_(k),
       transpose_(transpose),
@@ -79,8 +82,9 @@ StepProduct<T>::StepProduct(const LayerDesc& desc, const Split& split, int64_t n
   }
   if (desc.batch <= kMaxUnpackedRows) return;
   const bool ragged = desc.batch % split.blocks != 0;
+  const DType dtype = sixteen_bits() && !Multiplies(dtype_) ? DType::kFloat32 : dtype_;
   for (int64_t part = 0; part < parts_; ++part) {
-    packed_.emplace_back(rows, ragged, Column(part + 1) - Column(part), k, transpose,
+    packed_.emplace_back(dtype, rows, ragged, Column(part + 1) - Column(part), k, transpose,
                          transpose == Transpose::kYes ? k : n, n, accumulate);
   }
 }
@@ -90,11 +94,13 @@ std::string StepProduct<T>::Reason() const {
   const char* const product = own_              ? "fastrnn's own products"
                               : packed_.empty() ? "oneDNN's products, weights not packed"
                                                 : "oneDNN's products, weights packed";
+  const std::string type =
+      converts() ? std::string(", ") + Name(dtype_) + " converted to float32" : "";
   const std::string sharing =
       blocks_ > 1  ? std::to_string(blocks_) + " threads with rows of their own"
       : parts_ > 1 ? "threads that share each step in " + std::to_string(parts_) + " parts"
                    : "one thread";
-  return product + (", " + sharing);
+  return product + (type + ", " + sharing);
 }
 
 template <class T>
@@ -119,30 +125,51 @@ size_t StepProduct<T>::scratch_stride() const {
 
 template <class T>
 typename StepProduct<T>::Buffers StepProduct<T>::Take(Carver* carver) const {
-  if (own_) return {carver->Take<char>(own_->weight_bytes()), nullptr};
-  if (packed_.empty()) return {};
-  char* const weights = carver->Take<char>(packed_.size() * weight_stride());
-  const auto users = static_cast<size_t>(blocks_ * parts_);
-  return {weights, carver->Take<char>(users * scratch_stride())};
+  Buffers buffers;
+  if (converts()) {
+    buffers.converted = carver->Take<T>(n_ * k_);
+  } else if (sixteen_bits()) {
+    buffers.rounded = carver->Take<char>(batch_ * k_ * SizeOf(dtype_));
+  }
+  if (own_) {
+    buffers.weights = carver->Take<char>(own_->weight_bytes());
+  } else if (!packed_.empty()) {
+    buffers.weights = carver->Take<char>(packed_.size() * weight_stride());
+    const auto users = static_cast<size_t>(blocks_ * parts_);
+    buffers.scratch = carver->Take<char>(users * scratch_stride());
+  }
+  return buffers;
 }
 
 template <class T>
-void StepProduct<T>::Load(const T* weights, const Buffers& buffers) const {
-  if (own_) return own_->Pack(weights, reinterpret_cast<T*>(buffers.weights));
+void StepProduct<T>::Load(const void* weights, const Buffers& buffers) const {
+  if constexpr (std::is_same<T, float>::value) {
+    if (converts()) {
+      Convert(dtype_, weights, n_ * k_, buffers.converted);
+      weights = buffers.converted;
+    }
+  }
+  if (own_) {
+    return own_->Pack(static_cast<const T*>(weights), reinterpret_cast<T*>(buffers.weights));
+  }
+  const int64_t size = converts() ? sizeof(T) : SizeOf(dtype_);
   ParallelFor(static_cast<int64_t>(packed_.size()), [&](int64_t part) {
     const auto i = static_cast<size_t>(part);
     const int64_t column = Column(part);
-    packed_[i].Pack(weights + (transpose_ == Transpose::kYes ? column * k_ : column),
+    const int64_t offset = size * (transpose_ == Transpose::kYes ? column * k_ : column);
+    packed_[i].Pack(static_cast<const char*>(weights) + offset,
                     buffers.weights + i * weight_stride(), buffers.scratch + i * scratch_stride());
   });
 }
 
 template <class T>
-BlockProduct<T>::BlockProduct(const StepProduct<T>& product, const T* weights,
+BlockProduct<T>::BlockProduct(const StepProduct<T>& product, const void* weights,
                               const typename StepProduct<T>::Buffers& buffers, int64_t block,
                               Rows rows)
-    : product_(product), weights_(weights), rows_(rows.count()) {
+    : product_(product), weights_(static_cast<const T*>(weights)), rows_(rows.count()) {
+  if (product.converts()) weights_ = buffers.converted;
   if (product.own_) weights_ = reinterpret_cast<const T*>(buffers.weights);
+  rounded_ = At(buffers.rounded, rows.begin * product.k_ * SizeOf(product.dtype_));
   for (size_t part = 0; part < product.packed_.size(); ++part) {
     const size_t user = static_cast<size_t>(block) * product.packed_.size() + part;
     packed_.emplace_back(product.packed_[part], rows_,
@@ -154,21 +181,29 @@ BlockProduct<T>::BlockProduct(const StepProduct<T>& product, const T* weights,
 template <class T>
 void BlockProduct<T>::Run(const T* source, T* destination) {
   const StepProduct<T>& p = product_;
-  if (p.parts_ == 1) return RunPart(source, 0, destination);
-  ParallelFor(p.parts_, [&](int64_t part) { RunPart(source, part, destination); });
+  const void* factor = source;
+  if constexpr (std::is_same<T, float>::value) {
+    if (rounded_ != nullptr) {
+      Convert(p.dtype_, source, rows_ * p.k_, rounded_);
+      factor = rounded_;
+    }
+  }
+  if (p.parts_ == 1) return RunPart(factor, 0, destination);
+  ParallelFor(p.parts_, [&](int64_t part) { RunPart(factor, part, destination); });
 }
 
 template <class T>
-void BlockProduct<T>::RunPart(const T* source, int64_t part, T* destination) {
+void BlockProduct<T>::RunPart(const void* source, int64_t part, T* destination) {
   const StepProduct<T>& p = product_;
   const int64_t column = p.Column(part), end = p.Column(part + 1);
-  if (p.own_) return p.own_->Run(rows_, source, weights_, destination, column, end);
   if (!packed_.empty()) {
     return packed_[static_cast<size_t>(part)].Run(source, destination + column);
   }
+  const auto* const values = static_cast<const T*>(source);
+  if (p.own_) return p.own_->Run(rows_, values, weights_, destination, column, end);
   const bool transposed = p.transpose_ == Transpose::kYes;
   const int64_t stride = transposed ? p.k_ : p.n_;
-  Gemm(rows_, end - column, p.k_, {source, p.k_},
+  Gemm(rows_, end - column, p.k_, {values, p.k_},
        {weights_ + (transposed ? column * stride : column), stride, p.transpose_},
        p.accumulate_ ? 1.0f : 0.0f, {destination + column, p.n_});
 }
@@ -180,13 +215,13 @@ typename StepProducts<T>::Buffers StepProducts<T>::Take(Carver* carver) const {
 }
 
 template <class T>
-void StepProducts<T>::Load(const Parameters<const T>& weights, const Buffers& buffers) const {
+void StepProducts<T>::Load(const Weights& weights, const Buffers& buffers) const {
   h2h.Load(weights.h2h_weight, buffers.h2h);
   if (h2r) h2r->Load(weights.h2r_weight, buffers.h2r);
 }
 
 template <class T>
-BlockProducts<T>::BlockProducts(const StepProducts<T>& products, const Parameters<const T>& weights,
+BlockProducts<T>::BlockProducts(const StepProducts<T>& products, const Weights& weights,
                                 const typename StepProducts<T>::Buffers& buffers, int64_t block,
                                 Rows rows)
     : h2h(products.h2h, weights.h2h_weight, buffers.h2h, block, rows) {

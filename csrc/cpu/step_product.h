@@ -28,7 +28,9 @@ struct Split {
 };
 
 // The product of a state or gate gradient [N, k] with the recurrent weights, made once for a layer:
-// our own (small.h, double_product.h), or oneDNN's with weights that are packed or not.
+// our own (small.h, double_product.h), or oneDNN's with weights that are packed or not. T is the
+// layer's accumulator. Weights of a 16-bit type are converted to float32, unless they are packed
+// and the processor multiplies the type: then the source is rounded to it.
 template <class T>
 class StepProduct {
  public:
@@ -40,10 +42,12 @@ class StepProduct {
   struct Buffers {
     char* weights = nullptr;
     char* scratch = nullptr;
+    T* converted = nullptr;   // weights of a 16-bit type
+    char* rounded = nullptr;  // [N, k] the source in a 16-bit type
   };
   Buffers Take(Carver* carver) const;
-  // Packs the weights into the buffers.
-  void Load(const T* weights, const Buffers& buffers) const;
+  // Packs the weights, which are of the layer's type, into the buffers.
+  void Load(const void* weights, const Buffers& buffers) const;
   // Which product, and how threads share the steps.
   std::string Reason() const;
 
@@ -58,7 +62,12 @@ class StepProduct {
   size_t weight_stride() const;
   size_t scratch_stride() const;
 
-  int64_t blocks_, parts_, n_, k_;
+  // Whether factors are of a 16-bit type, and whether they are multiplied in float32.
+  bool sixteen_bits() const { return SizeOf(dtype_) < static_cast<int64_t>(sizeof(T)); }
+  bool converts() const { return sixteen_bits() && (packed_.empty() || !Multiplies(dtype_)); }
+
+  DType dtype_;  // of the layer
+  int64_t blocks_, parts_, batch_, n_, k_;
   Transpose transpose_;
   bool accumulate_;
   std::optional<Own> own_;
@@ -70,16 +79,17 @@ template <class T>
 class BlockProduct {
  public:
   // The buffers have been loaded with the weights.
-  BlockProduct(const StepProduct<T>& product, const T* weights,
+  BlockProduct(const StepProduct<T>& product, const void* weights,
                const typename StepProduct<T>::Buffers& buffers, int64_t block, Rows rows);
   void Run(const T* source, T* destination);
 
  private:
-  // Computes the columns of a part of the result.
-  void RunPart(const T* source, int64_t part, T* destination);
+  // Computes the columns of a part of the result. The source is in the products' type.
+  void RunPart(const void* source, int64_t part, T* destination);
 
   const StepProduct<T>& product_;
   const T* weights_;
+  char* rounded_;
   int64_t rows_;
   std::vector<PackedRun> packed_;  // of each part
 };
@@ -94,7 +104,7 @@ struct StepProducts {
     typename StepProduct<T>::Buffers h2h, h2r;
   };
   Buffers Take(Carver* carver) const;
-  void Load(const Parameters<const T>& weights, const Buffers& buffers) const;
+  void Load(const Weights& weights, const Buffers& buffers) const;
 };
 
 // StepProducts for one block of rows.
@@ -103,7 +113,7 @@ struct BlockProducts {
   BlockProduct<T> h2h;
   std::optional<BlockProduct<T>> h2r;
 
-  BlockProducts(const StepProducts<T>& products, const Parameters<const T>& weights,
+  BlockProducts(const StepProducts<T>& products, const Weights& weights,
                 const typename StepProducts<T>::Buffers& buffers, int64_t block, Rows rows);
 };
 

@@ -13,9 +13,6 @@ namespace {
 // per chunk; few enough for a small workspace.
 constexpr int64_t kChunkRows = 2048;
 
-// Rows of a copy of inputs, with zeros past a row's length.
-constexpr int64_t kInputCopyRows = 256;
-
 // Calls body(k * H) for each gate.
 template <class Body>
 void ForGates(const LayerDesc& desc, Body body) {
@@ -35,7 +32,8 @@ ForwardBuffers<T>::ForwardBuffers(const LayerDesc& desc, const StepProducts<T>& 
   sums = carver->Take<T>(desc.batch * SumsOfRow(desc));
   bias = carver->Take<T>(desc.gate_rows());
   const int64_t chunk_rows = Walk(desc, 0, kChunkRows).chunk_steps * desc.batch;
-  gates = GatesInReserve(desc) ? nullptr : carver->Take<T>(chunk_rows * desc.gate_rows());
+  const bool in_reserve = GatesInReserve(desc) && SizeOf(desc.dtype) == sizeof(T);
+  gates = in_reserve ? nullptr : carver->Take<T>(chunk_rows * desc.gate_rows());
   const bool needs_r = desc.projected() && !desc.reserve;
   r = needs_r ? carver->Take<T>(desc.batch * desc.hidden) : nullptr;
   noise.Take(desc, carver);
@@ -138,6 +136,20 @@ BackwardBuffers<T>::BackwardBuffers(const LayerDesc& desc, const StepProducts<T>
 }
 
 template <class T>
+void BackwardBuffers<T>::Begin(const LayerDesc& desc, const BackwardArrays& args,
+                               int64_t direction) {
+  const auto take = [](const T* from, int64_t values, T* to) {
+    if (from != to) std::copy_n(from, values, to);
+    return to;
+  };
+  arrays.dh = take(HiddenOf<const T>(desc, args.dhn, direction), desc.batch * desc.outputs(),
+                   HiddenOf<T>(desc, args.dh0, direction));
+  if (!desc.has_c()) return;
+  arrays.dc = take(CellOf<const T>(desc, args.dcn, direction), desc.batch * desc.hidden,
+                   CellOf<T>(desc, args.dc0, direction));
+}
+
+template <class T>
 BackwardWork<T>::BackwardWork(const LayerDesc& desc, BlockProducts<T> products, const Key& key)
     : NoiseWork(key), products_(std::move(products)), units_(BackwardOf<T>(desc.mode)) {}
 
@@ -197,18 +209,6 @@ void BackwardWork<T>::RunUnits(const LayerDesc& desc, const BackwardStep<T>& ste
   if (!present.first) return;
   T* const dgates_first = step.dgates_first + n * GH;
   ForGates(desc, [&](int64_t k) { Copy(dgates_h + k, units, dgates_first + k); });
-}
-
-template <class T>
-void BackwardWork<T>::CopyRows(const T* x, int64_t first_row, int64_t rows, int64_t columns,
-                               const int32_t* lengths, int64_t batch, T* to) const {
-  for (int64_t row = first_row; row < first_row + rows; ++row, to += columns) {
-    if (row / batch < lengths[row % batch]) {
-      std::copy_n(x + row * columns, columns, to);
-    } else {
-      std::fill_n(to, columns, T(0));
-    }
-  }
 }
 
 template <class T>

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <utility>
 
 #include "../backward_pass.h"
 #include "../forward_pass.h"
@@ -17,6 +18,25 @@
 namespace fastrnn {
 namespace cpu {
 
+// Rows of a copy of inputs, with zeros past a row's length.
+constexpr int64_t kInputCopyRows = 256;
+
+// The most rows of a chunk of time.
+int64_t ChunkRows();
+
+// CopyRows of pass.h.
+template <class T>
+void CopyActiveRows(const T* x, int64_t first_row, int64_t rows, int64_t columns,
+                    const int32_t* lengths, int64_t batch, T* to) {
+  for (int64_t row = first_row; row < first_row + rows; ++row, to += columns) {
+    if (row / batch < lengths[row % batch]) {
+      std::copy_n(x + row * columns, columns, to);
+    } else {
+      std::fill_n(to, columns, T{});
+    }
+  }
+}
+
 template <class T>
 struct ForwardBuffers {
   typename StepProducts<T>::Buffers products;
@@ -27,6 +47,10 @@ struct ForwardBuffers {
   ForwardNoiseArrays noise;
   ForwardBuffers(const LayerDesc& desc, const StepProducts<T>& products, Carver* carver);
   void SumBiases(const LayerDesc& desc, const Parameters<const T>& weights) const;
+  ForwardArraysOfDirection<T> Arrays(const LayerDesc& desc, const ForwardArrays& args,
+                                     int64_t direction) const {
+    return {gates, CellOf<T>(desc, args.cn, direction), r, noise};
+  }
 };
 
 // The work of one block of rows, or of all.
@@ -61,8 +85,10 @@ class ForwardWork : public NoiseWork {
 template <class T>
 struct BackwardBuffers {
   typename StepProducts<T>::Buffers products;
-  BackwardArraysOfDirection<T> arrays = {};  // without dh and dc
+  BackwardArraysOfDirection<T> arrays = {};  // without dh and dc, which Begin() adds
   BackwardBuffers(const LayerDesc& desc, const StepProducts<T>& products, Carver* carver);
+  // Takes the gradients of the final states.
+  void Begin(const LayerDesc& desc, const BackwardArrays& args, int64_t direction);
 };
 
 // Whether a row takes part in a step, and whether this is the row's first step.
@@ -86,7 +112,9 @@ class BackwardWork : public NoiseWork {
   }
   void Step(const LayerDesc& desc, const BackwardStep<T>& step, const Parameters<const T>& weights);
   void CopyRows(const T* x, int64_t first_row, int64_t rows, int64_t columns,
-                const int32_t* lengths, int64_t batch, T* to) const;
+                const int32_t* lengths, int64_t batch, T* to) const {
+    CopyActiveRows(x, first_row, rows, columns, lengths, batch, to);
+  }
   void SumRows(const T* dgates, int64_t rows, int64_t columns, bool accumulate, T* sums,
                T* copy) const;
   void SumNorm(const T* d, const T* normalized, int64_t rows, int64_t columns, bool accumulate,
@@ -108,8 +136,6 @@ class BackwardWork : public NoiseWork {
   BlockProducts<T> products_;
   BackwardUnits<T> units_;
 };
-
-int64_t ChunkRows();
 
 }  // namespace cpu
 }  // namespace fastrnn

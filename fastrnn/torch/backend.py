@@ -13,10 +13,16 @@ from fastrnn import _native, plans
 # Why a call runs on PyTorch's layer if its arguments are not those of a usual call.
 UNUSUAL = "PyTorch's layer takes, or refuses, arguments that the kernels do not have"
 COVERED = "the kernels cover it"
-IN_FLOAT64 = (
-    "in float64 PyTorch's layer has second derivatives, and is about as fast; "
-    "backend='native' takes the kernels"
-)
+# Types of layers on the CPU that run on the kernels only if these are asked for.
+LEFT_TO_PYTORCH = {
+    "float64": "in float64 PyTorch's layer has second derivatives, and is about as fast; "
+    "backend='native' takes the kernels",
+    **{
+        name: f"in {name} the kernels have not been timed against PyTorch's layer; "
+        "backend='native' takes them"
+        for name in ("float16", "bfloat16")
+    },
+}
 CHOICES = ("auto", "native", "torch")
 
 

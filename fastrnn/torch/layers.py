@@ -158,8 +158,8 @@ class _Layer(torch.nn.RNNBase):
         if self._choice == "torch":
             return "backend='torch'"
         found: Optional[str] = backends.obstacle(dtype, device.type, device.index)
-        if found is None and self._choice == "auto" and dtype == torch.float64:
-            return backends.IN_FLOAT64
+        if found is None and self._choice == "auto" and device.type == "cpu":
+            return backends.LEFT_TO_PYTORCH.get(str(dtype)[len("torch.") :])
         return found
 
     def _why_not(self, input: Any, hx: Any) -> Optional[str]:

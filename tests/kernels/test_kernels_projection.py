@@ -34,7 +34,8 @@ def make(sizes, directions=1, **options):
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @on_every_place
 def test_agrees_with_the_reference(device, dtype, sizes, directions):
-    assert_agrees(make(sizes, directions, device=device, dtype=dtype))
+    # With seed 0 the gradients of the single input cancel.
+    assert_agrees(make(sizes, directions, device=device, dtype=dtype, seed=1))
 
 
 @pytest.mark.parametrize("directions", [1, 2])

@@ -64,7 +64,7 @@ def compare(theirs, ours, given, hx=None, dtype=torch.float32, **options):
         if array is None:  # a state that nothing depends on
             continue
         precision = str(dtype)[len("torch.") :]
-        ref.assert_close(found[name].detach(), array.detach().numpy(), name, precision)
+        ref.assert_close(found[name].detach().double(), array.detach().numpy(), name, precision)
         assert found[name].stride() == array.stride()
 
 

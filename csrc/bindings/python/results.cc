@@ -58,6 +58,8 @@ void* Results::New(const Shape& shape, DType dtype) {
     objects_.push_back(py::cast(std::move(array)));
     return data;
   }
+  FASTRNN_EXPECTS(dtype != DType::kBfloat16,
+                  "NumPy has no bfloat16: pass the arrays to write to as out");
   py::array array(py::dtype(Name(dtype)), shape);
   void* const data = array.mutable_data();
   objects_.push_back(std::move(array));

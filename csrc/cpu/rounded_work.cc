@@ -1,0 +1,240 @@
+#include "rounded_work.h"
+
+#include "threads.h"
+
+namespace fastrnn {
+namespace cpu {
+namespace {
+
+// A new field of a step must be copied here.
+static_assert(sizeof(ForwardStep<float>) == 168 && sizeof(BackwardStep<float>) == 232,
+              "is a field of a step missing?");
+
+// Columns of a sum over rows that are converted together.
+constexpr int64_t kSumColumns = 512;
+
+// Converts rows that are `stride` apart to or from rows without gaps.
+template <class T>
+void ToFloat(const T* from, int64_t stride, int64_t rows, int64_t columns, float* to) {
+  for (int64_t row = 0; row < rows; ++row) {
+    Convert(from + row * stride, columns, to + row * columns);
+  }
+}
+template <class T>
+void FromFloat(const float* from, int64_t rows, int64_t columns, T* to, int64_t stride) {
+  for (int64_t row = 0; row < rows; ++row) {
+    Convert(from + row * columns, columns, to + row * stride);
+  }
+}
+
+// What both passes' steps have in common.
+template <class Step, class Rounded>
+Step Like(const Rounded& step) {
+  Step in_float = {};
+  in_float.rows = step.rows;
+  in_float.hidden = step.hidden;
+  in_float.outputs = step.outputs;
+  in_float.time = step.time;
+  in_float.lengths = step.lengths;
+  in_float.y_stride = step.outputs;
+  return in_float;
+}
+
+}  // namespace
+
+// ---- forward ------------------------------------------------------------------------------------
+
+template <class T>
+RoundedForwardBuffers<T>::RoundedForwardBuffers(const LayerDesc& desc,
+                                                const StepProducts<float>& products, Carver* carver)
+    : ForwardBuffers<float>(desc, products, carver) {
+  const int64_t states = desc.batch * desc.hidden, outputs = desc.batch * desc.outputs();
+  c = desc.has_c() && !desc.reserve ? carver->Take<float>(states) : nullptr;
+  h = carver->Take<float>(outputs);
+  y = carver->Take<float>(outputs);
+  hidden_n = desc.cell().split_shares ? carver->Take<float>(states) : nullptr;
+  r = desc.projected() ? carver->Take<float>(states) : nullptr;
+  rounded_r = desc.projected() && !desc.reserve ? carver->Take<T>(states) : nullptr;
+  i2h_bias = carver->Take<float>(desc.gate_rows());
+  h2h_bias = carver->Take<float>(desc.gate_rows());
+}
+
+template <class T>
+void RoundedForwardBuffers<T>::SumBiases(const LayerDesc& desc,
+                                         const Parameters<const T>& weights) const {
+  Convert(weights.i2h_bias, desc.gate_rows(), i2h_bias);
+  Convert(weights.h2h_bias, desc.gate_rows(), h2h_bias);
+  ForwardBuffers<float>::SumBiases(
+      desc, Parameters<const float>(Weights{nullptr, nullptr, i2h_bias, h2h_bias}));
+}
+
+template <class T>
+void RoundedForwardWork<T>::Step(const LayerDesc& desc, const ForwardStep<T>& step,
+                                 const Parameters<const T>&) {
+  const int64_t N = step.rows, H = step.hidden, P = step.outputs, GH = desc.gate_rows();
+  auto in_float = Like<ForwardStep<float>>(step);
+  in_float.options = step.options;
+  in_float.h2h_bias = buffers_.h2h_bias;
+  in_float.input_sum = step.input_sum;  // the activated gates overwrite it
+  in_float.h_prev = in_float.h = buffers_.h + first_row_ * P;
+  in_float.c_prev = step.c_0 != nullptr ? step.c : step.c_prev;
+  in_float.c = step.c;
+  in_float.hidden_n = At(step.hidden_n == nullptr ? nullptr : buffers_.hidden_n, first_row_ * H);
+  in_float.y = buffers_.y + first_row_ * P;
+  in_float.r = At(buffers_.r, first_row_ * H);
+  Convert(step.h_prev, N * P, in_float.h);
+  if (step.c_0 != nullptr) Convert(step.c_0, N * H, step.c);
+
+  work_.Step(desc, in_float, Parameters<const float>(Weights{}));
+
+  Convert(in_float.h, N * P, step.h);
+  FromFloat(in_float.y, N, P, step.y, step.y_stride);
+  if (step.gates != nullptr) Convert(step.input_sum, N * GH, step.gates);
+  if (step.hidden_n != nullptr) Convert(in_float.hidden_n, N * H, step.hidden_n);
+  if (step.r != nullptr) Convert(in_float.r, N * H, step.r);
+  if (step.c_n != nullptr) Convert(step.c, N * H, step.c_n);
+}
+
+// ---- backward -----------------------------------------------------------------------------------
+
+template <class T>
+RoundedBackwardBuffers<T>::RoundedBackwardBuffers(const LayerDesc& desc,
+                                                  const StepProducts<float>& products,
+                                                  Carver* carver)
+    : products(products.Take(carver)) {
+  const int64_t H = desc.hidden, P = desc.outputs(), GH = desc.gate_rows(), N = desc.batch;
+  const int64_t rows = Walk(desc, 0, ChunkRows()).chunk_steps * N;
+  const bool split = desc.cell().split_shares;
+  const auto take = [&](int64_t values) { return carver->Take<float>(values); };
+  arrays.dgates_x = carver->Take<T>(rows * GH);
+  arrays.dgates_h = split ? carver->Take<T>(rows * GH) : arrays.dgates_x;
+  arrays.dgates_first = carver->Take<T>(N * GH);
+  arrays.copy_rows = std::min(rows, kInputCopyRows);
+  arrays.input_copy = carver->Take<T>(arrays.copy_rows * desc.input);
+  arrays.dh = take(N * P);
+  arrays.dc = desc.has_c() ? take(N * H) : nullptr;
+  if (desc.projected()) {
+    arrays.dh_total = carver->Take<T>(rows * P);
+    arrays.dr = take(N * H);
+    arrays.zeros = carver->Take<T>(N * H);
+    arrays.sums.h2r_weight = take(P * H);
+  }
+  arrays.sums.i2h_weight = take(GH * desc.input);
+  arrays.sums.h2h_weight = take(GH * P);
+  arrays.sums.i2h_bias = take(GH);
+  arrays.sums.h2h_bias = take(GH);
+  gates = desc.cell().keeps_gates ? take(N * GH) : nullptr;
+  hidden_n = split ? take(N * H) : nullptr;
+  h_0 = take(N * P);
+  h_prev = take(N * P);
+  c_0 = desc.has_c() ? take(N * H) : nullptr;
+  y = take(N * P);
+  dy = take(N * P);
+  dgates_x = take(N * GH);
+  dgates_h = split ? take(N * GH) : dgates_x;
+  dgates_first = take(N * GH);
+  dh_total = desc.projected() ? take(N * P) : nullptr;
+  zeros = desc.projected() ? take(N * H) : nullptr;
+}
+
+template <class T>
+void RoundedBackwardBuffers<T>::Begin(const LayerDesc& desc, const BackwardArrays& args,
+                                      int64_t direction) {
+  const int64_t N = desc.batch;
+  Convert(HiddenOf<const T>(desc, args.dhn, direction), N * desc.outputs(), arrays.dh);
+  if (desc.has_c()) {
+    Convert(CellOf<const T>(desc, args.dcn, direction), N * desc.hidden, arrays.dc);
+  }
+  std::fill_n(dgates_first, N * desc.gate_rows(), 0.0f);
+  if (zeros != nullptr) std::fill_n(zeros, N * desc.hidden, 0.0f);
+}
+
+template <class T>
+RoundedBackwardWork<T>::RoundedBackwardWork(const LayerDesc& desc, BlockProducts<float> products,
+                                            const RoundedBackwardBuffers<T>& buffers, Rows rows,
+                                            const Key& key)
+    : work_(desc, std::move(products), key), buffers_(buffers), first_row_(rows.begin) {}
+
+// The step with copies of what it reads.
+template <class T>
+BackwardStep<float> RoundedBackwardWork<T>::InFloat(const LayerDesc& desc,
+                                                    const BackwardStep<T>& step) const {
+  const int64_t N = step.rows, H = step.hidden, P = step.outputs, GH = desc.gate_rows();
+  const int64_t units = first_row_ * H, outputs = first_row_ * P, gates = first_row_ * GH;
+  auto in_float = Like<BackwardStep<float>>(step);
+  in_float.relu = step.relu;
+  in_float.steps = step.steps;
+  in_float.reverse = step.reverse;
+  const auto copy = [](const T* from, int64_t stride, int64_t rows, int64_t columns, float* to) {
+    ToFloat(from, stride, rows, columns, to);
+    return to;
+  };
+  if (step.gates != nullptr) {
+    in_float.gates = copy(step.gates, GH, N, GH, buffers_.gates + gates);
+  }
+  in_float.h_0 = buffers_.h_0 + outputs;
+  in_float.h_prev = buffers_.h_prev + outputs;
+  in_float.y = buffers_.y + outputs;
+  if (desc.cell().split_shares) {
+    in_float.hidden_n = copy(step.hidden_n, H, N, H, buffers_.hidden_n + units);
+    copy(step.h_0, P, N, P, buffers_.h_0 + outputs);
+    copy(step.h_prev, step.y_stride, N, P, buffers_.h_prev + outputs);
+  }
+  if (!desc.cell().keeps_gates) copy(step.y, step.y_stride, N, P, buffers_.y + outputs);
+  if (step.c_0 != nullptr) in_float.c_0 = copy(step.c_0, H, N, H, buffers_.c_0 + units);
+  in_float.c_prev = step.c_prev;
+  in_float.c = step.c;
+  in_float.dy = copy(step.dy, step.y_stride, N, P, buffers_.dy + outputs);
+  in_float.dh = step.dh;
+  in_float.dh_wanted = step.dh_wanted;
+  in_float.dc = step.dc;
+  in_float.dgates_x = buffers_.dgates_x + gates;
+  in_float.dgates_h = buffers_.dgates_h + gates;
+  in_float.dgates_first = buffers_.dgates_first + gates;
+  if (desc.projected()) {
+    in_float.r = in_float.zeros = buffers_.zeros + units;  // an LSTM's cells do not read r
+    in_float.dh_total = buffers_.dh_total + outputs;
+    in_float.dr = step.dr;
+  }
+  return in_float;
+}
+
+template <class T>
+void RoundedBackwardWork<T>::Step(const LayerDesc& desc, const BackwardStep<T>& step,
+                                  const Parameters<const T>&) {
+  const int64_t N = step.rows, P = step.outputs, GH = desc.gate_rows();
+  const BackwardStep<float> in_float = InFloat(desc, step);
+  work_.Step(desc, in_float, Parameters<const float>(Weights{}));
+  Convert(in_float.dgates_x, N * GH, step.dgates_x);
+  if (desc.cell().split_shares) Convert(in_float.dgates_h, N * GH, step.dgates_h);
+  if (step.lengths != nullptr || step.time == (step.reverse ? step.steps - 1 : 0)) {
+    Convert(in_float.dgates_first, N * GH, step.dgates_first);
+  }
+  if (desc.projected()) Convert(in_float.dh_total, N * P, step.dh_total);
+  if (step.dc_0 != nullptr) Convert(step.dc, N * step.hidden, step.dc_0);
+}
+
+template <class T>
+void RoundedBackwardWork<T>::SumRows(const T* dgates, int64_t rows, int64_t columns,
+                                     bool accumulate, float* sums, float* copy) const {
+  ParallelFor((columns + kSumColumns - 1) / kSumColumns, [&](int64_t piece) {
+    const int64_t begin = piece * kSumColumns, count = std::min(kSumColumns, columns - begin);
+    float row_in_float[kSumColumns];
+    for (int64_t row = 0; row < rows; ++row) {
+      Convert(dgates + row * columns + begin, count, row_in_float);
+      cpu::SumRows(row_in_float, 1, count, 0, count, accumulate || row > 0, sums + begin);
+    }
+  });
+  if (copy != nullptr) std::copy_n(sums, columns, copy);
+}
+
+#define FASTRNN_INSTANCES(T)                 \
+  template struct RoundedForwardBuffers<T>;  \
+  template class RoundedForwardWork<T>;      \
+  template struct RoundedBackwardBuffers<T>; \
+  template class RoundedBackwardWork<T>;
+FASTRNN_INSTANCES(Half)
+FASTRNN_INSTANCES(Bfloat16)
+
+}  // namespace cpu
+}  // namespace fastrnn

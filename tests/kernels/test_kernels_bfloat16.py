@@ -1,0 +1,58 @@
+"""bfloat16 on the CPU: fastrnn.kernels on arrays that have only DLPack, against the oracle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference as ref
+
+pytest.importorskip("fastrnn._C", reason="installed without the native library")
+
+from host_bfloat16 import HostBfloat16
+from kernel_cases import KernelCase, assert_agrees, devices
+
+from fastrnn import kernels
+
+pytestmark = [
+    pytest.mark.skipif("cpu" not in devices(), reason="a build without CPU kernels"),
+    pytest.mark.skipif(not hasattr(np.ndarray, "__dlpack__"), reason="NumPy without DLPack"),
+]
+# T, N, I, H: small; several chunks of time; our own product, and oneDNN's packed and not.
+SIZES = [(4, 3, 5, 7), (21, 100, 3, 6), (9, 32, 40, 200), (2, 1, 5, 300)]
+# A derivative of ReLU that rounding decides is not the oracle's, except in a single layer.
+MODES = [mode for mode in ref.MODES if mode != "rnn_relu"]
+
+
+def make(mode, sizes, directions=1, **options):
+    return KernelCase(mode, *sizes, directions, dtype="bfloat16", **options)
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("mode", ref.MODES)
+def test_agrees_with_the_reference(mode, sizes):
+    assert_agrees(make(mode, sizes))
+
+
+@pytest.mark.parametrize("lengths", [None, [5, 0, 3, 1, 4]], ids=["whole", "ragged"])
+@pytest.mark.parametrize("mode", MODES)
+def test_stacks_of_two_directions(mode, lengths):
+    assert_agrees(make(mode, (5, 5, 4, 9), 2, layers=2, lengths=lengths))
+
+
+def test_projection():
+    assert_agrees(make("lstm", (9, 32, 3, 200), 2, projection=96))
+
+
+def test_results_need_arrays_to_write_to():
+    case = make("gru", (4, 3, 2, 5))
+    with pytest.raises(ValueError, match="NumPy has no bfloat16: pass the arrays to write to"):
+        kernels.forward("gru", HostBfloat16(case.x), [HostBfloat16(w) for w in case.weights])
+
+
+def test_infinity_and_nan_stay():
+    case = make("rnn_relu", (1, 1, 2, 2))
+    case.x[0, 0] = [np.inf, 1.0]
+    case.weights[0][:] = [[1.0, 0.0], [0.0, np.nan]]
+    output = case.forward().output[0, 0]
+    assert np.isposinf(output[0]) or np.isnan(output[0])
+    assert np.isnan(output[1])
