@@ -6,8 +6,8 @@ namespace fastrnn {
 namespace cpu {
 namespace {
 
-// A new field of a step must be copied here.
-static_assert(sizeof(ForwardStep<float>) == 168 && sizeof(BackwardStep<float>) == 232,
+// A new field of a step must be copied here, unless only layers have it that are refused.
+static_assert(sizeof(ForwardStep<float>) == 192 && sizeof(BackwardStep<float>) == 280,
               "is a field of a step missing?");
 
 // Columns of a sum over rows that are converted together.

@@ -9,12 +9,18 @@
 namespace fastrnn {
 namespace cpu {
 
-// Layers with noise are refused (backend.cc), so these are never called.
-struct WithoutNoiseWork {
-  template <class Step, class Noise>
-  void BeginNoise(const Step&, const Noise&) const {}
-  template <class Step, class Noise>
-  void EndNoise(const Step&, const Noise&) const {}
+// Layers with noise and normalised ones are refused (backend.cc), so these are never called.
+struct PlainWork {
+  template <class... Arguments>
+  void BeginNoise(const Arguments&...) const {}
+  template <class... Arguments>
+  void EndNoise(const Arguments&...) const {}
+  template <class... Arguments>
+  void Normalize(const Arguments&...) const {}
+  template <class... Arguments>
+  void NormalizeGradients(const Arguments&...) const {}
+  template <class... Arguments>
+  void SumNorm(const Arguments&...) const {}
 };
 
 template <class T>
@@ -37,7 +43,7 @@ struct RoundedForwardBuffers : ForwardBuffers<float> {
 };
 
 template <class T>
-class RoundedForwardWork : public WithoutNoiseWork {
+class RoundedForwardWork : public PlainWork {
  public:
   RoundedForwardWork(const LayerDesc& desc, BlockProducts<float> products,
                      const RoundedForwardBuffers<T>& buffers, Rows rows, const Key& key)
@@ -81,7 +87,7 @@ struct RoundedBackwardBuffers {
 };
 
 template <class T>
-class RoundedBackwardWork : public WithoutNoiseWork {
+class RoundedBackwardWork : public PlainWork {
  public:
   RoundedBackwardWork(const LayerDesc& desc, BlockProducts<float> products,
                       const RoundedBackwardBuffers<T>& buffers, Rows rows, const Key& key);

@@ -49,6 +49,23 @@ def test_results_need_arrays_to_write_to():
         kernels.forward("gru", HostBfloat16(case.x), [HostBfloat16(w) for w in case.weights])
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"layer_norm": True}, "layer_norm"),
+        ({"noise": kernels.Noise(0.5)}, "zoneout or drop_states"),
+    ],
+    ids=["layer_norm", "noise"],
+)
+def test_layers_of_16_bits_are_plain(dtype, options, named):
+    case = KernelCase("lstm", 4, 3, 2, 5, dtype=dtype, **options)
+    with pytest.raises(
+        ValueError, match=f"dtype is {dtype}, expected float32 or float64 on the CPU with {named}"
+    ):
+        case.forward()
+
+
 def test_infinity_and_nan_stay():
     case = make("rnn_relu", (1, 1, 2, 2))
     case.x[0, 0] = [np.inf, 1.0]

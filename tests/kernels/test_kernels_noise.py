@@ -9,14 +9,12 @@ from noise import philox
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
-from kernel_cases import PLACES, KernelCase, assert_agrees, devices, put
+from kernel_cases import PLACES_OF_OPTIONS, KernelCase, assert_agrees, devices, put
 
 from fastrnn import kernels, plans
 
 SEED = 0x9E3779B97F4A7C15
 ALL = kernels.Noise(0.3, 0.4, 0.25)
-# On the CPU, layers of 16-bit types have no noise.
-NOISY = [place for place in PLACES if place != ("cpu", "float16")]
 EACH = [kernels.Noise(0.3), kernels.Noise(0, 0.4), kernels.Noise(0, 0, 0.25), ALL]
 
 
@@ -45,7 +43,7 @@ def test_the_oracle_has_philox(counter, key, words):
 @pytest.mark.parametrize("lengths", [None, [5, 0, 2]], ids=["whole", "ragged"])
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("mode", ref.MODES)
-@pytest.mark.parametrize(("device", "dtype"), NOISY)
+@pytest.mark.parametrize(("device", "dtype"), PLACES_OF_OPTIONS)
 def test_agrees_with_the_reference(device, dtype, mode, directions, lengths, seed):
     options = {"directions": directions, "lengths": lengths, "device": device, "dtype": dtype}
     noise = for_mode(mode, ALL)
