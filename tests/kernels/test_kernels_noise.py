@@ -155,6 +155,10 @@ def test_a_wrong_rate_or_seed_is_named():
     fails(TypeError, "seed is of type float", ALL, 0.5)
     short = put(np.zeros(2, np.float32), device)
     fails(ValueError, r"seed is of shape \(2,\), expected shape \(64,\)", ALL, short)
+    if device == "cpu":  # a GPU's numbers are not looked at
+        for numbers, wrong in (((2, 0.5), "0.50*"), ((1, 2), "2.0*"), ((0, np.nan), "nan")):
+            seed = np.array(numbers * 32, np.float32)
+            fails(ValueError, rf"seed\[1\] is {wrong}, expected numbers that are 0 or 2", ALL, seed)
 
 
 @pytest.mark.skipif("cpu" not in devices(), reason="a build without CPU kernels")

@@ -220,6 +220,18 @@ struct Inputs {
     seed->ExpectPlaceOf(x);
     seed->ExpectType(DType::kFloat32);
     seed->ExpectShape({kSeedBits});
+    if (desc.device == Device::kCpu) ExpectBits(static_cast<const float*>(seed->data()));
+  }
+
+  // Others would all stand for a one.
+  static void ExpectBits(const float* numbers) {
+    const bool draws = numbers[0] != 1.0f;
+    for (int bit = 0; bit < kSeedBits; ++bit) {
+      const float number = numbers[bit];
+      FASTRNN_EXPECTS(draws ? number == 0.0f || number == 2.0f : number == 1.0f,
+                      "seed[" + std::to_string(bit) + "] is " + std::to_string(number) +
+                          ", expected numbers that are 0 or 2, or ones alone");
+    }
   }
 };
 
