@@ -125,6 +125,9 @@ def test_a_wrong_type_is_named():
     inputs[4] = inputs[4].astype("float64")
     with pytest.raises(mx.MXNetError, match="l0_h2h_weight has MXNet's type number 1"):
         call(inputs)
+    halves = [*(array.astype("float16") for array in arrays()), mx.nd.ones(64, dtype="float16")]
+    with pytest.raises(mx.MXNetError, match="seed has MXNet's type number 2, expected float32"):
+        call(halves, dtype="float16", use_seed=1, drop_states=0.1)
 
 
 @pytest.mark.parametrize(
@@ -162,10 +165,14 @@ def unaligned(array):
         ({"use_sequence_length": 2}, "use_sequence_length is '2'"),
         ({"projection_size": -1}, "projection_size is '-1'"),
         ({"state_clip_min": "low"}, "state_clip_min is 'low', expected a number"),
+        ({"state_clip_min": "nan"}, "state_clip_min is 'nan', expected a number"),
+        ({"zoneout_outputs": "nan"}, "zoneout_outputs is 'nan', expected a number"),
+        ({"zoneout_states": 1.5}, "zoneout_states is 1.50*, expected a probability"),
         ({"state_clip_min": 1, "state_clip_max": 0}, "clip is from 1.0* to 0.0*, expected"),
     ],
 )
 def test_a_wrong_attribute_is_named(change, message):
+    call(arrays())  # a plan for the same sizes is known
     with pytest.raises(mx.MXNetError, match=message):
         call(arrays(), **change)
 

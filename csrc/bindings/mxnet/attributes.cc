@@ -2,6 +2,7 @@
 
 #include <locale.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <limits>
 
@@ -31,7 +32,7 @@ int64_t IntegerAttribute(const Attributes& attributes, const std::string& name, 
   return value;
 }
 
-// With a point, whatever the process's locale has; infinity and NaN too, as strtod reads them.
+// With a point, whatever the process's locale has; infinity too, as strtod reads it, but not NaN.
 // `missing` if it is not given.
 double NumberAttribute(const Attributes& attributes, const std::string& name, double missing) {
   if (attributes.count(name) == 0) return missing;
@@ -39,7 +40,7 @@ double NumberAttribute(const Attributes& attributes, const std::string& name, do
   char* end = nullptr;
   static const locale_t of_c = newlocale(LC_NUMERIC_MASK, "C", nullptr);
   const double value = strtod_l(text.c_str(), &end, of_c);
-  FASTRNN_EXPECTS(!text.empty() && *end == '\0',
+  FASTRNN_EXPECTS(!text.empty() && *end == '\0' && !std::isnan(value),
                   "_fastrnn_layer: " + name + " is '" + text + "', expected a number");
   return value;
 }

@@ -97,7 +97,10 @@ MXReturnValue InferType(const Attributes& attributes, std::vector<int>* inputs,
       FASTRNN_EXPECTS(type == expected || type == kUnknownType,
                       "_fastrnn_layer: " + InputName(layers, positions, i) +
                           " has MXNet's type number " + std::to_string(type) + ", expected " +
-                          (lengths ? "int32" : fastrnn::Name(layers.dtype)) + " (" +
+                          (lengths ? "int32"
+                           : seed  ? "float32"
+                                   : fastrnn::Name(layers.dtype)) +
+                          " (" +
                           std::to_string(expected) + ")");
       type = expected;
     }
