@@ -147,7 +147,9 @@ class Stack:
         if self._converted:
             cast = partial(F.cast, dtype=self.computed_in)
         elif native_graph and mixed_precision():
-            cast = partial(F.amp_cast, dtype=self.computed_in)
+            # oneDNN's amp_cast, which MXNet takes on a CPU, does not know float64.
+            cast = F.cast if self.computed_in == "float64" else F.amp_cast
+            cast = partial(cast, dtype=self.computed_in)
 
         def own(name: str, array: Any) -> Any:
             # Dropout adds to gradients itself, and MXNet's `bind` mistakes an identity before it.

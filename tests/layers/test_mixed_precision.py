@@ -126,6 +126,32 @@ print(plain[0], plain[-1], losses[0], losses[-1])
     assert (amp_first, amp_last) == pytest.approx((first, last), rel=0.01)
 
 
+def test_float64_layers_stay_in_float64_with_amp_in_float16():
+    if "float64" not in native.STATUS.types:
+        pytest.skip("the native operator does not cover float64")
+    code = """
+import fastrnn, mxnet as mx
+from mxnet.contrib import amp
+layer = fastrnn.LSTM(4, 2, input_size=5, dtype="float64", zoneout_outputs=0.5)
+layer.initialize(mx.init.Uniform(0.5))
+x = mx.nd.random.normal(shape=(3, 2, 5), dtype="float64")
+x.attach_grad()
+
+def gradient():
+    mx.random.seed(1)
+    with mx.autograd.record():
+        output = layer(x)
+    output.backward()
+    return x.grad.copy()
+
+before = gradient()
+amp.init("float16")
+layer.hybridize()
+print(layer.backend.name, float(abs(gradient() - before).max().asscalar()))
+"""
+    assert printed(code).split() == ["native", "0.0"]
+
+
 def test_an_overflow_skips_the_update_and_lowers_the_scale(backend):
     code = f"""
 amp.init("bfloat16")
