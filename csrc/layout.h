@@ -108,8 +108,9 @@ inline int64_t DirectionReserveWords(const LayerDesc& desc) {
   return desc.hidden * UnitReserveWords(desc) + NormReserveWords(desc);
 }
 
-// What a layer with noise keeps beside that, for each direction: c before zoneout if it has c, and
-// otherwise what steps read as h, and h before zoneout.
+// What a layer with noise keeps beside that, for each direction: c before zoneout, if it is not c;
+// what steps read as h, if that is not h or the cell's backward reads it; and h before zoneout, if
+// the cell's backward computes from that.
 inline bool KeepsNewC(const LayerDesc& desc) {
   return desc.has_c() && desc.noise.zoneout_states > 0;
 }

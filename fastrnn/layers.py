@@ -48,7 +48,7 @@ def _constructor(gluon_layer: Any, mode: str) -> Any:
         )
         if noise.zoneout_states and mode != "lstm":
             raise ValueError(
-                f"zoneout_states: expected 0 for a {gluon_layer.__name__}, which has no c, got "
+                f"zoneout_states: expected 0 for {gluon_layer.__name__}, which has no c, got "
                 f"{zoneout_states!r}; zoneout_outputs is the rate for h"
             )
         options: Dict[str, Any] = dict(_ABSENT)

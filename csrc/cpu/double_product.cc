@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "clones.h"
+#include "small.h"
 #include "threads.h"
 
 namespace fastrnn {
@@ -21,6 +22,8 @@ constexpr int64_t kDepth = 256;
 constexpr int64_t kPartWork = 1 << 18;
 
 typedef double Lanes __attribute__((vector_size(8 * kPanel / 2)));
+
+static_assert(SmallProduct::kColumnMultiple % kPanel == 0, "columns begin at panels");
 
 int64_t Panels(int64_t n) { return (n + kPanel - 1) / kPanel; }
 

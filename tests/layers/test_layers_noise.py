@@ -284,7 +284,7 @@ def test_onnx(rate, tmp_path):
 
 
 def test_arguments_are_checked():
-    with pytest.raises(ValueError, match="zoneout_states: expected 0 for a GRU.*got 0.1"):
+    with pytest.raises(ValueError, match="zoneout_states: expected 0 for GRU.*got 0.1"):
         fastrnn.GRU(3, zoneout_states=0.1)
     for name in Noise._fields:
         with pytest.raises(ValueError, match=f"{name}: expected a probability.*got 1.5"):
