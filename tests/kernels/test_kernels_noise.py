@@ -126,6 +126,16 @@ def test_rates_are_what_is_drawn(device):
         assert abs(other.mean()) < 5 * rate * (1 - rate) / np.sqrt(other.size)
 
 
+@pytest.mark.parametrize("device", devices())
+def test_a_unit_that_keeps_its_value_does_not_become_nan(device):
+    noise = kernels.Noise(0.4)
+    case = KernelCase("rnn_tanh", 1, 3, 2, 70, noise=noise, noise_seed=SEED, device=device)
+    kept = case.forward().output == case.h_0
+    assert 0.3 < kept.mean() < 0.5
+    case.x[:] = np.nan
+    np.testing.assert_array_equal(case.forward().output, np.where(kept, case.h_0, np.nan))
+
+
 @pytest.mark.skipif("cuda" not in devices(), reason="no CUDA device, nor an emulated one")
 def test_it_is_stepwise_and_says_why(monkeypatch):
     monkeypatch.delenv("FASTRNN_ALGORITHM", raising=False)

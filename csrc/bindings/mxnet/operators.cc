@@ -100,8 +100,7 @@ MXReturnValue InferType(const Attributes& attributes, std::vector<int>* inputs,
                           (lengths ? "int32"
                            : seed  ? "float32"
                                    : fastrnn::Name(layers.dtype)) +
-                          " (" +
-                          std::to_string(expected) + ")");
+                          " (" + std::to_string(expected) + ")");
       type = expected;
     }
     for (int& type : *outputs) type = layer_type;
