@@ -6,6 +6,7 @@ when a model is exported.
 
 from __future__ import annotations
 
+import ast
 import importlib
 from typing import Any, Callable, Dict, List, Sequence
 
@@ -156,14 +157,16 @@ def _shape_only(node: graphs.Node, **exporter: Any) -> Any:
     return [made], [np.dtype("float32")]
 
 
-def _ones(node: graphs.Node, **exporter: Any) -> Any:
-    """Convert the ones that a seed is drawn from; outside of training nothing reads it."""
+def _full(node: graphs.Node, **exporter: Any) -> Any:
+    """Convert a constant, such as the ones that a seed is drawn from."""
     numpy_helper = importlib.import_module("onnx.numpy_helper")
     make_node = importlib.import_module("onnx.helper").make_node
-    shape = [int(size) for size in node["attrs"]["shape"].strip("(),").split(",")]
-    value = numpy_helper.from_array(np.full(shape, node["attrs"]["value"], np.float32))
+    attributes = node["attrs"]
+    dtype = np.dtype(attributes.get("dtype", "float32"))
+    shape = ast.literal_eval(attributes["shape"])
+    value = numpy_helper.from_array(np.full(shape, float(attributes["value"]), dtype))
     made = make_node("Constant", [], [node["name"]], node["name"], value=value)
-    return [made], [np.dtype("float32")]
+    return [made], [dtype]
 
 
 def _with_counts(convert: Callable[..., List[Any]]) -> Callable[..., List[Any]]:
@@ -189,7 +192,7 @@ def register() -> None:
     _exporter.register("_copy")(_copy)
     _exporter.register("_identity_with_attr_like_rhs")(_copy)  # its second input is a shape
     _exporter.register("_zeros_without_dtype")(_shape_only)
-    _exporter.register("_full")(_ones)
+    _exporter.register("_full")(_full)
     # MXNet's own converters are older than opset 18, in which Split requires that number.
     for operator in ("RNN", "SliceChannel"):
         _exporter.register(operator, 18)(_with_counts(converters[13][operator]))

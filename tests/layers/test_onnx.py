@@ -163,3 +163,14 @@ def test_without_onnx_there_is_nothing_to_register(monkeypatch):
     exporter.register()
     assert not exporter._exporter.registry_
     assert fastrnn.LSTM(2, input_size=3).backend
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_a_constant_of_a_network_keeps_its_type(dtype, tmp_path):
+    data = mx.sym.cast(mx.sym.var("data"), dtype=dtype)
+    symbol = mx.sym.elemwise_add(data, mx.sym.full((2, 3), 7, dtype=dtype))
+    path = str(tmp_path / "net.onnx")
+    mx.onnx.export_model(symbol, {}, [(2, 3)], [np.float32], onnx_file_path=path)
+    (found,) = run(path, {"data": np.ones((2, 3), np.float32)}).values()
+    np.testing.assert_array_equal(found, np.full((2, 3), 8))
+    assert found.dtype == dtype
