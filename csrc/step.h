@@ -83,11 +83,12 @@ struct BackwardStep {
   T* dh_total;     // [N, P] the gradient of h, zeros past a row's length
   Sum* dr;         // [N, H]
   const T* zeros;  // [N, H]
-  // Null if the layer is not normalised. Then dgates_h are the gradients of h_prev * W_h2h', and
+  // Null if the layer is not normalised. In one that is, dgates_h are the gradients of the product
+  // h_prev * W_h2h' itself.
   const T* normalized_hidden;
   const Sum* hidden_rstd;
   const Sum* c_moments;
-  T* dshare_h;  // [N, G*H] those after the normalisation; dgates_x, unless the cell splits shares
+  T* dshare_h;  // [N, G*H] those of its normalised share; dgates_x, unless the cell splits shares
   T* dc_gamma;  // [N, H] each row's gradients of c_gamma and c_beta (LSTM)
   T* dc_beta;
 };

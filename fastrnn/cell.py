@@ -6,6 +6,8 @@ import math
 from numbers import Real
 from typing import Any, List, NamedTuple, Optional, Tuple
 
+import numpy as np
+
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 
@@ -108,6 +110,13 @@ def checked_clip(clip: Any) -> Optional[Tuple[float, float, bool]]:
             f"clip is from {clip.low} to {clip.high}, expected a low end up to the high one"
         )
     return float(clip.low), float(clip.high), bool(clip.nan)
+
+
+def checked_flag(name: str, value: Any) -> bool:
+    """Return an argument that is on or off as the native library takes it."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r}, expected True or False")
+    return bool(value)
 
 
 def checked_noise(noise: Any) -> Optional[Tuple[float, float, float]]:

@@ -36,7 +36,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence
 import numpy as np
 
 from . import _native
-from .cell import Clip, Noise, checked_clip, checked_noise
+from .cell import Clip, Noise, checked_clip, checked_flag, checked_noise
 from .plans import plan
 
 _MOST_LAYERS = 2**16  # far from an overflow of what counts weights
@@ -233,8 +233,7 @@ def forward(
     reserve : bool
         Keep what `backward` needs: at most G*H + H values for each step, row and direction of each
         layer, H more if it is projected, up to H + P more with `noise`, 2*G*H + 4 more with
-        `layer_norm`, and the outputs of all
-        layers but the last.
+        `layer_norm`, and the outputs of all layers but the last.
     out : Result, optional
         Arrays to write to instead of new ones: the result of an earlier call, or arrays of any
         library, in the right shapes. They must not overlap each other or the inputs. Of its
@@ -272,6 +271,8 @@ def forward(
         raise TypeError(f"layers is of type {type(layers).__name__}, expected an int")
     if not 1 <= layers <= _MOST_LAYERS:
         raise ValueError(f"layers is {layers}, expected 1 to {_MOST_LAYERS}")
+    projected = checked_flag("projected", projected)
+    layer_norm = checked_flag("layer_norm", layer_norm)
     arrays = None if out is None else _arrays_of_result(out, reserve)
     seed = _seed_array(seed, x)
     number = _stream_number(stream)
@@ -283,11 +284,11 @@ def forward(
         weights,
         layers,
         lengths,
-        bool(projected),
+        projected,
         checked_clip(clip),
         checked_noise(noise),
         seed,
-        bool(layer_norm),
+        layer_norm,
         tf32,
         algorithm,
         reserve,
@@ -297,8 +298,8 @@ def forward(
     )
     if not reserve:
         return Result(output, h_n, c_n, None)
-    inputs = (mode, x, h_0, c_0, tuple(weights), layers, lengths, bool(projected), clip)
-    kept = Reserve(*inputs, noise, seed, bool(layer_norm), tf32, algorithm, output, values)
+    inputs = (mode, x, h_0, c_0, tuple(weights), layers, lengths, projected, clip)
+    kept = Reserve(*inputs, noise, seed, layer_norm, tf32, algorithm, output, values)
     return Result(output, h_n, c_n, kept)
 
 

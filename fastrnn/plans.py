@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Dict, Mapping, Optional, Union
 
 from . import _native
-from .cell import Clip, Noise, checked_clip, checked_noise
+from .cell import Clip, Noise, checked_clip, checked_flag, checked_noise
 
 __all__ = ["DEVICES", "DeviceFacts", "LayerPlan", "Plan", "plan", "reason"]
 
@@ -338,7 +338,7 @@ def reason(
         projection,
         checked_clip(clip),
         checked_noise(noise),
-        layer_norm,
+        checked_flag("layer_norm", layer_norm),
         reserve,
         tf32,
         algorithm,

@@ -38,7 +38,9 @@ FASTRNN_HOST_DEVICE Moments<Real> MomentsOf(int64_t n, const Real* values) {
   const Real mean = SumOf<Real>(n, [=](int64_t j) { return values[j]; }) / count;
   const Real squares =
       SumOf<Real>(n, [=](int64_t j) { return (values[j] - mean) * (values[j] - mean); });
-  return {mean, 1 / std::sqrt(squares / count + epsilon)};
+  // Not the quotient of 1, which hides a variance that overflows: this one is NaN then.
+  const Real variance = squares / count + epsilon;
+  return {mean, std::sqrt(variance) / variance};
 }
 
 template <class Real>

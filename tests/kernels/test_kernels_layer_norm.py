@@ -8,7 +8,7 @@ import reference as ref
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
-from kernel_cases import PLACES_OF_OPTIONS, KernelCase, assert_agrees, devices
+from kernel_cases import PLACES_OF_OPTIONS, PRECISE, KernelCase, assert_agrees, devices
 
 from fastrnn import _native, kernels, plans
 
@@ -79,6 +79,14 @@ def test_numbers_far_from_zero(mode, device):
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("device", "dtype"), PRECISE)
+def test_a_variance_that_overflows_is_not_hidden(device, dtype, mode):
+    case = make(mode, (2, 3, 4, 5), device=device, dtype=dtype)
+    case.x *= 1e200 if dtype == "float64" else 1e25
+    assert np.isnan(case.forward().output).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.skipif("cpu" not in devices(), reason="no kernels for the CPU")
 def test_the_threads_do_not_change_a_bit(mode):
     case = make(mode, (12, 33, 30, 20), 2)
@@ -119,6 +127,11 @@ def test_what_has_no_layer_norm_is_named():
     fails("weights has 7 arrays, expected 8 or 16", weights=arguments["weights"][:7])
     *others, _ = arguments["weights"]
     fails(r"weights\[7\] \(c_beta\) is of shape", weights=[*others, arguments["weights"][4]])
+    for name in ("layer_norm", "projected"):
+        with pytest.raises(TypeError, match=f"{name} is 'no', expected True or False"):
+            kernels.forward(**{**arguments, name: "no"})
+    with pytest.raises(TypeError, match="layer_norm is 1, expected True or False"):
+        plans.reason("gru", 3, 2, 4, 5, layer_norm=1)
     with pytest.raises(ValueError, match="layer_norm was given for a projected lstm"):
         of_device = "cpu" if device == "cpu" else 0
         plans.reason("lstm", 3, 2, 4, 5, projection=2, layer_norm=True, device=of_device)

@@ -15,9 +15,9 @@
 //   state            [D, N, P]
 //   state_cell       [D, N, H], LSTM only
 //   sequence_length  [N] of int32, if it is used; its gradient is not written
-//   the other ParametersOf (parameters.h) each direction. Their shapes depend on no other array, so
-//   they are what MXNet calls extra inputs, which the subgraph does not have: MXNet serializes the
-//   subgraph at every call of a graph without static_alloc.
+//   the other ParametersOf (parameters.h) for each direction. Their shapes depend on no other
+//   array, so they are what MXNet calls extra inputs, which the subgraph does not have: MXNet
+//   serializes the subgraph at every call of a graph without static_alloc.
 //   seed             [64] of float32, if there is one; also an extra input. Its gradient is not
 //                    written
 // Outputs

@@ -89,7 +89,9 @@ FASTRNN_DEVICE Moments MomentsOf(const float* values, int begin, int end, float*
     const float distance = values[j] - mean;
     return distance * distance;
   });
-  return {mean, 1.0f / sqrtf(squares / count + kNormEpsilon)};
+  // Not the quotient of 1, which hides a variance that overflows: this one is NaN then.
+  const float variance = squares / count + kNormEpsilon;
+  return {mean, sqrtf(variance) / variance};
 }
 
 // ---- forward ------------------------------------------------------------------------------------
