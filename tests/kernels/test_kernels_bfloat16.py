@@ -9,7 +9,7 @@ import reference as ref
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
 from host_bfloat16 import HostBfloat16
-from kernel_cases import KernelCase, assert_agrees, devices
+from kernel_cases import KernelCase, assert_agrees, devices, rounded
 
 from fastrnn import kernels
 
@@ -64,6 +64,16 @@ def test_layers_of_16_bits_are_plain(dtype, options, named):
         ValueError, match=f"dtype is {dtype}, expected float32 or float64 on the CPU with {named}"
     ):
         case.forward()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_results_are_rounded_to_the_nearest_and_ties_to_even(dtype):
+    # The output is the sum of two inputs, which is computed in float32.
+    case = KernelCase("rnn_relu", 1, 4096, 2, 1, dtype=dtype)
+    exponents = np.random.RandomState(0).uniform(-17, 14, (4096, 1))  # subnormal in float16 too
+    case.x[0] = rounded(np.exp2(np.hstack([exponents, exponents + 1])), dtype)
+    case.weights = [np.ones((1, 2), np.float32), *(0 * w for w in case.weights[1:])]
+    assert np.array_equal(case.forward().output, rounded(case.x.sum(2, keepdims=True), dtype))
 
 
 def test_infinity_and_nan_stay():
