@@ -218,7 +218,7 @@ def forward(
         i2h_gamma LN(W x) + i2h_bias and h2h_gamma LN(R h) + h2h_bias in the place of the products
         with their biases, and an LSTM's output is o tanh(c_gamma LN(c) + c_beta). An LSTM
         normalises its four gates together; a GRU r and z together, and n by itself. On a GPU such
-        layers run stepwise.
+        layers run stepwise; on the CPU they are in float32 or float64.
     tf32 : bool, optional
         Whether float32 products on a GPU may round their factors to TF32, with 10 bits of mantissa.
         The default is the environment variable FASTRNN_TF32 (0 or 1), or else True.
@@ -257,11 +257,11 @@ def forward(
     Raises
     ------
     ValueError
-        A wrong mode, shape, dtype, device or layout, or an array that cannot be read; the message
-        names the argument.
+        A wrong mode, shape, dtype, device or layout, an array that cannot be read, a rate outside 0
+        to 1, or arguments that exclude each other; the message names the argument.
     TypeError
-        An argument that is not an array, a mode that is not a string, `weights` that are not a
-        sequence.
+        An argument of the wrong type: not an array, a mode that is not a string, `weights` that are
+        not a sequence.
     RuntimeError
         A library underneath (oneDNN, CUDA, cuBLAS) failed.
     ModuleNotFoundError
@@ -305,7 +305,9 @@ def forward(
 
 def _seed_array(seed: Any, x: Any) -> Any:
     """Return the bits of a seed on the device of `x`; an array stays as it is."""
-    if seed is None or not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
+    if isinstance(seed, (bool, float, str)):
+        raise TypeError(f"seed is of type {type(seed).__name__}, expected an int or an array")
+    if not isinstance(seed, (int, np.integer)):
         return seed
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed is {seed}, expected 0 to 2**64 - 1")

@@ -57,7 +57,7 @@ def _constructor(gluon_layer: Any, mode: str) -> Any:
         options.update(bound.arguments)
         for name, value in options["kwargs"].items():
             if name not in ("use_sequence_length", "prefix", "params"):
-                raise TypeError(f"{name}: expected for no {gluon_layer.__name__}, got {value!r}")
+                raise TypeError(f"{name}: not an argument of {gluon_layer.__name__}, got {value!r}")
         options.update(options.pop("kwargs"))
         del options["self"]
         for name in ("min", "max", "nan"):
@@ -68,7 +68,7 @@ def _constructor(gluon_layer: Any, mode: str) -> Any:
         full_mode = f"rnn_{activation}" if mode == "rnn" else mode
         norm = checks.flag("layer_norm", layer_norm)
         if norm and mode == "rnn":
-            raise TypeError("layer_norm: expected for no RNN, got True")
+            raise TypeError("layer_norm: expected an LSTM or a GRU, got True for an RNN")
         RecurrentLayer.__init__(self, full_mode, backend, drops, noise, options, norm)
 
     return construct
@@ -118,6 +118,14 @@ class LSTM(mx.gluon.rnn.LSTM, RecurrentLayer):
         native one wherever it covers the layer and, on a GPU, ``fastrnn check`` found it right and
         not slower. The default is the environment variable FASTRNN_BACKEND, or else ``'auto'``. The
         property `backend` tells which one runs, and why.
+
+    Raises
+    ------
+    ValueError
+        A rate outside 0 to 1, a size that is too small, or arguments that exclude each other; the
+        message names the argument.
+    TypeError
+        An argument of the wrong type, or one that the layer does not have.
 
     Notes
     -----

@@ -134,6 +134,16 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         yield from self._cell.noise._asdict().items()
         yield "layer_norm", self._cell.layer_norm
 
+    def _unfuse(self) -> Any:
+        """Return MXNet's cells, which share the parameters of the layer.
+
+        Raises ValueError if the layer has arguments that Gluon's lacks: these cells ignore them.
+        """
+        for name, value in self._own_arguments():
+            if value:
+                raise ValueError(f"{name}: expected none, as MXNet's cells ignore it, got {value}")
+        return super()._unfuse()
+
     @property
     def backend(self) -> Backend:
         """The operators that the layer runs on (`name`: native or gluon) and the `reason`."""

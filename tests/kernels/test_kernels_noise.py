@@ -156,6 +156,7 @@ def test_a_wrong_rate_or_seed_is_named():
 
     fails(TypeError, "noise is of type tuple, expected a Noise", (0.1, 0.1, 0.1))
     fails(TypeError, "noise.drop_states is '0', expected a number", kernels.Noise(0, 0, "0"))
+    fails(TypeError, "noise.zoneout_outputs is True, expected a number", kernels.Noise(True))
     fails(ValueError, "noise.zoneout_outputs is 1.5, expected a prob", kernels.Noise(1.5))
     fails(ValueError, "noise.zoneout_outputs is nan, expected a pr", kernels.Noise(float("nan")))
     fails(ValueError, "zoneout_states was given, but only an lstm", ALL, mode="gru")

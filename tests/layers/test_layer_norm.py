@@ -153,7 +153,7 @@ def test_on_the_naive_engine(backend):
 
 
 def test_what_has_none_is_named():
-    with pytest.raises(TypeError, match="layer_norm: expected for no RNN, got True"):
+    with pytest.raises(TypeError, match="layer_norm: expected an LSTM or a GRU, got True for"):
         fastrnn.RNN(4, layer_norm=True)
     with pytest.raises(TypeError, match="layer_norm: expected True or False, got 'yes'"):
         fastrnn.LSTM(4, layer_norm="yes")

@@ -116,6 +116,13 @@ def test_unfused_cells_compute_the_same(backend):
     np.testing.assert_allclose(output.asnumpy(), layer(x, state)[0].asnumpy(), 1e-4, 1e-6)
 
 
+@pytest.mark.parametrize("name", ["weight_dropout", "zoneout_outputs", "layer_norm"])
+def test_a_layer_that_mxnets_cells_cannot_compute_is_not_unfused(name):
+    layer = fastrnn.LSTM(4, input_size=3, **{name: True if name == "layer_norm" else 0.5})
+    with pytest.raises(ValueError, match=f"{name}: expected none, as MXNet's cells ignore it"):
+        layer._unfuse()
+
+
 def test_summary(backend, capsys):
     case = LayerCase(layers=2)
     case.layer(backend).summary(*case.arguments())

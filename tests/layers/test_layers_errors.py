@@ -140,6 +140,7 @@ def test_lengths_for_a_layer_that_would_ignore_them(backend):
         ({"dropout": 1.5}, ValueError, "dropout: expected a probability .* got 1.5"),
         ({"dropout": "much"}, TypeError, "dropout: expected a number, got 'much'"),
         ({"dropout": None}, TypeError, "dropout: expected a number, got None"),
+        ({"weight_dropout": True}, TypeError, "weight_dropout: expected a number, got True"),
         ({"dropout": -0.1}, ValueError, "dropout: expected a probability .* got -0.1"),
         ({"dtype": "int32"}, TypeError, "dtype: expected float16, float32 or float64, got 'int32'"),
         ({"dtype": "real"}, TypeError, "dtype: expected .* got 'real'"),
@@ -182,10 +183,10 @@ def test_unknown_arguments_are_refused():
 @pytest.mark.parametrize("kind", ["GRU", "RNN"])
 @pytest.mark.parametrize("name", ["projection_size", "state_clip_max", "lstm_state_clip_min"])
 def test_other_layers_refuse_what_only_an_lstm_has(name, kind):
-    with pytest.raises(TypeError, match=f"{name}: expected for no {kind}, got 2"):
+    with pytest.raises(TypeError, match=f"{name}: not an argument of {kind}, got 2"):
         getattr(fastrnn, kind)(4, **{name: 2})
 
 
 def test_an_lstm_refuses_its_options_other_names():
-    with pytest.raises(TypeError, match="lstm_state_clip_min: expected for no LSTM, got -1"):
+    with pytest.raises(TypeError, match="lstm_state_clip_min: not an argument of LSTM, got -1"):
         fastrnn.LSTM(4, lstm_state_clip_min=-1)
