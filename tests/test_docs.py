@@ -15,7 +15,10 @@ import fastrnn
 
 ROOT = Path(__file__).resolve().parents[1]
 API = ROOT / "docs" / "api"
-GUIDES = [ROOT / "docs" / "how_it_works.md", ROOT / "docs" / "pytorch.md"]
+GUIDES = [
+    ROOT / "docs" / f"{name}.md"
+    for name in ("how_it_works", "pytorch", "regularisation", "layer_norm")
+]
 PAGES = [ROOT / "README.md", *GUIDES, *sorted(API.glob("*.md"))]
 EXAMPLES = [
     pytest.param(block, id=f"{page.stem}-{k}")
