@@ -45,6 +45,7 @@ PLAIN = [("plain", schedule) for schedule in ("lifo", "random:1", "random:2", "f
 # ThreadSanitizer comes first: a few cases are enough for it to see almost all of them.
 SUITES: Sequence[Tuple[Tuple[str, ...], Sequence[Tuple[str, str]]]] = [
     (("small_persistent.py", "-k", "numbers0 or tagged"), [THREAD]),
+    (("small_layers.py", "-k", "layer_norm and float32"), [THREAD]),
     (("calls.py",), [("plain", "fifo"), ("plain", "lifo")]),
     (("small_persistent.py",), [("plain", "random:1"), ("plain", "fifo"), THREAD]),
 ]
