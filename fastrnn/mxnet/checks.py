@@ -62,8 +62,6 @@ def layout(value: Any) -> None:
 
 def rate(name: str, value: Any) -> float:
     """Check a rate of dropout or zoneout, and return it as a number."""
-    if isinstance(value, (bool, np.bool_)):  # True would drop everything
-        raise TypeError(f"{name}: expected a number, got {value!r}")
     number = _number(name, value)
     if not 0 <= number <= 1:
         raise ValueError(f"{name}: expected a probability from 0 to 1, got {value!r}")

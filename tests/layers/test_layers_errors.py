@@ -140,7 +140,6 @@ def test_lengths_for_a_layer_that_would_ignore_them(backend):
         ({"dropout": 1.5}, ValueError, "dropout: expected a probability .* got 1.5"),
         ({"dropout": "much"}, TypeError, "dropout: expected a number, got 'much'"),
         ({"dropout": None}, TypeError, "dropout: expected a number, got None"),
-        ({"weight_dropout": True}, TypeError, "weight_dropout: expected a number, got True"),
         ({"dropout": -0.1}, ValueError, "dropout: expected a probability .* got -0.1"),
         ({"dtype": "int32"}, TypeError, "dtype: expected float16, float32 or float64, got 'int32'"),
         ({"dtype": "real"}, TypeError, "dtype: expected .* got 'real'"),
