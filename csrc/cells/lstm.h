@@ -97,17 +97,12 @@ struct ClippedLstmCell : LstmCell {
 struct NormalizedLstmCell : LstmCell {
   // The first part; h is o alone.
   template <class Real>
-  static FASTRNN_HOST_DEVICE void Forward(const CellOptions<Real>&,
+  static FASTRNN_HOST_DEVICE void Forward(const CellOptions<Real>& options,
                                           const Shares<kGates, Real>& shares,
                                           UnitState<Real>* state,
                                           Activated<kGates, Real>* activated) {
-    const Real i = cell::Sigmoid(shares.Sum(0));
-    const Real f = cell::Sigmoid(shares.Sum(1));
-    const Real g = cell::Tanh(shares.Sum(2));
-    const Real o = cell::Sigmoid(shares.Sum(3));
-    state->c = f * state->c + i * g;
-    state->h = o;
-    *activated = {{i, f, g, o}, 0.0f};
+    Compute<false>(options.clip, shares, state, activated);
+    state->h = activated->gates[3];
   }
 
   // seen_c: the normalised c, scaled and shifted.

@@ -163,27 +163,6 @@ def test_keeping_everything(all_of_them, how, backend):
     assert not any(p.grad().asnumpy().any() for p in layer.collect_params().values())
 
 
-def test_dropout_of_the_state_is_gluons():
-    T, N, H = 6, 3, 5
-    cell = mx.gluon.contrib.rnn.VariationalDropoutCell(
-        mx.gluon.rnn.LSTMCell(H, input_size=4, prefix="l0_"), drop_states=0.4
-    )
-    cell.initialize(mx.init.Uniform(0.5))
-    layer = fastrnn.LSTM(H, input_size=4, backend="gluon", drop_states=0.4)
-    layer.initialize()
-    for name, parameter in cell.collect_params().items():
-        getattr(layer, name).set_data(parameter.data())
-    x = mx.nd.random.normal(shape=(T, N, 4))
-    mx.random.seed(SEED)
-    with mx.autograd.train_mode():
-        output, states = layer(x, layer.begin_state(N))
-    mx.random.seed(SEED)
-    with mx.autograd.train_mode():
-        wanted, last = cell.unroll(T, x, layout="TNC", merge_outputs=True)
-    for actual, expected in zip([output, *states], [wanted, *(s.expand_dims(0) for s in last)]):
-        np.testing.assert_allclose(actual.asnumpy(), expected.asnumpy(), rtol=1e-5, atol=1e-6)
-
-
 @needs_native
 @pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "parent"])
 def test_gradients_that_are_added(hybrid):

@@ -187,9 +187,15 @@ def test_rates_drop_their_share_and_keep_the_mean(backend):
     assert left.std() == pytest.approx(np.sqrt(2 * rate / (1 - rate) / hidden), rel=0.2)
 
 
-def test_it_is_gluons_variational_dropout(backend):
+@pytest.mark.parametrize(
+    "drops",
+    [{"drop_inputs": 0.4, "drop_outputs": 0.3}, {"drop_states": 0.4}],
+    ids=["sequences", "states"],
+)
+def test_it_is_gluons_variational_dropout(drops, backend):
+    if backend == "native" and "drop_states" in drops:
+        pytest.skip("the native operator draws masks of the state itself")
     T, N, H = 6, 3, 5
-    drops = {"drop_inputs": 0.4, "drop_outputs": 0.3}
     cell = mx.gluon.contrib.rnn.VariationalDropoutCell(
         mx.gluon.rnn.LSTMCell(H, input_size=4, prefix="l0_"), **drops
     )
