@@ -55,8 +55,8 @@ def lstm(backward, rows, hidden, math, algorithm, device="H100", steps=100):
 class Simulated(NamedTuple):
     """An LSTM layer of which GPGPU-Sim ran the kernels' PTX, and the cycles of a step.
 
-    The kernels were those before docs/machine_code.md's changes. `latency` is what step_path.py
-    counts of them, in place of the table's. float16's had two tiles of rows, which are no more.
+    The kernels lacked the techniques of docs/machine_code.md. `latency` is what step_path.py counts
+    of them, in place of the table's. float16's had two tiles of rows, as no kernel has today.
     """
 
     backward: bool
@@ -75,8 +75,8 @@ SIMULATED = {
     "TF32 N=3 H=33": Simulated(False, (3, 33), "tf32", NARROW, 2440, 1559),
 }
 # The simulator executes PTX in its order. In IEEE float32 a slice has 48 loads from shared memory,
-# 32 of them with addresses of any space then, each before the multiply-adds that need it; ptxas
-# moves them ahead. Here eight warps have two slices each, and in the other rows at most one.
+# 32 of them with addresses of any space, each before the multiply-adds that need it; ptxas moves
+# them ahead. Here eight warps have two slices each, and in the other rows at most one.
 UNSCHEDULED = "float32 N=8 H=256"
 # From a flag's release to its acquire: simulated with the load that follows, 16 blocks.
 EXCHANGE = 970 - L2_CLOCKS
