@@ -1,5 +1,5 @@
 // The interface of a backend: plans for single layers, and memory on its devices. A backend is a
-// folder with one `Registration`; nothing else names it. No CUDA header is included here.
+// folder with one `Registration`, by which plan.cc finds it. No CUDA header is included here.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,5 @@
-// The walk through time of one direction, for every backend: forward_pass.h and backward_pass.h.
+// What the walk through time of one direction (forward_pass.h and backward_pass.h) asks of every
+// backend.
 //
 // The walk goes in chunks of time. For each chunk, one product projects the inputs of all its
 // steps; backward mirrors this, with one product per chunk for dx and for each weight gradient. A
@@ -6,8 +7,8 @@
 //
 //   Gemm(m, n, k, a, b, beta, c)      c[m, n] = a[m, k] * b[k, n] + beta * c; a and b are Factor<T>
 //   Step(desc, step, weights)         one step, with its products with the direction's weights
-//   BeginNoise, EndNoise(step, noise) before and after the step of a layer with noise
-//   (noise_step.h)
+//   BeginNoise(step, noise)           before the step of a layer with noise (noise_step.h)
+//   EndNoise(step, noise)             after it
 // and for backward
 //   CopyRows(x, first_row, rows, columns, lengths, batch, to)   zeros past a row's length
 //   SumRows(dgates, rows, columns, accumulate, sums, copy)      copy: a second result, or null

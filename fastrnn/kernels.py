@@ -226,10 +226,10 @@ def forward(
         On a GPU, ``auto``, ``stepwise`` or ``persistent``; see `plan`. The default is the
         environment variable FASTRNN_ALGORITHM, or else ``auto``. An algorithm that cannot run the
         layer is an error; ``auto`` always can. For tests and benchmarks,
-        ``persistent:NAME=NUMBER,...`` (or ``auto:``) fixes numbers of the `Plan`: row_tiles,
-        batch_tiles, groups, directions, and shared_slices, beyond which a warp streams its weights;
-        backward alone: backward_row_tiles, split, if there are plans with that number, and cluster
-        (0 or 1).
+        ``persistent:NAME=NUMBER,...`` (or ``auto:``) fixes numbers of the `Plan`: batch_tiles,
+        groups, directions, and shared_slices, beyond which a warp streams its weights; forward
+        alone: row_tiles, and tagged (0 or 1); backward alone: backward_row_tiles, split, and
+        cluster (0 or 1).
     reserve : bool
         Keep what `backward` needs: at most G*H + H values for each step, row and direction of each
         layer, H more if it is projected, up to H + P more with `noise`, 2*G*H + 4 more with

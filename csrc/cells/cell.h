@@ -4,8 +4,9 @@
 //   kGates        G
 //   kHasC         whether it has a cell state c beside h
 //   kSplitShares  whether the input's and the hidden state's share of the last gate have different
-//                 gradients; backward then also reads hidden_n and h_prev
-//   kKeepsGates   whether backward reads the activated gates (and c), or only the output
+//                 gradients. Only such cells read h_prev; backward also reads hidden_n
+//   kKeepsGates   whether backward reads the activated gates (and c), or only the output. Layers of
+//                 cells that keep them can be layer-normalised
 //   Forward       replaces a state by the next one; its first argument is CellOptions
 //   Backward      takes the gradients of h and c, and replaces that of c by that of c_prev; returns
 //                 the share of h_prev's gradient that does not pass the gates

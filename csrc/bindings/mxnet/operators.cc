@@ -6,7 +6,7 @@
 //   hidden_size      H
 //   num_directions   1 or 2
 //   num_layers       L, 1 by default
-//   dtype            float32 (default); on a GPU also float16, on a CPU also float64
+//   dtype            float32 (default), float16 or float64: what the device's backend has
 //   tf32             1 if float32 products may round their factors to TF32 on a GPU;
 //                    the default is DefaultTf32()
 //   use_sequence_length  1 if each row has its own length, otherwise 0 (default)

@@ -1,6 +1,6 @@
-// The vocabulary of the kernels: CUDA and PTX, which no other file of csrc uses directly. A host
-// compiler with FASTRNN_EMULATE finds the same names in the emulator's device_emulated.h, where
-// every CUDA thread is a fiber.
+// The vocabulary of the kernels: the only file of csrc with PTX, apart from the sigmoid's in
+// cells/math.h. A host compiler with FASTRNN_EMULATE finds the same names in the emulator's
+// device_emulated.h, where every CUDA thread is a fiber.
 //
 // Rules for kernels, so that both can run them:
 // - Use only the names below, those in the emulator's cuda_names.h (threadIdx, __syncthreads,
@@ -13,8 +13,7 @@
 // - Poll a flag with LoadAcquire only: in the emulator, it yields to the other threads. Set it with
 //   StoreRelease. Words that are polled themselves: StoreTagged, LoadTagged16, HasArrived.
 // - Do not return before a barrier that other threads reach. All lanes of a mask must reach the
-// same
-//   warp function.
+//   same warp function.
 // - No const __restrict__ on memory that other blocks write during the launch: the compiler could
 //   then read it through the cache that is not kept coherent.
 #pragma once

@@ -58,8 +58,8 @@ inline int64_t SumParts(int64_t rows) {
 }
 
 // partial[part, j] = sum over the rows of the part of matrix[row, j], or of its product with
-// factor[row, j] unless that is null. Blocks of kWarp x kSumThreads
-// in a grid of columns / kWarp, rounded up, by parts.
+// factor[row, j] unless that is null. Blocks of kWarp x kSumThreads in a grid of columns / kWarp,
+// rounded up, by parts.
 template <class T>
 __global__ void __launch_bounds__(kWarp* kSumThreads)
     SumRowsKernel(const T* matrix, const T* factor, int64_t rows, int64_t columns,

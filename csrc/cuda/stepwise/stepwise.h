@@ -1,5 +1,6 @@
 // The stepwise algorithm: per step one product with the recurrent weights and one kernel for
-// everything else. It runs layers of every size that the backend accepts (backend.cu).
+// everything else; a projection, layer normalisation and noise add products and kernels. It runs
+// layers of every size that the backend accepts (backend.cu).
 //
 // Both directions run at once, step by step in turn and on two streams, unless their workspace
 // would be too large: a small product leaves room for another on the GPU.
