@@ -113,7 +113,7 @@ def checked_clip(clip: Any) -> Optional[Tuple[float, float, bool]]:
 
 
 def checked_flag(name: str, value: Any) -> bool:
-    """Return an argument that is on or off as the native library takes it."""
+    """Return an argument that is True or False, perhaps NumPy's, as Python's own."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} is {value!r}, expected True or False")
     return bool(value)

@@ -6,7 +6,7 @@ import functools
 import inspect
 from typing import Any, Dict
 
-from fastrnn.cell import Noise
+from fastrnn.cell import Noise, checked_flag
 from fastrnn.mxnet import checks, import_mxnet
 from fastrnn.mxnet.dropout import Rates
 from fastrnn.mxnet.layer import RecurrentLayer
@@ -66,7 +66,7 @@ def _constructor(gluon_layer: Any, mode: str) -> Any:
         if mode == "rnn":
             checks.activation(activation)
         full_mode = f"rnn_{activation}" if mode == "rnn" else mode
-        norm = checks.flag("layer_norm", layer_norm)
+        norm = checked_flag("layer_norm", layer_norm)
         if norm and mode == "rnn":
             raise TypeError("layer_norm: expected an LSTM or a GRU, got True for an RNN")
         RecurrentLayer.__init__(self, full_mode, backend, drops, noise, options, norm)

@@ -82,13 +82,6 @@ def clipping(low: Any, high: Any) -> Tuple[Optional[float], Optional[float]]:
     return first, last
 
 
-def flag(name: str, value: Any) -> bool:
-    """Check an argument that is on or off."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected True or False, got {value!r}")
-    return bool(value)
-
-
 def layer_norm(
     projection_size: Any, clip: Tuple[Optional[float], Optional[float]], noise: Any
 ) -> None:

@@ -155,7 +155,7 @@ def test_on_the_naive_engine(backend):
 def test_what_has_none_is_named():
     with pytest.raises(TypeError, match="layer_norm: expected an LSTM or a GRU, got True for"):
         fastrnn.RNN(4, layer_norm=True)
-    with pytest.raises(TypeError, match="layer_norm: expected True or False, got 'yes'"):
+    with pytest.raises(TypeError, match="layer_norm is 'yes', expected True or False"):
         fastrnn.LSTM(4, layer_norm="yes")
     with pytest.raises(ValueError, match="layer_norm: expected no projection_size with it, got 2"):
         fastrnn.LSTM(4, layer_norm=True, projection_size=2)
