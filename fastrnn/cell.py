@@ -40,7 +40,7 @@ class Cell(NamedTuple):
 
     mode: str  # a key of GATES
     hidden_size: int
-    projection_size: int = 0  # LSTM only: h is the output times the h2r weight; 0: it is not
+    projection_size: int = 0  # P, LSTM only; 0: h is not projected
     clip_min: Optional[float] = None  # LSTM only: the cell state's range after each step
     clip_max: Optional[float] = None
     clip_nan: bool = False  # whether a NaN becomes clip_min
@@ -49,7 +49,7 @@ class Cell(NamedTuple):
 
     @property
     def projected(self) -> bool:
-        """Whether h is not the output itself."""
+        """Whether h is a projection of what the cell computes."""
         return self.projection_size > 0
 
     @property

@@ -98,8 +98,8 @@ class Scores(NamedTuple):
         Nats per token.
     first, first_three : float
         The share of tokens that were the likeliest, or among the three likeliest. Equally likely
-        tokens rank by their number. The marker of unknown tokens does not count:
-        an unknown token is never predicted right.
+        tokens rank by their number. The marker of unknown tokens does not count: an unknown token
+        is never predicted right.
     tokens : int
     """
 

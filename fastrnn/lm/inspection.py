@@ -70,9 +70,9 @@ def gradient_by_distance(
 ) -> np.ndarray:
     """How much a loss depends on the state some tokens before it.
 
-    The text is cut into `rows` pieces. In each the model reads some tokens, then so many as
-    `distance` says, and predicts one. The gradient of that one loss by the state after each of the
-    latter tokens is what backpropagation through time would send there.
+    The text is cut into `rows` pieces. In each, the model reads some tokens, then `distance` more,
+    and predicts one. The gradient of that loss with respect to the state after each of the latter
+    tokens is what backpropagation through time would send there.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ class Rates(NamedTuple):
 
 
 def numbers(F: Any, data: Any, rate: float, axes: Tuple[int, ...] = ()) -> Any:
-    """Drop numbers of an array; those that differ only in their place along `axes` together."""
+    """Drop numbers of an array; along `axes`, all or none."""
     if not rate:
         return data
     if np.float32(rate) < 1:  # MXNet's operator rounds it

@@ -53,7 +53,7 @@ def _check_static_shape(static_shape: bool, operators: str, backend: Backend) ->
 
 
 class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
-    """Their base. In the MRO of each it follows MXNet's layer and precedes that one's base."""
+    """The base of our layers. In an MRO it is between MXNet's layer and that layer's base."""
 
     def __init__(
         self,

@@ -132,7 +132,7 @@ class Text:
         return self._measure()[1]
 
     def _measure(self) -> Tuple[str, int]:
-        """SHA-256 and size, for which the text is read unless it was before."""
+        """SHA-256 and size; reads the text if it has not been read whole."""
         while self._measured is None:
             for _ in self.pieces():
                 pass
