@@ -132,9 +132,10 @@ def cuda_architectures(settings: Settings, nvcc: Nvcc, gpus: Sequence[str] = ())
     """Return the compute capabilities to compile for, the newest last.
 
     Those asked for; else those of the GPUs that are there, each as the newest that is known and not
-    newer; else all of the toolkit's. sm_86 came with CUDA 11.1. sm_90 came with 11.8, but what the
-    kernels use of it (PTX ISA 8.0) with 12.0; before, Hopper runs what was compiled for older ones.
-    sm_100 and sm_120 came with 12.8, and 13.0 dropped sm_70.
+    newer; else all of the toolkit's. sm_86 came with CUDA 11.1. sm_90 came with 11.8; the kernels
+    are compiled for it from 12.0 on, and with clusters from 12.1 on (csrc/cuda/runtime/launch.cuh).
+    Before, Hopper runs what was compiled for older ones. sm_100 and sm_120 came with 12.8, and 13.0
+    dropped sm_70.
     """
     first = {"86": (11, 1), "90": (12, 0), "100": (12, 8), "120": (12, 8)}
     last = {"70": (12, 99)}
