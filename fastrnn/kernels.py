@@ -62,9 +62,10 @@ class Reserve(NamedTuple):
 
     Attributes
     ----------
-    mode, x, h_0, c_0, weights, layers, lengths, projected, clip, noise, seed, layer_norm, tf32
-    algorithm
-        The arguments of the call; the seed as an array.
+    mode, x, h_0, c_0, weights, layers, lengths, projected, clip, noise, layer_norm
+        The arguments of the call.
+    seed, tf32, algorithm
+        The same; the seed as an array.
     output : array [T, N, D*P]
         Its output.
     values : array of float32

@@ -241,8 +241,8 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         inputs
             [T, N, I], or [N, T, I] with the layout NTC.
         states
-            [L*D, N, H], for the LSTM a list of two; zeros by default. With a projection the first
-            one is [L*D, N, P].
+            [L*D, N, P], for the LSTM a list of that and [L*D, N, H]; zeros by default. P is H
+            unless the layer is projected.
         sequence_length
             [N], each row's number of steps, for a layer made with ``use_sequence_length=True``. The
             native operator on a GPU does not wait for the values, and clamps them to 0 to T.
@@ -250,7 +250,7 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         Returns
         -------
         output or (output, states)
-            [T, N, D*H] or [N, T, D*H], zero past a row's length; and, if states were given, the
+            [T, N, D*P] or [N, T, D*P], zero past a row's length; and, if states were given, the
             states after each row's last step.
 
         Raises

@@ -70,7 +70,7 @@ class Stack:
         inputs
             [T, N, I] or [N, T, I], by the layout.
         states
-            [L*D, N, H], for the LSTM two of them.
+            [L*D, N, P], and for the LSTM [L*D, N, H].
         sequence_length
             [N] of any type, or None.
         params
