@@ -195,20 +195,32 @@ class LayerCase:
         self.check_learning(layer, net, ctx, train_mode)
 
     def check_learning(self, layer, net=None, ctx=None, train_mode=True):
-        """Run `net` with recording, and backward."""
-        arguments = self.arguments(ctx)
-        attach(arguments)
-        with mx.autograd.record(train_mode):
-            outcome = (net or layer)(*arguments)
-        self.check_outcome(outcome)
-        self.backward(outcome, ctx)
-        self.check_gradients(layer, arguments, ctx=ctx)
+        """Run `net` with recording, and backward.
+
+        With gradients attached to what the layer is called with, and to what that is computed from.
+        """
+        for computed in (False, True):
+            arguments = self.arguments(ctx)
+            attach(arguments)
+            with mx.autograd.record(train_mode):
+                outcome = (net or layer)(*(from_others(arguments) if computed else arguments))
+            self.check_outcome(outcome)
+            self.backward(outcome, ctx)
+            self.check_gradients(layer, arguments, ctx=ctx)
 
 
 def attach(arguments, req="write"):
     """Attach gradients to the input and the states of a call."""
     for array in [arguments[0], *(arguments[1] if len(arguments) > 1 and arguments[1] else [])]:
         array.attach_grad(req)
+
+
+def from_others(arguments):
+    """Return a call's arguments with an input and states that are computed from these."""
+    x, *others = arguments
+    if others and others[0]:
+        others[0] = [state.copy() for state in others[0]]
+    return [x.copy(), *others]
 
 
 class Parent(mx.gluon.HybridBlock):

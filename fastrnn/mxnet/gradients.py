@@ -10,18 +10,28 @@ from fastrnn.mxnet import import_mxnet
 mx = import_mxnet()
 
 
-def has_other_gradient(parameter: Any, array: Any) -> bool:
+def has_other_gradient(parameter: Any, array: Any, device: Any) -> bool:
     """Whether a gradient was attached to a parameter's array that is not the parameter's own.
 
-    Only MXNet knows how `backward` writes to it.
+    `device` is the array's. Only MXNet knows how `backward` writes to such a gradient.
     """
     if parameter.grad_req == "null":
         return False
-    gradient = array.grad  # a new object each time
-    return gradient is not None and _address(gradient) != _address(parameter.grad(array.ctx))
+    gradient = mx.base.NDArrayHandle()
+    _call("MXNDArrayGetGrad", array.handle, ctypes.byref(gradient))
+    if not gradient.value:
+        return False
+    try:
+        return _address(gradient) != _address(parameter.grad(device).handle)
+    finally:
+        _call("MXNDArrayFree", gradient)
 
 
 def _address(array: Any) -> Any:
     address = ctypes.c_void_p()
-    mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(address)))
+    _call("MXNDArrayGetData", array, ctypes.byref(address))
     return address.value
+
+
+def _call(function: str, *arguments: Any) -> None:
+    mx.base.check_call(getattr(mx.base._LIB, function)(*arguments))

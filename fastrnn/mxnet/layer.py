@@ -367,17 +367,19 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
             return of_call.run(F, inputs, states, sequence_length, params, zero_states=zeros)
         if not mx.autograd.is_recording():
             return of_call.run(F, inputs, states, sequence_length, params)
+        for name, parameter in self._reg_params.items():
+            if parameter.grad_req == "null":
+                # Autograd would attach a node to the array, which threads may share.
+                params[name] = params[name].detach()
         adding = self._adding(inputs, states, params)
+        if not adding and of_call.is_one_operator(inputs):
+            return of_call.run(F, inputs, states, sequence_length, params)
         key = (of_call, adding, mx.util.is_np_array(), mixed_precision())
         recorders = self._kept.recorders
         recorder = recorders.get(key)
         if recorder is None:
             recorder = Recorder(of_call, len(states), sequence_length is not None, adding)
             recorders[key] = recorder
-        for name, parameter in self._reg_params.items():
-            if parameter.grad_req == "null":
-                # Autograd would attach a node to the array, which threads may share.
-                params[name] = params[name].detach()
         return recorder(inputs, states, sequence_length, params)
 
     def _adding(self, inputs: Any, states: Sequence[Any], params: Dict[str, Any]) -> FrozenSet[str]:
@@ -389,9 +391,10 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         if isinstance(states, _OwnStates) and states.zeros:
             arrays = {"inputs": inputs}
         adding = [name for name, array in arrays.items() if array.grad is not None]
+        device = next(iter(params.values())).ctx
         adding += [
             name
             for name, parameter in self._reg_params.items()
-            if parameter.grad_req == "add" or has_other_gradient(parameter, params[name])
+            if parameter.grad_req == "add" or has_other_gradient(parameter, params[name], device)
         ]
         return frozenset(adding)

@@ -19,7 +19,7 @@ from fastrnn.mxnet import import_mxnet, mixed_precision
 
 mx = import_mxnet()
 
-OPERATOR = "_fastrnn_layer"  # for eager calls without a backward pass
+OPERATOR = "_fastrnn_layer"  # for eager calls
 GRAPH_OPERATOR = "_fastrnn_rnn"  # for graphs
 # 10901 for 1.9.1.
 _MXNET_VERSION = sum(
@@ -130,8 +130,12 @@ def layers(
     lengths: Any = None,
     seed: Any = None,
     first_layer: int = 0,
+    recorded: bool = False,
 ) -> Tuple[Any, List[Any]]:
-    """Run layers, one on top of the other, without a backward pass.
+    """Run layers, one on top of the other.
+
+    The operator cannot add to a gradient: to none of the arrays may one be attached to which
+    ``backward`` adds.
 
     Parameters
     ----------
@@ -152,6 +156,8 @@ def layers(
         its inference form.
     first_layer
         The number of the first layer in the stack, for which the seed draws.
+    recorded
+        Whether there may be a backward pass.
 
     Returns
     -------
@@ -174,6 +180,7 @@ def layers(
         use_sequence_length=int(has_lengths),
         **options(cell),
         **_seeded(seed, first_layer),
+        **({"reserve": 1} if recorded else {}),
     )
     return outputs[0], [outputs[k + 1] for k in range(len(states))]
 

@@ -24,6 +24,8 @@ mx: Any = import_mxnet()
 # operators, step by step.
 NATIVE, FUSED, LAYERWISE, UNROLLED = "native", "fused", "layerwise", "unrolled"
 
+_SMALL = 1 << 16  # T*N*D*H of a layer whose reserve takes about a megabyte
+
 _Outcome = Tuple[Any, List[Any]]
 
 
@@ -66,7 +68,8 @@ class Stack:
         Parameters
         ----------
         F
-            `mxnet.nd`, for a call without a backward pass, or `mxnet.sym`.
+            `mxnet.nd` or `mxnet.sym`. Calls with arrays that autograd records need
+            `is_one_operator`.
         inputs
             [T, N, I] or [N, T, I], by the layout.
         states
@@ -77,7 +80,8 @@ class Stack:
             Parameters by their names.
         adding
             Of a graph: the arrays to whose gradients ``backward`` may add, ``inputs``, ``state0``,
-            ``state1`` and parameters by their names; None: any.
+            ``state1`` and parameters by their names; None: any, and the outputs get the names of
+            those of MXNet's RNN.
         zero_states
             Of a graph: whether the states are zeros.
 
@@ -117,13 +121,34 @@ class Stack:
         )
         if self._converted:
             output, *states = (F.cast(a, dtype=self.dtype.name) for a in (output, *states))
-        if renamed:
+        if renamed and adding is None:  # a graph that others see
             output, states = _named(name, output, states)
         if self.layout == "NTC":
             output = F.swapaxes(output, 0, 1)
         if numpy:
             output, *states = (a.as_np_ndarray() for a in (output, *states))
         return output, list(states)
+
+    @cached_property
+    def _may_be_one_operator(self) -> bool:
+        return (
+            self.operators == NATIVE
+            and self.layout == "TNC"
+            and not self._converted
+            and not any(self.rates)
+        )
+
+    def is_one_operator(self, inputs: Any) -> bool:
+        """Whether `run` on arrays calls one operator whose outputs are the layer's.
+
+        So a call that autograd records is one node, as Gluon's is. The operator holds the reserves
+        of all layers at once, so those of a stack must be small.
+        """
+        if not self._may_be_one_operator or mixed_precision():
+            return False
+        steps, rows, _ = inputs.shape
+        units = self.directions * self.cell.hidden_size
+        return self.layers == 1 or steps * rows * units <= _SMALL
 
     @cached_property
     def _converted(self) -> bool:
@@ -196,8 +221,10 @@ class Stack:
         seeded = self.operators == NATIVE and any(self.cell.noise) and drops
         if self.operators == NATIVE and F is mx.nd and not any(rates):
             seed = dropout.seed(F) if seeded else None
+            recorded = mx.autograd.is_recording()
             return native.layers(
-                self.cell, data, states, weights, self.computed_in, sequence_length, seed
+                *(self.cell, data, states, weights, self.computed_in, sequence_length, seed),
+                recorded=recorded,
             )
         own = of_layers or list(zip(*(self._split(F, state) for state in states)))
         last, seed = [], None

@@ -119,6 +119,39 @@ def test_operators_of_a_traced_layer():
         assert nodes == {native.GRAPH_OPERATOR: layers, "_copy": copies, "_zeros": 1}
 
 
+@pytest.mark.parametrize("hybridize", [False, True], ids=["eager", "hybrid"])
+@pytest.mark.parametrize(
+    ("options", "one"),
+    [
+        ({}, True),
+        ({"layers": 3, "directions": 2, "dtype": "float64"}, True),
+        ({"lengths": True}, True),
+        ({"layers": 2, "N": 64, "T": 70, "H": 8}, True),
+        ({"layers": 2, "N": 64, "T": 70, "H": 16}, False),  # with a large reserve
+        ({"N": 64, "T": 70, "H": 16}, True),
+        ({"dtype": "float16"}, False),
+        ({"layout": "NTC"}, False),
+    ],
+)
+def test_a_recorded_call_is_one_operator(options, one, hybridize):
+    if not native.STATUS.usable:
+        pytest.skip(native.STATUS.reason)
+    case = LayerCase("gru", **options)
+    layer = case.layer()
+    layer.hybridize(hybridize)
+
+    def recorded():
+        arguments = case.arguments()
+        with mx.autograd.record():
+            output, _ = layer(*arguments)
+        nodes = json.loads(mx.autograd.get_symbol(output).tojson())["nodes"]
+        return [node["op"] for node in nodes if node["op"] not in ("null", "Cast", "BlockGrad")]
+
+    assert (recorded() == [native.OPERATOR]) == one
+    layer.l0_h2h_bias.grad_req = "add"
+    assert native.OPERATOR not in recorded()
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_hybridized_layers_compute_what_eager_ones_do(mode):
     # Bit for bit, in the first call, which traces the layer, and later.

@@ -2,6 +2,7 @@
 
 #include <locale.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
@@ -45,6 +46,9 @@ double NumberAttribute(const Attributes& attributes, const std::string& name, do
   return value;
 }
 
+// How many states a layer has.
+int States(const LayerDesc& desc) { return desc.has_c() ? 2 : 1; }
+
 // 0 or 1; 0 if it is not given.
 bool Flag(const Attributes& attributes, const std::string& name) {
   return attributes.count(name) > 0 && IntegerAttribute(attributes, name, 0, 1) == 1;
@@ -76,6 +80,7 @@ Layers ParseLayers(const Attributes& attributes) {
                 NumberAttribute(attributes, "drop_states", 0)};
   if (!Flag(attributes, "use_seed")) desc.noise.drop_states = 0;  // nothing is dropped
   desc.layer_norm = Flag(attributes, "layer_norm");
+  desc.reserve = Flag(attributes, "reserve");
   if (attributes.count("num_layers") > 0) {
     desc.layers = IntegerAttribute(attributes, "num_layers", 1, kMostLayers);
   }
@@ -87,29 +92,61 @@ int64_t FirstLayer(const Attributes& attributes) {
   return IntegerAttribute(attributes, "first_layer", 0, kMostLayers);
 }
 
-Positions::Positions(const Layers& layers, const Attributes& attributes)
-    : has_lengths(Flag(attributes, "use_sequence_length")), has_seed(Flag(attributes, "use_seed")) {
-  first_weight = layers.has_c() ? 3 : 2;
-  weights_per_direction = static_cast<int>(ParametersOf(layers).size());
-  lengths =
-      first_weight + weights_per_direction * static_cast<int>(layers.layers * layers.directions);
-  seed = lengths + (has_lengths ? 1 : 0);
-  inputs = seed + (has_seed ? 1 : 0);
-  outputs = first_weight;
+namespace {
+
+// What both orders of inputs begin with.
+Positions Begin(const Layers& layers) {
+  Positions positions;
+  const size_t parameters = ParametersOf(layers).size();
+  positions.weights.resize(parameters * static_cast<size_t>(layers.layers * layers.directions));
+  positions.lengths = positions.seed = Positions::kNone;
+  positions.outputs = 1 + States(layers) + (layers.reserve ? 1 : 0);
+  return positions;
+}
+
+}  // namespace
+
+Positions PositionsOf(const Layers& layers, const Attributes& attributes) {
+  Positions positions = Begin(layers);
+  int next = Positions::kData + 1;
+  positions.states = next;
+  next += States(layers);
+  for (int& weight : positions.weights) weight = next++;
+  if (Flag(attributes, "use_sequence_length")) positions.lengths = next++;
+  if (Flag(attributes, "use_seed")) positions.seed = next++;
+  positions.inputs = next;
+  return positions;
+}
+
+Positions PositionsInGraph(const Layers& layers, const Attributes& attributes) {
+  Positions positions = Begin(layers);
+  const size_t parameters = ParametersOf(layers).size();
+  int next = Positions::kData + 1;
+  for (size_t i = 0; i < positions.weights.size(); i += parameters) positions.weights[i] = next++;
+  positions.states = next;
+  next += States(layers);
+  if (Flag(attributes, "use_sequence_length")) positions.lengths = next++;
+  for (size_t i = 0; i < positions.weights.size(); ++i) {
+    if (i % parameters > 0) positions.weights[i] = next++;
+  }
+  if (Flag(attributes, "use_seed")) positions.seed = next++;
+  positions.inputs = next;
+  return positions;
 }
 
 std::string InputName(const Layers& layers, const Positions& positions, int index) {
   if (index == positions.seed) return "seed";
   if (index == positions.lengths) return "sequence_length";
-  const int weight = index - positions.first_weight;
-  if (weight >= 0) {
-    const int64_t direction = weight / positions.weights_per_direction;
-    const int own = weight % positions.weights_per_direction;
+  const auto weight = std::find(positions.weights.begin(), positions.weights.end(), index);
+  if (weight != positions.weights.end()) {
+    const std::vector<Parameter> parameters = ParametersOf(layers);
+    const auto place = static_cast<size_t>(weight - positions.weights.begin());
+    const auto direction = static_cast<int64_t>(place / parameters.size());
     return (direction % layers.directions == 0 ? "l" : "r") +
            std::to_string(direction / layers.directions) + "_" +
-           ParametersOf(layers)[static_cast<size_t>(own)].name;
+           parameters[place % parameters.size()].name;
   }
-  return index == 0 ? "data" : index == 1 ? "state" : "state_cell";
+  return index == Positions::kData ? "data" : index == positions.states ? "state" : "state_cell";
 }
 
 }  // namespace operators

@@ -3,6 +3,7 @@
 
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "../../rnn.h"
 
@@ -17,13 +18,21 @@ Layers ParseLayers(const Attributes& attributes);
 // The number of the first layer in the stack that the masks of noise count.
 int64_t FirstLayer(const Attributes& attributes);
 
-// Positions of the operator's inputs and outputs.
+// Where the arrays are among an operator's inputs. Its outputs are y, the states, and the reserve
+// if the layers have one.
 struct Positions {
-  int inputs, outputs, first_weight, weights_per_direction, lengths, seed;
-  bool has_lengths, has_seed;
+  int states, lengths, seed;  // lengths and seed: kNone if there are none
+  std::vector<int> weights;   // for each layer and direction, in the order of ParametersOf
+  int inputs, outputs;        // how many there are
 
-  Positions(const Layers& layers, const Attributes& attributes);
+  static constexpr int kData = 0, kNone = -1;
 };
+
+// Data, states, weights, lengths, seed.
+Positions PositionsOf(const Layers& layers, const Attributes& attributes);
+
+// Data, each direction's i2h_weight, states, lengths, the other weights, seed.
+Positions PositionsInGraph(const Layers& layers, const Attributes& attributes);
 
 std::string InputName(const Layers& layers, const Positions& positions, int index);
 

@@ -1,9 +1,12 @@
 #include "call.h"
 
+#include <cstddef>
 #include <limits>
 #include <string>
 
+#include "../../backend.h"
 #include "../../error.h"
+#include "../../parameters.h"
 
 namespace fastrnn {
 namespace operators {
@@ -28,6 +31,71 @@ constexpr size_t kMostOfMxnet = FASTRNN_MXNET_WORKSPACE_BYTES;
 
 bool OnGpu(const LayerDesc& desc) { return desc.device == Device::kCuda && !kEmulated; }
 
+// The stream to work on. MXNet synchronizes with it; the operators never do.
+void* Stream(const LayerDesc& desc, const OpResource& resource) {
+  return OnGpu(desc) ? resource.get_cuda_stream() : nullptr;
+}
+
+// MXNet provides one shared chunk per call, of less than 2 GiB. The backend allocates a larger
+// workspace for the duration of the call.
+class MxnetWorkspace {
+ public:
+  MxnetWorkspace(const LayerDesc& desc, const OpResource& resource, size_t bytes) {
+    size_t space = bytes + kWorkspaceAlignment;
+    if (space > kMostOfMxnet) {
+      memory_ = BackendOf(desc.device).Allocate(desc.device_index, space, Stream(desc, resource));
+      data_ = memory_->data();
+    } else {
+      const int size = static_cast<int>(space);
+      data_ = OnGpu(desc) ? resource.alloc_gpu(size) : resource.alloc_cpu(size);
+      FASTRNN_EXPECTS(data_ != nullptr, "MXNet granted no workspace");
+    }
+    std::align(kWorkspaceAlignment, bytes, data_, space);
+  }
+  void* data() const { return data_; }
+
+ private:
+  void* data_;
+  std::unique_ptr<Memory> memory_;  // freed in the order of the stream
+};
+
+// An array that a layer may lack.
+template <class T>
+const T* Optional(const MXTensor* inputs, int position) {
+  if (position == Positions::kNone) return nullptr;
+  return static_cast<const T*>(inputs[position].data_ptr);
+}
+
+// The arrays of each layer and direction, among the inputs or their gradients; `member` is that of
+// Parameter for them.
+template <class Direction, class Member>
+std::vector<Direction> Directions(const Layers& layers, const Positions& positions,
+                                  const MXTensor* arrays, Member member) {
+  const std::vector<Parameter> parameters = ParametersOf(layers);
+  std::vector<Direction> found(static_cast<size_t>(layers.layers * layers.directions));
+  auto position = positions.weights.begin();
+  for (Direction& direction : found) {
+    for (const Parameter& parameter : parameters) {
+      direction.*(parameter.*member) = arrays[*position++].data_ptr;
+    }
+  }
+  return found;
+}
+
+// What both passes take, but the weights.
+template <class Arrays>
+Arrays Inputs(const Layers& layers, const Positions& positions, int64_t first_layer,
+              const MXTensor* inputs) {
+  Arrays args;
+  args.x = inputs[Positions::kData].data_ptr;
+  args.lengths = Optional<int32_t>(inputs, positions.lengths);
+  args.h0 = inputs[positions.states].data_ptr;
+  if (layers.has_c()) args.c0 = inputs[positions.states + 1].data_ptr;
+  args.seed = Optional<float>(inputs, positions.seed);
+  args.first_layer = first_layer;
+  return args;
+}
+
 }  // namespace
 
 int TypeNumber(DType dtype) {
@@ -45,30 +113,70 @@ int TypeNumber(DType dtype) {
                         __LINE__);
 }
 
-void SetSizes(LayerDesc* desc, const MXTensor& data) {
+int InputType(const Layers& layers, const Positions& positions, int index) {
+  if (index == positions.lengths) return mxnet::ext::kInt32;
+  if (index == positions.seed) return mxnet::ext::kFloat32;
+  return TypeNumber(layers.dtype);
+}
+
+std::shared_ptr<const Plan> PlanFor(Layers layers, const MXTensor& data) {
   const bool cuda = kEmulated || data.ctx.dev_type == "gpu";
-  desc->device = cuda ? Device::kCuda : Device::kCpu;
-  desc->device_index = OnGpu(*desc) ? data.ctx.dev_id : 0;
-  desc->steps = data.shape.at(0);
-  desc->batch = data.shape.at(1);
-  desc->input = data.shape.at(2);
+  layers.device = cuda ? Device::kCuda : Device::kCpu;
+  layers.device_index = OnGpu(layers) ? data.ctx.dev_id : 0;
+  layers.steps = data.shape.at(0);
+  layers.batch = data.shape.at(1);
+  layers.input = data.shape.at(2);
+  return MakePlan(layers);
 }
 
-void* Stream(const LayerDesc& desc, const OpResource& resource) {
-  return OnGpu(desc) ? resource.get_cuda_stream() : nullptr;
-}
-
-MxnetWorkspace::MxnetWorkspace(const LayerDesc& desc, const OpResource& resource, size_t bytes) {
-  size_t space = bytes + kWorkspaceAlignment;
-  if (space > kMostOfMxnet) {
-    memory_ = BackendOf(desc.device).Allocate(desc.device_index, space, Stream(desc, resource));
-    data_ = memory_->data();
-  } else {
-    const int size = static_cast<int>(space);
-    data_ = OnGpu(desc) ? resource.alloc_gpu(size) : resource.alloc_cpu(size);
-    FASTRNN_EXPECTS(data_ != nullptr, "MXNet granted no workspace");
+void RunForward(const Plan& plan, const Positions& positions, int64_t first_layer,
+                const std::vector<MXTensor>& inputs, const std::vector<MXTensor>& outputs,
+                const OpResource& resource) {
+  const Layers& layers = plan.layers();
+  auto args = Inputs<ForwardArrays>(layers, positions, first_layer, inputs.data());
+  const auto weights = Directions<Weights>(layers, positions, inputs.data(), &Parameter::weight);
+  args.weights = weights.data();
+  args.y = outputs.at(0).data_ptr;
+  args.hn = outputs.at(1).data_ptr;
+  if (layers.has_c()) args.cn = outputs.at(2).data_ptr;
+  if (layers.reserve) {
+    FASTRNN_EXPECTS(ReserveWords(layers) <= outputs.back().shape.back(),
+                    "the reserve is smaller than this library's");
+    args.reserve = outputs.back().data_ptr;
   }
-  std::align(kWorkspaceAlignment, bytes, data_, space);
+  const MxnetWorkspace workspace(layers, resource, plan.workspace_bytes(Pass::kForward));
+  args.workspace = workspace.data();
+  args.stream = Stream(layers, resource);
+  plan.Forward(args);
+}
+
+void RunBackward(const Plan& plan, const Positions& positions, int64_t first_layer,
+                 const std::vector<MXTensor>& tensors, const std::vector<MXTensor>& gradients,
+                 const OpResource& resource) {
+  const Layers& layers = plan.layers();
+  const MXTensor* const d_out = tensors.data();
+  const MXTensor* const in = d_out + positions.outputs;
+  const MXTensor* const out = in + positions.inputs;
+  auto args = Inputs<BackwardArrays>(layers, positions, first_layer, in);
+  const auto weights = Directions<Weights>(layers, positions, in, &Parameter::weight);
+  args.weights = weights.data();
+  args.y = out[0].data_ptr;
+  args.reserve = out[positions.outputs - 1].data_ptr;
+  args.dy = d_out[0].data_ptr;
+  args.dhn = d_out[1].data_ptr;
+  args.dx = gradients.at(Positions::kData).data_ptr;
+  args.dh0 = gradients.at(static_cast<size_t>(positions.states)).data_ptr;
+  const auto weight_gradients =
+      Directions<WeightGradients>(layers, positions, gradients.data(), &Parameter::gradient);
+  args.gradients = weight_gradients.data();
+  if (layers.has_c()) {
+    args.dcn = d_out[2].data_ptr;
+    args.dc0 = gradients.at(static_cast<size_t>(positions.states + 1)).data_ptr;
+  }
+  const MxnetWorkspace workspace(layers, resource, plan.workspace_bytes(Pass::kBackward));
+  args.workspace = workspace.data();
+  args.stream = Stream(layers, resource);
+  plan.Backward(args);
 }
 
 }  // namespace operators

@@ -1,14 +1,15 @@
-// For every call of an operator: the layer's sizes, MXNet's stream, a workspace, and a guard at the
-// C ABI.
+// Runs the operators' calls: their arrays, MXNet's stream, a workspace, and a guard at the C ABI.
 #pragma once
 
 #include <mxnet/lib_api.h>
 
-#include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <memory>
+#include <vector>
 
-#include "../../backend.h"
+#include "../../rnn.h"
+#include "attributes.h"
 #include "messages.h"
 
 namespace fastrnn {
@@ -27,26 +28,27 @@ mxnet::ext::MXReturnValue Guard(Call call) {
   }
 }
 
-// MXNet's number of a layer's type.
+// MXNet's number of a type.
 int TypeNumber(DType dtype);
 
-// Sets the device and the sizes T, N and I from the input [T, N, I].
-void SetSizes(LayerDesc* desc, const mxnet::ext::MXTensor& data);
+// MXNet's number of an input's type.
+int InputType(const Layers& layers, const Positions& positions, int index);
 
-// The stream to work on. MXNet synchronizes with it; the operators never do.
-void* Stream(const LayerDesc& desc, const mxnet::ext::OpResource& resource);
+// The plan for layers whose device and sizes T, N and I are those of the input [T, N, I].
+std::shared_ptr<const Plan> PlanFor(Layers layers, const mxnet::ext::MXTensor& data);
 
-// MXNet provides one shared chunk per call, of less than 2 GiB. The backend allocates a larger
-// workspace for the duration of the call.
-class MxnetWorkspace {
- public:
-  MxnetWorkspace(const LayerDesc& desc, const mxnet::ext::OpResource& resource, size_t bytes);
-  void* data() const { return data_; }
+// `first_layer` is the number of the first layer in the stack that the masks of noise count.
+void RunForward(const Plan& plan, const Positions& positions, int64_t first_layer,
+                const std::vector<mxnet::ext::MXTensor>& inputs,
+                const std::vector<mxnet::ext::MXTensor>& outputs,
+                const mxnet::ext::OpResource& resource);
 
- private:
-  void* data_;
-  std::unique_ptr<Memory> memory_;  // freed in the order of the stream
-};
+// `tensors` are the gradients of the outputs, the inputs and the outputs, in MXNet's order. The
+// gradients of lengths and seed are not written.
+void RunBackward(const Plan& plan, const Positions& positions, int64_t first_layer,
+                 const std::vector<mxnet::ext::MXTensor>& tensors,
+                 const std::vector<mxnet::ext::MXTensor>& gradients,
+                 const mxnet::ext::OpResource& resource);
 
 }  // namespace operators
 }  // namespace fastrnn

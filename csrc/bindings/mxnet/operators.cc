@@ -1,5 +1,5 @@
-// The MXNet operator _fastrnn_layer, for eager calls without a backward pass: recurrent layers, one
-// on top of the other, both directions inside. For graphs see graph_layer.cc.
+// The MXNet operator _fastrnn_layer, for eager calls: recurrent layers, one on top of the other,
+// both directions inside. For graphs see graph_layer.cc.
 //
 // Attributes
 //   mode             lstm, gru, rnn_tanh or rnn_relu
@@ -17,6 +17,7 @@
 //   use_seed         1 if there is a seed, otherwise 0 (default)
 //   first_layer      the number of the first layer, from which the seed's masks count; 0 by default
 //   layer_norm       1 if the layers are normalised, otherwise 0 (default)
+//   reserve          1 if there may be a backward pass, otherwise 0 (default)
 // Inputs
 //   data             [T, N, I]
 //   state            [L*D, N, P]
@@ -24,14 +25,19 @@
 //   for each layer and direction its ParametersOf (parameters.h); above the first layer, I is D*P
 //   sequence_length  [N] of int32, if it is used
 //   seed             [64] of float32, if there is one (rnn.h)
+// The gradients of the last two are not written.
 // Outputs
 //   output           [T, N, D*P]
 //   state            [L*D, N, P]
 //   state_cell       [L*D, N, H], LSTM only
+//   reserve          [T, N, words] of float32, for backward, if it is asked for
+//
+// It overwrites its outputs, because lib_api does not pass MXNet's request to add. Backward
+// overwrites the gradients of all inputs for the same reason.
 #include <mxnet/lib_api.h>
 
+#include <algorithm>
 #include <limits>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -49,17 +55,18 @@ using fastrnn::operators::Attributes;
 using fastrnn::operators::FirstLayer;
 using fastrnn::operators::Guard;
 using fastrnn::operators::InputName;
-using fastrnn::operators::MxnetWorkspace;
+using fastrnn::operators::InputType;
 using fastrnn::operators::ParseLayers;
+using fastrnn::operators::PlanFor;
 using fastrnn::operators::Positions;
-using fastrnn::operators::SetSizes;
-using fastrnn::operators::Stream;
+using fastrnn::operators::PositionsOf;
 using fastrnn::operators::TypeNumber;
 using mxnet::ext::MXReturnValue;
 using mxnet::ext::MXTensor;
 using mxnet::ext::OpResource;
 using Shape = std::vector<unsigned int>;
 using Shapes = std::vector<Shape>;
+using Tensors = std::vector<MXTensor>;
 
 constexpr unsigned int kUnknown = std::numeric_limits<unsigned int>::max();
 constexpr int kUnknownType = -1;
@@ -75,7 +82,7 @@ std::string ToString(const Shape& shape) {
 
 MXReturnValue ParseAttributes(const Attributes& attributes, int* num_inputs, int* num_outputs) {
   return Guard([&] {
-    const Positions positions(ParseLayers(attributes), attributes);
+    const Positions positions = PositionsOf(ParseLayers(attributes), attributes);
     *num_inputs = positions.inputs;
     *num_outputs = positions.outputs;
   });
@@ -85,25 +92,21 @@ MXReturnValue InferType(const Attributes& attributes, std::vector<int>* inputs,
                         std::vector<int>* outputs) {
   return Guard([&] {
     const Layers layers = ParseLayers(attributes);
-    const Positions positions(layers, attributes);
-    const int layer_type = TypeNumber(layers.dtype);
+    const Positions positions = PositionsOf(layers, attributes);
     for (int i = 0; i < positions.inputs; ++i) {
       int& type = inputs->at(i);
-      const bool lengths = positions.has_lengths && i == positions.lengths;
-      const bool seed = positions.has_seed && i == positions.seed;
-      const int expected = lengths ? static_cast<int>(mxnet::ext::kInt32)
-                           : seed  ? static_cast<int>(mxnet::ext::kFloat32)
-                                   : layer_type;
+      const int expected = InputType(layers, positions, i);
+      const char* const name = i == positions.lengths ? "int32"
+                               : i == positions.seed  ? "float32"
+                                                      : fastrnn::Name(layers.dtype);
       FASTRNN_EXPECTS(type == expected || type == kUnknownType,
                       "_fastrnn_layer: " + InputName(layers, positions, i) +
                           " has MXNet's type number " + std::to_string(type) + ", expected " +
-                          (lengths ? "int32"
-                           : seed  ? "float32"
-                                   : fastrnn::Name(layers.dtype)) +
-                          " (" + std::to_string(expected) + ")");
+                          name + " (" + std::to_string(expected) + ")");
       type = expected;
     }
-    for (int& type : *outputs) type = layer_type;
+    for (int& type : *outputs) type = TypeNumber(layers.dtype);
+    if (layers.reserve) outputs->back() = mxnet::ext::kFloat32;
   });
 }
 
@@ -122,7 +125,7 @@ Shape ShapeOf(const fastrnn::Parameter& parameter) {
 MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* outputs) {
   return Guard([&] {
     Layers layers = ParseLayers(attributes);
-    const Positions positions(layers, attributes);
+    const Positions positions = PositionsOf(layers, attributes);
     const auto H = static_cast<unsigned int>(layers.hidden);
     const auto P = static_cast<unsigned int>(layers.outputs());
     const auto D = static_cast<unsigned int>(layers.directions);
@@ -132,71 +135,46 @@ MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* o
     layers.input = data[2];
     const auto LD = static_cast<unsigned int>(layers.layers) * D;
     const Shape states[] = {{LD, data[1], P}, {LD, data[1], H}};
+    const int num_states = layers.has_c() ? 2 : 1;
     const auto expect = [&](int i, const Shape& expected) {
       ExpectShape(InputName(layers, positions, i), inputs->at(i), expected);
     };
-    for (int i = 1; i < positions.first_weight; ++i) expect(i, states[i - 1]);
-    for (int i = positions.first_weight; i < positions.lengths; ++i) {
-      const int weight = i - positions.first_weight;
-      const int layer = weight / positions.weights_per_direction / static_cast<int>(D);
-      const int own = weight % positions.weights_per_direction;
-      expect(i, ShapeOf(ParametersOf(layers.At(layer))[static_cast<size_t>(own)]));
+    for (int i = 0; i < num_states; ++i) expect(positions.states + i, states[i]);
+    const size_t own = ParametersOf(layers).size();
+    for (size_t i = 0; i < positions.weights.size(); ++i) {
+      const auto layer = static_cast<int64_t>(i / own) / layers.directions;
+      expect(positions.weights[i], ShapeOf(ParametersOf(layers.At(layer))[i % own]));
     }
-    if (positions.has_lengths) expect(positions.lengths, {data[1]});
-    if (positions.has_seed) expect(positions.seed, {fastrnn::kSeedBits});
-    (*outputs)[0] = {data[0], data[1], D * P};
-    for (int i = 1; i < positions.first_weight; ++i) (*outputs)[i] = states[i - 1];
+    if (positions.lengths != Positions::kNone) expect(positions.lengths, {data[1]});
+    if (positions.seed != Positions::kNone) expect(positions.seed, {fastrnn::kSeedBits});
+    outputs->at(0) = {data[0], data[1], D * P};
+    for (int i = 0; i < num_states; ++i) outputs->at(1 + i) = states[i];
+    if (layers.reserve) {
+      const auto words = static_cast<unsigned int>(ReserveWords(layers));
+      outputs->back() = {data[0], data[1], std::max(words, 1u)};  // MXNet has no empty arrays
+    }
   });
 }
 
-void* Data(const MXTensor& tensor) { return tensor.data_ptr; }
-
-const int32_t* Lengths(const Positions& positions, const MXTensor* inputs) {
-  return positions.has_lengths ? static_cast<int32_t*>(Data(inputs[positions.lengths])) : nullptr;
-}
-
-// For each layer and direction.
-std::vector<fastrnn::Weights> Weights(const Layers& layers, const Positions& positions,
-                                      const std::vector<MXTensor>& inputs) {
-  const std::vector<fastrnn::Parameter> parameters = ParametersOf(layers);
-  std::vector<fastrnn::Weights> weights(static_cast<size_t>(layers.layers * layers.directions));
-  auto input = inputs.begin() + positions.first_weight;
-  for (fastrnn::Weights& direction : weights) {
-    for (const fastrnn::Parameter& parameter : parameters) {
-      direction.*parameter.weight = Data(*input++);
-    }
-  }
-  return weights;
-}
-
-MXReturnValue Forward(const Attributes& attributes, std::vector<MXTensor>* inputs,
-                      std::vector<MXTensor>* outputs, const OpResource& resource) {
+MXReturnValue Forward(const Attributes& attributes, Tensors* inputs, Tensors* outputs,
+                      const OpResource& resource) {
   return Guard([&] {
-    Layers layers = ParseLayers(attributes);
-    const Positions positions(layers, attributes);
-    SetSizes(&layers, inputs->at(0));
-    const std::shared_ptr<const fastrnn::Plan> plan = fastrnn::MakePlan(layers);
-    fastrnn::ForwardArrays args;
-    args.x = Data(inputs->at(0));
-    args.lengths = Lengths(positions, inputs->data());
-    if (positions.has_seed) {
-      args.seed = static_cast<const float*>(Data(inputs->at(positions.seed)));
-    }
-    args.first_layer = FirstLayer(attributes);
-    args.h0 = Data(inputs->at(1));
-    args.y = Data(outputs->at(0));
-    args.hn = Data(outputs->at(1));
-    if (layers.has_c()) {
-      args.c0 = Data(inputs->at(2));
-      args.cn = Data(outputs->at(2));
-    }
-    const std::vector<fastrnn::Weights> weights = Weights(layers, positions, *inputs);
-    args.weights = weights.data();
-    const MxnetWorkspace workspace(layers, resource,
-                                   plan->workspace_bytes(fastrnn::Pass::kForward));
-    args.workspace = workspace.data();
-    args.stream = Stream(layers, resource);
-    plan->Forward(args);
+    const Layers layers = ParseLayers(attributes);
+    const auto plan = PlanFor(layers, inputs->at(Positions::kData));
+    RunForward(*plan, PositionsOf(layers, attributes), FirstLayer(attributes), *inputs, *outputs,
+               resource);
+  });
+}
+
+MXReturnValue Backward(const Attributes& attributes, Tensors* tensors, Tensors* gradients,
+                       const OpResource& resource) {
+  return Guard([&] {
+    const Layers layers = ParseLayers(attributes);
+    FASTRNN_EXPECTS(layers.reserve,
+                    "_fastrnn_layer: reserve is 0, expected 1 for a call with a backward pass");
+    const Positions positions = PositionsOf(layers, attributes);
+    const auto plan = PlanFor(layers, tensors->at(positions.outputs + Positions::kData));
+    RunBackward(*plan, positions, FirstLayer(attributes), *tensors, *gradients, resource);
   });
 }
 
@@ -207,7 +185,9 @@ REGISTER_OP(_fastrnn_layer)
     .setInferType(InferType)
     .setInferShape(InferShape)
     .setForward(Forward, "cpu")
-    .setForward(Forward, "gpu");
+    .setForward(Forward, "gpu")
+    .setBackward(Backward, "cpu")
+    .setBackward(Backward, "gpu");
 
 // MXNet calls this to ask whether the library supports its version.
 MXReturnValue initialize(int version) {
