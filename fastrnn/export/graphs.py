@@ -31,14 +31,14 @@ class Call(NamedTuple):
 def call(node: Node) -> Call:
     """Read a node that `fastrnn.mxnet.native.graph_layer` made."""
     attributes: Dict[str, str] = node["attrs"]
-    cell, directions = cell_of(attributes), int(attributes["num_directions"])
+    cell, directions = cell_of(attributes), int(attributes.get("num_directions", 1))
     states = [directions + 1, directions + 2] if cell.mode == "lstm" else [directions + 1]
-    has_lengths = attributes["use_sequence_length"] == "1"
+    has_lengths = attributes.get("use_sequence_length") == "1"
     after = states[-1] + 1
     others, count = after + int(has_lengths), len(cell.weight_names) - 1
     return Call(
         cell,
-        attributes["dtype"],
+        attributes.get("dtype", "float32"),
         [[1 + d, *range(others + count * d, others + count * (d + 1))] for d in range(directions)],
         states,
         after if has_lengths else None,

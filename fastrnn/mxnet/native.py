@@ -172,14 +172,8 @@ def layers(
         *(array for layer in weights for direction in layer for array in direction),
         *([lengths] if has_lengths else []),
         *([] if seed is None else [seed]),
-        mode=cell.mode,
-        hidden_size=cell.hidden_size,
-        num_directions=len(weights[0]),
-        num_layers=len(weights),
-        dtype=dtype,
-        use_sequence_length=int(has_lengths),
-        **options(cell),
-        **_seeded(seed, first_layer),
+        **_attributes(cell, len(weights[0]), dtype, has_lengths, seed, first_layer),
+        **({"num_layers": len(weights)} if len(weights) > 1 else {}),
         **({"reserve": 1} if recorded else {}),
     )
     return outputs[0], [outputs[k + 1] for k in range(len(states))]
@@ -233,13 +227,7 @@ def graph_layer(
     arrays += [*([] if lengths is None else [lengths]), *extra]
     arguments = {f"input{k}": array for k, array in enumerate(arrays)}
     attributes = {
-        "mode": cell.mode,
-        "hidden_size": cell.hidden_size,
-        "num_directions": len(weights),
-        "dtype": dtype,
-        "use_sequence_length": int(lengths is not None),
-        **options(cell),
-        **_seeded(seed, first_layer),
+        **_attributes(cell, len(weights), dtype, lengths is not None, seed, first_layer),
         "__ext_extra_inputs__": len(extra),  # the last ones, which the subgraph does not have
         # MXNet's drawing tools label the node with the shape of output number num_outputs - 1.
         "num_outputs": 1,
@@ -268,9 +256,26 @@ def options(cell: Cell) -> Dict[str, Any]:
     return found
 
 
-def _seeded(seed: Any, first_layer: int) -> Dict[str, int]:
-    """Return the operators' attributes for a seed."""
-    return {} if seed is None else {"use_seed": 1, "first_layer": first_layer}
+def _attributes(
+    cell: Cell, directions: int, dtype: str, has_lengths: bool, seed: Any, first_layer: int
+) -> Dict[str, Any]:
+    """Return both operators' attributes, without defaults.
+
+    MXNet copies each of them several times in a call.
+    """
+    found: Dict[str, Any] = {"mode": cell.mode, "hidden_size": cell.hidden_size}
+    if directions > 1:
+        found["num_directions"] = directions
+    if dtype != "float32":
+        found["dtype"] = dtype
+    if has_lengths:
+        found["use_sequence_length"] = 1
+    found.update(options(cell))
+    if seed is not None:
+        found["use_seed"] = 1
+        if first_layer:
+            found["first_layer"] = first_layer
+    return found
 
 
 def cell_of(attributes: Mapping[str, str]) -> Cell:

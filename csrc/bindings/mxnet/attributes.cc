@@ -64,7 +64,9 @@ Layers ParseLayers(const Attributes& attributes) {
     desc.projection =
         IntegerAttribute(attributes, "projection_size", 0, std::numeric_limits<int>::max() / 4);
   }
-  desc.directions = IntegerAttribute(attributes, "num_directions", 1, kMaxDirections);
+  if (attributes.count("num_directions") > 0) {
+    desc.directions = IntegerAttribute(attributes, "num_directions", 1, kMaxDirections);
+  }
   if (attributes.count("dtype") > 0) desc.dtype = ParseDType(attributes.at("dtype"));
   FASTRNN_EXPECTS(desc.dtype != DType::kBfloat16,
                   "_fastrnn_layer: dtype is 'bfloat16', expected float32, float16 or float64");

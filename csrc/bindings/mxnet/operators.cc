@@ -4,7 +4,7 @@
 // Attributes
 //   mode             lstm, gru, rnn_tanh or rnn_relu
 //   hidden_size      H
-//   num_directions   1 or 2
+//   num_directions   1 (default) or 2
 //   num_layers       L, 1 by default
 //   dtype            float32 (default), float16 or float64: what the device's backend has
 //   tf32             1 if float32 products may round their factors to TF32 on a GPU;
