@@ -6,7 +6,7 @@ from typing import Any, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from fastrnn.mxnet import import_mxnet, native
+from fastrnn.mxnet import import_mxnet, nodes
 
 mx: Any = import_mxnet()
 
@@ -43,7 +43,7 @@ def seed(F: Any) -> Any:
 
     So one array says what masks are drawn, and whether they are: a graph does not know before.
     """
-    return F.Dropout(native.constant(F, 1.0, (64,), "float32"), p=0.5)
+    return F.Dropout(nodes.constant(F, 1.0, (64,), "float32"), p=0.5)
 
 
 def of_weights(
@@ -53,7 +53,7 @@ def of_weights(
 
     def typed(array: Any) -> Any:
         # MXNet's operator, unlike others, refuses a variable whose type AMP has yet to infer.
-        return native.with_shape(array, (_unknown(),) * 2, dtype) if F is mx.sym else array
+        return nodes.with_shape(array, (_unknown(),) * 2, dtype) if F is mx.sym else array
 
     if not rate:
         return [list(direction) for direction in weights]

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastrnn.backend import Backend, Chooser, Request, requested
 from fastrnn.cell import Cell, Noise
-from fastrnn.mxnet import checks, import_mxnet, mixed_precision, native, stack
+from fastrnn.mxnet import checks, import_mxnet, mixed_precision, nodes, stack
 from fastrnn.mxnet.dropout import Rates
 from fastrnn.mxnet.gradients import has_other_gradient
 from fastrnn.mxnet.stack import Recorder, Stack
@@ -275,7 +275,7 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
                 return self._empty(inputs, states)
         elif states is None:
             unknown = -1 if mx.util.is_np_shape() else 0
-            zeros = functools.partial(native.constant, mx.sym, 0.0)
+            zeros = functools.partial(nodes.constant, mx.sym, 0.0)
             own = self.begin_state(unknown, func=zeros, dtype=self._stack.dtype.name)
             states = _OwnStates(own, self._begins_with_zeros())
         if self._use_sequence_length:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, List, Sequence, Tuple
 
 from fastrnn.cell import Cell
-from fastrnn.mxnet import native, rnn_operator
+from fastrnn.mxnet import nodes, rnn_operator
 
 # The sign of each gate's input past a row's length. A GRU's h and a tanh stay bounded without it;
 # a ReLU's h may grow to infinity, which would turn its zero gradient into NaN.
@@ -70,7 +70,7 @@ def layer(
     data = mask(F, data, lengths)
     rest = _REST.get(cell.mode)
     if rest is not None:
-        drives = [native.constant(F, k * _DRIVE, (cell.hidden_size, 1), dtype) for k in rest]
+        drives = [nodes.constant(F, k * _DRIVE, (cell.hidden_size, 1), dtype) for k in rest]
         drive = F.concat(*drives, dim=0)
         data = F.concat(data, 1 - steps(F, data, lengths), dim=2)
     each = [[state] for state in states]

@@ -7,7 +7,6 @@ MXNet regenerates all its operator functions when it loads a library, so fastrnn
 from __future__ import annotations
 
 import importlib
-import json
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -16,15 +15,12 @@ from fastrnn import _native, _threads
 from fastrnn.cell import GATES, Cell, Noise
 from fastrnn.check import verdict
 from fastrnn.mxnet import import_mxnet, mixed_precision
+from fastrnn.mxnet.nodes import compose, graph, node
 
 mx = import_mxnet()
 
 OPERATOR = "_fastrnn_layer"  # for eager calls
 GRAPH_OPERATOR = "_fastrnn_rnn"  # for graphs
-# 10901 for 1.9.1.
-_MXNET_VERSION = sum(
-    int(part) * weight for part, weight in zip(mx.__version__.split("."), (10000, 100, 1))
-)
 
 
 class Status(NamedTuple):
@@ -234,11 +230,11 @@ def graph_layer(
         # MXNet puts the attributes of mx.AttrScope, such as ctx_group, on every node.
         **{key: value for key, value in data.list_attr().items() if key[:2] == "__"},
     }
-    nodes = [_node("null", argument) for argument in arguments]
-    node = _node(GRAPH_OPERATOR, name, [(k, 0) for k in range(len(nodes))], **attributes)
-    node["subgraphs"] = [_inferred(cell, len(weights), len(states), dtype, lengths is not None)]
+    nodes = [node("null", argument) for argument in arguments]
+    own = node(GRAPH_OPERATOR, name, [(k, 0) for k in range(len(nodes))], **attributes)
+    own["subgraphs"] = [_inferred(cell, len(weights), len(states), dtype, lengths is not None)]
     heads = [(len(nodes), k) for k in range(len(states) + 2)]
-    outputs = mx.sym.load_json(json.dumps(_graph([*nodes, node], heads)))(**arguments)
+    outputs = compose([*nodes, own], heads, **arguments)
     return outputs[0], [outputs[k + 1] for k in range(len(states))], outputs[len(states) + 1]
 
 
@@ -293,36 +289,6 @@ def cell_of(attributes: Mapping[str, str]) -> Cell:
     )
 
 
-def with_shape(symbol: Any, shape: Tuple[int, ...], dtype: Optional[str] = None) -> Any:
-    """Return a symbol with the same value, whose known dimensions MXNet can infer from `shape`.
-
-    Its type is `dtype`, or not known here. It does not call `mxnet.sym`, whose functions AMP wraps
-    to change types.
-    """
-    data, name = _node("null", "data"), symbol.name
-    zeros = _node("_zeros_without_dtype", f"{name}_shape", shape=shape)
-    if dtype is not None:
-        zeros = _node("_zeros", f"{name}_shape", shape=shape, dtype=dtype)
-    same = _node("_identity_with_attr_like_rhs", f"{name}_with_shape", [(0, 0), (1, 0)])
-    return mx.sym.load_json(json.dumps(_graph([data, zeros, same], [(2, 0)])))(data=symbol)
-
-
-def constant(F: Any, value: float, shape: Any, dtype: str, **attributes: Any) -> Any:
-    """Return an array that is full of `value`, or a symbol, which may have attributes.
-
-    After ``amp.init`` for bfloat16, the functions of `mxnet.sym` that take no array raise an error.
-    """
-    if F is mx.nd:
-        return F.full(shape, value, dtype=dtype)
-    full: Dict[str, Any] = {"value": value} if value else {}
-    if not mixed_precision():
-        make = F._internal._full if value else F._internal._zeros
-        return make(shape=shape, dtype=dtype, **full, **attributes)
-    name = mx.name.NameManager.current.get(attributes.get("name"), "constant")
-    node = _node("_full" if value else "_zeros", name, shape=shape, dtype=dtype, **full)
-    return mx.sym.load_json(json.dumps(_graph([node], [(0, 0)])))
-
-
 def _inferred(
     cell: Cell, directions: int, states: int, dtype: str, has_lengths: bool
 ) -> Dict[str, Any]:
@@ -336,7 +302,7 @@ def _inferred(
     nodes: List[Dict[str, Any]] = []
 
     def add(op: str, *inputs: int, **attributes: Any) -> int:
-        nodes.append(_node(op, f"n{len(nodes)}", [(k, 0) for k in inputs], **attributes))
+        nodes.append(node(op, f"n{len(nodes)}", [(k, 0) for k in inputs], **attributes))
         return len(nodes) - 1
 
     H, P, GH = cell.hidden_size, cell.outputs, GATES[cell.mode] * cell.hidden_size
@@ -387,22 +353,4 @@ def _inferred(
         reserve = add("Cast", reserve, dtype="float32") if dtype != "float32" else reserve
     else:
         reserve = add("_zeros", shape=(1, 1, 1), dtype="float32")  # an empty one is not allowed
-    return _graph(nodes, [*((rnn, k) for k in range(1 + states)), (reserve, 0)])
-
-
-def _node(
-    op: str, name: str, inputs: Sequence[Tuple[int, int]] = (), **attrs: Any
-) -> Dict[str, Any]:
-    """Return a node of a graph in JSON; `inputs` are pairs of a node and its output, by number."""
-    node = {"op": op, "name": name, "inputs": [[k, output, 0] for k, output in inputs]}
-    return {**node, "attrs": {key: str(value) for key, value in attrs.items()}} if attrs else node
-
-
-def _graph(nodes: List[Dict[str, Any]], heads: Sequence[Tuple[int, int]]) -> Dict[str, Any]:
-    """Return a graph in JSON."""
-    return {
-        "nodes": nodes,
-        "arg_nodes": [k for k, node in enumerate(nodes) if node["op"] == "null"],
-        "heads": [[k, output, 0] for k, output in heads],
-        "attrs": {"mxnet_version": ["int", _MXNET_VERSION]},  # otherwise MXNet upgrades the graph
-    }
+    return graph(nodes, [*((rnn, k) for k in range(1 + states)), (reserve, 0)])

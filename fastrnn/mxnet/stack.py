@@ -13,6 +13,7 @@ from fastrnn.mxnet import (
     lengths,
     mixed_precision,
     native,
+    nodes,
     rnn_operator,
     unrolled,
 )
@@ -106,7 +107,7 @@ class Stack:
             # An LSTM's h and c share zeros too, unless their sizes differ.
             sizes = [self.cell.outputs, self.cell.hidden_size][: len(states)]
             zeros = {
-                size: native.constant(F, 0.0, (self.directions, unknown, size), self.computed_in)
+                size: nodes.constant(F, 0.0, (self.directions, unknown, size), self.computed_in)
                 for size in sizes
             }
             states = [zeros[size] for size in sizes]
@@ -247,7 +248,7 @@ class Stack:
         if F is mx.sym:  # split needs the size of the dimension
             unknown = -1 if mx.util.is_np_shape() else 0
             shape = (self.layers * self.directions, unknown, unknown)
-            state = native.with_shape(state, shape)
+            state = nodes.with_shape(state, shape)
         return F.split(state, num_outputs=self.layers, axis=0)
 
     def _layer(
