@@ -200,13 +200,16 @@ class LayerCase:
         With gradients attached to what the layer is called with, and to what that is computed from.
         """
         for computed in (False, True):
-            arguments = self.arguments(ctx)
-            attach(arguments)
-            with mx.autograd.record(train_mode):
-                outcome = (net or layer)(*(from_others(arguments) if computed else arguments))
-            self.check_outcome(outcome)
-            self.backward(outcome, ctx)
-            self.check_gradients(layer, arguments, ctx=ctx)
+            self.check_recorded(layer, net or layer, ctx, train_mode, computed)
+
+    def check_recorded(self, layer, net, ctx, train_mode, computed):
+        arguments = self.arguments(ctx)
+        attach(arguments)
+        with mx.autograd.record(train_mode):
+            outcome = net(*(from_others(arguments) if computed else arguments))
+        self.check_outcome(outcome)
+        self.backward(outcome, ctx)
+        self.check_gradients(layer, arguments, ctx=ctx)
 
 
 def attach(arguments, req="write"):

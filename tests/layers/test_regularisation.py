@@ -74,9 +74,9 @@ class DroppedCase(LayerCase):
     def layer(self, backend="auto", module=fastrnn, **options):
         return super().layer(backend, module, dropout=self.dropout, **self.rates, **options)
 
-    def check_learning(self, layer, net=None, ctx=None, train_mode=True):
+    def check_recorded(self, *arguments):
         mx.random.seed(SEED)
-        super().check_learning(layer, net, ctx, train_mode)
+        super().check_recorded(*arguments)
 
 
 def net_of(layer, how):
