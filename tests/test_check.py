@@ -18,7 +18,7 @@ pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
 import fastrnn
 from fastrnn import _native, cli, kernels, plans
-from fastrnn.check import classes, command, problems, processes, threads, verdict
+from fastrnn.check import cells, classes, command, problems, processes, threads, verdict
 from fastrnn.check.classes import CPU, Kind, Sizes
 from fastrnn.check.kernels import Effort
 from fastrnn.check.problems import Shape
@@ -129,14 +129,14 @@ def test_kernels_that_ignore_an_option_are_wrong(monkeypatch, name, ignored):
 
 @pytest.mark.parametrize("projected", [False, True])
 def test_no_cell_state_of_a_clipped_layer_is_near_an_end_of_the_range(monkeypatch, projected):
-    clipped = problems.ref.clip_cell
+    clipped = cells.clip_cell
     states = []
 
     def seen(c, clip):
         states.append(c)
         return clipped(c, clip)
 
-    monkeypatch.setattr(problems.ref, "clip_cell", seen)
+    monkeypatch.setattr(cells, "clip_cell", seen)
     problems.problem.cache_clear()
     shape = Shape("lstm", 12, 256, 8, 2, False, projected, True)
     problem = problems.problem(shape)
