@@ -131,6 +131,8 @@ def plan(
     device: Union[int, Dict[str, float]],
     projection: int = 0,
     clip: Optional[Tuple[float, float, bool]] = None,
+    noise: Optional[Tuple[float, float, float]] = None,
+    layer_norm: bool = False,
 ) -> Dict[str, Any]: ...
 
 class DeviceArray:

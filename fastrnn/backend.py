@@ -113,10 +113,7 @@ class Chooser:
             return f"the native operator does not cover dtype={dtype}"
         if self.request.name == "native":
             return None
-        if native.ON_CUDA and (any(cell.noise) or cell.layer_norm):
-            what = "layer normalisation" if cell.layer_norm else "zoneout and dropout of the state"
-            return f"`fastrnn check` does not test {what} on a GPU"
-        options = (self.lengths, cell.projected, cell.clips)
+        options = (self.lengths, cell.projected, cell.clips, any(cell.noise), cell.layer_norm)
         kind = verdict.LayerKind(cell.mode, dtype, self.directions, *options)
         return verdict.obstacle(kind, cell.hidden_size, native.ON_CUDA, native.GPUS)
 

@@ -28,6 +28,7 @@ from fastrnn.mxnet import native
 
 KIND = Kind("rnn_tanh", "float32", 1, False)
 NAME = "rnn_tanh float32"
+OPTIONS = ("projected", "clipped", "noise", "layer_norm")
 SMALL = command.Scale(
     60.0,
     0.9,
@@ -64,13 +65,13 @@ def test_the_kernels_of_this_cpu_pass(capsys):
     code, out, err = run(capsys, "--only", NAME, "--json")
     assert (code, err) == (0, "")
     (found,) = json.loads(out)["checks"]
-    assert [layer["result"] for layer in found["layers"]] == [PASSED] * 4
+    assert [layer["result"] for layer in found["layers"]] == [PASSED] * 8  # with and without noise
     ways = {c["name"].split(", ", 2)[2] for c in found["layers"][0]["classes"]}
     assert len(ways) == 2  # our products and oneDNN's
     assert all(len(layer["seconds"]) == 2 for layer in found["layers"])
     of_process = verdict.of_process(CPU).verdict
     assert of_process is not None and of_process.result(KIND) == [PASSED, ""]
-    assert "4 passed" in fastrnn.features()["check"][0]
+    assert "8 passed" in fastrnn.features()["check"][0]
     assert fastrnn.RNN(8, activation="tanh").backend.name == "native"
 
 
@@ -97,27 +98,56 @@ def test_wrong_results_are_reported_and_layers_do_without(capsys, monkeypatch):
 
 
 @needs_cpu
-def test_projected_and_clipped_layers_are_checked_where_asked_for(capsys):
+def test_layers_with_options_are_checked_where_asked_for(capsys):
     code, out, _ = run(capsys, "--only", "lstm float32, 2 directions, lengths", "--json")
     assert code == 0
     (found,) = json.loads(out)["checks"]
-    kinds = [(layer["projected"], layer["clipped"]) for layer in found["layers"]]
-    assert kinds == [(False, False), (True, False), (False, True), (True, True)]
-    assert [layer["result"] for layer in found["layers"]] == [PASSED] * 4
+    kinds = [{name for name in OPTIONS if layer[name]} for layer in found["layers"]]
+    noisy = [{"projected", "noise"}, {"clipped", "noise"}, {"projected", "clipped", "noise"}]
+    assert kinds == [set(), *({name} for name in OPTIONS), {"projected", "clipped"}, *noisy]
+    assert [layer["result"] for layer in found["layers"]] == [PASSED] * 9
     assert all(len(layer["seconds"]) == 2 for layer in found["layers"])
     assert all(kind.plain for kind in command.kinds_for(CPU, False))
     optional = [kind for kind in command.kinds_for(CPU, True) if not kind.plain]
-    assert len(optional) == 12 * len(classes.maths_of(CPU))
+    # Of each 8 are LSTMs, 2 GRUs and 2 other ones.
+    assert len(set(optional)) == len(optional) == 4 * 12 * len(classes.maths_of(CPU))
 
 
-@pytest.mark.parametrize("name, ignored", [("projected", {}), ("clipped", {"clip": None})])
-def test_kernels_that_ignore_an_option_are_wrong(monkeypatch, name, ignored):
+@needs_cpu
+@pytest.mark.parametrize("cell", ["gru", "rnn_tanh", "rnn_relu"])
+def test_other_cells_with_options_pass(cell):
+    kinds = [kind for kind in classes.optional_kinds(["float32"]) if kind.cell == cell]
+    report = command.check(CPU, SMALL, kinds, run=processes.here)
+    assert [report.verdict.result(kind) for kind in kinds] == [[PASSED, ""]] * len(kinds)
+    assert len(kinds) == (8 if cell == "gru" else 4)
+
+
+def without(rate):
+    return {"noise": problems.RATES._replace(**{rate: 0.0})}
+
+
+@pytest.mark.parametrize(
+    "name, changed",
+    [
+        ("projected", {}),
+        ("clipped", {"clip": None}),
+        ("noise", {"noise": None, "seed": None}),
+        ("noise", {"seed": None}),
+        ("noise", {"seed": 1}),
+        ("noise", without("zoneout_outputs")),
+        ("noise", without("zoneout_states")),
+        ("noise", without("drop_states")),
+        ("layer_norm", {}),
+    ],
+    ids=str,
+)
+def test_kernels_that_ignore_an_option_are_wrong(monkeypatch, name, changed):
     right = kernels.forward
 
     def wrong(*args, **keywords):
-        if name == "projected":
+        if not changed:  # projection's weights, or the shift of a normalised c
             keywords["weights"][-1][...] = 0.0
-        return right(*args, **{**keywords, **ignored})
+        return right(*args, **{**keywords, **changed})
 
     monkeypatch.setattr(kernels, "forward", wrong)
     kind = Kind("lstm", "float32", 1, False)._replace(**{name: True})
@@ -127,8 +157,23 @@ def test_kernels_that_ignore_an_option_are_wrong(monkeypatch, name, ignored):
     assert "found wrong results" in report.verdict.obstacle(kind, 64)
 
 
+@needs_cpu
+def test_an_operator_that_ignores_noise_is_wrong(monkeypatch):
+    def rates(cell):
+        return native_options(cell._replace(noise=kernels.Noise(0.3)))
+
+    native_options = native.options
+    monkeypatch.setattr(native, "options", rates)
+    kind = KIND._replace(cell="lstm", noise=True)
+    report = command.check(CPU, SMALL, [kind], run=processes.here)
+    assert "MXNet's operator: output: " in report.verdict.result(kind)[1]
+
+
+@pytest.mark.parametrize("noise", [False, True], ids=["plain", "noise"])
 @pytest.mark.parametrize("projected", [False, True])
-def test_no_cell_state_of_a_clipped_layer_is_near_an_end_of_the_range(monkeypatch, projected):
+def test_no_cell_state_of_a_clipped_layer_is_near_an_end_of_the_range(
+    monkeypatch, projected, noise
+):
     clipped = cells.clip_cell
     states = []
 
@@ -138,14 +183,31 @@ def test_no_cell_state_of_a_clipped_layer_is_near_an_end_of_the_range(monkeypatc
 
     monkeypatch.setattr(cells, "clip_cell", seen)
     problems.problem.cache_clear()
-    shape = Shape("lstm", 12, 256, 8, 2, False, projected, True)
+    shape = Shape("lstm", 12, 256, 8, 2, False, projected, True, noise)
     problem = problems.problem(shape)
     found = np.array(states)
     assert (np.abs(np.abs(found) - shape.clip.high) > 0.5).all()
     for end in (found > shape.clip.high, found < shape.clip.low):
         assert end.mean() == 0.25
-    passes = problem.wanted["gradient of c_0"].any(axis=(0, 1))
-    assert passes.tolist() == [False, True] * 4
+    if not noise:
+        passes = problem.wanted["gradient of c_0"].any(axis=(0, 1))
+        assert passes.tolist() == [False, True] * 4
+
+
+@pytest.mark.parametrize("noise", [False, True], ids=["plain", "noise"])
+def test_no_unit_of_a_relu_layer_is_near_zero_before_it(monkeypatch, noise):
+    step = problems.ref.cell_forward
+    smallest = []
+
+    def seen(mode, x, h, c, w, **options):
+        before = x @ w.i2h_weight.T + w.i2h_bias + h @ w.h2h_weight.T + w.h2h_bias
+        smallest.append(np.abs(before).min())
+        return step(mode, x, h, c, w, **options)
+
+    monkeypatch.setattr(problems.ref, "cell_forward", seen)
+    problems.problem.cache_clear()
+    problems.problem(Shape("rnn_relu", 12, 256, 64, 2, False, noise=noise))
+    assert min(smallest) > 0.5
 
 
 def test_results_that_change_are_wrong(monkeypatch):
@@ -341,6 +403,9 @@ def test_layers_take_the_threads_that_were_fastest(monkeypatch, environment, tak
     [
         ({"projected": True}, {(False, "stepwise"), (True, "stepwise")}),
         ({"projected": True, "clipped": True}, {(False, "stepwise"), (True, "stepwise")}),
+        ({"noise": True}, {(False, "stepwise"), (True, "stepwise")}),
+        ({"clipped": True, "noise": True}, {(False, "stepwise"), (True, "stepwise")}),
+        ({"layer_norm": True}, {(False, "stepwise"), (True, "stepwise")}),
         (
             {"clipped": True},
             {
@@ -352,9 +417,9 @@ def test_layers_take_the_threads_that_were_fastest(monkeypatch, environment, tak
             },
         ),
     ],
-    ids=["projected", "both", "clipped"],
+    ids=["projected", "both", "noise", "clipped, noise", "layer_norm", "clipped"],
 )
-def test_classes_of_projected_and_clipped_layers(options, ways):
+def test_classes_of_layers_with_options(options, ways):
     kind = Kind("lstm", "tf32", 1, False)._replace(**options)
     found = classes.find(kind, asdict(plans.DEVICES["A100"]), Sizes(), 12)
     assert {(cls.backward, cls.way) for cls in found} == ways

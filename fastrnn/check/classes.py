@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
@@ -26,6 +26,17 @@ MATHS: Dict[str, Tuple[str, bool]] = {
 # The compute capability that each needs; what is not there, GPUs do not have.
 CAPABILITY = {"tf32": 80, "float16": 70, "float32": 70, "bfloat16": 80}
 STEPWISE = "stepwise"
+# The cells that have options of `Kind`, and these options.
+_OPTIONS: List[Tuple[Tuple[str, ...], Dict[str, Any]]] = [
+    (("lstm",), {"projected": True}),
+    (("lstm",), {"clipped": True}),
+    (tuple(GATES), {"noise": True}),
+    (("lstm", "gru"), {"layer_norm": True}),
+    (("lstm",), {"projected": True, "clipped": True}),
+    (("lstm",), {"projected": True, "noise": True}),
+    (("lstm",), {"clipped": True, "noise": True}),
+    (("lstm",), {"projected": True, "clipped": True, "noise": True}),
+]
 _QUICK = 32 * 1024**2  # products of a step and gate
 
 
@@ -38,16 +49,19 @@ class Kind(NamedTuple):
     lengths: bool
     projected: bool = False
     clipped: bool = False
+    noise: bool = False
+    layer_norm: bool = False
 
     def __str__(self) -> str:
         more = ", 2 directions" * (self.directions == 2) + ", lengths" * self.lengths
         more += ", projected" * self.projected + ", clipped" * self.clipped
+        more += ", noise" * self.noise + ", layer_norm" * self.layer_norm
         return f"{self.cell} {self.math}{more}"
 
     @property
     def plain(self) -> bool:
-        """Whether its layers are neither projected nor clipped."""
-        return not (self.projected or self.clipped)
+        """Whether its layers are those that most of MXNet's are."""
+        return not (self.projected or self.clipped or self.noise or self.layer_norm)
 
     def layer(self, steps: int, rows: int, hidden: int) -> Shape:
         """Return a layer of this kind."""
@@ -127,12 +141,12 @@ def kinds(maths: List[str]) -> List[Kind]:
 
 
 def optional_kinds(maths: List[str]) -> List[Kind]:
-    """Return the kinds that are projected, clipped or both, in the same order."""
+    """Return the kinds that are not plain, in the same order; those with one option come first."""
     return [
-        kind._replace(projected=projected, clipped=clipped)
-        for projected, clipped in ((True, False), (False, True), (True, True))
+        kind._replace(**options)
+        for cells, options in _OPTIONS
         for kind in kinds(maths)
-        if kind.cell == "lstm"
+        if kind.cell in cells
     ]
 
 
@@ -200,7 +214,7 @@ def _plan(
     dtype, tf32 = MATHS[kind.math]
     layer = kind.layer(steps, rows, hidden)
     sizes = (steps, rows, hidden, kind.directions)
-    options = (tf32, algorithm, device, layer.projection, layer.clip)
+    options = (tf32, algorithm, device, layer.projection, layer.clip, layer.rates, kind.layer_norm)
     choice = _native.library().plan(backward, kind.cell, dtype, *sizes, *options)
     return plans.Plan(**choice)
 
@@ -227,9 +241,13 @@ def _selected(
 
 
 def _on_cpu(kind: Kind, sizes: Sizes, steps: int) -> Found:
-    """The classes on the CPU: whose products, and how threads share them."""
+    """The classes on the CPU: whose products, and how threads share them.
+
+    Each has its smallest layer, for the reference's sake.
+    """
     found: Found = {}
-    for _, rows, hidden in replace(sizes, steps=(steps,)).layers():
+    layers = sorted(product(sizes.rows, sizes.hidden), key=lambda size: size[0] * size[1] ** 2)
+    for rows, hidden in layers:
         layer = kind.layer(steps, rows, hidden)
         text = plans.reason(
             kind.cell,
@@ -241,6 +259,8 @@ def _on_cpu(kind: Kind, sizes: Sizes, steps: int) -> Found:
             dtype=MATHS[kind.math][0],
             projection=layer.projection,
             clip=layer.clip,
+            noise=layer.rates,
+            layer_norm=kind.layer_norm,
             reserve=True,
         )
         for backward, line in enumerate(text.strip().splitlines()):

@@ -47,6 +47,9 @@ class Call:
             "lengths": self._put(problem.lengths, "int32"),
             "projected": problem.shape.projected,
             "clip": problem.shape.clip,
+            "noise": problem.shape.rates,
+            "seed": problem.seed,
+            "layer_norm": problem.shape.layer_norm,
             "tf32": tf32,
             "algorithm": algorithm,
         }

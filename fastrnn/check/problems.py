@@ -7,12 +7,15 @@ from typing import Dict, List, NamedTuple, Optional
 
 import numpy as np
 
-from fastrnn.cell import Clip
+from fastrnn.cell import Cell, Clip, Noise
+from fastrnn.check import noise as noises
 from fastrnn.check import reference as ref
 
 Arrays = Dict[str, np.ndarray]
 _TINY = 1e-30  # as good as zero, which nothing would be close to otherwise
 _BOUND = 2.0  # of a clipped cell state
+RATES = Noise(0.3, 0.4, 0.25)
+_SEED = 0xFEDCBA9876543210
 
 
 class Shape(NamedTuple):
@@ -26,6 +29,8 @@ class Shape(NamedTuple):
     lengths: bool
     projected: bool = False
     clipped: bool = False
+    noise: bool = False
+    layer_norm: bool = False
 
     @property
     def inputs(self) -> int:
@@ -47,6 +52,20 @@ class Shape(NamedTuple):
         """The range of the cell state."""
         return Clip(-_BOUND, _BOUND) if self.clipped else None
 
+    @property
+    def rates(self) -> Optional[Noise]:
+        """All rates of noise that the cell has."""
+        if not self.noise:
+            return None
+        return RATES if self.cell == "lstm" else RATES._replace(zoneout_states=0.0)
+
+    @property
+    def weight_names(self) -> List[str]:
+        """The names of a direction's weights, in order."""
+        return Cell(
+            self.cell, self.hidden, self.projection, layer_norm=self.layer_norm
+        ).weight_names
+
 
 class Problem(NamedTuple):
     """A layer's arrays, in float32 on the host, with values that all types have."""
@@ -57,6 +76,7 @@ class Problem(NamedTuple):
     c_0: Optional[np.ndarray]
     weights: List[np.ndarray]
     lengths: Optional[np.ndarray]
+    seed: Optional[int]  # of noise; None: its inference form
     d_output: np.ndarray
     d_h_n: np.ndarray
     d_c_n: Optional[np.ndarray]
@@ -64,8 +84,14 @@ class Problem(NamedTuple):
 
 
 @lru_cache(maxsize=16)
-def problem(shape: Shape) -> Problem:
-    """Draw a layer and compute its results; the last ones are kept."""
+def problem(shape: Shape, masks: bool = True) -> Problem:
+    """Draw a layer and compute its results; the last ones are kept.
+
+    Parameters
+    ----------
+    masks
+        Whether a layer with noise draws masks, or is in its inference form.
+    """
     rng = np.random.RandomState(7)
     cell = shape.cell == "lstm"
     state = (shape.directions, shape.rows, shape.outputs)
@@ -80,6 +106,7 @@ def problem(shape: Shape) -> Problem:
         *(rng, shape.cell, shape.inputs, shape.hidden),
         directions=shape.directions,
         projection=shape.projection,
+        layer_norm=shape.layer_norm,
     )
     if shape.cell == "rnn_relu":
         stack = [_away_from_zero(w) for w in stack]
@@ -90,16 +117,21 @@ def problem(shape: Shape) -> Problem:
     lengths = lengths_of(shape) if shape.lengths else None
     d_output = draw(shape.steps, shape.rows, shape.directions * shape.outputs)
     d_h_n, d_c_n = draw(*state), draw(*cell_state) if cell else None
-    count = len(weights) // shape.directions
+    names = shape.weight_names
+    seed = _SEED if shape.noise and masks else None
     result = ref.stack_forward(
         shape.cell,
         x,
         h_0,
         c_0,
-        [ref.Weights(*weights[count * d : count * (d + 1)]) for d in range(shape.directions)],
+        [
+            ref.Weights(**dict(zip(names, weights[len(names) * d :])))
+            for d in range(shape.directions)
+        ],
         directions=shape.directions,
         lengths=lengths,
         clip=None if shape.clip is None else ref.Clip(*shape.clip),
+        noise=_noise(shape, seed),
     )
     gradients = ref.stack_backward(result, d_output, d_h_n, d_c_n)
     flat = [w for d in gradients.weights for w in d if w is not None]
@@ -108,7 +140,15 @@ def problem(shape: Shape) -> Problem:
     found["gradient of c_0"] = gradients.c0
     found.update({f"gradient of weights[{k}]": w for k, w in enumerate(flat)})
     wanted = {name: array for name, array in found.items() if array is not None}
-    return Problem(shape, x, h_0, c_0, weights, lengths, d_output, d_h_n, d_c_n, wanted)
+    return Problem(shape, x, h_0, c_0, weights, lengths, seed, d_output, d_h_n, d_c_n, wanted)
+
+
+def _noise(shape: Shape, seed: Optional[int]) -> Optional[List[noises.Noise]]:
+    """Return what each direction draws."""
+    if shape.rates is None:
+        return None
+    sizes = (shape.steps, shape.rows, shape.hidden, shape.outputs)
+    return noises.drawn(shape.rates, seed, sizes, directions=shape.directions)
 
 
 def lengths_of(shape: Shape) -> np.ndarray:
@@ -126,7 +166,9 @@ def _coarse(array: np.ndarray) -> np.ndarray:
 def _away_from_zero(weights: ref.Weights) -> ref.Weights:
     """Keep pre-activations away from 0, where rounding decides which side of ReLU they are on."""
     bias = np.where(np.arange(weights.h2h_bias.size) % 2 == 0, 2.0, -2.0)
-    return weights._replace(h2h_weight=weights.h2h_weight * 0.5, h2h_bias=bias)
+    return weights._replace(
+        i2h_weight=weights.i2h_weight * 0.5, h2h_weight=weights.h2h_weight * 0.25, h2h_bias=bias
+    )
 
 
 def _away_from_the_bound(weights: ref.Weights) -> ref.Weights:

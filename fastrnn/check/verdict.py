@@ -342,6 +342,8 @@ class LayerKind(NamedTuple):
     lengths: bool
     projected: bool
     clipped: bool
+    noise: bool
+    layer_norm: bool
 
     def on(self, capability: int) -> Kind:
         """Return the kind on a GPU of this compute capability, 10 * major + minor."""

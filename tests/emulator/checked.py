@@ -123,9 +123,14 @@ def test_what_has_passed_and_is_not_slower_is_native():
 @pytest.mark.usefixtures("_as_fast")
 @pytest.mark.parametrize(
     "name, options",
-    [("projected", {"projection_size": 4}), ("clipped", {"state_clip_max": 3.0})],
+    [
+        ("projected", {"projection_size": 4}),
+        ("clipped", {"state_clip_max": 3.0}),
+        ("noise", {"zoneout_outputs": 0.1}),
+        ("layer_norm", {"layer_norm": True}),
+    ],
 )
-def test_projected_and_clipped_layers_have_verdicts_of_their_own(name, options):
+def test_layers_with_options_have_verdicts_of_their_own(name, options):
     check()
     layer = fastrnn.LSTM(8, input_size=5, **options)
     assert layer.backend.name == "gluon"
@@ -136,7 +141,7 @@ def test_projected_and_clipped_layers_have_verdicts_of_their_own(name, options):
     ways = [way.split(", ", 2)[2] for way in found.classes[str(kind)]]
     assert ways == [
         "forward, stepwise",
-        "backward, stepwise" if name == "projected" else "backward, persistent (scatter)",
+        "backward, persistent (scatter)" if name == "clipped" else "backward, stepwise",
     ]
     layer = fastrnn.LSTM(8, input_size=5, **options)
     assert layer.backend.name == "native", layer.backend

@@ -163,12 +163,3 @@ def test_what_has_none_is_named():
         fastrnn.LSTM(4, layer_norm=True, state_clip_max=1)
     with pytest.raises(ValueError, match="layer_norm: expected no zoneout and no drop_states with"):
         fastrnn.GRU(4, layer_norm=True, zoneout_outputs=0.1)
-
-
-def test_without_a_verdict_a_gpus_layers_are_mxnets(monkeypatch):
-    monkeypatch.delenv("FASTRNN_BACKEND", raising=False)
-    monkeypatch.setattr(native, "ON_CUDA", True)
-    backend = fastrnn.GRU(4, layer_norm=True).backend
-    assert backend.name == "gluon"
-    if native.STATUS.usable:
-        assert backend.reason.startswith("`fastrnn check` does not test layer normalisation on a G")

@@ -169,20 +169,22 @@ def test_on_a_gpu_auto_asks_for_the_verdict_on_the_layers_kind(monkeypatch):
     asked = []
 
     def obstacle(kind, *_):
-        asked.append((kind.projected, kind.clipped))
-        return "as if it had failed" if kind.clipped else None
+        asked.append(kind[4:])
+        return "as if it had failed" if any(kind[4:]) else None
 
     monkeypatch.setattr(native, "STATUS", native.Status(True, "as if", ("float32",)))
     monkeypatch.setattr(native, "ON_CUDA", True)
     monkeypatch.setattr(verdict, "obstacle", obstacle)
-    unbounded = {"state_clip_min": -np.inf, "state_clip_max": np.inf}
-    for options in ({}, {"projection_size": 2}, {"state_clip_max": 1}, unbounded):
-        layer = fastrnn.LSTM(4, **options)
-        failed = "state_clip_max" in options and options is not unbounded
-        assert layer.backend.name == ("gluon" if failed else "native")
-        assert fastrnn.LSTM(4, backend="native", **options).backend.name == "native"
-    assert asked == [(False, False), (True, False), (False, True), (False, False)]
-    assert "`fastrnn check` does not test" in fastrnn.LSTM(4, drop_states=0.1).backend.reason
+    options = {"projection_size": 2}, {"state_clip_max": 1}, {"drop_states": 0.1}
+    options += {"zoneout_outputs": 0.1}, {"zoneout_states": 0.1}, {"layer_norm": True}
+    for option in options:
+        assert fastrnn.LSTM(4, **option).backend.reason.startswith("as if it had failed; ")
+        assert fastrnn.LSTM(4, backend="native", **option).backend.name == "native"
+    # projected, clipped, noise, layer_norm
+    kinds = [tuple(k == of for k in range(4)) for of in (0, 1, 2, 2, 2, 3)]
+    assert asked == kinds
+    for option in ({}, {"state_clip_min": -np.inf, "state_clip_max": np.inf}):
+        assert fastrnn.LSTM(4, **option).backend.name == "native"
 
 
 def test_without_the_operator_layers_are_gluons_and_say_why(monkeypatch):

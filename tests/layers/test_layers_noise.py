@@ -15,7 +15,6 @@ from cases import ANY_SIZE, MODES, LayerCase, Parent, attach, mx
 from hypothesis import given
 
 import fastrnn
-from fastrnn.check import verdict
 from fastrnn.kernels import Noise
 from fastrnn.mxnet import native
 
@@ -272,14 +271,3 @@ def test_arguments_are_checked():
     assert repr(layer).endswith(", zoneout_outputs=0.1)")
     with pytest.raises(ValueError, match="static_shape: expected False"):
         layer.hybridize(static_shape=True)
-
-
-def test_on_a_gpu_auto_leaves_it_to_mxnets_operators(monkeypatch):
-    monkeypatch.setattr(native, "STATUS", native.Status(True, "as if", ("float32",)))
-    monkeypatch.setattr(native, "ON_CUDA", True)
-    monkeypatch.setattr(verdict, "obstacle", lambda *of: None)  # passed
-    for name in Noise._fields:
-        backend = fastrnn.LSTM(4, backend="auto", **{name: 0.1}).backend
-        assert backend.name == "gluon"
-        assert "does not test zoneout and dropout of the state on a GPU" in backend.reason
-        assert fastrnn.LSTM(4, backend="native", **{name: 0.1}).backend.name == "native"

@@ -97,11 +97,13 @@ py::dict Plan(bool backward, const std::string& mode, const std::string& dtype, 
               int64_t batch, int64_t hidden, int64_t directions, std::optional<bool> tf32,
               const std::optional<std::string>& algorithm,
               const std::variant<int, py::dict>& device, int64_t projection,
-              const ClipArgument& clip) {
+              const ClipArgument& clip, const NoiseArgument& noise, bool layer_norm) {
   // The steps do not include the input's share: I is 1.
   Layers desc = Described(mode, dtype, steps, batch, 1, hidden, directions, tf32, algorithm);
   desc.projection = projection;
   desc.clip = ClipOf(clip);
+  desc.noise = NoiseOf(noise);
+  desc.layer_norm = layer_norm;
   Validate(desc);
   const cuda::Choice choice = ChoiceOn(device, backward ? Pass::kBackward : Pass::kForward, desc);
   py::dict result = CostOf(choice.cost);
@@ -155,7 +157,8 @@ void DefinePlan(py::module_* m) {
   m->def("plan", &Plan, py::arg("backward"), py::arg("mode"), py::arg("dtype"), py::arg("steps"),
          py::arg("batch"), py::arg("hidden"), py::arg("directions"), py::arg("tf32"),
          py::arg("algorithm"), py::arg("device"), py::arg("projection") = 0,
-         py::arg("clip") = std::nullopt);
+         py::arg("clip") = std::nullopt, py::arg("noise") = std::nullopt,
+         py::arg("layer_norm") = false);
 }
 
 }  // namespace python
