@@ -7,7 +7,7 @@ import pytest
 from cases import LayerCase, mx
 
 import fastrnn
-from fastrnn.mxnet import checks
+from fastrnn.mxnet import checks, native
 
 ones = mx.nd.ones
 
@@ -95,6 +95,33 @@ def test_states(states, error, message, hybrid, backend):
     layer.hybridize(hybrid)
     with pytest.raises(error, match=message):
         layer(ones((4, 3, 5)), states)
+
+
+@pytest.mark.parametrize("how", ["operator", "graph"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        ones((4, 3, 6), dtype="float64"),
+        ones((4, 3, 6), dtype="float16"),
+        ones((1,)),
+        ones((5, 3, 6)),
+    ],
+    ids=["float64", "float16", "short", "long"],
+)
+@pytest.mark.parametrize("where", ["output", "state", "cell state"])
+def test_gradients_that_do_not_fit_the_outputs(where, head, how):
+    if not native.STATUS.usable:
+        pytest.skip(native.STATUS.reason)
+    layer = LayerCase(N=3, T=4, H=6).layer()
+    if how == "graph":
+        layer.l0_h2h_bias.grad_req = "add"
+    states = [ones((1, 3, 6)), ones((1, 3, 6))]
+    with mx.autograd.record():
+        output, states = layer(ones((4, 3, 5)), states)
+    outputs = {"output": output, "state": states[0], "cell state": states[1]}
+    with pytest.raises(mx.MXNetError, match=f"gradient of the {where} has size {head.size} and"):
+        outputs[where].backward(head)
+        layer.l0_i2h_weight.grad().wait_to_read()
 
 
 def test_a_device_without_the_parameters(backend):

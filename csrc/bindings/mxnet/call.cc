@@ -82,6 +82,20 @@ std::vector<Direction> Directions(const Layers& layers, const Positions& positio
   return found;
 }
 
+std::string SizeAndType(const MXTensor& tensor) {
+  return "size " + std::to_string(tensor.size()) + " and MXNet's type number " +
+         std::to_string(tensor.dtype);
+}
+
+// The gradient of an output. MXNet does not compare what its `backward` is given with the outputs;
+// the layer would read it as another type, or beyond its end.
+const void* HeadGradient(const MXTensor& gradient, const MXTensor& output, const char* name) {
+  FASTRNN_EXPECTS(gradient.dtype == output.dtype && gradient.size() == output.size(),
+                  std::string("the gradient of the ") + name + " has " + SizeAndType(gradient) +
+                      ", expected " + SizeAndType(output));
+  return gradient.data_ptr;
+}
+
 // What both passes take, but the weights.
 template <class Arrays>
 Arrays Inputs(const Layers& layers, const Positions& positions, int64_t first_layer,
@@ -162,15 +176,15 @@ void RunBackward(const Plan& plan, const Positions& positions, int64_t first_lay
   args.weights = weights.data();
   args.y = out[0].data_ptr;
   args.reserve = out[positions.outputs - 1].data_ptr;
-  args.dy = d_out[0].data_ptr;
-  args.dhn = d_out[1].data_ptr;
+  args.dy = HeadGradient(d_out[0], out[0], "output");
+  args.dhn = HeadGradient(d_out[1], out[1], "state");
   args.dx = gradients.at(Positions::kData).data_ptr;
   args.dh0 = gradients.at(static_cast<size_t>(positions.states)).data_ptr;
   const auto weight_gradients =
       Directions<WeightGradients>(layers, positions, gradients.data(), &Parameter::gradient);
   args.gradients = weight_gradients.data();
   if (layers.has_c()) {
-    args.dcn = d_out[2].data_ptr;
+    args.dcn = HeadGradient(d_out[2], out[2], "cell state");
     args.dc0 = gradients.at(static_cast<size_t>(positions.states + 1)).data_ptr;
   }
   const MxnetWorkspace workspace(layers, resource, plan.workspace_bytes(Pass::kBackward));
