@@ -284,21 +284,15 @@ class BackwardDirection {
     }
   }
 
-  // Biases and gammas come after the normalisation: their gradients are summed before dgates_x
-  // passes it. `row` is the chunk's first one.
+  // `row` is the chunk's first one.
   void NormGradients(int64_t row, int64_t rows, bool accumulate) {
-    const int64_t GH = desc_.gate_rows(), H = desc_.hidden;
-    const T* const normalized_input = reserve_.normalized_input + row * GH;
-    work_.SumNorm(arrays_.dgates_x, normalized_input, rows, GH, accumulate, sums_.i2h_bias,
-                  sums_.i2h_gamma);
-    work_.SumNorm(arrays_.dshare_h, reserve_.normalized_hidden + row * GH, rows, GH, accumulate,
-                  sums_.h2h_bias, sums_.h2h_gamma);
-    if (desc_.has_c()) {
-      work_.SumRows(arrays_.dc_gamma, rows, H, accumulate, sums_.c_gamma, nullptr);
-      work_.SumRows(arrays_.dc_beta, rows, H, accumulate, sums_.c_beta, nullptr);
-    }
-    work_.NormalizeGradients(desc_, rows, weights_.i2h_gamma, normalized_input,
-                             reserve_.input_rstd + row * NormParts(desc_), arrays_.dgates_x);
+    const int64_t GH = desc_.gate_rows();
+    work_.NormGradients(
+        desc_,
+        NormChunk<T>{rows, accumulate, arrays_.dgates_x, arrays_.dshare_h,
+                     reserve_.normalized_input + row * GH, reserve_.normalized_hidden + row * GH,
+                     reserve_.input_rstd + row * NormParts(desc_), arrays_.dc_gamma,
+                     arrays_.dc_beta, weights_.i2h_gamma, sums_});
   }
 
   void RoundGradients() {

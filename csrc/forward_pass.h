@@ -100,7 +100,9 @@ class ForwardDirection {
     step.c_prev = index == 0 ? nullptr : C(walk_.Time(index - 1));
     step.gates = At(reserve_.gates, time * N * GH);
     step.hidden_n = At(reserve_.hidden_n, time * N * H);
+    step.normalized_input = At(reserve_.normalized_input, time * N * GH);
     step.normalized_hidden = At(reserve_.normalized_hidden, time * N * GH);
+    step.input_rstd = At(reserve_.input_rstd, time * N * NormParts(desc_));
     step.hidden_rstd = At(reserve_.hidden_rstd, time * N * NormParts(desc_));
     step.c_moments = At(reserve_.c_moments, time * N * 2);
     step.h = hn_;  // running
@@ -127,7 +129,9 @@ class ForwardDirection {
     step.c_prev = At(step.c_prev, units);
     step.gates = At(step.gates, gates);
     step.hidden_n = At(step.hidden_n, units);
+    step.normalized_input = At(step.normalized_input, gates);
     step.normalized_hidden = At(step.normalized_hidden, gates);
+    step.input_rstd = At(step.input_rstd, rows.begin * NormParts(desc_));
     step.hidden_rstd = At(step.hidden_rstd, rows.begin * NormParts(desc_));
     step.c_moments = At(step.c_moments, rows.begin * 2);
     step.h += outputs;

@@ -15,10 +15,8 @@
 //   Round(from, values, to)           accumulators to the layer's type
 //   SetZero(array, values)
 // and for layers that are normalised
-//   Normalize(desc, rows)             forward: NormalizedRows
-//   NormalizeGradients(desc, rows, gamma, normalized, rstd, dgates)   backward, in place
-//   SumNorm(d, normalized, rows, columns, accumulate, beta, gamma)   backward: over the rows, the
-//                                     sums of d, and those of d * normalized
+//   Normalize(desc, rows)             forward: NormalizedRows, unless the steps do it
+//   NormGradients(desc, chunk)        backward: NormChunk
 #pragma once
 
 #include <cstdint>
@@ -53,6 +51,26 @@ struct NormalizedRows {
   // For backward, with zeros past a row's length, where inputs may be NaN; null without a reserve.
   T* normalized;         // [rows, G*H] with mean 0 and variance 1
   Accumulator<T>* rstd;  // [rows, parts] the reciprocal standard deviations
+};
+
+// The rows of a chunk whose steps have been run backward, for what comes after: the gradients of
+// the gammas, biases and of an LSTM's c_gamma and c_beta, and those of the input's product.
+template <class T>
+struct NormChunk {
+  using Sum = Accumulator<T>;
+
+  int64_t rows;
+  bool accumulate;  // whether the sums hold those of other chunks
+  // [rows, G*H] in: of the input's share, normalised; out: of its product.
+  T* dgates_x;
+  const T* dshare_h;           // [rows, G*H] dgates_x as it was, unless the cell splits its shares
+  const T* normalized_input;   // [rows, G*H]
+  const T* normalized_hidden;  // [rows, G*H]
+  const Sum* input_rstd;       // [rows, parts]
+  const T* dc_gamma;           // [rows, H] (LSTM), as dc_beta
+  const T* dc_beta;
+  const T* i2h_gamma;    // [G*H]
+  Parameters<Sum> sums;  // of the gradients
 };
 
 // Rows of the batch, [begin, end). They are independent of one another in every step.

@@ -35,8 +35,10 @@ struct ForwardStep {
   int64_t y_stride;
   T* r;  // [N, H] zeros past a row's length; null if the layer is not projected
   // For backward, if the layer is normalised; else null.
-  T* normalized_hidden;  // [N, G*H] hidden_sum with mean 0 and variance 1
-  Sum* hidden_rstd;      // [N, parts] the reciprocal standard deviations of hidden_sum
+  T* normalized_input;   // [N, G*H] input_sum with mean 0 and variance 1
+  T* normalized_hidden;  // [N, G*H] hidden_sum likewise
+  Sum* input_rstd;       // [N, parts] the reciprocal standard deviations of input_sum
+  Sum* hidden_rstd;      // [N, parts] those of hidden_sum
   Sum* c_moments;        // [N, 2] mean and reciprocal standard deviation of c (LSTM)
 };
 

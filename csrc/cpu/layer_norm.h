@@ -5,23 +5,30 @@
 
 #include <cstdint>
 
+#include "pointwise.h"
+
 namespace fastrnn {
 namespace cpu {
 
-// values = gamma * (values - mean) * rstd.
+// A row of a step, forward: ForwardRow without clipping, whose gates and h2h are the products
+// without their normalisation. An LSTM's h and y are its output gate; NormalizedOutput follows.
 template <class Real>
-struct NormRow {
-  int64_t n;
-  const Real* gamma;  // [n]
-  Real* values;       // [n]
-  // Out, unless they are null: the same without gamma, and the reciprocal standard deviation.
-  Real* normalized;  // [n]
-  Real* rstd;        // [1]
+struct NormalizedForwardRow {
+  ForwardRow<Real> cells;
+  int64_t hidden;
+  const Real* i2h_gamma;  // [G*H]
+  const Real* h2h_gamma;  // [G*H]
+  // Out, unless they are null: the products with mean 0 and variance 1, and the reciprocal standard
+  // deviations of their parts (layout.h).
+  Real* normalized_input;   // [G*H]
+  Real* normalized_hidden;  // [G*H]
+  Real* input_rstd;         // [parts]
+  Real* hidden_rstd;        // [parts]
 };
-void Normalize(const NormRow<float>& row);
-void Normalize(const NormRow<double>& row);
+void NormalizedForward(Mode mode, const NormalizedForwardRow<float>& row);
+void NormalizedForward(Mode mode, const NormalizedForwardRow<double>& row);
 
-// The gradient of such values, from that of the result.
+// The gradient of gamma * (values - mean) * rstd, from that of the result.
 template <class Real>
 struct NormGradientRow {
   int64_t n;
@@ -69,16 +76,17 @@ struct NormalizedLstmRow {
 void NormalizedLstmBackward(const NormalizedLstmRow<float>& row);
 void NormalizedLstmBackward(const NormalizedLstmRow<double>& row);
 
-// Columns [begin, end) of the sums over rows that give the gradients of a beta and a gamma; in a
-// fixed order.
+// Columns [begin, end) of the sums over rows that give the gradients of a beta, and of a gamma or
+// two that have the same gradients of results; in a fixed order.
 template <class Real>
 struct NormSums {
-  const Real* d;           // rows `stride` apart: the gradients of the results
-  const Real* normalized;  // the same
+  const Real* d;  // rows `stride` apart: the gradients of the results
   int64_t rows, stride;
   bool accumulate;  // whether to add to what is there
   Real* beta;       // the sums of d
-  Real* gamma;      // those of d * normalized
+  // The sums of d * normalized, which are rows like d; the second ones may be null.
+  const Real* normalized[2];
+  Real* gamma[2];
 };
 void SumNorm(const NormSums<float>& sums, int64_t begin, int64_t end);
 void SumNorm(const NormSums<double>& sums, int64_t begin, int64_t end);

@@ -4,6 +4,7 @@
 
 #include "layer_norm.h"
 #include "threads.h"
+#include "units.h"
 #include "work.h"
 
 namespace fastrnn {
@@ -13,16 +14,14 @@ namespace {
 // The hidden units of a task, and the least for more than one thread.
 constexpr int64_t kTaskUnits = 4096;
 
-// Calls body(row) for each row of `hidden` units.
+// Calls body(first, end) for rows of `hidden` units.
 template <class Body>
 void ForRows(int64_t rows, int64_t hidden, Body body) {
-  const auto run = [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) body(row);
-  };
-  if (rows * hidden < kTaskUnits) return run(0, rows);
+  if (rows * hidden < kTaskUnits) return body(0, rows);
   const int64_t task_rows = std::max<int64_t>(1, kTaskUnits / hidden);
-  ParallelFor((rows + task_rows - 1) / task_rows,
-              [&](int64_t task) { run(task * task_rows, std::min((task + 1) * task_rows, rows)); });
+  ParallelFor((rows + task_rows - 1) / task_rows, [&](int64_t task) {
+    body(task * task_rows, std::min((task + 1) * task_rows, rows));
+  });
 }
 
 // A layer's rows of gates, with the parts that are normalised separately.
@@ -34,13 +33,6 @@ struct GateRows {
 
   explicit GateRows(const LayerDesc& desc)
       : gates(desc.gate_rows()), first(FirstNormPart(desc)), parts(NormParts(desc)) {}
-
-  // `normalized` and `rstd` may be null.
-  void Normalize(const T* gamma, T* row, T* normalized, T* rstd) const {
-    cpu::Normalize({first, gamma, row, normalized, rstd});
-    if (parts == 1) return;
-    cpu::Normalize({gates - first, gamma + first, row + first, At(normalized, first), At(rstd, 1)});
-  }
 
   // d and `to` may be the same row.
   void Gradient(const T* d, const T* gamma, const T* normalized, const T* rstd, T* to) const {
@@ -56,85 +48,135 @@ struct GateRows {
 // ---- forward ------------------------------------------------------------------------------------
 
 template <class T>
-void ForwardWork<T>::Normalize(const LayerDesc& desc, const NormalizedRows<T>& rows) const {
+void ForwardWork<T>::RunNormalizedRow(const LayerDesc& desc, const ForwardStep<T>& step,
+                                      const Parameters<const T>& weights, int64_t n) {
   const GateRows<T> of(desc);
-  const int64_t N = desc.batch;
-  ForRows(rows.rows, desc.hidden, [&](int64_t i) {
-    T* const normalized = At(rows.normalized, i * of.gates);
-    T* const rstd = At(rows.rstd, i * of.parts);
-    if (rows.lengths == nullptr || rows.time + i / N < rows.lengths[i % N]) {
-      return of.Normalize(rows.gamma, rows.products + i * of.gates, normalized, rstd);
-    }
-    if (normalized == nullptr) return;
-    std::fill_n(normalized, of.gates, T(0));
-    std::fill_n(rstd, of.parts, T(0));
-  });
+  const Units units = {desc.hidden, 0, desc.hidden};
+  const NormalizedForwardRow<T> row = {RowOf(desc, step, n),
+                                       desc.hidden,
+                                       weights.i2h_gamma,
+                                       weights.h2h_gamma,
+                                       At(step.normalized_input, n * of.gates),
+                                       At(step.normalized_hidden, n * of.gates),
+                                       At(step.input_rstd, n * of.parts),
+                                       At(step.hidden_rstd, n * of.parts)};
+  if (step.lengths == nullptr || step.time < step.lengths[n]) {
+    NormalizedForward(desc.mode, row);
+    if (desc.has_c() && step.c_n != nullptr) Copy(row.cells.c, units, step.c_n + n * desc.hidden);
+    return;
+  }
+  RunUnits(desc, step, n, units);
+  if (row.normalized_input == nullptr) return;
+  // Backward multiplies zeros with these: what the inputs are there may be NaN.
+  std::fill_n(row.normalized_input, of.gates, T(0));
+  std::fill_n(row.normalized_hidden, of.gates, T(0));
+  std::fill_n(row.input_rstd, of.parts, T(0));
+  std::fill_n(row.hidden_rstd, of.parts, T(0));
 }
 
+// Two passes over several rows rather than one for each row: while the sums over a row are added
+// up, the processor begins with the next row.
 template <class T>
 void ForwardWork<T>::RunNormalized(const LayerDesc& desc, const ForwardStep<T>& step,
                                    const Parameters<const T>& weights) {
   const int64_t H = desc.hidden;
-  Normalize(desc, {step.time, step.rows, step.lengths, sums_, weights.h2h_gamma,
-                   step.normalized_hidden, step.hidden_rstd});
-  ForRows(step.rows, H, [&](int64_t n) {
-    RunUnits(desc, step, n, {H, 0, H});
-    if (!desc.has_c() || (step.lengths != nullptr && step.time >= step.lengths[n])) return;
-    T* const h = step.h + n * H;
-    NormalizedOutput(OutputRow<T>{H, h, step.c + n * H, weights.c_gamma, weights.c_beta,
-                                  At(step.c_moments, n * 2), h, step.y + n * step.y_stride});
+  ForRows(step.rows, H, [&](int64_t first, int64_t end) {
+    for (int64_t n = first; n < end; ++n) RunNormalizedRow(desc, step, weights, n);
+    if (!desc.has_c()) return;
+    for (int64_t n = first; n < end; ++n) {
+      if (step.lengths != nullptr && step.time >= step.lengths[n]) continue;
+      T* const h = step.h + n * H;
+      NormalizedOutput(OutputRow<T>{H, h, step.c + n * H, weights.c_gamma, weights.c_beta,
+                                    At(step.c_moments, n * 2), h, step.y + n * step.y_stride});
+    }
   });
 }
 
 // ---- backward -----------------------------------------------------------------------------------
 
 template <class T>
-void BackwardWork<T>::RunNormalized(const LayerDesc& desc, const BackwardStep<T>& step,
-                                    const Parameters<const T>& weights) {
-  const GateRows<T> of(desc);
-  const int64_t H = desc.hidden, GH = of.gates;
+void BackwardWork<T>::RunNormalizedRow(const LayerDesc& desc, const BackwardStep<T>& step,
+                                       const Parameters<const T>& weights, int64_t n) {
+  const int64_t H = desc.hidden, GH = desc.gate_rows();
+  if (!desc.has_c() || !PresenceOf(step, n).active) {
+    RunUnits(desc, step, n, {H, 0, H});
+    if (!desc.has_c()) return;
+    std::fill_n(step.dc_gamma + n * H, H, T(0));
+    std::fill_n(step.dc_beta + n * H, H, T(0));
+    return;
+  }
   const T* const c_prev = step.c_0 != nullptr ? step.c_0 : step.c_prev;
-  BackwardStep<T> cells = step;
-  cells.dgates_h = step.dshare_h;
-  ForRows(step.rows, H, [&](int64_t n) {
-    const Presence present = PresenceOf(step, n);
-    if (present.active && desc.has_c()) {
-      NormalizedLstmBackward(NormalizedLstmRow<T>{
-          H, step.gates + n * GH, c_prev + n * H, step.c + n * H, step.c_moments + n * 2,
-          weights.c_gamma, weights.c_beta, step.dy + n * step.y_stride, step.dh + n * H,
-          step.dc + n * H, step.dgates_x + n * GH, step.dc_gamma + n * H, step.dc_beta + n * H});
-    } else {
-      RunUnits(desc, cells, n, {H, 0, H});
-    }
-    if (!present.active && desc.has_c()) {
-      std::fill_n(step.dc_gamma + n * H, H, T(0));
-      std::fill_n(step.dc_beta + n * H, H, T(0));
-    }
-    T* const dgates_h = step.dgates_h + n * GH;
-    of.Gradient(step.dshare_h + n * GH, weights.h2h_gamma, step.normalized_hidden + n * GH,
-                step.hidden_rstd + n * of.parts, dgates_h);
-    if (present.first) std::copy_n(dgates_h, GH, step.dgates_first + n * GH);
-  });
+  NormalizedLstmBackward(NormalizedLstmRow<T>{
+      H, step.gates + n * GH, c_prev + n * H, step.c + n * H, step.c_moments + n * 2,
+      weights.c_gamma, weights.c_beta, step.dy + n * step.y_stride, step.dh + n * H,
+      step.dc + n * H, step.dgates_x + n * GH, step.dc_gamma + n * H, step.dc_beta + n * H});
 }
 
 template <class T>
-void BackwardWork<T>::NormalizeGradients(const LayerDesc& desc, int64_t rows, const T* gamma,
-                                         const T* normalized, const T* rstd, T* dgates) const {
+void BackwardWork<T>::RunNormalized(const LayerDesc& desc, const BackwardStep<T>& step,
+                                    const Parameters<const T>& weights) {
   const GateRows<T> of(desc);
-  ForRows(rows, desc.hidden, [&](int64_t row) {
-    T* const own = dgates + row * of.gates;
-    of.Gradient(own, gamma, normalized + row * of.gates, rstd + row * of.parts, own);
+  BackwardStep<T> cells = step;
+  cells.dgates_h = step.dshare_h;
+  ForRows(step.rows, desc.hidden, [&](int64_t first, int64_t end) {
+    for (int64_t n = first; n < end; ++n) RunNormalizedRow(desc, cells, weights, n);
+    for (int64_t n = first; n < end; ++n) {
+      T* const dgates_h = step.dgates_h + n * of.gates;
+      of.Gradient(step.dshare_h + n * of.gates, weights.h2h_gamma,
+                  step.normalized_hidden + n * of.gates, step.hidden_rstd + n * of.parts, dgates_h);
+      if (!PresenceOf(step, n).first) continue;
+      std::copy_n(dgates_h, of.gates, step.dgates_first + n * of.gates);
+    }
   });
 }
 
-#define FASTRNN_INSTANTIATE(T)                                                                     \
-  template void ForwardWork<T>::Normalize(const LayerDesc&, const NormalizedRows<T>&) const;       \
-  template void ForwardWork<T>::RunNormalized(const LayerDesc&, const ForwardStep<T>&,             \
-                                              const Parameters<const T>&);                         \
-  template void BackwardWork<T>::RunNormalized(const LayerDesc&, const BackwardStep<T>&,           \
-                                               const Parameters<const T>&);                        \
-  template void BackwardWork<T>::NormalizeGradients(const LayerDesc&, int64_t, const T*, const T*, \
-                                                    const T*, T*) const;
+// Biases and gammas come after the normalisation: their gradients are summed before dgates_x passes
+// it.
+template <class T>
+void BackwardWork<T>::NormGradients(const LayerDesc& desc, const NormChunk<T>& p) const {
+  const GateRows<T> of(desc);
+  const int64_t GH = of.gates, H = desc.hidden;
+  const bool split = desc.cell().split_shares;
+  const auto sum = [&](int64_t, Units units) {
+    const T* const second = split ? nullptr : p.normalized_hidden;
+    SumNorm({p.dgates_x,
+             p.rows,
+             GH,
+             p.accumulate,
+             p.sums.i2h_bias,
+             {p.normalized_input, second},
+             {p.sums.i2h_gamma, p.sums.h2h_gamma}},
+            units.begin, units.end);
+    if (!split) return Copy(p.sums.i2h_bias, units, p.sums.h2h_bias);
+    SumNorm({p.dshare_h,
+             p.rows,
+             GH,
+             p.accumulate,
+             p.sums.h2h_bias,
+             {p.normalized_hidden, nullptr},
+             {p.sums.h2h_gamma, nullptr}},
+            units.begin, units.end);
+  };
+  ForUnits(1, GH, sum, p.rows);
+  if (desc.has_c()) {
+    SumRows(p.dc_gamma, p.rows, H, p.accumulate, p.sums.c_gamma, nullptr);
+    SumRows(p.dc_beta, p.rows, H, p.accumulate, p.sums.c_beta, nullptr);
+  }
+  ForRows(p.rows, H, [&](int64_t first, int64_t end) {
+    for (int64_t row = first; row < end; ++row) {
+      T* const own = p.dgates_x + row * GH;
+      of.Gradient(own, p.i2h_gamma, p.normalized_input + row * GH, p.input_rstd + row * of.parts,
+                  own);
+    }
+  });
+}
+
+#define FASTRNN_INSTANTIATE(T)                                                           \
+  template void ForwardWork<T>::RunNormalized(const LayerDesc&, const ForwardStep<T>&,   \
+                                              const Parameters<const T>&);               \
+  template void BackwardWork<T>::RunNormalized(const LayerDesc&, const BackwardStep<T>&, \
+                                               const Parameters<const T>&);              \
+  template void BackwardWork<T>::NormGradients(const LayerDesc&, const NormChunk<T>&) const;
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(double)
 

@@ -25,19 +25,7 @@ FASTRNN_HOST_DEVICE void Forward(const ForwardRow<Real>& row, Units units) {
       shares.hidden[k] = r.h2h[k * H + j];
     }
     if (Cell::kSplitShares) shares.hidden[G - 1] += r.bias_hidden[j];
-    UnitState<Real> state = {0, 0};
-    if (Cell::kSplitShares) state.h = r.h_prev[j];
-    if (Cell::kHasC) state.c = r.c_prev[j];
-    Activated<G, Real> activated;
-    Cell::Forward(options, shares, &state, &activated);
-    if (Cell::kKeepsGates) {
-#pragma GCC unroll 4
-      for (int k = 0; k < G; ++k) r.gates[k * H + j] = activated.gates[k];
-    }
-    if (Cell::kSplitShares) r.hidden_n[j] = activated.hidden_n;
-    if (Cell::kHasC) r.c[j] = state.c;
-    r.h[j] = state.h;
-    r.y[j] = state.h;
+    ForwardUnit<Cell>(r, options, shares, H, j);
   }
 }
 
@@ -104,13 +92,6 @@ FASTRNN_CLONES void ClippedLstmForward(const ForwardRow<float>& row, Units units
 void ClippedLstmForward(const ForwardRow<double>& row, Units units) {
   Forward<ClippedLstmCell, false>(row, units);
 }
-FASTRNN_CLONES void NormalizedLstmForward(const ForwardRow<float>& row, Units units) {
-  Forward<NormalizedLstmCell, false>(row, units);
-}
-void NormalizedLstmForward(const ForwardRow<double>& row, Units units) {
-  Forward<NormalizedLstmCell, false>(row, units);
-}
-
 template <class Real>
 struct Functions {
   ForwardUnits<Real> forward;
@@ -136,7 +117,6 @@ FASTRNN_HOST_DEVICE void AddRows(const Real* matrix, int64_t rows, int64_t strid
 template <class Real>
 ForwardUnits<Real> ForwardOf(const LayerDesc& desc) {
   if (desc.clip.clips()) return ClippedLstmForward;
-  if (desc.layer_norm && desc.has_c()) return NormalizedLstmForward;
   return kFunctions<Real>[static_cast<size_t>(desc.mode)].forward;
 }
 template <class Real>

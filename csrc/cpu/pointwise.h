@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "../rnn.h"
+#include "../cells/cell.h"
 
 namespace fastrnn {
 namespace cpu {
@@ -29,6 +29,27 @@ struct ForwardRow {
   Real* y;                  // [H]
   Clip<Real> clip;          // for a clipped LSTM
 };
+
+// Computes unit j from both shares, with their biases.
+template <class Cell, class Real>
+FASTRNN_HOST_DEVICE void ForwardUnit(const ForwardRow<Real>& r, const CellOptions<Real>& options,
+                                     const Shares<Cell::kGates, Real>& shares, int64_t H,
+                                     int64_t j) {
+  constexpr int G = Cell::kGates;
+  UnitState<Real> state = {0, 0};
+  if (Cell::kSplitShares) state.h = r.h_prev[j];
+  if (Cell::kHasC) state.c = r.c_prev[j];
+  Activated<G, Real> activated;
+  Cell::Forward(options, shares, &state, &activated);
+  if (Cell::kKeepsGates) {
+#pragma GCC unroll 4
+    for (int k = 0; k < G; ++k) r.gates[k * H + j] = activated.gates[k];
+  }
+  if (Cell::kSplitShares) r.hidden_n[j] = activated.hidden_n;
+  if (Cell::kHasC) r.c[j] = state.c;
+  r.h[j] = state.h;
+  r.y[j] = state.h;
+}
 
 template <class Real>
 struct BackwardRow {

@@ -18,9 +18,7 @@ struct PlainWork {
   template <class... Arguments>
   void Normalize(const Arguments&...) const {}
   template <class... Arguments>
-  void NormalizeGradients(const Arguments&...) const {}
-  template <class... Arguments>
-  void SumNorm(const Arguments&...) const {}
+  void NormGradients(const Arguments&...) const {}
 };
 
 template <class T>

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "layer_norm.h"
 #include "units.h"
 
 namespace fastrnn {
@@ -87,26 +86,38 @@ void ForwardWork<T>::RunCells(const LayerDesc& desc, const ForwardStep<T>& step)
 }
 
 template <class T>
-void ForwardWork<T>::RunUnits(const LayerDesc& desc, const ForwardStep<T>& step, int64_t n,
-                              Units units) {
+ForwardRow<T> ForwardWork<T>::RowOf(const LayerDesc& desc, const ForwardStep<T>& step,
+                                    int64_t n) const {
   const int64_t H = desc.hidden, GH = desc.gate_rows();
   // Without a reserve the activated gates, which nothing reads, overwrite their own chunk's sums.
   T* const gates = step.gates != nullptr ? step.gates : const_cast<T*>(step.input_sum);
-  const T* const c_prev = At(step.c_0 != nullptr ? step.c_0 : step.c_prev, n * H);
-  T* const y = step.y + n * step.y_stride;
-  T* const c = At(step.c, n * H);
+  T* const share = sums_ + n * GH;
+  T* const hidden_n = step.hidden_n != nullptr ? step.hidden_n + n * H : share + GH - H;
+  return {gates + n * GH,
+          share,
+          bias_,
+          step.h2h_bias + GH - H,
+          At(step.c_0 != nullptr ? step.c_0 : step.c_prev, n * H),
+          At(step.c, n * H),
+          hidden_n,
+          step.h_prev + n * H,
+          step.h + n * H,
+          step.y + n * step.y_stride,
+          step.options.clip};
+}
+
+template <class T>
+void ForwardWork<T>::RunUnits(const LayerDesc& desc, const ForwardStep<T>& step, int64_t n,
+                              Units units) {
+  const ForwardRow<T> row = RowOf(desc, step, n);
   if (step.lengths != nullptr && step.time >= step.lengths[n]) {
-    std::fill(y + units.begin, y + units.end, T(0));
-    Copy(step.h_prev + n * H, units, step.h + n * H);
-    if (desc.has_c()) Copy(c_prev, units, c);
+    std::fill(row.y + units.begin, row.y + units.end, T(0));
+    Copy(row.h_prev, units, row.h);
+    if (desc.has_c()) Copy(row.c_prev, units, row.c);
   } else {
-    T* const share = sums_ + n * GH;
-    T* const hidden_n = step.hidden_n != nullptr ? step.hidden_n + n * H : share + GH - H;
-    units_({gates + n * GH, share, bias_, step.h2h_bias + GH - H, c_prev, c, hidden_n,
-            step.h_prev + n * H, step.h + n * H, y, step.options.clip},
-           units);
+    units_(row, units);
   }
-  if (desc.has_c() && step.c_n != nullptr) Copy(c, units, step.c_n + n * H);
+  if (desc.has_c() && step.c_n != nullptr) Copy(row.c, units, step.c_n + n * desc.hidden);
 }
 
 // ---- backward -----------------------------------------------------------------------------------
@@ -219,15 +230,6 @@ void BackwardWork<T>::SumRows(const T* dgates, int64_t rows, int64_t columns, bo
   };
   ForUnits(1, columns, sum, rows);
   if (copy != nullptr) std::copy_n(sums, columns, copy);
-}
-
-template <class T>
-void BackwardWork<T>::SumNorm(const T* d, const T* normalized, int64_t rows, int64_t columns,
-                              bool accumulate, T* beta, T* gamma) const {
-  const auto sum = [&](int64_t, Units units) {
-    cpu::SumNorm({d, normalized, rows, columns, accumulate, beta, gamma}, units.begin, units.end);
-  };
-  ForUnits(1, columns, sum, rows);
 }
 
 template <class T>

@@ -63,16 +63,20 @@ class ForwardWork : public NoiseWork {
             Result<T> c) const {
     cpu::Gemm(m, n, k, a, b, beta, c);
   }
-  void Normalize(const LayerDesc& desc, const NormalizedRows<T>& rows) const;
+  void Normalize(const LayerDesc&, const NormalizedRows<T>&) const {}  // RunNormalized does
   void Step(const LayerDesc& desc, const ForwardStep<T>& step, const Parameters<const T>& weights);
 
  private:
   // The step's cells.
   void RunCells(const LayerDesc& desc, const ForwardStep<T>& step);
   void RunUnits(const LayerDesc& desc, const ForwardStep<T>& step, int64_t n, Units units);
-  // The cells of a normalised layer.
+  // The cells of a normalised layer, with its products.
   void RunNormalized(const LayerDesc& desc, const ForwardStep<T>& step,
                      const Parameters<const T>& weights);
+  void RunNormalizedRow(const LayerDesc& desc, const ForwardStep<T>& step,
+                        const Parameters<const T>& weights, int64_t n);
+  // What the cells of a row read and write.
+  ForwardRow<T> RowOf(const LayerDesc& desc, const ForwardStep<T>& step, int64_t n) const;
   // The output and h of a projected layer.
   void Project(const ForwardStep<T>& step);
 
@@ -117,10 +121,7 @@ class BackwardWork : public NoiseWork {
   }
   void SumRows(const T* dgates, int64_t rows, int64_t columns, bool accumulate, T* sums,
                T* copy) const;
-  void SumNorm(const T* d, const T* normalized, int64_t rows, int64_t columns, bool accumulate,
-               T* beta, T* gamma) const;
-  void NormalizeGradients(const LayerDesc& desc, int64_t rows, const T* gamma, const T* normalized,
-                          const T* rstd, T* dgates) const;
+  void NormGradients(const LayerDesc& desc, const NormChunk<T>& chunk) const;
   void Round(const T* from, int64_t values, T* to) const;
   void SetZero(T* array, int64_t values) const { std::fill_n(array, values, T(0)); }
 
@@ -130,6 +131,8 @@ class BackwardWork : public NoiseWork {
   // The cells of a normalised layer, and the gradients of their products.
   void RunNormalized(const LayerDesc& desc, const BackwardStep<T>& step,
                      const Parameters<const T>& weights);
+  void RunNormalizedRow(const LayerDesc& desc, const BackwardStep<T>& step,
+                        const Parameters<const T>& weights, int64_t n);
   // The gradient of r of a projected layer.
   void Project(const BackwardStep<T>& step);
 

@@ -18,10 +18,15 @@ pytest.importorskip("fastrnn._C", reason="installed without the native library")
 from fastrnn import _native
 
 LIBRARY = _native.library()
-CELLS = ("kLstm", "ClippedLstm", "NormalizedLstm", "kGru", "kRnnTanh", "kRnnRelu")
+CELLS = ("kLstm", "ClippedLstm", "kGru", "kRnnTanh", "kRnnRelu")
 FUNCTIONS = [f"{cell}{way}" for cell in CELLS for way in ("Forward", "Backward")]
 FUNCTIONS.remove("ClippedLstmBackward")  # it is the LSTM's
-FUNCTIONS += ["Normalize", "NormalizeGradient", "NormalizedOutput"]
+NORMALIZED = {  # how many: for float32 and float64, and for both cells if they are different
+    "NormalizedForward": 4,
+    "NormalizeGradient": 2,
+    "NormalizedOutput": 2,
+    "NormalizedLstmBackward": 2,
+}
 pytestmark = [
     pytest.mark.skipif(platform.machine() != "x86_64", reason="one version for all processors"),
     pytest.mark.skipif(LIBRARY.build_info()["onednn"] is None, reason="no kernels for the CPU"),
@@ -46,6 +51,18 @@ def test_a_cells_loop_is_of_vectors(function, processor, register, machine_code)
     (body,) = (body for found, body in machine_code.items() if re.search(name, found))
     arithmetic = rf"\bv(?:add|sub|mul|div|f\w+)\w*ps\b.*%{register}"
     assert re.search(arithmetic, body), f"{function} computes one unit after the other"
+
+
+@pytest.mark.parametrize(("processor", "register"), [("avx512", "zmm"), ("avx2", "ymm")])
+@pytest.mark.parametrize("function", NORMALIZED)
+def test_a_normalised_row_is_of_vectors(function, processor, register, machine_code):
+    name = rf"{len(processor)}{processor}{len(function)}{function}I"  # as C++ mangles it
+    bodies = [body for found, body in machine_code.items() if re.search(name, found)]
+    assert len(bodies) == NORMALIZED[function]
+    for body in bodies:
+        # Sums over a row, and what is computed for each number.
+        for arithmetic in ("add", "mul"):
+            assert re.search(rf"\bv(?:{arithmetic}|f\w+)p[sd]\b.*%{register}", body)
 
 
 @pytest.mark.parametrize(("processor", "register"), [("avx512", "zmm"), ("avx2", "ymm")])

@@ -104,17 +104,26 @@ class BackwardWork : public NoiseWork {
     SumProducts(dgates, nullptr, rows, columns, accumulate, sums, copy);
   }
 
-  void SumNorm(const T* d, const T* normalized, int64_t rows, int64_t columns, bool accumulate,
-               float* beta, float* gamma) const {
-    SumProducts(d, nullptr, rows, columns, accumulate, beta, nullptr);
-    SumProducts(d, normalized, rows, columns, accumulate, gamma, nullptr);
-  }
-
-  void NormalizeGradients(const LayerDesc& desc, int64_t rows, const T* gamma, const T* normalized,
-                          const float* rstd, T* dgates) const {
-    FASTRNN_CUDA_TRY(Launch(NormalizeGradientKernel<T>, NormBlocks(rows), kNormThreads, 0, stream_,
-                            static_cast<int>(rows), GateRow(desc), gamma, normalized, rstd,
-                            dgates));
+  // Biases and gammas come after the normalisation: their gradients are summed before dgates_x
+  // passes it.
+  void NormGradients(const LayerDesc& desc, const NormChunk<T>& p) const {
+    const int64_t GH = desc.gate_rows(), H = desc.hidden;
+    const auto sum = [&](const T* matrix, const T* factor, int64_t columns, float* sums,
+                         float* copy = nullptr) {
+      SumProducts(matrix, factor, p.rows, columns, p.accumulate, sums, copy);
+    };
+    const bool split = desc.cell().split_shares;
+    sum(p.dgates_x, nullptr, GH, p.sums.i2h_bias, split ? nullptr : p.sums.h2h_bias);
+    if (split) sum(p.dshare_h, nullptr, GH, p.sums.h2h_bias);
+    sum(p.dgates_x, p.normalized_input, GH, p.sums.i2h_gamma);
+    sum(p.dshare_h, p.normalized_hidden, GH, p.sums.h2h_gamma);
+    if (desc.has_c()) {
+      sum(p.dc_gamma, nullptr, H, p.sums.c_gamma);
+      sum(p.dc_beta, nullptr, H, p.sums.c_beta);
+    }
+    FASTRNN_CUDA_TRY(Launch(NormalizeGradientKernel<T>, NormBlocks(p.rows), kNormThreads, 0,
+                            stream_, static_cast<int>(p.rows), GateRow(desc), p.i2h_gamma,
+                            p.normalized_input, p.input_rstd, p.dgates_x));
   }
 
   void Round(const float* from, int64_t values, T* to) const {

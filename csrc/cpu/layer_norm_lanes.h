@@ -1,0 +1,217 @@
+// The rows of layer_norm.h on vectors. layer_norm.cc includes this once for each instruction set,
+// in a namespace of its own, with
+//   FASTRNN_BYTES   of a vector
+//   FASTRNN_TARGET  the attribute of functions that use the instruction set
+// The compiler's own vectors of a sum end in one addition after another, which takes longer than a
+// row of a small layer does otherwise. (No guard: it is included more than once.)
+
+template <class Real, int kBytes = FASTRNN_BYTES>
+struct Vector {
+  typedef Real Lanes __attribute__((vector_size(kBytes)));
+  static constexpr int64_t kLanes = kBytes / sizeof(Real);
+};
+
+template <class Real>
+FASTRNN_TARGET FASTRNN_INLINE auto Load(const Real* from) {
+  typename Vector<Real>::Lanes lanes;
+  std::memcpy(&lanes, from, sizeof lanes);
+  return lanes;
+}
+
+// The last values of a row, of which `left` are left; `rest` stands for those past its end.
+template <class Real>
+FASTRNN_TARGET FASTRNN_INLINE auto LoadLast(const Real* from, int64_t left, Real rest) {
+  if (left >= Vector<Real>::kLanes) return Load(from);
+  typename Vector<Real>::Lanes lanes = typename Vector<Real>::Lanes{} + rest;
+  std::memcpy(&lanes, from, static_cast<size_t>(left) * sizeof(Real));
+  return lanes;
+}
+
+template <class Real, int kBytes = FASTRNN_BYTES>
+FASTRNN_TARGET FASTRNN_INLINE Real Total(typename Vector<Real, kBytes>::Lanes lanes) {
+  if constexpr (kBytes > 16) {
+    typename Vector<Real, kBytes / 2>::Lanes low, high;
+    std::memcpy(&low, &lanes, sizeof low);
+    std::memcpy(&high, reinterpret_cast<const char*>(&lanes) + sizeof low, sizeof high);
+    return Total<Real, kBytes / 2>(low + high);
+  } else {
+    Real sum = lanes[0] + lanes[1];
+    if constexpr (Vector<Real, kBytes>::kLanes == 4) sum += lanes[2] + lanes[3];
+    return sum;
+  }
+}
+
+template <class Real>
+struct Moments {
+  Real mean, rstd;
+};
+
+// Several sums at once: a single one would have every addition wait for the one before.
+constexpr int kSums = 4;
+template <class Real>
+FASTRNN_TARGET FASTRNN_INLINE Real SumOf(int64_t n, const Real* values) {
+  constexpr int64_t kLanes = Vector<Real>::kLanes;
+  typename Vector<Real>::Lanes sums[kSums] = {};
+  int64_t j = 0;
+  for (; j + kSums * kLanes <= n; j += kSums * kLanes) {
+#pragma GCC unroll 4
+    for (int k = 0; k < kSums; ++k) sums[k] += Load(values + j + k * kLanes);
+  }
+  for (; j < n; j += kLanes) sums[0] += LoadLast(values + j, n - j, Real(0));
+  return Total<Real>((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
+template <class Real>
+FASTRNN_TARGET FASTRNN_INLINE Real SquaresAround(Real mean, int64_t n, const Real* values) {
+  constexpr int64_t kLanes = Vector<Real>::kLanes;
+  typename Vector<Real>::Lanes sums[kSums] = {};
+  int64_t j = 0;
+  for (; j + kSums * kLanes <= n; j += kSums * kLanes) {
+#pragma GCC unroll 4
+    for (int k = 0; k < kSums; ++k) {
+      const auto distance = mean - Load(values + j + k * kLanes);
+      sums[k] += distance * distance;
+    }
+  }
+  for (; j < n; j += kLanes) {
+    const auto distance = mean - LoadLast(values + j, n - j, mean);
+    sums[0] += distance * distance;
+  }
+  return Total<Real>((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
+// The variance is a second pass over the row, which is in the cache: a difference of large numbers
+// would lose its digits.
+template <class Real>
+FASTRNN_TARGET FASTRNN_INLINE Moments<Real> MomentsOf(int64_t n, const Real* values) {
+  const Real count = static_cast<Real>(n), epsilon = kNormEpsilon;
+  const Real mean = SumOf(n, values) / count;
+  // Not the quotient of 1, which hides a variance that overflows: this one is NaN then.
+  const Real variance = SquaresAround(mean, n, values) / count + epsilon;
+  return {mean, std::sqrt(variance) / variance};
+}
+
+template <class Cell, class Real>
+FASTRNN_TARGET void NormalizedForward(const NormalizedForwardRow<Real>& row) {
+  constexpr int G = Cell::kGates, kParts = Cell::kSplitShares ? 2 : 1;
+  const NormalizedForwardRow<Real> r = row;
+  const int64_t H = r.hidden;
+  const CellOptions<Real> options = {};
+  Moments<Real> input[kParts], hidden[kParts];
+  for (int part = 0; part < kParts; ++part) {
+    const int64_t first = part * (G - 1) * H, n = part + 1 < kParts ? (G - 1) * H : G * H - first;
+    input[part] = MomentsOf(n, r.cells.gates + first);
+    hidden[part] = MomentsOf(n, r.cells.h2h + first);
+    if (r.normalized_input == nullptr) continue;
+    r.input_rstd[part] = input[part].rstd;
+    r.hidden_rstd[part] = hidden[part].rstd;
+  }
+  const bool keeps = r.normalized_input != nullptr;
+#pragma omp simd
+  for (int64_t j = 0; j < H; ++j) {
+    Shares<G, Real> shares;
+#pragma GCC unroll 4
+    for (int k = 0; k < G; ++k) {
+      const int64_t at = k * H + j;
+      const Moments<Real>& of_input = input[k == G - 1 ? kParts - 1 : 0];
+      const Moments<Real>& of_hidden = hidden[k == G - 1 ? kParts - 1 : 0];
+      const Real x = (r.cells.gates[at] - of_input.mean) * of_input.rstd;
+      const Real h = (r.cells.h2h[at] - of_hidden.mean) * of_hidden.rstd;
+      if (keeps) {
+        r.normalized_input[at] = x;
+        r.normalized_hidden[at] = h;
+      }
+      shares.input[k] = r.i2h_gamma[at] * x + r.cells.bias[at];
+      shares.hidden[k] = r.h2h_gamma[at] * h;
+    }
+    if (Cell::kSplitShares) shares.hidden[G - 1] += r.cells.bias_hidden[j];
+    ForwardUnit<Cell>(r.cells, options, shares, H, j);
+  }
+}
+
+// The means over a row of d * gamma, and of its product with what is normalised.
+template <class Real>
+struct Along {
+  Real mean, slope;
+};
+template <class Real>
+FASTRNN_TARGET FASTRNN_INLINE Along<Real> MeansAlong(int64_t n, const Real* d, const Real* gamma,
+                                                     const Real* normalized) {
+  constexpr int64_t kLanes = Vector<Real>::kLanes;
+  typename Vector<Real>::Lanes ones[2] = {}, along[2] = {};
+  int64_t j = 0;
+  for (; j + 2 * kLanes <= n; j += 2 * kLanes) {
+#pragma GCC unroll 2
+    for (int k = 0; k < 2; ++k) {
+      const int64_t at = j + k * kLanes;
+      const auto product = Load(d + at) * Load(gamma + at);
+      ones[k] += product;
+      along[k] += product * Load(normalized + at);
+    }
+  }
+  for (; j < n; j += kLanes) {
+    const int64_t left = n - j;
+    const auto product = LoadLast(d + j, left, Real(0)) * LoadLast(gamma + j, left, Real(0));
+    ones[0] += product;
+    along[0] += product * LoadLast(normalized + j, left, Real(0));
+  }
+  const Real count = static_cast<Real>(n);
+  return {Total<Real>(ones[0] + ones[1]) / count, Total<Real>(along[0] + along[1]) / count};
+}
+
+template <class Real>
+FASTRNN_TARGET void NormalizeGradient(const NormGradientRow<Real>& row) {
+  const NormGradientRow<Real> r = row;
+  const Along<Real> means = MeansAlong(r.n, r.d, r.gamma, r.normalized);
+#pragma omp simd
+  for (int64_t j = 0; j < r.n; ++j) {
+    r.to[j] = r.rstd * (r.d[j] * r.gamma[j] - means.mean - r.normalized[j] * means.slope);
+  }
+}
+
+template <class Real>
+FASTRNN_TARGET void NormalizedOutput(const OutputRow<Real>& row) {
+  const OutputRow<Real> r = row;
+  const Moments<Real> moments = MomentsOf(r.hidden, r.c);
+  if (r.moments != nullptr) {
+    r.moments[0] = moments.mean;
+    r.moments[1] = moments.rstd;
+  }
+#pragma omp simd
+  for (int64_t j = 0; j < r.hidden; ++j) {
+    const Real c = (r.c[j] - moments.mean) * moments.rstd;
+    r.h[j] = r.y[j] = NormalizedLstmCell::Output(r.o[j], r.gamma[j] * c + r.beta[j]);
+  }
+}
+
+template <class Real>
+FASTRNN_TARGET void NormalizedLstmBackward(const NormalizedLstmRow<Real>& row) {
+  const NormalizedLstmRow<Real> r = row;
+  const int64_t H = r.hidden;
+  const Real mean_c = r.moments[0], rstd = r.moments[1];
+#pragma omp simd
+  for (int64_t j = 0; j < H; ++j) {
+    const Real c = (r.c[j] - mean_c) * rstd;
+    const NormalizedLstmCell::OutputGradients<Real> d = NormalizedLstmCell::OfOutput(
+        r.gates[3 * H + j], r.gamma[j] * c + r.beta[j], r.dy[j] + r.dh[j]);
+    r.dgates[3 * H + j] = d.o;
+    r.dc_beta[j] = d.c;
+    r.dc_gamma[j] = c;  // until the means are known
+    r.dh[j] = 0;
+  }
+  const Along<Real> means = MeansAlong(H, r.dc_beta, r.gamma, r.dc_gamma);
+#pragma omp simd
+  for (int64_t j = 0; j < H; ++j) {
+    const Real c = r.dc_gamma[j], d_seen = r.dc_beta[j];
+    r.dc_gamma[j] = d_seen * c;
+    const Real dc = r.dc[j] + rstd * (d_seen * r.gamma[j] - means.mean - c * means.slope);
+    Seen<4, Real> seen;
+#pragma GCC unroll 3
+    for (int k = 0; k < 3; ++k) seen.activated.gates[k] = r.gates[k * H + j];
+    seen.c_prev = r.c_prev[j];
+    GateGradients<4, Real> d;
+    r.dc[j] = NormalizedLstmCell::OfCellState(seen, dc, &d);
+#pragma GCC unroll 3
+    for (int k = 0; k < 3; ++k) r.dgates[k * H + j] = d.x[k];
+  }
+}
