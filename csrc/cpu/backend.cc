@@ -78,7 +78,7 @@ class CpuLayer final : public LayerPlan {
                          BlockProducts<Sum>(*forward_, weights, buffers.products, block, rows),
                          buffers, rows, KeyOf(args.seed));
     }
-    const ForwardDirection<T, OfForward> direction(desc_, args, ChunkRows(),
+    const ForwardDirection<T, OfForward> direction(desc_, args, ChunkRows(desc_),
                                                    buffers.Arrays(desc_, args, d), &works[0], d);
     const Walk& walk = direction.walk();
     for (int64_t first = 0; first < walk.steps; first = walk.End(first)) {
@@ -107,7 +107,7 @@ class CpuLayer final : public LayerPlan {
     }
     buffers->Begin(desc_, args, d);
     using Direction = BackwardDirection<T, OfBackward>;
-    RunChunks(Direction(desc_, args, ChunkRows(), buffers->arrays, &works[0], d),
+    RunChunks(Direction(desc_, args, ChunkRows(desc_), buffers->arrays, &works[0], d),
               [&](const Direction& direction, int64_t first) {
                 ForBlocks([&](int64_t block) {
                   const Rows rows = split_.Block(desc_, block);

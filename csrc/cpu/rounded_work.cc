@@ -103,7 +103,7 @@ RoundedBackwardBuffers<T>::RoundedBackwardBuffers(const LayerDesc& desc,
                                                   Carver* carver)
     : products(products.Take(carver)) {
   const int64_t H = desc.hidden, P = desc.outputs(), GH = desc.gate_rows(), N = desc.batch;
-  const int64_t rows = Walk(desc, 0, ChunkRows()).chunk_steps * N;
+  const int64_t rows = Walk(desc, 0, ChunkRows(desc)).chunk_steps * N;
   const bool split = desc.cell().split_shares;
   const auto take = [&](int64_t values) { return carver->Take<float>(values); };
   arrays.dgates_x = carver->Take<T>(rows * GH);

@@ -8,9 +8,12 @@ namespace fastrnn {
 namespace cpu {
 namespace {
 
-// Rows of a chunk: enough for products at full rate and to hide one pass over the weight gradients
-// per chunk; few enough for a small workspace.
+// Rows of a chunk: few enough for a small workspace, and enough for products at full rate and to
+// hide one pass over the weight gradients per chunk. Gradients of this many weights or fewer stay
+// in the cache, and so do the arrays of a chunk of fewer rows.
 constexpr int64_t kChunkRows = 2048;
+constexpr int64_t kFewWeights = 1 << 20;
+constexpr int64_t kChunkRowsOfFewWeights = 512;
 
 // Calls body(k * H) for each gate.
 template <class Body>
@@ -20,7 +23,10 @@ void ForGates(const LayerDesc& desc, Body body) {
 
 }  // namespace
 
-int64_t ChunkRows() { return kChunkRows; }
+int64_t ChunkRows(const LayerDesc& desc) {
+  const int64_t weights = desc.gate_rows() * std::max(desc.input, desc.outputs());
+  return weights <= kFewWeights ? kChunkRowsOfFewWeights : kChunkRows;
+}
 
 // ---- forward ------------------------------------------------------------------------------------
 
@@ -30,7 +36,7 @@ ForwardBuffers<T>::ForwardBuffers(const LayerDesc& desc, const StepProducts<T>& 
     : products(products.Take(carver)) {
   sums = carver->Take<T>(desc.batch * SumsOfRow(desc));
   bias = carver->Take<T>(desc.gate_rows());
-  const int64_t chunk_rows = Walk(desc, 0, kChunkRows).chunk_steps * desc.batch;
+  const int64_t chunk_rows = Walk(desc, 0, ChunkRows(desc)).chunk_steps * desc.batch;
   const bool in_reserve = GatesInReserve(desc) && SizeOf(desc.dtype) == sizeof(T);
   gates = in_reserve ? nullptr : carver->Take<T>(chunk_rows * desc.gate_rows());
   const bool needs_r = desc.projected() && !desc.reserve;
@@ -127,7 +133,7 @@ BackwardBuffers<T>::BackwardBuffers(const LayerDesc& desc, const StepProducts<T>
                                     Carver* carver)
     : products(products.Take(carver)) {
   const int64_t GH = desc.gate_rows();
-  const int64_t rows = Walk(desc, 0, kChunkRows).chunk_steps * desc.batch;
+  const int64_t rows = Walk(desc, 0, ChunkRows(desc)).chunk_steps * desc.batch;
   arrays.dgates_x = carver->Take<T>(rows * GH);
   const bool own = desc.cell().split_shares || desc.layer_norm;
   arrays.dgates_h = own ? carver->Take<T>(rows * GH) : arrays.dgates_x;

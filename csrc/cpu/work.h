@@ -22,7 +22,7 @@ namespace cpu {
 constexpr int64_t kInputCopyRows = 256;
 
 // The most rows of a chunk of time.
-int64_t ChunkRows();
+int64_t ChunkRows(const LayerDesc& desc);
 
 // CopyRows of pass.h.
 template <class T>
