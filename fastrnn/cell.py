@@ -126,7 +126,8 @@ def checked_noise(noise: Any) -> Optional[Tuple[float, float, float]]:
     if not isinstance(noise, Noise):
         raise TypeError(f"noise is of type {type(noise).__name__}, expected a Noise")
     for name, rate in zip(noise._fields, noise):
-        if not isinstance(rate, Real) or isinstance(rate, bool):
+        # An abstract class takes longer, and most are floats.
+        if not isinstance(rate, (float, int, Real)) or isinstance(rate, bool):
             raise TypeError(f"noise.{name} is {rate!r}, expected a number")
         if not 0 <= rate <= 1:
             raise ValueError(f"noise.{name} is {rate}, expected a probability from 0 to 1")

@@ -312,7 +312,8 @@ def _seed_array(seed: Any, x: Any) -> Any:
         return seed
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed is {seed}, expected 0 to 2**64 - 1")
-    bits = np.array([2 * (int(seed) >> bit & 1) for bit in range(64)], np.float32)
+    octets = np.frombuffer(int(seed).to_bytes(8, "little"), np.uint8)
+    bits = np.unpackbits(octets, bitorder="little") * np.float32(2)
     device, number = x.__dlpack_device__() if hasattr(x, "__dlpack_device__") else (_HOST, 0)
     return to_device(bits, device=number) if device == _CUDA else bits
 
