@@ -87,7 +87,7 @@ class BackwardDirection {
   void RunStep(int64_t index, int64_t first, Rows rows, Work* work) const {
     const BackwardStep<T> step = OfRows(rows, StepOf(index, first));
     if (!desc_.noise.any()) return work->Step(desc_, step, weights_);
-    const BackwardNoise<T> noise = NoiseOf(step.time).OfRows(rows.begin, step.hidden, step.outputs);
+    const BackwardNoise<T> noise = NoiseOf(index).OfRows(rows.begin, step.hidden, step.outputs);
     work->BeginNoise(step, noise);
     work->Step(desc_, WithoutNoise(step, noise), weights_);
     work->EndNoise(step, noise);
@@ -206,12 +206,15 @@ class BackwardDirection {
     return step;
   }
 
-  BackwardNoise<T> NoiseOf(int64_t time) const {
+  BackwardNoise<T> NoiseOf(int64_t index) const {
+    const int64_t time = walk_.Time(index);
     const int64_t units = time * desc_.batch * desc_.hidden;
     const int64_t values = time * desc_.batch * desc_.outputs();
     const BackwardNoiseArrays<T>& own = arrays_.noise;
     return {masks_,
+            index == walk_.steps - 1,
             0,
+            static_cast<Sum*>(own.read_mask),
             At(noise_reserve_.read, values),
             At(noise_reserve_.h, units),
             At(noise_reserve_.c, units),

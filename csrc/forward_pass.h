@@ -75,7 +75,7 @@ class ForwardDirection {
   void RunStep(int64_t index, int64_t first, const Sum* input_sums, Rows rows, Work* work) const {
     const ForwardStep<T> step = OfRows(rows, StepOf(index, first, input_sums));
     if (!desc_.noise.any()) return work->Step(desc_, step, weights_);
-    const ForwardNoise<T> noise = NoiseOf(step.time).OfRows(rows.begin, step.hidden, step.outputs);
+    const ForwardNoise<T> noise = NoiseOf(index).OfRows(rows.begin, step.hidden, step.outputs);
     work->BeginNoise(step, noise);
     work->Step(desc_, WithoutNoise(step, noise), weights_);
     work->EndNoise(step, noise);
@@ -142,10 +142,15 @@ class ForwardDirection {
     return step;
   }
 
-  ForwardNoise<T> NoiseOf(int64_t time) const {
-    const int64_t units = time * desc_.batch * desc_.hidden;
+  ForwardNoise<T> NoiseOf(int64_t index) const {
+    const int64_t time = walk_.Time(index), units = time * desc_.batch * desc_.hidden;
     const ForwardNoiseArrays& own = arrays_.noise;
-    ForwardNoise<T> noise = {masks_, 0, static_cast<T*>(own.read), static_cast<T*>(own.h_new),
+    ForwardNoise<T> noise = {masks_,
+                             index == 0,
+                             0,
+                             static_cast<Sum*>(own.read_mask),
+                             static_cast<T*>(own.read),
+                             static_cast<T*>(own.h_new),
                              static_cast<Sum*>(own.c_new)};
     if (noise_reserve_.read != nullptr) {
       noise.read = noise_reserve_.read + time * desc_.batch * desc_.outputs();

@@ -1,8 +1,8 @@
 // Zoneout and dropout of the state (rnn.h, Noise): the masks of a step.
 //
-// Philox's words are drawn for the units of a row in groups of 64: unit 16 * w + l of a group has
+// Philox's words are drawn for the units of a row in groups of 32: unit 8 * w + l of a group has
 // the word w of the counter
-//   (16 * group + l, row, time, mask + 4 * (direction + 2 * layer))
+//   (8 * group + l, row, time, mask + 4 * (direction + 2 * layer))
 // so that a vector holds neighbours. The key is the call's seed.
 #pragma once
 
@@ -15,7 +15,7 @@
 namespace fastrnn {
 
 constexpr int kSeedBits = 64;
-constexpr int kUnitsOfGroup = 64;
+constexpr int kUnitsOfGroup = 32;
 constexpr int kUnitsOfWord = kUnitsOfGroup / 4;
 
 // What is drawn: which units of h and of c keep their value, and which of h are read as zero.

@@ -12,6 +12,7 @@ namespace {
 
 // ---- loops --------------------------------------------------------------------------------------
 
+// `values` and `words` give each unit's number.
 template <class Real>
 FASTRNN_HOST_DEVICE void Choose(const typename Masks<Real>::Values& values, const uint32_t* words,
                                 int64_t n, Real* to) {
@@ -21,20 +22,23 @@ FASTRNN_HOST_DEVICE void Choose(const typename Masks<Real>::Values& values, cons
 }
 
 template <class Real>
-FASTRNN_HOST_DEVICE void Mix(const Real* kept, const Real* before, const Real* after, int64_t n,
-                             Real* to) {
+FASTRNN_HOST_DEVICE void Mix(const typename Masks<Real>::Values& values, const uint32_t* words,
+                             const Real* before, const Real* after, int64_t n, Real* to,
+                             Real* copy) {
+  const typename Masks<Real>::Values of = values;
 #pragma omp simd
-  for (int64_t j = 0; j < n; ++j) to[j] = Mixed(kept[j], before[j], after[j]);
+  for (int64_t j = 0; j < n; ++j) to[j] = copy[j] = Mixed(of.Of(words[j]), before[j], after[j]);
 }
 
 template <class Real>
-FASTRNN_HOST_DEVICE void Split(const Real* kept, const Real* total, int64_t n, Real* to_before,
-                               Real* to_after) {
+FASTRNN_HOST_DEVICE void Split(const typename Masks<Real>::Values& values, const uint32_t* words,
+                               const Real* total, int64_t n, Real* to_before, Real* to_after) {
+  const typename Masks<Real>::Values of = values;
 #pragma omp simd
   for (int64_t j = 0; j < n; ++j) {
-    const Real gradient = total[j];
-    to_before[j] = kept[j] * gradient;
-    to_after[j] = (1 - kept[j]) * gradient;
+    const Real kept = of.Of(words[j]), gradient = total[j];
+    to_before[j] = kept * gradient;
+    to_after[j] = (1 - kept) * gradient;
   }
 }
 
@@ -57,25 +61,26 @@ FASTRNN_HOST_DEVICE void Add(const Real* from, int64_t n, Real* to) {
 }
 
 // target_clones works on functions, not on templates.
-#define FASTRNN_LOOPS(Real)                                                                        \
-  FASTRNN_CLONES void NoiseChoose(const Masks<Real>::Values& values, const uint32_t* words,        \
-                                  int64_t n, Real* to) {                                           \
-    Choose<Real>(values, words, n, to);                                                            \
-  }                                                                                                \
-  FASTRNN_CLONES void NoiseMix(const Real* kept, const Real* before, const Real* after, int64_t n, \
-                               Real* to) {                                                         \
-    Mix(kept, before, after, n, to);                                                               \
-  }                                                                                                \
-  FASTRNN_CLONES void NoiseSplit(const Real* kept, const Real* total, int64_t n, Real* to_before,  \
-                                 Real* to_after) {                                                 \
-    Split(kept, total, n, to_before, to_after);                                                    \
-  }                                                                                                \
-  FASTRNN_CLONES void NoiseMultiply(const Real* mask, const Real* from, int64_t n, Real* to) {     \
-    Multiply(mask, from, n, to);                                                                   \
-  }                                                                                                \
-  FASTRNN_CLONES void NoiseAddProduct(const Real* mask, const Real* from, int64_t n, Real* to) {   \
-    AddProduct(mask, from, n, to);                                                                 \
-  }                                                                                                \
+#define FASTRNN_LOOPS(Real)                                                                       \
+  FASTRNN_CLONES void NoiseChoose(const Masks<Real>::Values& values, const uint32_t* words,       \
+                                  int64_t n, Real* to) {                                          \
+    Choose(values, words, n, to);                                                                 \
+  }                                                                                               \
+  FASTRNN_CLONES void NoiseMix(const Masks<Real>::Values& values, const uint32_t* words,          \
+                               const Real* before, const Real* after, int64_t n, Real* to,        \
+                               Real* copy) {                                                      \
+    Mix(values, words, before, after, n, to, copy);                                               \
+  }                                                                                               \
+  FASTRNN_CLONES void NoiseSplit(const Masks<Real>::Values& values, const uint32_t* words,        \
+                                 const Real* total, int64_t n, Real* to_before, Real* to_after) { \
+    Split(values, words, total, n, to_before, to_after);                                          \
+  }                                                                                               \
+  FASTRNN_CLONES void NoiseMultiply(const Real* mask, const Real* from, int64_t n, Real* to) {    \
+    Multiply(mask, from, n, to);                                                                  \
+  }                                                                                               \
+  FASTRNN_CLONES void NoiseAddProduct(const Real* mask, const Real* from, int64_t n, Real* to) {  \
+    AddProduct(mask, from, n, to);                                                                \
+  }                                                                                               \
   FASTRNN_CLONES void NoiseAdd(const Real* from, int64_t n, Real* to) { Add(from, n, to); }
 
 FASTRNN_LOOPS(float)
@@ -85,33 +90,75 @@ FASTRNN_LOOPS(double)
 
 static_assert(kPieceUnits % kUnitsOfGroup == 0, "pieces begin at groups");
 
-// The numbers of some units of a row.
+// Units of several rows: the whole of each, or those of one row.
+struct Piece {
+  int64_t row, rows;
+  Units units;
+
+  int64_t count() const { return rows * (units.end - units.begin); }
+  // Of the first unit in an array with rows `stride` apart.
+  int64_t At(int64_t stride) const { return row * stride + units.begin; }
+};
+
+// Calls body(Piece) over all rows and units. Short rows are joined, which saves calls, where none
+// has ended and `dense` says that the arrays have no gaps between them.
+template <class Step, class Body>
+void ForPieces(const Step& step, int64_t units, bool dense, Body body) {
+  const bool joins = dense && step.lengths == nullptr && units % kUnitsOfGroup == 0;
+  const int64_t rows = joins ? std::max<int64_t>(1, kPieceUnits / units) : 1, of = step.rows;
+  if (rows == 1) return ForUnits(of, units, [&](int64_t n, Units own) { body(Piece{n, 1, own}); });
+  ForUnits((of + rows - 1) / rows, rows * units, [&](int64_t k, Units) {
+    body(Piece{k * rows, std::min(rows, of - k * rows), {units, 0, units}});
+  });
+}
+
+// Words that nothing reads.
+constexpr uint32_t kNoWords[kPieceUnits] = {};
+
+// What gives the numbers of a piece's units.
 template <class Real>
 class Drawn {
  public:
-  Drawn(const Masks<Real>& masks, const Key& key, Mask mask, int64_t row, int64_t time,
-        Units units) {
-    const typename Masks<Real>::Values& of = masks.Of(mask);
-    const int64_t count = units.end - units.begin;
-    if (!key.draws || of.limit == 0) {
-      std::fill_n(values_, count, of.mean);
+  Drawn(const Masks<Real>& masks, const RoundKeys& keys, Mask mask, int64_t first_row, int64_t time,
+        Piece piece)
+      : values_(masks.Of(mask)) {
+    if (!keys.draws || values_.limit == 0) {
+      values_.below = values_.above = values_.mean;
+      words_ = kNoWords;
       return;
     }
-    Counter counter = masks.CounterOf(mask, row, time);
-    counter.words[0] = static_cast<uint32_t>(units.begin / 4);
-    uint32_t words[kPieceUnits];
-    DrawWords(key, counter, (count + kUnitsOfGroup - 1) / kUnitsOfGroup, words);
-    NoiseChoose(of, words, count, values_);
+    const int64_t units = piece.units.end - piece.units.begin;
+    for (int64_t i = 0; i < piece.rows; ++i) {
+      Counter counter = masks.CounterOf(mask, first_row + piece.row + i, time);
+      counter.words[0] = static_cast<uint32_t>(piece.units.begin / 4);
+      DrawWords(keys, counter, (units + kUnitsOfGroup - 1) / kUnitsOfGroup, own_ + i * units);
+    }
+    words_ = own_;
   }
-  const Real* data() const { return values_; }
+  const typename Masks<Real>::Values& values() const { return values_; }
+  const uint32_t* words() const { return words_; }
 
  private:
-  Real values_[kPieceUnits];
+  typename Masks<Real>::Values values_;
+  const uint32_t* words_;
+  uint32_t own_[kPieceUnits];
 };
 
 template <class Step>
 bool IsActive(const Step& step, int64_t n) {
   return step.lengths == nullptr || step.time < step.lengths[n];
+}
+
+// Draws the mask of what steps read as h, before the first step.
+template <class Step, class Noise>
+void DrawReadMask(const Step& step, const Noise& noise, const RoundKeys& keys) {
+  if (!noise.first || noise.read_mask == nullptr) return;
+  using Real = typename Noise::Sum;
+  ForPieces(step, step.outputs, true, [&](Piece piece) {
+    const Drawn<Real> mask(noise.masks, keys, Mask::kRead, noise.first_row, 0, piece);
+    NoiseChoose(mask.values(), mask.words(), piece.count(),
+                noise.read_mask + piece.At(step.outputs));
+  });
 }
 
 }  // namespace
@@ -121,43 +168,48 @@ bool IsActive(const Step& step, int64_t n) {
 template <class T>
 void NoiseWork::BeginNoise(const ForwardStep<T>& step, const ForwardNoise<T>& noise) const {
   if (noise.read == nullptr) return;
+  DrawReadMask(step, noise, keys_);
   const int64_t P = step.outputs;
-  ForUnits(step.rows, P, [&](int64_t n, Units units) {
-    const int64_t at = n * P + units.begin, count = units.end - units.begin;
-    if (!IsActive(step, n)) {
+  ForPieces(step, P, true, [&](Piece piece) {
+    const int64_t at = piece.At(P), count = piece.count();
+    if (!IsActive(step, piece.row)) {
       std::fill_n(noise.read + at, count, T(0));
-      return;
+    } else if (noise.read_mask != nullptr) {
+      NoiseMultiply(noise.read_mask + at, step.h_prev + at, count, noise.read + at);
+    } else {
+      std::copy_n(step.h_prev + at, count, noise.read + at);
     }
-    const Drawn<T> mask(noise.masks, key_, Mask::kRead, noise.first_row + n, step.time, units);
-    NoiseMultiply(mask.data(), step.h_prev + at, count, noise.read + at);
   });
 }
 
 template <class T>
 void NoiseWork::EndNoise(const ForwardStep<T>& step, const ForwardNoise<T>& noise) const {
   const int64_t P = step.outputs, H = step.hidden;
-  ForUnits(step.rows, P, [&](int64_t n, Units units) {
-    const int64_t at = n * P + units.begin, count = units.end - units.begin;
-    T* const y = step.y + n * step.y_stride + units.begin;
-    if (!IsActive(step, n)) {
+  ForPieces(step, P, step.y_stride == P, [&](Piece piece) {
+    const int64_t at = piece.At(P), count = piece.count();
+    T* const y = step.y + piece.At(step.y_stride);
+    if (!IsActive(step, piece.row)) {
       std::fill_n(y, count, T(0));
-      return Copy(step.h_prev + n * P, units, step.h + n * P);
+      if (step.h != step.h_prev) std::copy_n(step.h_prev + at, count, step.h + at);
+      return;
     }
-    const Drawn<T> kept(noise.masks, key_, Mask::kKeptH, noise.first_row + n, step.time, units);
-    NoiseMix(kept.data(), step.h_prev + at, noise.h_new + at, count, y);
-    Copy(y - units.begin, units, step.h + n * P);
+    const Drawn<T> kept(noise.masks, keys_, Mask::kKeptH, noise.first_row, step.time, piece);
+    NoiseMix(kept.values(), kept.words(), step.h_prev + at, noise.h_new + at, count, step.h + at,
+             y);
   });
   if (noise.c_new == nullptr) return;
   const T* const c_prev = step.c_0 != nullptr ? step.c_0 : step.c_prev;
-  ForUnits(step.rows, H, [&](int64_t n, Units units) {
-    const int64_t at = n * H + units.begin, count = units.end - units.begin;
-    if (!IsActive(step, n)) {
-      Copy(c_prev + n * H, units, step.c + n * H);
-    } else {
-      const Drawn<T> kept(noise.masks, key_, Mask::kKeptC, noise.first_row + n, step.time, units);
-      NoiseMix(kept.data(), c_prev + at, noise.c_new + at, count, step.c + at);
+  T* const c_n = step.c_n != nullptr ? step.c_n : step.c;
+  ForPieces(step, H, true, [&](Piece piece) {
+    const int64_t at = piece.At(H), count = piece.count();
+    if (!IsActive(step, piece.row)) {
+      if (step.c != c_prev) std::copy_n(c_prev + at, count, step.c + at);
+      if (step.c_n != nullptr) std::copy_n(step.c + at, count, step.c_n + at);
+      return;
     }
-    if (step.c_n != nullptr) Copy(step.c + n * H, units, step.c_n + n * H);
+    const Drawn<T> kept(noise.masks, keys_, Mask::kKeptC, noise.first_row, step.time, piece);
+    NoiseMix(kept.values(), kept.words(), c_prev + at, noise.c_new + at, count, step.c + at,
+             c_n + at);
   });
 }
 
@@ -165,40 +217,42 @@ void NoiseWork::EndNoise(const ForwardStep<T>& step, const ForwardNoise<T>& nois
 
 template <class T>
 void NoiseWork::BeginNoise(const BackwardStep<T>& step, const BackwardNoise<T>& noise) const {
+  DrawReadMask(step, noise, keys_);
   const int64_t P = step.outputs, H = step.hidden;
-  ForUnits(step.rows, P, [&](int64_t n, Units units) {
-    const int64_t at = n * P + units.begin, count = units.end - units.begin;
-    if (!IsActive(step, n)) {
+  ForPieces(step, P, step.y_stride == P, [&](Piece piece) {
+    const int64_t at = piece.At(P), count = piece.count();
+    if (!IsActive(step, piece.row)) {
       std::fill_n(noise.dh_new + at, count, T(0));
       return;
     }
-    const Drawn<T> kept(noise.masks, key_, Mask::kKeptH, noise.first_row + n, step.time, units);
-    NoiseAdd(step.dy + n * step.y_stride + units.begin, count, step.dh + at);
-    NoiseSplit(kept.data(), step.dh + at, count, step.dh + at, noise.dh_new + at);
+    const Drawn<T> kept(noise.masks, keys_, Mask::kKeptH, noise.first_row, step.time, piece);
+    NoiseAdd(step.dy + piece.At(step.y_stride), count, step.dh + at);
+    NoiseSplit(kept.values(), kept.words(), step.dh + at, count, step.dh + at, noise.dh_new + at);
   });
   if (noise.dc_kept == nullptr) return;
-  ForUnits(step.rows, H, [&](int64_t n, Units units) {
-    if (!IsActive(step, n)) return;
-    const int64_t at = n * H + units.begin, count = units.end - units.begin;
-    const Drawn<T> kept(noise.masks, key_, Mask::kKeptC, noise.first_row + n, step.time, units);
-    NoiseSplit(kept.data(), step.dc + at, count, noise.dc_kept + at, step.dc + at);
+  ForPieces(step, H, true, [&](Piece piece) {
+    if (!IsActive(step, piece.row)) return;
+    const int64_t at = piece.At(H);
+    const Drawn<T> kept(noise.masks, keys_, Mask::kKeptC, noise.first_row, step.time, piece);
+    NoiseSplit(kept.values(), kept.words(), step.dc + at, piece.count(), noise.dc_kept + at,
+               step.dc + at);
   });
 }
 
 template <class T>
 void NoiseWork::EndNoise(const BackwardStep<T>& step, const BackwardNoise<T>& noise) const {
   const int64_t P = step.outputs, H = step.hidden;
-  ForUnits(step.rows, P, [&](int64_t n, Units units) {
-    if (!IsActive(step, n)) return;
-    const int64_t at = n * P + units.begin, count = units.end - units.begin;
-    const Drawn<T> mask(noise.masks, key_, Mask::kRead, noise.first_row + n, step.time, units);
-    NoiseAddProduct(mask.data(), noise.dh_new + at, count, step.dh + at);
+  ForPieces(step, P, true, [&](Piece piece) {
+    if (!IsActive(step, piece.row)) return;
+    const int64_t at = piece.At(P), count = piece.count();
+    if (noise.read_mask == nullptr) return NoiseAdd(noise.dh_new + at, count, step.dh + at);
+    NoiseAddProduct(noise.read_mask + at, noise.dh_new + at, count, step.dh + at);
   });
   if (noise.dc_kept == nullptr) return;
-  ForUnits(step.rows, H, [&](int64_t n, Units units) {
-    if (!IsActive(step, n)) return;
-    const int64_t at = n * H + units.begin;
-    NoiseAdd(noise.dc_kept + at, units.end - units.begin, step.dc + at);
+  ForPieces(step, H, true, [&](Piece piece) {
+    if (!IsActive(step, piece.row)) return;
+    const int64_t at = piece.At(H);
+    NoiseAdd(noise.dc_kept + at, piece.count(), step.dc + at);
   });
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../noise_step.h"
+#include "philox.h"
 
 namespace fastrnn {
 namespace cpu {
@@ -9,7 +10,7 @@ namespace cpu {
 // The base of the backend's Work.
 class NoiseWork {
  public:
-  explicit NoiseWork(const Key& key) : key_(key) {}
+  explicit NoiseWork(const Key& key) : keys_(key) {}
 
   template <class T>
   void BeginNoise(const ForwardStep<T>& step, const ForwardNoise<T>& noise) const;
@@ -21,7 +22,7 @@ class NoiseWork {
   void EndNoise(const BackwardStep<T>& step, const BackwardNoise<T>& noise) const;
 
  private:
-  Key key_;
+  RoundKeys keys_;
 };
 
 }  // namespace cpu

@@ -49,7 +49,8 @@ namespace avx512 {
 }  // namespace avx512
 #endif
 
-using Draw = void (*)(const Key& key, const Counter& counter, int64_t groups, uint32_t* words);
+using Draw = void (*)(const RoundKeys& keys, const Counter& counter, int64_t groups,
+                      uint32_t* words);
 
 Draw ForThisProcessor() {
 #if defined(__x86_64__)
@@ -64,8 +65,8 @@ const Draw draw = ForThisProcessor();
 
 }  // namespace
 
-void DrawWords(const Key& key, const Counter& counter, int64_t groups, uint32_t* words) {
-  draw(key, counter, groups, words);
+void DrawWords(const RoundKeys& keys, const Counter& counter, int64_t groups, uint32_t* words) {
+  draw(keys, counter, groups, words);
 }
 
 }  // namespace cpu

@@ -17,20 +17,18 @@ struct Words {
 FASTRNN_TARGET FASTRNN_INLINE Lanes Filled(uint64_t value) { return Lanes{} + value; }
 
 // From the counter's words, the first of them in lanes.
-FASTRNN_TARGET FASTRNN_INLINE Words Rounds(const Key& key, Lanes first, const Counter& counter) {
+FASTRNN_TARGET FASTRNN_INLINE Words Rounds(const RoundKeys& keys, Lanes first,
+                                           const Counter& counter) {
   const Lanes factor_a = Filled(kPhiloxFactorA), factor_b = Filled(kPhiloxFactorB);
   Lanes w0 = first, w1 = Filled(counter.words[1]);
   Lanes w2 = Filled(counter.words[2]), w3 = Filled(counter.words[3]);
-  uint32_t low = key.low, high = key.high;
-#pragma GCC unroll 10
+#pragma GCC unroll 7
   for (int round = 0; round < kPhiloxRounds; ++round) {
     const Lanes a = (Lanes)FASTRNN_PRODUCT(w0, factor_a), b = (Lanes)FASTRNN_PRODUCT(w2, factor_b);
-    w0 = (b >> 32) ^ w1 ^ Filled(low);
-    w2 = (a >> 32) ^ w3 ^ Filled(high);
+    w0 = (b >> 32) ^ w1 ^ Filled(keys.low[round]);
+    w2 = (a >> 32) ^ w3 ^ Filled(keys.high[round]);
     w1 = b;
     w3 = a;
-    low += kPhiloxStepLow;
-    high += kPhiloxStepHigh;
   }
   return {{w0, w1, w2, w3}};
 }
@@ -42,20 +40,28 @@ FASTRNN_TARGET FASTRNN_INLINE Halves Joined(Lanes first, Lanes second) {
   return __builtin_shuffle((Halves)first, (Halves)second, places);
 }
 
-FASTRNN_TARGET inline void Draw(const Key& key, const Counter& counter, int64_t groups,
+FASTRNN_TARGET inline void Draw(const RoundKeys& keys, const Counter& counter, int64_t groups,
                                 uint32_t* words) {
   Lanes lane;
   for (int i = 0; i < FASTRNN_LANES; ++i) lane[i] = static_cast<uint64_t>(i);
+  const auto put = [](Lanes first, Lanes second, uint32_t* to) FASTRNN_TARGET {
+    const Halves joined = Joined(first, second);
+    std::memcpy(to, &joined, sizeof joined);
+  };
   for (int64_t group = 0; group < groups; ++group, words += kUnitsOfGroup) {
+    const Lanes block = lane + (counter.words[0] + static_cast<uint64_t>(group * kUnitsOfWord));
+    if constexpr (FASTRNN_LANES == kUnitsOfWord) {
+      const Words of = Rounds(keys, block, counter);
+      put(of.words[0], of.words[1], words);
+      put(of.words[2], of.words[3], words + 2 * kUnitsOfWord);
+      continue;
+    }
     for (int unit = 0; unit < kUnitsOfWord; unit += 2 * FASTRNN_LANES) {
-      const uint64_t block = counter.words[0] + static_cast<uint64_t>(group * kUnitsOfWord + unit);
-      const Words first = Rounds(key, lane + block, counter);
-      const Words second = Rounds(key, lane + (block + FASTRNN_LANES), counter);
+      const uint64_t first = static_cast<uint64_t>(unit);
+      const Words of = Rounds(keys, block + first, counter);
+      const Words next = Rounds(keys, block + (first + FASTRNN_LANES), counter);
 #pragma GCC unroll 4
-      for (int w = 0; w < 4; ++w) {
-        const Halves joined = Joined(first.words[w], second.words[w]);
-        std::memcpy(words + w * kUnitsOfWord + unit, &joined, sizeof joined);
-      }
+      for (int w = 0; w < 4; ++w) put(of.words[w], next.words[w], words + w * kUnitsOfWord + unit);
     }
   }
 }

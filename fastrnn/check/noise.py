@@ -7,7 +7,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 KEPT_H, KEPT_C, READ = range(3)  # the masks
-_GROUP, _WORD = 64, 16  # units that share counters, and those between two words of a counter
+_GROUP, _WORD = 32, 8  # units that share counters, and those between two words of a counter
 
 
 class Noise(NamedTuple):
@@ -28,11 +28,11 @@ class Noise(NamedTuple):
 
 
 def philox(counters: Any, key: Any) -> Any:
-    """Philox4x32-10 (Salmon et al. 2011): counters [..., 4] of 32 bits become as many words."""
+    """Philox4x32-7 (Salmon et al. 2011): counters [..., 4] of 32 bits become as many words."""
     mask = np.uint64(0xFFFFFFFF)
     first, second, third, fourth = (counters[..., k].astype(np.uint64) for k in range(4))
     low, high = (np.uint64(k) for k in key)
-    for _ in range(10):
+    for _ in range(7):
         a, b = np.uint64(0xD2511F53) * first, np.uint64(0xCD9E8D57) * third
         first, second = b >> np.uint64(32) ^ second ^ low, b & mask
         third, fourth = a >> np.uint64(32) ^ fourth ^ high, a & mask
