@@ -139,9 +139,18 @@ Algorithm DefaultAlgorithm() {
   return text == nullptr ? Algorithm() : ParseAlgorithm("FASTRNN_ALGORITHM", text);
 }
 
-namespace {
-
-void ValidateNorm(const LayerDesc& desc) {
+void ValidateOptions(const LayerDesc& desc) {
+  FASTRNN_EXPECTS(desc.has_c() || !desc.projected(), "only an lstm can be projected");
+  FASTRNN_EXPECTS(desc.has_c() || !desc.clip.clips(),
+                  "clip was given, but only an lstm has a cell state");
+  FASTRNN_EXPECTS(desc.clip.low <= desc.clip.high, "clip is from " + std::to_string(desc.clip.low) +
+                                                       " to " + std::to_string(desc.clip.high) +
+                                                       ", expected a low end up to the high one");
+  ExpectRate("zoneout_outputs", desc.noise.zoneout_outputs);
+  ExpectRate("zoneout_states", desc.noise.zoneout_states);
+  ExpectRate("drop_states", desc.noise.drop_states);
+  FASTRNN_EXPECTS(desc.has_c() || desc.noise.zoneout_states == 0,
+                  "zoneout_states was given, but only an lstm has a cell state");
   if (!desc.layer_norm) return;
   FASTRNN_EXPECTS(NormParts(desc) > 0, std::string("layer_norm was given, but a ") +
                                            desc.cell().name +
@@ -154,6 +163,8 @@ void ValidateNorm(const LayerDesc& desc) {
                   "layer_norm was given together with noise, expected one of them");
 }
 
+namespace {
+
 void ValidateLayer(const LayerDesc& desc) {
   ExpectPositive("sequence length", desc.steps);
   ExpectPositive("batch size", desc.batch);
@@ -164,21 +175,10 @@ void ValidateLayer(const LayerDesc& desc) {
   FASTRNN_EXPECTS(desc.projection >= 0, "projection size is " + std::to_string(desc.projection) +
                                             ", expected 0 for none, or more");
   ExpectInt("projection size", desc.projection);
-  FASTRNN_EXPECTS(desc.has_c() || !desc.projected(), "only an lstm can be projected");
   FASTRNN_EXPECTS(
       desc.directions == 1 || desc.directions == kMaxDirections,
       "number of directions is " + std::to_string(desc.directions) + ", expected 1 or 2");
-  FASTRNN_EXPECTS(desc.has_c() || !desc.clip.clips(),
-                  "clip was given, but only an lstm has a cell state");
-  FASTRNN_EXPECTS(desc.clip.low <= desc.clip.high, "clip is from " + std::to_string(desc.clip.low) +
-                                                       " to " + std::to_string(desc.clip.high) +
-                                                       ", expected a low end up to the high one");
-  ExpectRate("zoneout_outputs", desc.noise.zoneout_outputs);
-  ExpectRate("zoneout_states", desc.noise.zoneout_states);
-  ExpectRate("drop_states", desc.noise.drop_states);
-  FASTRNN_EXPECTS(desc.has_c() || desc.noise.zoneout_states == 0,
-                  "zoneout_states was given, but only an lstm has a cell state");
-  ValidateNorm(desc);
+  ValidateOptions(desc);
   CheckedProduct("the input", {desc.steps, desc.batch, desc.input});
   CheckedProduct("the output", {desc.steps, desc.batch, desc.directions, desc.outputs()});
   const int64_t gates = desc.cell().gates, values = gates * (desc.layer_norm ? 3 : 1) + 4;

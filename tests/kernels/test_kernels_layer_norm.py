@@ -121,8 +121,11 @@ def test_what_has_no_layer_norm_is_named():
             kernels.forward(**{**arguments, **changes})
 
     fails("layer_norm was given together with noise", noise=kernels.Noise(0.1), seed=1)
-    six = arguments["weights"][:6]
-    fails("layer_norm was given, but a rnn_tanh has none", mode="rnn_tanh", c_0=None, weights=six)
+    # Named before the number of weights, which the combination does not have.
+    four = arguments["weights"][:4]
+    fails("layer_norm was given, but a rnn_tanh has none", mode="rnn_tanh", c_0=None, weights=four)
+    five = [*four, np.zeros((3, 5), "f4")]
+    fails("layer_norm was given for a projected lstm", projected=True, weights=five)
     fails("layer_norm was given together with clip", clip=kernels.Clip(-1.0, 1.0))
     fails("weights has 7 arrays, expected 8 or 16", weights=arguments["weights"][:7])
     *others, _ = arguments["weights"]
