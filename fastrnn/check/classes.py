@@ -37,7 +37,9 @@ _OPTIONS: List[Tuple[Tuple[str, ...], Dict[str, Any]]] = [
     (("lstm",), {"clipped": True, "noise": True}),
     (("lstm",), {"projected": True, "clipped": True, "noise": True}),
 ]
-_QUICK = 32 * 1024**2  # products of a step and gate
+# Products of a step and gate. Most kernels of layers with options do not wait for other blocks, so
+# a larger layer shows nothing more.
+_QUICK, _QUICK_WITH_OPTIONS = 32 * 1024**2, 4 * 10**6
 
 
 class Kind(NamedTuple):
@@ -99,12 +101,13 @@ class Sizes:
     hidden: Tuple[int, ...] = (8, *range(32, 1025, 32), 1152, 1280, 1408, 1536, 1792, 2048, 2304)
     steps: Tuple[int, ...] = (5, 20, 100, 1000)
 
-    def layers(self) -> List[Tuple[int, int, int]]:
+    def layers(self, plain: bool) -> List[Tuple[int, int, int]]:
         """Return T, N and H, the largest layers first whose reference does not take long."""
+        quick = _QUICK if plain else _QUICK_WITH_OPTIONS
 
         def key(sizes: Tuple[int, int, int]) -> Tuple[bool, int]:
             work = sizes[1] * sizes[2] ** 2
-            return work > _QUICK, work if work > _QUICK else -work
+            return work > quick, work if work > quick else -work
 
         return sorted(product(self.steps, self.rows, self.hidden), key=key)
 
@@ -159,7 +162,7 @@ def find(kind: Kind, device: Device, sizes: Sizes, steps: int) -> Found:
         return _on_cpu(kind, sizes, steps)
     found: Found = {}
     seen = set()
-    for of_plan, rows, hidden in sizes.layers():
+    for of_plan, rows, hidden in sizes.layers(kind.plain):
         for backward in (False, True):
             plan = _plan(kind, backward, of_plan, rows, hidden, None, device)
             key = (backward, _tiles(plan))
