@@ -210,7 +210,7 @@ def forward(
         What draws `noise`: an integer from 0 to 2**64 - 1 or, on the device of `x`, its bits from
         the lowest on, 2 for a one and 0 for a zero. None, or an array of ones, draws nothing: the
         layers are in their inference form. Other numbers are an error, but on a GPU they are not
-        noticed. The masks of the generator Philox4x32-10 (Salmon et al. 2011) depend on the seed,
+        noticed. The masks of the generator Philox4x32-7 (Salmon et al. 2011) depend on the seed,
         and on a unit's place in the layers, the batch and time. A call that is captured into a
         CUDA graph takes an array.
     layer_norm : bool
