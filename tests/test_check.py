@@ -30,7 +30,7 @@ KIND = Kind("rnn_tanh", "float32", 1, False)
 NAME = "rnn_tanh float32"
 OPTIONS = ("projected", "clipped", "noise", "layer_norm")
 SMALL = command.Scale(
-    60.0,
+    300.0,
     0.9,
     Sizes(rows=(3,), hidden=(7, 400), steps=(4,)),
     Effort(steps=4, pairs=1),
