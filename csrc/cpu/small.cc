@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "threads.h"
+
 #define FASTRNN_INLINE inline __attribute__((always_inline))
 
 namespace fastrnn {
@@ -11,32 +13,32 @@ namespace {
 
 namespace baseline {
 #define FASTRNN_LANES 4
-#define FASTRNN_ACCUMULATORS 8
+#define FASTRNN_REGISTERS 16
 #define FASTRNN_TARGET
 #include "small_tiles.h"
 #undef FASTRNN_LANES
-#undef FASTRNN_ACCUMULATORS
+#undef FASTRNN_REGISTERS
 #undef FASTRNN_TARGET
 }  // namespace baseline
 
 #if defined(__x86_64__)
 namespace avx2 {
 #define FASTRNN_LANES 8
-#define FASTRNN_ACCUMULATORS 8
+#define FASTRNN_REGISTERS 16
 #define FASTRNN_TARGET __attribute__((target("avx2,fma")))
 #include "small_tiles.h"
 #undef FASTRNN_LANES
-#undef FASTRNN_ACCUMULATORS
+#undef FASTRNN_REGISTERS
 #undef FASTRNN_TARGET
 }  // namespace avx2
 
 namespace avx512 {
 #define FASTRNN_LANES 16
-#define FASTRNN_ACCUMULATORS 16
+#define FASTRNN_REGISTERS 32
 #define FASTRNN_TARGET __attribute__((target("avx512f")))
 #include "small_tiles.h"
 #undef FASTRNN_LANES
-#undef FASTRNN_ACCUMULATORS
+#undef FASTRNN_REGISTERS
 #undef FASTRNN_TARGET
 }  // namespace avx512
 #endif
@@ -68,27 +70,45 @@ Kernels ForThisProcessor() {
 
 const Kernels kernels = ForThisProcessor();
 
+// The fewest weights that make up for using a thread.
+constexpr int64_t kPackWork = 1 << 16;
+constexpr int64_t kPackRows = 16;
+
 }  // namespace
 
 size_t SmallProduct::weight_bytes() const {
   return (n_ + kernels.lanes - 1) / kernels.lanes * kernels.lanes * k_ * sizeof(float);
 }
 
-// Reads along the rows of what is stored.
+bool SmallProduct::IsFastOnTallBlocks() { return kernels.lanes == 16; }
+
 void SmallProduct::Pack(const float* weights, float* packed) const {
-  const int64_t lanes = kernels.lanes;
-  for (int64_t column = 0; column < n_; column += lanes, packed += k_ * lanes) {
-    const int64_t count = std::min(lanes, n_ - column);
-    if (count < lanes) std::fill_n(packed, k_ * lanes, 0.0f);
-    if (transpose_ == Transpose::kNo) {
-      for (int64_t i = 0; i < k_; ++i) {
-        std::copy_n(weights + i * n_ + column, count, packed + i * lanes);
-      }
-      continue;
+  const int64_t lanes = kernels.lanes, vectors = (n_ + lanes - 1) / lanes;
+  const int64_t tasks = std::clamp<int64_t>(n_ * k_ / kPackWork, 1, vectors);
+  ParallelFor(tasks, [&](int64_t task) {
+    for (int64_t v = vectors * task / tasks; v < vectors * (task + 1) / tasks; ++v) {
+      PackColumns(weights, v * lanes, lanes, packed + v * lanes * k_);
     }
+  });
+}
+
+// Packs the columns from `column` on: one vector.
+void SmallProduct::PackColumns(const float* weights, int64_t column, int64_t lanes,
+                               float* packed) const {
+  const int64_t count = std::min(lanes, n_ - column);
+  if (count < lanes) std::fill_n(packed, k_ * lanes, 0.0f);
+  if (transpose_ == Transpose::kNo) {
+    for (int64_t i = 0; i < k_; ++i) {
+      std::copy_n(weights + i * n_ + column, count, packed + i * lanes);
+    }
+    return;
+  }
+  // In blocks, of which the written part stays in cache until all lanes have been read.
+  for (int64_t begin = 0; begin < k_; begin += kPackRows) {
+    const int64_t end = std::min(begin + kPackRows, k_);
     for (int64_t lane = 0; lane < count; ++lane) {
       const float* const row = weights + (column + lane) * k_;
-      for (int64_t i = 0; i < k_; ++i) packed[i * lanes + lane] = row[i];
+      for (int64_t i = begin; i < end; ++i) packed[i * lanes + lane] = row[i];
     }
   }
 }

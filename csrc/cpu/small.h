@@ -23,13 +23,20 @@ class SmallProduct {
   SmallProduct(int64_t n, int64_t k, Transpose transpose, bool accumulate)
       : n_(n), k_(k), transpose_(transpose), accumulate_(accumulate) {}
 
+  // Whether blocks of eight rows and more run at least at oneDNN's rate, whatever their weights:
+  // with AVX-512, whose registers hold the sums of eight rows.
+  static bool IsFastOnTallBlocks();
+
   size_t weight_bytes() const;
+  // The threads of the scope (threads.h) share the columns.
   void Pack(const float* weights, float* packed) const;
   // Computes the columns [begin, end); begin is a multiple of kColumnMultiple.
   void Run(int64_t m, const float* source, const float* packed, float* destination, int64_t begin,
            int64_t end) const;
 
  private:
+  void PackColumns(const float* weights, int64_t column, int64_t lanes, float* packed) const;
+
   int64_t n_, k_;
   Transpose transpose_;
   bool accumulate_;

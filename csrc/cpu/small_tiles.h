@@ -1,8 +1,8 @@
 // The tiles of SmallProduct. small.cc includes this once for each instruction set, in a namespace
 // of its own, with
-//   FASTRNN_LANES         floats of a vector
-//   FASTRNN_ACCUMULATORS  vectors of sums that fit the registers beside the factors
-//   FASTRNN_TARGET        the attribute of functions that use the instruction set
+//   FASTRNN_LANES      floats of a vector
+//   FASTRNN_REGISTERS  vector registers; about half of them hold a tile's sums
+//   FASTRNN_TARGET     the attribute of functions that use the instruction set
 // Vectors are split for the instruction set of the function that holds them before anything is
 // inlined, so every function has the attribute. (No guard: it is included more than once.)
 
@@ -52,7 +52,7 @@ FASTRNN_TARGET FASTRNN_INLINE void Tile(const Tiles& at, int64_t row, int64_t ve
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) {
         const Lanes weights = Load(packed + (v * k + i + s) * kLanes);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) sums[s][r][v] += source[r * k + i + s] * weights;
       }
     }
@@ -61,11 +61,11 @@ FASTRNN_TARGET FASTRNN_INLINE void Tile(const Tiles& at, int64_t row, int64_t ve
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       const Lanes weights = Load(packed + (v * k + i) * kLanes);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) sums[0][r][v] += source[r * k + i] * weights;
     }
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
@@ -78,27 +78,41 @@ FASTRNN_TARGET FASTRNN_INLINE void Tile(const Tiles& at, int64_t row, int64_t ve
   }
 }
 
-// The columns of kRows rows, from a vector on.
+// The rows [row, end) of kVectors vectors of columns, kRows at a time while there are as many.
 template <int kSums, int kRows, int kVectors>
-FASTRNN_TARGET FASTRNN_INLINE void Columns(const Tiles& at, int64_t row, int64_t vector) {
+FASTRNN_TARGET FASTRNN_INLINE void RowsOf(const Tiles& at, int64_t row, int64_t end,
+                                          int64_t vector) {
+  for (; row + kRows <= end; row += kRows) Tile<kSums, kRows, kVectors>(at, row, vector);
+  if constexpr (kRows > 1) RowsOf<kSums, kRows / 2, kVectors>(at, row, end, vector);
+}
+
+// These rows of all columns. The weights are read once: those of a tile are in cache for the rows
+// below it.
+template <int kSums, int kRows, int kVectors>
+FASTRNN_TARGET FASTRNN_INLINE void Columns(const Tiles& at, int64_t row, int64_t end,
+                                           int64_t vector) {
   const int64_t vectors = (at.end + kLanes - 1) / kLanes;
   for (; vector + kVectors <= vectors; vector += kVectors) {
-    Tile<kSums, kRows, kVectors>(at, row, vector);
+    RowsOf<kSums, kRows, kVectors>(at, row, end, vector);
   }
-  if constexpr (kVectors > 1) Columns<kSums, kRows, kVectors / 2>(at, row, vector);
+  if constexpr (kVectors > 1) Columns<kSums, kRows, kVectors / 2>(at, row, end, vector);
 }
 
 template <int kSums>
 FASTRNN_TARGET void Rows(const Tiles& at, int64_t m) {
+  constexpr int kAccumulators = FASTRNN_REGISTERS / 2 / kSums;
   const int64_t vector = at.begin / kLanes;
   int64_t row = 0;
-  if constexpr (4 * kSums <= FASTRNN_ACCUMULATORS) {
-    for (; row + 4 <= m; row += 4) {
-      Columns<kSums, 4, FASTRNN_ACCUMULATORS / 4 / kSums>(at, row, vector);
-    }
+  if constexpr (kAccumulators == 16) {
+    if (m >= 8) return Columns<kSums, 8, 3>(at, 0, m, vector);
+    if (m >= 4) return Columns<kSums, 4, 4>(at, 0, m, vector);
+  } else if constexpr (kAccumulators >= 4) {
+    // The last rows need more vectors to hide an addition's latency.
+    row = m / 4 * 4;
+    Columns<kSums, 4, kAccumulators / 4>(at, 0, row, vector);
   }
-  for (; row + 2 <= m; row += 2) Columns<kSums, 2, 4 / kSums>(at, row, vector);
-  if (row < m) Columns<kSums, 1, 8 / kSums>(at, row, vector);
+  if (m - row >= 2) return Columns<kSums, 2, 4 / kSums>(at, row, m, vector);
+  if (m > row) Columns<kSums, 1, 8 / kSums>(at, row, m, vector);
 }
 
 // Fewer columns have more partial sums.

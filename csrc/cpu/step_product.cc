@@ -15,20 +15,35 @@ constexpr int64_t kMinPackedSteps = 4;
 constexpr int64_t kMaxUnpackedRows = 2;
 
 // Where our own product is faster than oneDNN's, by the rows of a block: the most weights. It needs
-// no call of a library, and reads rows in fours; with more rows oneDNN reads the weights less
-// often, and with a single row both only read weights.
+// no call of a library; with a single row both only read weights.
 constexpr int64_t kMaxSmallWeightsOfOneRow = 1 << 16;
 constexpr int64_t kMaxSmallWeightsOf8Rows = 1 << 20;
 constexpr int64_t kMaxSmallWeightsOf16Rows = 1 << 18;
 constexpr int64_t kMaxSmallWork = 1 << 19;  // multiplications, for more rows
 // oneDNN packs faster: the most weights that a sequence's steps pay for, for each step.
 constexpr int64_t kMaxSmallWeightsOfStep = 1 << 14;
+// With AVX-512 also where weights that do not fit into the first cache are read once for many rows,
+// in sequences that pay for packing. On an Intel Xeon, a product with 2^20 weights takes 0.75 (8
+// rows), 0.9 (16) and 0.92 (32) of oneDNN's time, and as long with more rows or fewer weights.
+constexpr int64_t kMinTallRows = 8;
+constexpr int64_t kMaxTallRows = 32;
+constexpr int64_t kMinTallWeights = 1 << 18;
+constexpr int64_t kMinTallSteps = 16;
 
 int64_t MaxSmallWeights(int64_t rows) {
   if (rows == 1) return kMaxSmallWeightsOfOneRow;
   if (rows <= 8) return kMaxSmallWeightsOf8Rows;
   if (rows <= 16) return kMaxSmallWeightsOf16Rows;
   return kMaxSmallWork / rows;
+}
+
+bool IsSmall(int64_t rows, int64_t weights, int64_t steps) {
+  return weights <= std::min(MaxSmallWeights(rows), steps * kMaxSmallWeightsOfStep);
+}
+
+bool IsTall(int64_t rows, int64_t weights, int64_t steps) {
+  return SmallProduct::IsFastOnTallBlocks() && rows >= kMinTallRows && rows <= kMaxTallRows &&
+         weights >= kMinTallWeights && steps >= kMinTallSteps;
 }
 
 // Threads take rows of their own if two have at least this many, if the weights, which each of them
@@ -76,13 +91,14 @@ StepProduct<T>::StepProduct(const LayerDesc& desc, const Split& split, int64_t n
   }
   if (desc.steps < kMinPackedSteps) return;
   const int64_t rows = (desc.batch + split.blocks - 1) / split.blocks;
-  if (n * k <= std::min(MaxSmallWeights(rows), desc.steps * kMaxSmallWeightsOfStep)) {
+  const bool rounds = sixteen_bits() && Multiplies(dtype_);  // oneDNN's product is faster
+  if (IsSmall(rows, n * k, desc.steps) || (IsTall(rows, n * k, desc.steps) && !rounds)) {
     own_.emplace(n, k, transpose, accumulate);
     return;
   }
   if (desc.batch <= kMaxUnpackedRows) return;
   const bool ragged = desc.batch % split.blocks != 0;
-  const DType dtype = sixteen_bits() && !Multiplies(dtype_) ? DType::kFloat32 : dtype_;
+  const DType dtype = rounds ? dtype_ : DType::kFloat32;
   for (int64_t part = 0; part < parts_; ++part) {
     packed_.emplace_back(dtype, rows, ragged, Column(part + 1) - Column(part), k, transpose,
                          transpose == Transpose::kYes ? k : n, n, accumulate);

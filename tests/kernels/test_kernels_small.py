@@ -43,10 +43,17 @@ def test_agrees_on_both_sides_of_the_border(mode, rows, hidden):
         assert_agrees(KernelCase(mode, steps, rows, 3, hidden, 2))
 
 
+@pytest.mark.parametrize("rows", [7, 8, 15, 32, 33])
+@pytest.mark.parametrize("steps", [15, 16])
+@for_every_mode
+def test_agrees_on_both_sides_of_what_is_tall(mode, steps, rows):
+    assert_agrees(KernelCase(mode, steps, rows, 3, {"lstm": 256, "gru": 300}.get(mode, 512)))
+
+
 @pytest.mark.parametrize("hidden", [5, 24, 64])
 @for_every_mode
 def test_a_row_is_the_same_bits_whatever_rows_are_beside_it(mode, hidden):
-    case = KernelCase(mode, 6, 7, hidden, hidden)
+    case = KernelCase(mode, 6, 15, hidden, hidden)
     case.x[:] = 0.0  # The input's product is a library's, which may round rows differently.
     case.h_0[:] = case.h_0[:, :1]
     case.d_output[:] = case.d_output[:, :1]
