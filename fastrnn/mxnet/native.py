@@ -340,17 +340,14 @@ def _inferred(
     if cell.layer_norm:
         words += 2 * GATES[cell.mode] * itemsize // 4
         of_rows = 4 * c * directions
-    if words + reads:
-        units = rnn  # [T, N, D*H]
-        if cell.projected:
-            part = add("slice_axis", i2h, axis=2, begin=0, end=H)
-            units = add("Concat", *[part] * directions, num_args=directions, dim=2)
-        parts = [units] * (words + -(-of_rows // (directions * H))) + [rnn] * reads
-        reserve = add("Concat", *parts, num_args=len(parts), dim=2)
-        if of_rows:
-            end = words * directions * H + of_rows
-            reserve = add("slice_axis", reserve, axis=2, begin=0, end=end)
-        reserve = add("Cast", reserve, dtype="float32") if dtype != "float32" else reserve
+    # In float64: MXNet fills the reserve's gradient with zeros, number by number.
+    numbers = -(-(directions * (words * H + reads * P) + of_rows) // 2)
+    if numbers:
+        parts = -(-numbers // GH)
+        row = add("Concat", *[i2h] * parts, num_args=parts, dim=2) if parts > 1 else i2h
+        if parts * GH > numbers:
+            row = add("slice_axis", row, axis=2, begin=0, end=numbers)
+        reserve = add("Cast", row, dtype="float64") if dtype != "float64" else row
     else:
-        reserve = add("_zeros", shape=(1, 1, 1), dtype="float32")  # an empty one is not allowed
+        reserve = add("_zeros", shape=(1, 1, 1), dtype="float64")  # an empty one is not allowed
     return graph(nodes, [*((rnn, k) for k in range(1 + states)), (reserve, 0)])

@@ -110,6 +110,11 @@ Arrays Inputs(const Layers& layers, const Positions& positions, int64_t first_la
   return args;
 }
 
+// The words of 4 bytes in a reserve's row.
+int64_t RowWords(const MXTensor& reserve) {
+  return reserve.shape.back() * (reserve.dtype == mxnet::ext::kFloat64 ? 2 : 1);
+}
+
 }  // namespace
 
 int TypeNumber(DType dtype) {
@@ -154,7 +159,7 @@ void RunForward(const Plan& plan, const Positions& positions, int64_t first_laye
   args.hn = outputs.at(1).data_ptr;
   if (layers.has_c()) args.cn = outputs.at(2).data_ptr;
   if (layers.reserve) {
-    FASTRNN_EXPECTS(ReserveWords(layers) <= outputs.back().shape.back(),
+    FASTRNN_EXPECTS(ReserveWords(layers) <= RowWords(outputs.back()),
                     "the reserve is smaller than this library's");
     args.reserve = outputs.back().data_ptr;
   }

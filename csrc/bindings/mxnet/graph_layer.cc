@@ -24,7 +24,8 @@
 //   output           [T, N, D*P]
 //   state            [D, N, P]
 //   state_cell       [D, N, H], LSTM only
-//   reserve          [T, N, words] of float32, for backward
+//   reserve          [T, N, words / 2] of float64, for backward; in graphs that older versions
+//                    exported [T, N, words] of float32
 //
 // It overwrites its outputs, because lib_api does not pass MXNet's request to add. Every array
 // whose gradient may be accumulated needs one of MXNet's operators between it and this one.

@@ -30,7 +30,8 @@
 //   output           [T, N, D*P]
 //   state            [L*D, N, P]
 //   state_cell       [L*D, N, H], LSTM only
-//   reserve          [T, N, words] of float32, for backward, if it is asked for
+//   reserve          [T, N, words / 2] of float64, for backward, if it is asked for. Of float64,
+//                    because MXNet fills its gradient with zeros, number by number.
 //
 // It overwrites its outputs, because lib_api does not pass MXNet's request to add. Backward
 // overwrites the gradients of all inputs for the same reason.
@@ -106,7 +107,7 @@ MXReturnValue InferType(const Attributes& attributes, std::vector<int>* inputs,
       type = expected;
     }
     for (int& type : *outputs) type = TypeNumber(layers.dtype);
-    if (layers.reserve) outputs->back() = mxnet::ext::kFloat32;
+    if (layers.reserve) outputs->back() = mxnet::ext::kFloat64;
   });
 }
 
@@ -150,8 +151,8 @@ MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* o
     outputs->at(0) = {data[0], data[1], D * P};
     for (int i = 0; i < num_states; ++i) outputs->at(1 + i) = states[i];
     if (layers.reserve) {
-      const auto words = static_cast<unsigned int>(ReserveWords(layers));
-      outputs->back() = {data[0], data[1], std::max(words, 1u)};  // MXNet has no empty arrays
+      const auto numbers = static_cast<unsigned int>((ReserveWords(layers) + 1) / 2);
+      outputs->back() = {data[0], data[1], std::max(numbers, 1u)};  // MXNet has no empty arrays
     }
   });
 }
