@@ -180,8 +180,8 @@ constexpr int kMaxDirections = 2;
 // the cell state's range is empty, or an option is given that the cell does not have.
 void Validate(const Layers& layers);
 
-// The last part of that: options that a cell does not have, or that exclude each other. Only whether
-// the layer is projected matters of its sizes.
+// The last part of that: options that a cell does not have, or that exclude each other. Only
+// whether the layer is projected matters of its sizes.
 void ValidateOptions(const LayerDesc& desc);
 
 // Words of 4 bytes for each step and row: the layers' own reserves and the outputs of all layers

@@ -172,7 +172,7 @@ struct Inputs {
     }
     const auto objects = py::reinterpret_borrow<py::sequence>(object);
     desc.projection = projected ? 1 : 0;  // the size follows from the weights
-    ValidateOptions(desc);  // the number of weights depends on them
+    ValidateOptions(desc);                // the number of weights depends on them
     const std::vector<Parameter> parameters = ParametersOf(desc);
     const auto per_direction = static_cast<int64_t>(parameters.size());
     ExpectWeightCount(static_cast<int64_t>(objects.size()), per_direction);
