@@ -32,7 +32,7 @@ class Data(NamedTuple):
 
 
 def reference() -> ModuleType:
-    """The oracle, fastrnn/check/reference.py, without the package around it."""
+    """The oracle, fastrnn/check/reference.py of this tree."""
     name = "fastrnn_reference"
     if name not in sys.modules:
         path = Path(__file__).resolve().parents[1] / "fastrnn" / "check" / "reference.py"

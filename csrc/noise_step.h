@@ -47,7 +47,7 @@ struct ForwardNoise {
   Masks<Sum> masks;
   bool first;         // whether this is the first step that is run
   int64_t first_row;  // of the batch
-  Sum* read_mask;     // [N, P] of the layer's type; null: read is h_prev, or the host has no mask
+  Sum* read_mask;     // [N, P]; null: read is h_prev, or the host has no mask
   T* read;            // [N, P] what the step reads as h, zeros past a row's length; null: h_prev
   T* h_new;           // [N, P] h before zoneout
   Sum* c_new;         // [N, H] c before zoneout; null if it stays as it is
@@ -97,7 +97,7 @@ struct BackwardNoise {
   using Sum = Accumulator<T>;
 
   Masks<Sum> masks;
-  bool first;
+  bool first;  // up to read_mask as in ForwardNoise
   int64_t first_row;
   Sum* read_mask;
   const T* read;     // [N, P]; null: backward does not need it

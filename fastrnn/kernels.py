@@ -65,7 +65,7 @@ class Reserve(NamedTuple):
     mode, x, h_0, c_0, weights, layers, lengths, projected, clip, noise, layer_norm
         The arguments of the call.
     seed, tf32, algorithm
-        The same; the seed as an array.
+        Further arguments of the call; the seed as an array.
     output : array [T, N, D*P]
         Its output.
     values : array of float32

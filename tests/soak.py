@@ -109,7 +109,7 @@ class Arguments(NamedTuple):
 
 
 def oracle_in_single_precision() -> Any:
-    """The oracle, with every float64 in it replaced by float32."""
+    """The oracle in float32. Its cells take the type of their arguments, unless they clip."""
     module = types.ModuleType("oracle_in_single_precision")
     source = Path(oracle_file).read_text(encoding="utf-8").replace("float64", "float32")
     exec(compile(source, oracle_file, "exec"), module.__dict__)

@@ -1,6 +1,6 @@
-// Layer normalisation of a row, forward and backward; in float32 vectorised for the processor at
-// hand. Sums over a row are in an order that depends on its length and the processor alone: the
-// same inputs give the same bits, whichever thread has the row.
+// Layer normalisation of a row, forward and backward, vectorised for the processor at hand (sums
+// over rows in float32 only). Sums over a row are in an order that depends on its length and the
+// processor alone: the same inputs give the same bits, whichever thread has the row.
 #pragma once
 
 #include <cstdint>

@@ -112,7 +112,7 @@ void ForPieces(const Step& step, int64_t units, bool dense, Body body) {
   });
 }
 
-// Words that nothing reads.
+// Words of masks whose numbers are all the same.
 constexpr uint32_t kNoWords[kPieceUnits] = {};
 
 // What gives the numbers of a piece's units.

@@ -62,7 +62,7 @@ class Kind(NamedTuple):
 
     @property
     def plain(self) -> bool:
-        """Whether its layers are those that most of MXNet's are."""
+        """Whether it has no options."""
         return not (self.projected or self.clipped or self.noise or self.layer_norm)
 
     def layer(self, steps: int, rows: int, hidden: int) -> Shape:

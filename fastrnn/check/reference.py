@@ -82,7 +82,7 @@ def forward(
     Parameters
     ----------
     mode
-        One of `MODES`.
+        One of `cells.MODES`.
     x, h0, c0
         [T, N, I], [N, P], [N, H] (None unless LSTM).
     lengths

@@ -46,7 +46,6 @@ using fastrnn::Layers;
 using fastrnn::operators::Attributes;
 using fastrnn::operators::Guard;
 using fastrnn::operators::Positions;
-using fastrnn::operators::TypeNumber;
 using mxnet::ext::MXReturnValue;
 using mxnet::ext::MXTensor;
 using mxnet::ext::OpResource;

@@ -34,7 +34,7 @@
 //                    because MXNet fills its gradient with zeros, number by number.
 //
 // It overwrites its outputs, because lib_api does not pass MXNet's request to add. Backward
-// overwrites the gradients of all inputs for the same reason.
+// overwrites the other gradients for the same reason.
 #include <mxnet/lib_api.h>
 
 #include <algorithm>
