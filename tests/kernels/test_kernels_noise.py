@@ -51,29 +51,23 @@ def test_agrees_with_the_reference(device, dtype, mode, directions, lengths, see
 
 
 @pytest.mark.parametrize("noise", EACH, ids=str)
-@pytest.mark.parametrize("mode, projection", [("lstm", 0), ("lstm", 70), ("gru", 0)])
+@pytest.mark.parametrize("mode, projected", [("lstm", False), ("lstm", True), ("gru", False)])
+@pytest.mark.parametrize("work", ["divided", "joined"])
 @pytest.mark.parametrize("device", devices())
-def test_each_kind_where_work_is_divided(device, mode, projection, noise):
-    # Several layers, more than one chunk of time, groups of units with a remainder.
+def test_each_kind_where_work_is_divided_or_joined(device, work, mode, projected, noise):
     noise = for_mode(mode, noise)
     if not any(noise):
         pytest.skip("only an LSTM has c")
-    options = {"projection": projection, "device": device, "noise": noise, "noise_seed": SEED}
-    steps, rows = (12, 100) if device == "cpu" else (9, 15)
-    case = KernelCase(mode, steps, rows, 3, 69, 2, layers=2, **options)
-    assert_agrees(case)
-
-
-@pytest.mark.parametrize("noise", EACH, ids=str)
-@pytest.mark.parametrize("mode, projection", [("lstm", 0), ("lstm", 32), ("gru", 0)])
-@pytest.mark.parametrize("device", devices())
-def test_each_kind_where_rows_are_joined(device, mode, projection, noise):
-    # On the CPU, eight rows of 64 units and sixteen of 32 are computed together; some remain.
-    noise = for_mode(mode, noise)
-    if not any(noise):
-        pytest.skip("only an LSTM has c")
-    options = {"projection": projection, "device": device, "noise": noise, "noise_seed": SEED}
-    assert_agrees(KernelCase(mode, 4, 19, 3, 64, **options))
+    options = {"device": device, "noise": noise, "noise_seed": SEED}
+    if work == "divided":
+        # Several layers, more than one chunk of time, groups of units with a remainder.
+        sizes = (12, 100, 3, 69) if device == "cpu" else (9, 15, 3, 69)
+        options.update(directions=2, layers=2, projection=70 * projected)
+    else:
+        # On the CPU, eight rows of 64 units and sixteen of 32 are computed together; some remain.
+        sizes = (4, 19, 3, 64)
+        options.update(projection=32 * projected)
+    assert_agrees(KernelCase(mode, *sizes, **options))
 
 
 @pytest.mark.parametrize("lengths", [None, [5, 0, 2]], ids=["whole", "ragged"])
