@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "clones.h"
-#include "philox.h"
 #include "units.h"
+#include "vectors/clones.h"
+#include "vectors/philox.h"
 
 namespace fastrnn {
 namespace cpu {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../noise_step.h"
-#include "philox.h"
+#include "vectors/philox.h"
 
 namespace fastrnn {
 namespace cpu {

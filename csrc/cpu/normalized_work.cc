@@ -2,9 +2,9 @@
 // take whole rows.
 #include <algorithm>
 
-#include "layer_norm.h"
 #include "threads.h"
 #include "units.h"
+#include "vectors/layer_norm.h"
 #include "work.h"
 
 namespace fastrnn {

@@ -3,7 +3,7 @@
 // h, as on CUDA.
 #pragma once
 
-#include "number.h"
+#include "vectors/number.h"
 #include "work.h"
 
 namespace fastrnn {

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "pointwise.h"
 #include "threads.h"
+#include "vectors/pointwise.h"
 
 namespace fastrnn {
 namespace cpu {

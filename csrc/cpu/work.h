@@ -12,8 +12,8 @@
 #include "../forward_pass.h"
 #include "../layout.h"
 #include "noise.h"
-#include "pointwise.h"
-#include "step_product.h"
+#include "products/step_product.h"
+#include "vectors/pointwise.h"
 
 namespace fastrnn {
 namespace cpu {

@@ -1,74 +1,33 @@
-#include "small.h"
+#include "small_product.h"
 
 #include <algorithm>
 #include <cstring>
 
-#include "threads.h"
-
-#define FASTRNN_INLINE inline __attribute__((always_inline))
+#include "../threads.h"
 
 namespace fastrnn {
 namespace cpu {
 namespace {
 
-namespace baseline {
-#define FASTRNN_LANES 4
-#define FASTRNN_REGISTERS 16
-#define FASTRNN_TARGET
-#include "small_tiles.h"
-#undef FASTRNN_LANES
-#undef FASTRNN_REGISTERS
-#undef FASTRNN_TARGET
-}  // namespace baseline
-
-#if defined(__x86_64__)
-namespace avx2 {
-#define FASTRNN_LANES 8
-#define FASTRNN_REGISTERS 16
-#define FASTRNN_TARGET __attribute__((target("avx2,fma")))
-#include "small_tiles.h"
-#undef FASTRNN_LANES
-#undef FASTRNN_REGISTERS
-#undef FASTRNN_TARGET
-}  // namespace avx2
-
-namespace avx512 {
-#define FASTRNN_LANES 16
-#define FASTRNN_REGISTERS 32
-#define FASTRNN_TARGET __attribute__((target("avx512f")))
-#include "small_tiles.h"
-#undef FASTRNN_LANES
-#undef FASTRNN_REGISTERS
-#undef FASTRNN_TARGET
-}  // namespace avx512
-#endif
+// A product's arrays, and its columns that are wanted: [begin, end), where begin is a multiple of
+// the lanes. packed is [n / lanes, k, lanes], zeros at its end.
+struct Tiles {
+  int64_t n, k, begin, end;
+  bool accumulate;
+  const float* source;
+  const float* packed;
+  float* destination;
+};
 
 struct Kernels {
   int64_t lanes;
-  void (*run)(int64_t n, int64_t k, int64_t begin, int64_t end, bool accumulate, int64_t m,
-              const float* source, const float* packed, float* destination);
+  void (*run)(const Tiles& at, int64_t m);
 };
 
-template <class Tiles, void (*kRun)(const Tiles&, int64_t)>
-void RunTiles(int64_t n, int64_t k, int64_t begin, int64_t end, bool accumulate, int64_t m,
-              const float* source, const float* packed, float* destination) {
-  kRun({n, k, begin, end, accumulate, source, packed, destination}, m);
-}
+#define FASTRNN_VECTOR_CODE "cpu/products/small_tiles.h"
+#include "../vectors/instruction_sets.h"
 
-Kernels ForThisProcessor() {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f")) {
-    return {avx512::kLanes, RunTiles<avx512::Tiles, avx512::Run>};
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    return {avx2::kLanes, RunTiles<avx2::Tiles, avx2::Run>};
-  }
-#endif
-  return {baseline::kLanes, RunTiles<baseline::Tiles, baseline::Run>};
-}
-
-const Kernels kernels = ForThisProcessor();
+const Kernels kernels = FASTRNN_FOR_THIS_PROCESSOR(kKernels);
 
 // The fewest weights that make up for using a thread.
 constexpr int64_t kPackWork = 1 << 16;
@@ -115,7 +74,7 @@ void SmallProduct::PackColumns(const float* weights, int64_t column, int64_t lan
 
 void SmallProduct::Run(int64_t m, const float* source, const float* packed, float* destination,
                        int64_t begin, int64_t end) const {
-  kernels.run(n_, k_, begin, end, accumulate_, m, source, packed, destination);
+  kernels.run({n_, k_, begin, end, accumulate_, source, packed, destination}, m);
 }
 
 }  // namespace cpu

@@ -1,9 +1,6 @@
-// The rows of layer_norm.h on vectors. layer_norm.cc includes this once for each instruction set,
-// in a namespace of its own, with
-//   FASTRNN_BYTES   of a vector
-//   FASTRNN_TARGET  the attribute of functions that use the instruction set
-// The compiler's own vectors of a sum end in one addition after another, which takes longer than a
-// row of a small layer does otherwise. (No guard: it is included more than once.)
+// The rows of layer_norm.h, compiled for each instruction set (instruction_sets.h). The compiler's
+// own vectors of a sum end in one addition after another, which takes longer than a row of a small
+// layer does otherwise.
 
 template <class Real, int kBytes = FASTRNN_BYTES>
 struct Vector {
@@ -215,3 +212,8 @@ FASTRNN_TARGET void NormalizedLstmBackward(const NormalizedLstmRow<Real>& row) {
     for (int k = 0; k < 3; ++k) r.dgates[k * H + j] = d.x[k];
   }
 }
+
+template <class Real>
+constexpr Kernels<Real> kKernels = {NormalizedForward<NormalizedLstmCell, Real>,
+                                    NormalizedForward<GruCell, Real>, NormalizeGradient<Real>,
+                                    NormalizedOutput<Real>, NormalizedLstmBackward<Real>};

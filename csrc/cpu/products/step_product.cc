@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "number.h"
-#include "threads.h"
+#include "../threads.h"
+#include "../vectors/number.h"
 
 namespace fastrnn {
 namespace cpu {

@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "../pass.h"
+#include "../../pass.h"
 
 namespace fastrnn {
 namespace cpu {

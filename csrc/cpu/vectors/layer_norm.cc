@@ -4,42 +4,14 @@
 #include <cmath>
 #include <cstring>
 
-#include "../cells/gru.h"
-#include "../cells/lstm.h"
-#include "../layout.h"
+#include "../../cells/gru.h"
+#include "../../cells/lstm.h"
+#include "../../layout.h"
 #include "clones.h"
-
-#define FASTRNN_INLINE inline __attribute__((always_inline))
 
 namespace fastrnn {
 namespace cpu {
 namespace {
-
-namespace baseline {
-#define FASTRNN_BYTES 16
-#define FASTRNN_TARGET
-#include "layer_norm_lanes.h"
-#undef FASTRNN_BYTES
-#undef FASTRNN_TARGET
-}  // namespace baseline
-
-#if defined(__x86_64__)
-namespace avx2 {
-#define FASTRNN_BYTES 32
-#define FASTRNN_TARGET __attribute__((target("avx2,fma")))
-#include "layer_norm_lanes.h"
-#undef FASTRNN_BYTES
-#undef FASTRNN_TARGET
-}  // namespace avx2
-
-namespace avx512 {
-#define FASTRNN_BYTES 64
-#define FASTRNN_TARGET __attribute__((target("avx512f")))
-#include "layer_norm_lanes.h"
-#undef FASTRNN_BYTES
-#undef FASTRNN_TARGET
-}  // namespace avx512
-#endif
 
 template <class Real>
 struct Kernels {
@@ -50,21 +22,11 @@ struct Kernels {
   void (*lstm_backward)(const NormalizedLstmRow<Real>& row);
 };
 
-template <class Real>
-Kernels<Real> ForThisProcessor() {
-#define FASTRNN_KERNELS(set)                                                                \
-  {set::NormalizedForward<NormalizedLstmCell, Real>, set::NormalizedForward<GruCell, Real>, \
-   set::NormalizeGradient<Real>, set::NormalizedOutput<Real>, set::NormalizedLstmBackward<Real>}
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f")) return FASTRNN_KERNELS(avx512);
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return FASTRNN_KERNELS(avx2);
-#endif
-  return FASTRNN_KERNELS(baseline);
-}
+#define FASTRNN_VECTOR_CODE "cpu/vectors/layer_norm_lanes.h"
+#include "instruction_sets.h"
 
 template <class Real>
-const Kernels<Real> kernels = ForThisProcessor<Real>();
+const Kernels<Real> kernels = FASTRNN_FOR_THIS_PROCESSOR(kKernels<Real>);
 
 // Adds kRows rows from `row` on: with more, the sums are read and written less often.
 template <int kRows, int kGammas, class Real>

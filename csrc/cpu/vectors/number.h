@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "../rnn.h"
+#include "../../rnn.h"
 
 namespace fastrnn {
 namespace cpu {

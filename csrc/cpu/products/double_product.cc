@@ -4,9 +4,9 @@
 #include <cstring>
 #include <memory>
 
-#include "clones.h"
-#include "small.h"
-#include "threads.h"
+#include "../threads.h"
+#include "../vectors/clones.h"
+#include "small_product.h"
 
 namespace fastrnn {
 namespace cpu {

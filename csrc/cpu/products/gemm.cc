@@ -4,9 +4,9 @@
 #include <memory>
 #include <type_traits>
 
-#include "../error.h"
-#include "number.h"
-#include "threads.h"
+#include "../../error.h"
+#include "../threads.h"
+#include "../vectors/number.h"
 
 namespace fastrnn {
 namespace cpu {

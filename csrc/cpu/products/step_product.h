@@ -6,10 +6,10 @@
 #include <type_traits>
 #include <vector>
 
-#include "../layout.h"
+#include "../../layout.h"
 #include "double_product.h"
 #include "gemm.h"
-#include "small.h"
+#include "small_product.h"
 
 namespace fastrnn {
 namespace cpu {

@@ -10,7 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "../layout.h"
+#include "../../layout.h"
 
 namespace fastrnn {
 namespace cpu {

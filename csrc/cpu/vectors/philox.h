@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "../noise.h"
+#include "../../noise.h"
 
 namespace fastrnn {
 namespace cpu {

@@ -1,23 +1,8 @@
-// The tiles of SmallProduct. small.cc includes this once for each instruction set, in a namespace
-// of its own, with
-//   FASTRNN_LANES      floats of a vector
-//   FASTRNN_REGISTERS  vector registers; about half of them hold a tile's sums
-//   FASTRNN_TARGET     the attribute of functions that use the instruction set
-// Vectors are split for the instruction set of the function that holds them before anything is
-// inlined, so every function has the attribute. (No guard: it is included more than once.)
+// The tiles of SmallProduct, compiled for each instruction set (vectors/instruction_sets.h).
 
-constexpr int kLanes = FASTRNN_LANES;
-typedef float Lanes __attribute__((vector_size(4 * FASTRNN_LANES)));
-
-// A product's arrays, and its columns that are wanted: [begin, end), where begin is a multiple of
-// kLanes. packed is [n / kLanes, k, kLanes], zeros at its end.
-struct Tiles {
-  int64_t n, k, begin, end;
-  bool accumulate;
-  const float* source;
-  const float* packed;
-  float* destination;
-};
+constexpr int kLanes = FASTRNN_BYTES / sizeof(float);
+constexpr int kRegisters = FASTRNN_BYTES == 64 ? 32 : 16;  // half of them hold a tile's sums
+typedef float Lanes __attribute__((vector_size(FASTRNN_BYTES)));
 
 FASTRNN_TARGET FASTRNN_INLINE Lanes Load(const float* from) {
   Lanes lanes;
@@ -100,7 +85,7 @@ FASTRNN_TARGET FASTRNN_INLINE void Columns(const Tiles& at, int64_t row, int64_t
 
 template <int kSums>
 FASTRNN_TARGET void Rows(const Tiles& at, int64_t m) {
-  constexpr int kAccumulators = FASTRNN_REGISTERS / 2 / kSums;
+  constexpr int kAccumulators = kRegisters / 2 / kSums;
   const int64_t vector = at.begin / kLanes;
   int64_t row = 0;
   if constexpr (kAccumulators == 16) {
@@ -121,3 +106,5 @@ FASTRNN_TARGET inline void Run(const Tiles& at, int64_t m) {
   if (at.n > 3 * kLanes) return Rows<2>(at, m);
   Rows<4>(at, m);
 }
+
+constexpr Kernels kKernels = {kLanes, Run};

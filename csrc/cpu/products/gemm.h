@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "../pass.h"
-#include "../rnn.h"
+#include "../../pass.h"
+#include "../../rnn.h"
 
 namespace fastrnn {
 namespace cpu {

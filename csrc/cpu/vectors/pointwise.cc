@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
-#include "../cells/traits.h"
+#include "../../cells/traits.h"
 #include "clones.h"
 
 namespace fastrnn {
