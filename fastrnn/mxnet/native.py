@@ -1,7 +1,6 @@
 """The native library inside MXNet: loads it once, tells whether it is usable, calls its operators.
 
-MXNet regenerates all its operator functions when it loads a library, so fastrnn loads it only while
-`fastrnn` is imported.
+fastrnn loads it while `fastrnn` is imported: MXNet's AMP does not see operators that come later.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from fastrnn.cell import GATES, Cell, Noise
 from fastrnn.check import verdict
 from fastrnn.mxnet import import_mxnet, mixed_precision
 from fastrnn.mxnet.nodes import compose, graph, node
+from fastrnn.mxnet.operators import load_operators
 
 mx = import_mxnet()
 
@@ -102,7 +102,7 @@ def _register(path: str) -> Optional[str]:
     if hasattr(mx.nd._internal, OPERATOR):
         return None
     try:
-        mx.library.load(path, verbose=False)
+        load_operators(path, (OPERATOR, GRAPH_OPERATOR))
     except mx.MXNetError as error:
         return f"MXNet does not load the operators: {error}"
     for lists in ("symbol_fp16", "symbol_bf16"):
