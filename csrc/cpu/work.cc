@@ -10,8 +10,10 @@ namespace {
 
 // Rows of a chunk: few enough for a small workspace, and enough for products at full rate and to
 // hide one pass over the weight gradients per chunk. Gradients of this many weights or fewer stay
-// in the cache, and so do the arrays of a chunk of fewer rows.
+// in the cache, and so do the arrays of a chunk of fewer rows. With very few weights, such a chunk
+// takes less time than threads take to meet at its end.
 constexpr int64_t kChunkRows = 2048;
+constexpr int64_t kVeryFewWeights = 1 << 13;
 constexpr int64_t kFewWeights = 1 << 20;
 constexpr int64_t kChunkRowsOfFewWeights = 512;
 
@@ -25,7 +27,8 @@ void ForGates(const LayerDesc& desc, Body body) {
 
 int64_t ChunkRows(const LayerDesc& desc) {
   const int64_t weights = desc.gate_rows() * std::max(desc.input, desc.outputs());
-  return weights <= kFewWeights ? kChunkRowsOfFewWeights : kChunkRows;
+  const bool threads_meet = weights <= kVeryFewWeights && Split::Of(desc).blocks > 1;
+  return weights <= kFewWeights && !threads_meet ? kChunkRowsOfFewWeights : kChunkRows;
 }
 
 // ---- forward ------------------------------------------------------------------------------------
