@@ -88,7 +88,7 @@ class Chooser:
             The native backend was asked for, and does not cover the layer.
         """
         dtype = checks.float_type(dtype)
-        # On a CPU, MXNet has no recurrent operator in float16, and ours has it only where the
+        # On a CPU, MXNet has no recurrent operator in float16, and ours is worth it only where the
         # processor multiplies such numbers.
         half = dtype == np.float16 and not native.GPUS and self._obstacle("float16") is not None
         computed_in = "float32" if half else dtype.name

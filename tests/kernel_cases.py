@@ -168,28 +168,31 @@ class KernelCase:
         lengths = np.full(self.rows, self.steps) if self.lengths is None else self.lengths
         return np.arange(self.steps)[:, np.newaxis] >= lengths
 
+    def stack(self):
+        """Return the weights of each layer and direction."""
+        size = len(self.names)
+        return [
+            ref.Weights(**dict(zip(self.names, self.weights[size * d : size * (d + 1)])))
+            for d in range(self.layers * self.directions)
+        ]
+
+    def oracle_options(self):
+        """Return the keyword arguments of the oracle."""
+        return {
+            "directions": self.directions,
+            "lengths": None if self.lengths is None else np.array(self.lengths),
+            "clip": self.clip,
+            "noise": self._drawn(),
+        }
+
     def reference(self, output=None):
         """Return the oracle's results, and its gradients.
 
         The derivative of ReLU jumps, so the oracle's backward starts from a given `output` of the
         last layer.
         """
-        count = self.layers * self.directions
-        size = len(self.names)
-        stack = [
-            ref.Weights(**dict(zip(self.names, self.weights[size * d : size * (d + 1)])))
-            for d in range(count)
-        ]
         result = ref.stack_forward(
-            self.mode,
-            self.x,
-            self.h_0,
-            self.c_0,
-            stack,
-            directions=self.directions,
-            lengths=None if self.lengths is None else np.array(self.lengths),
-            clip=self.clip,
-            noise=self._drawn(),
+            self.mode, self.x, self.h_0, self.c_0, self.stack(), **self.oracle_options()
         )
         if self.mode == "rnn_relu" and output is not None and self.noise is None:
             last = result.tape[1][-self.directions :]

@@ -31,17 +31,44 @@ sys.path.insert(0, str(Path(__file__).parent))
 import reference as ref
 from kernel_cases import KernelCase, assert_agrees
 
+from fastrnn import kernels
 from fastrnn.check.reference import __file__ as oracle_file
 
 # Growth of a process after its first half, in bytes, that is not a leak: the allocator's pieces.
 SLACK = 32 << 20
 # How many times the error of the oracle in float32 a result may have.
 FACTOR = 8
+# Units that a normalised layer has at least: one value minus its mean is nothing but rounding.
+NORM_UNITS = 8
 
 
 def size(most: int) -> Any:
     """Sizes up to `most`, a power of two: small ones as often as those between larger powers."""
     return st.integers(0, most.bit_length() - 1).flatmap(lambda bits: st.integers(1, 2**bits))
+
+
+def options_of(mode: str) -> Any:
+    """What only some cells have."""
+    found = [st.just({})]
+    if mode == "lstm":
+        clip = st.builds(ref.Clip, st.just(-0.3), st.just(0.4), st.booleans())
+        projected = st.fixed_dictionaries({"projection": size(32)})
+        found += [projected, st.fixed_dictionaries({"clip": clip})]
+    if mode in ref.NORM_GATES:
+        found.append(st.just({"layer_norm": True}))
+    return st.one_of(found)
+
+
+@st.composite
+def noise_of(draw: Any, mode: str) -> Dict[str, Any]:
+    """Noise of the steps, and its seed."""
+    rates = dict.fromkeys(["zoneout_outputs", "drop_states"], st.sampled_from([0, 0.1, 0.5]))
+    if mode == "lstm":
+        rates["zoneout_states"] = rates["drop_states"]
+    noise = kernels.Noise(**draw(st.fixed_dictionaries(rates)))
+    # Without a seed, the cell is in its inference form.
+    seeds = st.none() | st.integers(0, 2**63 - 1)
+    return {"noise": noise, "noise_seed": draw(seeds)} if any(noise) else {}
 
 
 SHARED = {
@@ -55,40 +82,50 @@ SHARED = {
 @st.composite
 def kernel_cases(draw: Any) -> KernelCase:
     """Arguments of `fastrnn.kernels`."""
-    steps, rows = draw(size(64)), draw(size(64))
+    steps, rows, hidden = draw(size(64)), draw(size(64)), draw(size(256))
     lengths = st.lists(st.integers(0, steps), min_size=rows, max_size=rows)
+    shared = {name: draw(values) for name, values in SHARED.items()}
+    own = draw(options_of(shared["mode"]))
+    hidden += NORM_UNITS * bool(own.get("layer_norm"))
+    # The oracle's derivative of ReLU starts from the output, which noise changes.
+    if not own.get("layer_norm") and shared["mode"] != "rnn_relu":
+        own.update(draw(st.just({}) | noise_of(shared["mode"])))
     return KernelCase(
         steps=steps,
         rows=rows,
         inputs=draw(size(64)),
-        hidden=draw(size(256)),
+        hidden=hidden,
+        dtype=draw(st.sampled_from(["float32", "float32", "float64"])),
         lengths=draw(st.none() | lengths),
-        **{name: draw(values) for name, values in SHARED.items()},
+        **shared,
+        **own,
     )
 
 
-def layer_options() -> Any:
-    """Options of `cases.LayerCase`, and whether to hybridize."""
-    return st.fixed_dictionaries(
-        {
-            **SHARED,
-            "T": size(32),
-            "N": size(32),
-            "I": size(32),
-            "H": size(64),
-            "layout": st.sampled_from(["TNC", "NTC"]),
-            "lengths": st.booleans(),
-            "states": st.booleans(),
-        }
-    )
+@st.composite
+def layer_options(draw: Any) -> Dict[str, Any]:
+    """Options of `cases.LayerCase`."""
+    options = {
+        **SHARED,
+        "T": size(32),
+        "N": size(32),
+        "I": size(32),
+        "H": size(64),
+        "dtype": st.sampled_from(["float32", "float32", "float64"]),
+        "layout": st.sampled_from(["TNC", "NTC"]),
+        "lengths": st.booleans(),
+        "states": st.booleans(),
+    }
+    drawn = draw(st.fixed_dictionaries(options))
+    own = draw(options_of(drawn["mode"]))
+    return {**drawn, **own, "H": drawn["H"] + NORM_UNITS * bool(own.get("layer_norm"))}
 
 
 class Arguments(NamedTuple):
     """What a stack of layers computes its results and gradients from."""
 
     mode: str
-    directions: int
-    lengths: Any
+    options: Dict[str, Any]  # of the oracle
     arrays: List[Any]  # x, h0, c0
     weights: List[Any]
     gradients: List[Any]  # of output, h, c
@@ -99,8 +136,7 @@ class Arguments(NamedTuple):
             self.mode,
             *map(perturb, self.arrays),
             [oracle.Weights(*map(perturb, weights)) for weights in self.weights],
-            directions=self.directions,
-            lengths=self.lengths,
+            **self.options,
         )
         found = oracle.stack_backward(result, *map(perturb, self.gradients))
         arrays = [result.output, result.h, result.c, found.x, found.h0, found.c0]
@@ -120,8 +156,8 @@ SINGLE = oracle_in_single_precision()
 ill_conditioned = 0
 
 
-def within_rounding(check: Callable[[], None], arguments: Arguments) -> None:
-    """Run `check`; if it fails, again with the tolerance that float32 explains.
+def within_rounding(check: Callable[[], None], arguments: Arguments, dtype: str) -> None:
+    """Run `check`; if it fails, again with the tolerance that rounding to float32 explains.
 
     The one tolerance is too tight where terms of a sum cancel, such as in the gradient of a layer's
     only weight, or in 1 - h**2 of a tanh near 1. There the oracle itself is as wrong in float32.
@@ -130,9 +166,10 @@ def within_rounding(check: Callable[[], None], arguments: Arguments) -> None:
         check()
         return
     except AssertionError:
-        tolerance = max(ref.TOLERANCE["float32"], FACTOR * error_in_single_precision(arguments))
+        error = error_in_single_precision(arguments) * (2.0**-29 if dtype == "float64" else 1)
+        tolerance = max(ref.TOLERANCE[dtype], FACTOR * error)
     kept = dict(ref.TOLERANCE)
-    ref.TOLERANCE["float32"] = tolerance
+    ref.TOLERANCE[dtype] = tolerance
     try:
         check()
     finally:
@@ -165,13 +202,12 @@ def check_kernels(options: argparse.Namespace) -> None:
     def check(case: KernelCase) -> None:
         arguments = Arguments(
             case.mode,
-            case.directions,
-            None if case.lengths is None else np.array(case.lengths),
+            case.oracle_options(),
             [case.x, case.h_0, case.c_0],
-            [case.weights[at : at + 4] for at in range(0, len(case.weights), 4)],
+            case.stack(),
             [case.d_output, case.d_h_n, case.d_c_n],
         )
-        within_rounding(lambda: assert_agrees(case), arguments)
+        within_rounding(lambda: assert_agrees(case), arguments, case.dtype)
 
     run_cases(check, options)
 
@@ -187,13 +223,12 @@ def check_layers(options: argparse.Namespace) -> None:
         layer.hybridize(hybridize)
         arguments = Arguments(
             case.mode,
-            case.directions,
-            case.row_lengths,
+            {"directions": case.directions, "lengths": case.row_lengths, "clip": case.clip},
             [case.x, case.h0, case.c0],
             case.weights,
             [case.d_output, case.d_h, case.d_c],
         )
-        within_rounding(lambda: case.check(layer), arguments)
+        within_rounding(lambda: case.check(layer), arguments, case.dtype)
 
     run_cases(check, options)
 

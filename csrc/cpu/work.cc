@@ -27,8 +27,8 @@ void ForGates(const LayerDesc& desc, Body body) {
 
 int64_t ChunkRows(const LayerDesc& desc) {
   const int64_t weights = desc.gate_rows() * std::max(desc.input, desc.outputs());
-  const bool threads_meet = weights <= kVeryFewWeights && Split::Of(desc).blocks > 1;
-  return weights <= kFewWeights && !threads_meet ? kChunkRowsOfFewWeights : kChunkRows;
+  const bool few_meetings = weights <= kVeryFewWeights && Split::Of(desc).blocks > 1;
+  return weights <= kFewWeights && !few_meetings ? kChunkRowsOfFewWeights : kChunkRows;
 }
 
 // ---- forward ------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import pytest
 
 import fastrnn
 from fastrnn import _native
+from fastrnn import mxnet as _mxnet
 from fastrnn.mxnet import native
 
 REPORT = "import fastrnn; print(fastrnn.LSTM(4).backend)"
@@ -192,6 +193,18 @@ def test_a_damaged_library_is_reported_and_an_error_where_it_is_demanded(_pure):
     done = run(_pure, REPORT, FASTRNN_BACKEND="native")
     assert done.returncode == 1
     assert "ValueError: FASTRNN_BACKEND=native: the native library does not load" in done.stderr
+
+
+def test_importing_leaves_mxnets_functions_alone():
+    script = """
+import runpy, sys
+mx = runpy.run_path(sys.argv[1])["import_mxnet"]()
+functions = [mx.nd.relu, mx.sym.relu, mx.nd._internal._plus_scalar, mx.sym.contrib.arange_like]
+import fastrnn
+now = [mx.nd.relu, mx.sym.relu, mx.nd._internal._plus_scalar, mx.sym.contrib.arange_like]
+assert all(one is other for one, other in zip(functions, now))
+"""
+    subprocess.run([sys.executable, "-c", script, _mxnet.__file__], check=True)
 
 
 def test_importing_is_quiet():

@@ -47,8 +47,7 @@ class DroppedCase(LayerCase):
 
     def _draw(self):
         """Return the masks of the input, of the weights, between layers, and of the output."""
-        half = "float16" in native.STATUS.types and not self.layer_norm
-        kind = "float32" if self.dtype == "float16" and not half else self.dtype
+        kind = "float32" if "computed in float32" in self.layer().backend.reason else self.dtype
         outputs = (self.projection or self.H) * self.directions
 
         def mask(shape, rate, axes=()):

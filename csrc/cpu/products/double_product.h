@@ -16,7 +16,7 @@ namespace cpu {
 void Gemm(int64_t m, int64_t n, int64_t k, Factor<double> a, Factor<double> b, float beta,
           Result<double> c);
 
-// As SmallProduct of small.h, for layers of every size.
+// As SmallProduct of small_product.h, for layers of every size.
 class DoubleProduct {
  public:
   DoubleProduct(int64_t n, int64_t k, Transpose transpose, bool accumulate)
