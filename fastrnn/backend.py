@@ -88,8 +88,7 @@ class Chooser:
             The native backend was asked for, and does not cover the layer.
         """
         dtype = checks.float_type(dtype)
-        # On a CPU, MXNet has no recurrent operator in float16, and ours is worth it only where the
-        # processor multiplies such numbers.
+        # On a CPU, MXNet has no recurrent operator in float16.
         half = dtype == np.float16 and not native.GPUS and self._obstacle("float16") is not None
         computed_in = "float32" if half else dtype.name
         note = "; float16 is computed in float32" if half else ""
@@ -112,8 +111,6 @@ class Chooser:
             return native.STATUS.reason
         if dtype not in native.STATUS.types:
             return f"the native operator does not cover dtype={dtype}"
-        if dtype == "float16" and not native.ON_CUDA and (any(cell.noise) or cell.layer_norm):
-            return "the CPU's kernels have no float16 with zoneout, drop_states or layer_norm"
         if self.request.name == "native":
             return None
         options = (self.lengths, cell.projected, cell.clips, any(cell.noise), cell.layer_norm)

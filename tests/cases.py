@@ -10,7 +10,7 @@ import reference as ref
 from hypothesis import strategies as st
 
 import fastrnn
-from fastrnn.mxnet import import_mxnet, native
+from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()
 
@@ -28,13 +28,6 @@ ANY_SIZE = {
 
 def layer_class(mode: str, module: Any = fastrnn) -> Any:
     return {"lstm": module.LSTM, "gru": module.GRU}.get(mode, module.RNN)
-
-
-def multiply_half(monkeypatch, multiplies):
-    """Let layers choose as on a CPU that multiplies float16, or as on one that does not."""
-    others = tuple(dtype for dtype in native.STATUS.types if dtype != "float16")
-    status = native.STATUS._replace(types=others + ("float16",) * multiplies)
-    monkeypatch.setattr(native, "STATUS", status)
 
 
 @dataclass

@@ -367,8 +367,6 @@ def obstacle(kind: LayerKind, hidden: int, cuda: bool, gpus: int) -> Optional[st
     """
     if not cuda:
         found = of_process(CPU).verdict
-        if kind.dtype == "float16":  # is not checked; its steps are those of float32
-            kind = kind._replace(dtype="float32")
         result, details = (PASSED, "") if found is None else found.result(kind.on(0))
         return _wrong(found.identity, details) if found and result == FAILED else None
     devices = _native.library().cuda_devices()["devices"]

@@ -6,7 +6,7 @@ import json
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from fastrnn.cell import Cell
-from fastrnn.mxnet import import_mxnet, lengths, native, rnn_operator, unrolled
+from fastrnn.mxnet import import_mxnet, lengths, rnn_operator, unrolled
 from fastrnn.mxnet.native import GRAPH_OPERATOR, cell_of
 
 mx: Any = import_mxnet()
@@ -117,7 +117,7 @@ def _replace(
     """Append nodes that compute the same as `node` from `inputs`; record its outputs' places."""
     variables = [mx.sym.var(str(k)) for k in range(len(inputs))]
     with mx.name.Prefix(f"{node['name']}_"):
-        outcome = mx.sym.Group(_layer(call(node), variables))
+        outcome = _layer(call(node), variables)
     graph = json.loads(outcome.tojson())
     graph["nodes"][graph["heads"][0][0]]["name"] = node["name"]
     inner: _Places = {}
@@ -131,12 +131,8 @@ def _replace(
         places[number, k] = _moved(head, inner)
 
 
-def _layer(of: Call, inputs: List[Any]) -> List[Any]:
+def _layer(of: Call, inputs: List[Any]) -> Any:
     """Compute a node's outputs, except the reserve, with MXNet's own operators."""
-    if of.dtype == "float16" and not native.GPUS:  # MXNet has them in float16 on GPUs only
-        used = {0, *of.states, *(k for direction in of.weights for k in direction)}
-        cast = [mx.sym.cast(a, "float32") if k in used else a for k, a in enumerate(inputs)]
-        return [mx.sym.cast(a, "float16") for a in _layer(of._replace(dtype="float32"), cast)]
     data, states = inputs[0], [inputs[k] for k in of.states]
     weights = [[inputs[k] for k in direction] for direction in of.weights]
     rows = None if of.lengths is None else inputs[of.lengths]
@@ -149,4 +145,4 @@ def _layer(of: Call, inputs: List[Any]) -> List[Any]:
         output, after = rnn_operator.layers(mx.sym, of.cell, data, states, [weights], of.dtype)
     else:
         output, after = lengths.layer(mx.sym, of.cell, data, states, weights, rows, of.dtype)
-    return [output, *after]
+    return mx.sym.Group([output, *after])

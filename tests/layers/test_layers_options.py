@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import reference as ref
-from cases import ANY_SIZE, MODES, LayerCase, Parent, attach, multiply_half, mx
+from cases import ANY_SIZE, MODES, LayerCase, Parent, attach, mx
 from hypothesis import given
 
 import fastrnn
@@ -212,34 +212,15 @@ def test_options_exported_and_imported(option, tmp_path, backend):
 @pytest.mark.parametrize("option", ["plain", "lengths", "projection", "clip"])
 @pytest.mark.parametrize("how", ["eager", "hybrid", "parent"])
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("dtype", ["float64", "float16", "float16 in float32"])
-def test_other_types(dtype, mode, how, option, backend, monkeypatch):
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_other_types(dtype, mode, how, option, backend):
     if option not in ("plain", "lengths") and mode != "lstm":
         return
-    dtype, *converted = dtype.split(" in ")
-    on_cpu = backend == "native" and not native.ON_CUDA
-    if converted and not on_cpu:
-        pytest.skip("there is one way")
-    if dtype == "float16" and on_cpu:
-        multiply_half(monkeypatch, not converted)
     if backend == "native" and dtype == "float64" and dtype not in native.STATUS.types:
         pytest.skip("no float64 on CUDA")
     case = LayerCase(mode, layers=2, directions=2, dtype=dtype, **OPTIONS.get(option, {}))
     layer = case.layer(backend)
-    if on_cpu:
-        assert ("computed in float32" in layer.backend.reason) == bool(converted)
     case.check(layer, net_of(layer, how))
-
-
-@pytest.mark.skipif(not native.STATUS.usable or native.ON_CUDA, reason="is about a CPU")
-@pytest.mark.parametrize(
-    "options", [{"zoneout_outputs": 0.1}, {"drop_states": 0.1}, {"layer_norm": True}], ids=str
-)
-def test_options_that_the_cpu_lacks_in_float16(options, monkeypatch):
-    multiply_half(monkeypatch, True)
-    assert "float32" not in fastrnn.GRU(4, dtype="float16").backend.reason
-    reason = fastrnn.GRU(4, dtype="float16", **options).backend.reason
-    assert reason.endswith("float16 is computed in float32")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

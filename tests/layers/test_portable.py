@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import reference as ref
-from cases import MODES, LayerCase, Parent, attach, multiply_half, mx
+from cases import MODES, LayerCase, Parent, attach, mx
 
 import fastrnn
 from fastrnn import mxnet as _mxnet
@@ -78,23 +78,7 @@ def test_a_clipped_and_projected_layer(lengths, tmp_path):
 
 
 @needs_native
-@pytest.mark.parametrize("lengths", [False, True], ids=["", "lengths"])
-@pytest.mark.parametrize("multiplies", [False, True], ids=["converted", "multiplied"])
-def test_half_precision_on_a_cpu(multiplies, lengths, tmp_path, monkeypatch):
-    multiply_half(monkeypatch, multiplies)
-    case = LayerCase("lstm", layers=2, directions=2, dtype="float16", lengths=lengths)
-    run, arguments = imported(case, tmp_path), case.arguments()
-    attach(arguments)
-    with mx.autograd.record():
-        outcome = run(*arguments)
-    case.check_outcome(outcome)
-    case.backward(outcome)
-    ref.assert_close(arguments[0].grad, case.gradients.x, dtype="float16")
-
-
-@needs_native
-def test_half_precision_with_lengths_runs_step_by_step_on_a_gpu(monkeypatch):
-    monkeypatch.setattr(native, "GPUS", 1)
+def test_half_precision_with_lengths_runs_step_by_step():
     x, h, rows, *weights = (mx.sym.var(name) for name in "xhnwrbc")
     output, *_ = native.graph_layer(Cell("gru", 4), x, [h], [weights], "float16", rows, "gru")
     assert "_foreach" in operators(fastrnn.portable(output))

@@ -47,7 +47,7 @@ class DroppedCase(LayerCase):
 
     def _draw(self):
         """Return the masks of the input, of the weights, between layers, and of the output."""
-        kind = "float32" if "computed in float32" in self.layer().backend.reason else self.dtype
+        kind = "float64" if self.dtype == "float64" else "float32"
         outputs = (self.projection or self.H) * self.directions
 
         def mask(shape, rate, axes=()):

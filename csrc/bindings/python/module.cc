@@ -15,7 +15,6 @@ namespace py = pybind11;
 namespace fastrnn {
 #ifdef FASTRNN_WITH_ONEDNN
 namespace cpu {
-bool Multiplies(DType dtype);
 std::string OnednnVersion();
 int Threads();
 void SetThreads(int threads);
@@ -34,12 +33,7 @@ py::dict OperatorTypes() {
   types["cpu"] = cuda;
 #else
 #ifdef FASTRNN_WITH_ONEDNN
-  py::list on_cpu;
-  on_cpu.append(Name(DType::kFloat32));
-  on_cpu.append(Name(DType::kFloat64));
-  // Without its instructions, MXNet converts whole arrays faster than the kernels convert parts.
-  if (cpu::Multiplies(DType::kFloat16)) on_cpu.append(Name(DType::kFloat16));
-  types["cpu"] = py::tuple(on_cpu);
+  types["cpu"] = py::make_tuple(Name(DType::kFloat32), Name(DType::kFloat64));
 #endif
 #ifdef FASTRNN_WITH_CUDA
   types["gpu"] = cuda;
