@@ -18,6 +18,10 @@ from fastrnn.mxnet.stack import Recorder, Stack
 mx: Any = import_mxnet()
 
 
+# MXNet initializes parameters and traces a block without regard to other threads.
+_FIRST_CALLS = threading.RLock()
+
+
 class _OwnStates(List[Any]):
     """Initial states that the caller did not pass; the call returns no states."""
 
@@ -278,9 +282,18 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
             zeros = functools.partial(nodes.constant, mx.sym, 0.0)
             own = self.begin_state(unknown, func=zeros, dtype=self._stack.dtype.name)
             states = _OwnStates(own, self._begins_with_zeros())
-        if self._use_sequence_length:
-            return mx.gluon.HybridBlock.__call__(self, inputs, states, sequence_length)
-        return mx.gluon.HybridBlock.__call__(self, inputs, states)
+        lengths = (sequence_length,) if self._use_sequence_length else ()
+        if eager and not self._is_prepared():
+            with _FIRST_CALLS:
+                return mx.gluon.HybridBlock.__call__(self, inputs, states, *lengths)
+        return mx.gluon.HybridBlock.__call__(self, inputs, states, *lengths)
+
+    def _is_prepared(self) -> bool:
+        """Whether a call with arrays neither initializes parameters nor traces the layer."""
+        return (self._cached_op is not None or not self._active) and all(
+            p._data is not None and (p._grad is not None or p.grad_req == "null")
+            for p in self._reg_params.values()
+        )
 
     def _checked_states(self, inputs: Any, states: Any, sequence_length: Any) -> List[Any]:
         """Check the arguments of a call with arrays; the states default to zeros."""

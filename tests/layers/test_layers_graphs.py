@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import reference as ref
 from cases import MODES, LayerCase, Parent, attach, layer_class, mx
 
+import fastrnn
 from fastrnn.mxnet import native
 
 STATIC = [
@@ -150,6 +153,25 @@ def test_a_recorded_call_is_one_operator(options, one, hybridize):
     assert (recorded() == [native.OPERATOR]) == one
     layer.l0_h2h_bias.grad_req = "add"
     assert native.OPERATOR not in recorded()
+
+
+@pytest.mark.parametrize("input_size", [0, 4], ids=["deferred", "known"])
+@pytest.mark.parametrize("hybridize", [False, True], ids=["eager", "hybrid"])
+def test_first_calls_in_several_threads(hybridize, input_size, backend):
+    x = mx.nd.ones((3, 2, 4))
+    begin = threading.Barrier(4)
+
+    def call(layer):
+        begin.wait()
+        return layer(x).asnumpy()
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(10):
+            layer = fastrnn.LSTM(8, input_size=input_size, backend=backend)
+            layer.initialize()
+            layer.hybridize(hybridize)
+            first, *others = pool.map(call, [layer] * 4)
+            assert all(np.array_equal(first, other) for other in others)
 
 
 @pytest.mark.parametrize("mode", MODES)
