@@ -99,15 +99,15 @@ def _register(path: str) -> Optional[str]:
     """Add the library's operators to MXNet and to AMP's lists; return why it cannot, or None."""
     if mixed_precision():
         return "fastrnn was imported after amp.init(): import it before"
-    if hasattr(mx.nd._internal, OPERATOR):
-        return None
+    names = (OPERATOR, GRAPH_OPERATOR)
     try:
-        load_operators(path, (OPERATOR, GRAPH_OPERATOR))
+        if not hasattr(mx.nd._internal, OPERATOR):
+            load_operators(path, names)
     except mx.MXNetError as error:
         return f"MXNet does not load the operators: {error}"
     for lists in ("symbol_fp16", "symbol_bf16"):
         functions = importlib.import_module(f"mxnet.contrib.amp.lists.{lists}").FP32_FUNCS
-        functions.extend((OPERATOR, GRAPH_OPERATOR))
+        functions.extend(name for name in names if name not in functions)
     return None
 
 

@@ -207,6 +207,22 @@ assert all(one is other for one, other in zip(functions, now))
     subprocess.run([sys.executable, "-c", script, _mxnet.__file__], check=True)
 
 
+@pytest.mark.skipif(not native.STATUS.usable, reason=native.STATUS.reason)
+def test_a_library_that_the_program_has_loaded():
+    script = """
+import runpy, sys
+mx = runpy.run_path(sys.argv[1])["import_mxnet"]()
+mx.library.load(sys.argv[2], verbose=False)
+import fastrnn
+from mxnet.contrib.amp.lists import symbol_bf16, symbol_fp16
+print(fastrnn.LSTM(4).backend.name)
+print(*(lists.FP32_FUNCS.count("_fastrnn_layer") for lists in (symbol_bf16, symbol_fp16)))
+"""
+    command = [sys.executable, "-c", script, _mxnet.__file__, str(_native.library().__file__)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["native", "1", "1"]
+
+
 def test_importing_is_quiet():
     done = subprocess.run(
         [sys.executable, "-c", "import fastrnn"], capture_output=True, text=True, check=False
