@@ -28,9 +28,9 @@ struct Split {
 };
 
 // The product of a state or gate gradient [N, k] with the recurrent weights, made once for a layer:
-// our own (small_product.h, double_product.h), or oneDNN's with weights that are packed or not. T is the
-// layer's accumulator. Weights of a 16-bit type are converted to float32, unless they are packed
-// and the processor multiplies the type: then the source is rounded to it.
+// our own (small_product.h, double_product.h), or oneDNN's with weights that are packed or not. T
+// is the layer's accumulator. Weights of a 16-bit type are converted to float32, unless they are
+// packed and the processor multiplies the type: then the source is rounded to it.
 template <class T>
 class StepProduct {
  public:
