@@ -136,12 +136,19 @@ class Arguments(NamedTuple):
             self.mode,
             *map(perturb, self.arrays),
             [oracle.Weights(*map(perturb, weights)) for weights in self.weights],
-            **self.options,
+            **{**self.options, "noise": self._noise(oracle)},
         )
         found = oracle.stack_backward(result, *map(perturb, self.gradients))
         arrays = [result.output, result.h, result.c, found.x, found.h0, found.c0]
         arrays += [array for weights in found.weights for array in weights]
         return [array for array in arrays if array is not None]
+
+    def _noise(self, oracle: Any) -> Any:
+        """What the layers draw, in the oracle's type: their arrays would change the others'."""
+        drawn, kind = self.options.get("noise"), np.float32 if oracle is SINGLE else np.float64
+        if drawn is None:
+            return None
+        return [type(own)(*(np.asarray(array, kind) for array in own)) for own in drawn]
 
 
 def oracle_in_single_precision() -> Any:
