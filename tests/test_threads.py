@@ -118,6 +118,32 @@ def test_layers_in_a_forked_child(engine):
     assert result_of(FORK_MXNET, OMP_NUM_THREADS="2", MXNET_ENGINE_TYPE=engine) == 0
 
 
+def test_a_fork_during_a_first_call():
+    code = """
+import os, signal, threading, fastrnn, mxnet as mx
+from fastrnn.mxnet import layer
+held, done = threading.Event(), threading.Event()
+
+def hold():
+    with layer._FIRST_CALLS:
+        held.set()
+        done.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    net = fastrnn.LSTM(4)
+    net.initialize()
+    os._exit(int(net(mx.nd.ones((2, 3, 5))).asnumpy().shape != (2, 3, 4)))
+done.set()
+print(os.waitpid(child, 0)[1])
+"""
+    assert result_of(code) == 0
+
+
 # What the command prints of threads is what its process then has.
 COMMAND = """
 import os, sys

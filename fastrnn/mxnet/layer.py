@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Sequence, Tuple
 
@@ -17,9 +18,17 @@ from fastrnn.mxnet.stack import Recorder, Stack
 
 mx: Any = import_mxnet()
 
-
 # MXNet initializes parameters and traces a block without regard to other threads.
 _FIRST_CALLS = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """Replace the lock in a forked child: a thread that the child lacks may hold it."""
+    global _FIRST_CALLS  # noqa: PLW0603
+    _FIRST_CALLS = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 class _OwnStates(List[Any]):
