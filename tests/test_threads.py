@@ -121,11 +121,11 @@ def test_layers_in_a_forked_child(engine):
 def test_a_fork_during_a_first_call():
     code = """
 import os, signal, threading, fastrnn, mxnet as mx
-from fastrnn.mxnet import layer
+from fastrnn.mxnet.threads import first_call
 held, done = threading.Event(), threading.Event()
 
 def hold():
-    with layer._FIRST_CALLS:
+    with first_call():
         held.set()
         done.wait()
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import threading
 from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -15,20 +13,9 @@ from fastrnn.mxnet import checks, import_mxnet, mixed_precision, nodes, stack
 from fastrnn.mxnet.dropout import Rates
 from fastrnn.mxnet.gradients import has_other_gradient
 from fastrnn.mxnet.stack import Recorder, Stack
+from fastrnn.mxnet.threads import Kept, first_call
 
 mx: Any = import_mxnet()
-
-# MXNet initializes parameters and traces a block without regard to other threads.
-_FIRST_CALLS = threading.RLock()
-
-
-def _renew_lock() -> None:
-    """Replace the lock in a forked child: a thread that the child lacks may hold it."""
-    global _FIRST_CALLS  # noqa: PLW0603
-    _FIRST_CALLS = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
 
 
 class _OwnStates(List[Any]):
@@ -37,23 +24,6 @@ class _OwnStates(List[Any]):
     def __init__(self, states: Iterable[Any], zeros: bool) -> None:
         super().__init__(states)
         self.zeros = zeros
-
-
-class _Kept(threading.local):
-    """What a layer keeps between calls, by thread: a graph of MXNet serves one thread at a time.
-
-    It belongs to one layer in one process, so a copy starts without anything.
-    """
-
-    def __init__(self) -> None:
-        self.recorders: Dict[Any, Recorder] = {}
-        self.zeros: Tuple[Any, List[Any]] = (None, [])  # the latest, and what they are for
-
-    def __deepcopy__(self, memo: Any) -> _Kept:
-        return _Kept()
-
-    def __reduce__(self) -> Tuple[Any, ...]:
-        return _Kept, ()
 
 
 def _check_static_shape(static_shape: bool, operators: str, backend: Backend) -> None:
@@ -132,7 +102,7 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
             rates=self._rates,
             lengths=self._use_sequence_length,
         )
-        self._kept = _Kept()
+        self._kept = Kept()
         self._decide(self.l0_i2h_weight.dtype)
 
     def __repr__(self) -> str:
@@ -293,7 +263,7 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
             states = _OwnStates(own, self._begins_with_zeros())
         lengths = (sequence_length,) if self._use_sequence_length else ()
         if eager and not self._is_prepared():
-            with _FIRST_CALLS:
+            with first_call():
                 return mx.gluon.HybridBlock.__call__(self, inputs, states, *lengths)
         return mx.gluon.HybridBlock.__call__(self, inputs, states, *lengths)
 
@@ -372,6 +342,15 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         params = {name: parameter.data(device) for name, parameter in self._reg_params.items()}
         with device:
             return self.hybrid_forward(mx.nd, inputs, states, *args, **params)
+
+    def _call_cached_op(self, *args: Any) -> Any:
+        """Run the graph."""
+        if self._kept.graph is not None and self._kept.graph is self._cached_op:
+            return super()._call_cached_op(*args)
+        with first_call():
+            outcome = super()._call_cached_op(*args)
+            self._kept.graph = self._cached_op
+        return outcome
 
     def hybrid_forward(
         self, F: Any, inputs: Any, states: Any, sequence_length: Any = None, **params: Any

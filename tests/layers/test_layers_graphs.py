@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections import Counter
@@ -172,6 +173,28 @@ def test_first_calls_in_several_threads(hybridize, input_size, backend):
             layer.hybridize(hybridize)
             first, *others = pool.map(call, [layer] * 4)
             assert all(np.array_equal(first, other) for other in others)
+
+
+def test_the_first_run_of_a_graph_is_one_thread_s_alone(monkeypatch):
+    # MXNet then infers shapes in what the threads share.
+    meeting = threading.Barrier(2)
+
+    class Meeting(mx.nd.CachedOp):
+        def __call__(self, *arguments, **options):
+            with contextlib.suppress(threading.BrokenBarrierError):
+                meeting.wait(timeout=0.5)
+                pytest.fail("two threads in one graph")
+            return super().__call__(*arguments, **options)
+
+    monkeypatch.setattr(mx.nd, "CachedOp", Meeting)
+    layer = fastrnn.LSTM(8, input_size=4, backend="gluon")
+    layer.initialize()
+    layer.hybridize()
+    x = mx.nd.ones((3, 2, 4))
+    with ThreadPoolExecutor(2) as pool:
+        outputs = list(pool.map(lambda _: layer(x).asnumpy(), range(2)))
+    assert meeting.broken
+    assert np.array_equal(*outputs)
 
 
 @pytest.mark.parametrize("mode", MODES)

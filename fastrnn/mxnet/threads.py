@@ -1,0 +1,45 @@
+"""What a layer needs so that several threads can call it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any, Dict, List, Tuple
+
+from fastrnn.mxnet.stack import Recorder
+
+# MXNet initializes parameters, traces a block and runs its graph for the first time without regard
+# to other threads.
+_FIRST_CALLS = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """Replace the lock in a forked child: a thread that the child lacks may hold it."""
+    global _FIRST_CALLS  # noqa: PLW0603
+    _FIRST_CALLS = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+def first_call() -> Any:
+    """Return the lock to hold in a layer's first call."""
+    return _FIRST_CALLS
+
+
+class Kept(threading.local):
+    """What a layer keeps between calls, by thread: a graph of MXNet serves one thread at a time.
+
+    It belongs to one layer in one process, so a copy starts without anything.
+    """
+
+    def __init__(self) -> None:
+        self.recorders: Dict[Any, Recorder] = {}
+        self.zeros: Tuple[Any, List[Any]] = (None, [])  # the latest, and what they are for
+        self.graph: Any = None  # the hybridized layer's, once the thread has run it
+
+    def __deepcopy__(self, memo: Any) -> Kept:
+        return Kept()
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return Kept, ()
