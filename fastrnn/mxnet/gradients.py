@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-import ctypes
-from typing import Any
+from ctypes import CFUNCTYPE, byref, c_int, c_void_p
+from typing import Any, Dict, List
 
 from fastrnn.mxnet import import_mxnet
 
 mx = import_mxnet()
 
+_OF_ARRAY = CFUNCTYPE(c_int, c_void_p, c_void_p)
+_get_gradient = _OF_ARRAY(("MXNDArrayGetGrad", mx.base._LIB))
+_get_data = _OF_ARRAY(("MXNDArrayGetData", mx.base._LIB))
+_free = CFUNCTYPE(c_int, c_void_p)(("MXNDArrayFree", mx.base._LIB))
 
-def has_other_gradient(parameter: Any, array: Any, device: Any) -> bool:
-    """Whether a gradient was attached to a parameter's array that is not the parameter's own.
 
-    `device` is the array's. Only MXNet knows how `backward` writes to such a gradient.
+def added_to(parameters: Dict[str, Any], arrays: Dict[str, Any], device: Any) -> List[str]:
+    """Return the names of the parameters to whose gradients `backward` may have to add.
+
+    Only MXNet knows how it writes to a gradient that was attached to a parameter's array and is not
+    the parameter's own. `device` is that of the arrays.
     """
-    if parameter.grad_req == "null":
-        return False
-    gradient = mx.base.NDArrayHandle()
-    _call("MXNDArrayGetGrad", array.handle, ctypes.byref(gradient))
-    if not gradient.value:
-        return False
-    try:
-        return _address(gradient) != _address(parameter.grad(device).handle)
-    finally:
-        _call("MXNDArrayFree", gradient)
-
-
-def _address(array: Any) -> Any:
-    address = ctypes.c_void_p()
-    _call("MXNDArrayGetData", array, ctypes.byref(address))
-    return address.value
-
-
-def _call(function: str, *arguments: Any) -> None:
-    mx.base.check_call(getattr(mx.base._LIB, function)(*arguments))
+    check, found = mx.base.check_call, []
+    gradient, data, own = c_void_p(), c_void_p(), c_void_p()
+    for name, parameter in parameters.items():
+        request = parameter.grad_req
+        if request == "add":
+            found.append(name)
+        if request != "write":
+            continue
+        check(_get_gradient(arrays[name].handle, byref(gradient)))
+        if not gradient:
+            continue
+        try:
+            check(_get_data(gradient, byref(data)))
+        finally:
+            check(_free(gradient))
+        check(_get_data(parameter.grad(device).handle, byref(own)))
+        if data.value != own.value:
+            found.append(name)
+    return found

@@ -11,7 +11,7 @@ from fastrnn.backend import Backend, Chooser, Request, requested
 from fastrnn.cell import Cell, Noise
 from fastrnn.mxnet import checks, import_mxnet, mixed_precision, nodes, stack
 from fastrnn.mxnet.dropout import Rates
-from fastrnn.mxnet.gradients import has_other_gradient
+from fastrnn.mxnet.gradients import added_to
 from fastrnn.mxnet.stack import Recorder, Stack
 from fastrnn.mxnet.threads import Kept, first_call
 
@@ -392,10 +392,5 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         if isinstance(states, _OwnStates) and states.zeros:
             arrays = {"inputs": inputs}
         adding = [name for name, array in arrays.items() if array.grad is not None]
-        device = next(iter(params.values())).ctx
-        adding += [
-            name
-            for name, parameter in self._reg_params.items()
-            if parameter.grad_req == "add" or has_other_gradient(parameter, params[name], device)
-        ]
+        adding += added_to(self._reg_params, params, next(iter(params.values())).ctx)
         return frozenset(adding)

@@ -5,6 +5,7 @@ fastrnn loads it while `fastrnn` is imported: MXNet's AMP does not see operators
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -168,9 +169,10 @@ def layers(
         *(array for layer in weights for direction in layer for array in direction),
         *([lengths] if has_lengths else []),
         *([] if seed is None else [seed]),
-        **_attributes(cell, len(weights[0]), dtype, has_lengths, seed, first_layer),
-        **({"num_layers": len(weights)} if len(weights) > 1 else {}),
-        **({"reserve": 1} if recorded else {}),
+        options=_packed(
+            *(cell, len(weights), len(weights[0]), dtype, has_lengths, seed is not None),
+            *(first_layer, recorded),
+        ),
     )
     return outputs[0], [outputs[k + 1] for k in range(len(states))]
 
@@ -223,7 +225,9 @@ def graph_layer(
     arrays += [*([] if lengths is None else [lengths]), *extra]
     arguments = {f"input{k}": array for k, array in enumerate(arrays)}
     attributes = {
-        **_attributes(cell, len(weights), dtype, lengths is not None, seed, first_layer),
+        **_attributes(
+            cell, len(weights), dtype, lengths is not None, seed is not None, first_layer
+        ),
         "__ext_extra_inputs__": len(extra),  # the last ones, which the subgraph does not have
         # MXNet's drawing tools label the node with the shape of output number num_outputs - 1.
         "num_outputs": 1,
@@ -252,13 +256,35 @@ def options(cell: Cell) -> Dict[str, Any]:
     return found
 
 
-def _attributes(
-    cell: Cell, directions: int, dtype: str, has_lengths: bool, seed: Any, first_layer: int
-) -> Dict[str, Any]:
-    """Return both operators' attributes, without defaults.
+@functools.lru_cache(maxsize=1024)
+def _packed(
+    cell: Cell,
+    layers: int,
+    directions: int,
+    dtype: str,
+    has_lengths: bool,
+    seeded: bool,
+    first_layer: int,
+    recorded: bool,
+) -> str:
+    """Return the one attribute of the operator for eager calls."""
+    found = _attributes(cell, directions, dtype, has_lengths, seeded, first_layer)
+    if layers > 1:
+        found["num_layers"] = layers
+    if recorded:
+        found["reserve"] = 1
+    return packed(found)
 
-    MXNet copies each of them several times in a call.
-    """
+
+def packed(attributes: Mapping[str, Any]) -> str:
+    """Return attributes as one, ``options``: MXNet copies each of them many times in a call."""
+    return " ".join(f"{name}={value}" for name, value in attributes.items())
+
+
+def _attributes(
+    cell: Cell, directions: int, dtype: str, has_lengths: bool, seeded: bool, first_layer: int
+) -> Dict[str, Any]:
+    """Return what both operators are told, without defaults."""
     found: Dict[str, Any] = {"mode": cell.mode, "hidden_size": cell.hidden_size}
     if directions > 1:
         found["num_directions"] = directions
@@ -267,7 +293,7 @@ def _attributes(
     if has_lengths:
         found["use_sequence_length"] = 1
     found.update(options(cell))
-    if seed is not None:
+    if seeded:
         found["use_seed"] = 1
         if first_layer:
             found["first_layer"] = first_layer

@@ -53,17 +53,17 @@ def cell_of(case):
 
 def call(case, inputs):
     """Call the operator of eager calls, which has no backward pass."""
-    return mx.nd._internal._fastrnn_layer(
-        *inputs,
-        mode=case.mode,
-        hidden_size=case.hidden,
-        num_directions=case.directions,
-        num_layers=case.layers,
-        dtype=case.dtype,
-        tf32=0,
-        use_sequence_length=int(case.lengths is not None),
+    options = {
+        "mode": case.mode,
+        "hidden_size": case.hidden,
+        "num_directions": case.directions,
+        "num_layers": case.layers,
+        "dtype": case.dtype,
+        "tf32": 0,
+        "use_sequence_length": int(case.lengths is not None),
         **native.options(cell_of(case)),
-    )
+    }
+    return mx.nd._internal._fastrnn_layer(*inputs, options=native.packed(options))
 
 
 def call_graph(case, inputs):

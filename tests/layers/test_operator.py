@@ -32,7 +32,9 @@ def arrays(T=3, N=2, I=4, H=5, G=4, D=1):  # noqa: E741
 
 def call(inputs, **changes):
     attributes = {"mode": "lstm", "hidden_size": 5, "num_directions": 1}
-    outputs = mx.nd._internal._fastrnn_layer(*inputs, **{**attributes, **changes})
+    outputs = mx.nd._internal._fastrnn_layer(
+        *inputs, options=native.packed({**attributes, **changes})
+    )
     return [output.asnumpy() for output in outputs]
 
 
@@ -177,6 +179,23 @@ def test_a_wrong_attribute_is_named(change, message):
         call(arrays(), **change)
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"options": "hidden_size=5"}, "needs the attribute mode"),
+        ({"options": "mode=lstm"}, "needs the attribute hidden_size"),
+        ({"options": "mode=lstm hidden=5"}, "options have 'hidden=5', expected NAME=VALUE"),
+        ({"options": "mode=lstm hidden_size"}, "options have 'hidden_size', expected NAME=VALUE"),
+        ({"options": "mode=lstm hidden_size="}, "hidden_size is '', expected an integer"),
+        ({"options": "mode=lstm  hidden_size=5"}, "options have '', expected NAME=VALUE"),
+        ({"mode": "lstm"}, "needs the attribute options"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(mx.MXNetError, match=message):
+        mx.nd._internal._fastrnn_layer(*arrays(), **options)
+
+
 @pytest.mark.parametrize("how", ["eager", "graph"])
 def test_numbers_have_a_point_whatever_the_locale_says(how, tmp_path):
     name = "de_DE.UTF-8"
@@ -206,9 +225,7 @@ def test_a_call_without_a_reserve_has_no_gradient():
     inputs = arrays()
     inputs[0].attach_grad()
     with mx.autograd.record():
-        output = mx.nd._internal._fastrnn_layer(
-            *inputs, mode="lstm", hidden_size=5, num_directions=1
-        )[0]
+        output = mx.nd._internal._fastrnn_layer(*inputs, options="mode=lstm hidden_size=5")[0]
     with pytest.raises(mx.MXNetError, match="_fastrnn_layer: reserve is 0, expected 1"):
         output.backward()
         inputs[0].grad.wait_to_read()

@@ -3,9 +3,13 @@
 #include <locale.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <string_view>
+#include <system_error>
+#include <utility>
 
 #include "../../error.h"
 #include "../../parameters.h"
@@ -14,87 +18,123 @@ namespace fastrnn {
 namespace operators {
 namespace {
 
-constexpr int64_t kMostLayers = 1 << 16;  // the number of inputs stays far below INT_MAX
-
-const std::string& Attribute(const Attributes& attributes, const std::string& name) {
-  const auto found = attributes.find(name);
-  FASTRNN_EXPECTS(found != attributes.end(), "_fastrnn_layer needs the attribute " + name);
-  return found->second;
-}
-
-int64_t IntegerAttribute(const Attributes& attributes, const std::string& name, int64_t low,
-                         int64_t high) {
-  const std::string& text = Attribute(attributes, name);
-  char* end = nullptr;
-  const int64_t value = std::strtoll(text.c_str(), &end, 10);
-  FASTRNN_EXPECTS(!text.empty() && *end == '\0' && value >= low && value <= high,
-                  "_fastrnn_layer: " + name + " is '" + text + "', expected an integer from " +
-                      std::to_string(low) + " to " + std::to_string(high));
+int64_t Integer(std::string_view name, std::string_view text, int64_t low, int64_t high) {
+  int64_t value = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, value);
+  FASTRNN_EXPECTS(error == std::errc() && rest == end && value >= low && value <= high,
+                  "_fastrnn_layer: " + std::string(name) + " is '" + std::string(text) +
+                      "', expected an integer from " + std::to_string(low) + " to " +
+                      std::to_string(high));
   return value;
 }
 
 // With a point, whatever the process's locale has; infinity too, as strtod reads it, but not NaN.
-// `missing` if it is not given.
-double NumberAttribute(const Attributes& attributes, const std::string& name, double missing) {
-  if (attributes.count(name) == 0) return missing;
-  const std::string& text = Attribute(attributes, name);
+double Number(std::string_view name, std::string_view of) {
+  const std::string text(of);
   char* end = nullptr;
   static const locale_t of_c = newlocale(LC_NUMERIC_MASK, "C", nullptr);
   const double value = strtod_l(text.c_str(), &end, of_c);
   FASTRNN_EXPECTS(!text.empty() && *end == '\0' && !std::isnan(value),
-                  "_fastrnn_layer: " + name + " is '" + text + "', expected a number");
+                  "_fastrnn_layer: " + std::string(name) + " is '" + text + "', expected a number");
   return value;
 }
 
+bool Flag(std::string_view name, std::string_view text) { return Integer(name, text, 0, 1) == 1; }
+
+DType OperatorType(std::string_view text) {
+  const DType dtype = ParseDType(std::string(text));
+  FASTRNN_EXPECTS(dtype != DType::kBfloat16,
+                  "_fastrnn_layer: dtype is 'bfloat16', expected float32, float16 or float64");
+  return dtype;
+}
+
+// Collects what attributes say, one after the other.
+class Parser {
+ public:
+  // Returns whether there is such an attribute.
+  bool Set(std::string_view name, std::string_view text) {
+    return SetLayers(name, text) || SetCell(name, text) || SetCall(name, text);
+  }
+
+  // Returns what was set, with all that a call needs.
+  Options Finish() {
+    FASTRNN_EXPECTS(has_mode_, "_fastrnn_layer needs the attribute mode");
+    FASTRNN_EXPECTS(options_.layers.hidden > 0, "_fastrnn_layer needs the attribute hidden_size");
+    if (!options_.has_seed) options_.layers.noise.drop_states = 0;  // nothing is dropped
+    return std::move(options_);
+  }
+
+ private:
+  bool SetLayers(std::string_view name, std::string_view text) {
+    constexpr int64_t kMostUnits = std::numeric_limits<int>::max() / 4;
+    constexpr int64_t kMostLayers = 1 << 16;  // the number of inputs stays far below INT_MAX
+    Layers& layers = options_.layers;
+    if (name == "mode") {
+      layers.mode = ParseMode(std::string(text));
+      has_mode_ = true;
+    } else if (name == "hidden_size") {
+      layers.hidden = Integer(name, text, 1, kMostUnits);
+    } else if (name == "projection_size") {
+      layers.projection = Integer(name, text, 0, kMostUnits);
+    } else if (name == "num_directions") {
+      layers.directions = Integer(name, text, 1, kMaxDirections);
+    } else if (name == "num_layers") {
+      layers.layers = Integer(name, text, 1, kMostLayers);
+    } else if (name == "first_layer") {
+      options_.first_layer = Integer(name, text, 0, kMostLayers);
+    } else {
+      return false;
+    }
+    return true;
+  }
+
+  bool SetCell(std::string_view name, std::string_view text) {
+    Clip<double>& clip = options_.layers.clip;
+    Noise& noise = options_.layers.noise;
+    if (name == "state_clip_min") {
+      clip.low = Number(name, text);
+    } else if (name == "state_clip_max") {
+      clip.high = Number(name, text);
+    } else if (name == "state_clip_nan") {
+      clip.nan = Flag(name, text);
+    } else if (name == "zoneout_outputs") {
+      noise.zoneout_outputs = Number(name, text);
+    } else if (name == "zoneout_states") {
+      noise.zoneout_states = Number(name, text);
+    } else if (name == "drop_states") {
+      noise.drop_states = Number(name, text);
+    } else if (name == "layer_norm") {
+      options_.layers.layer_norm = Flag(name, text);
+    } else {
+      return false;
+    }
+    return true;
+  }
+
+  bool SetCall(std::string_view name, std::string_view text) {
+    if (name == "dtype") {
+      options_.layers.dtype = OperatorType(text);
+    } else if (name == "tf32") {
+      options_.tf32 = Flag(name, text);
+    } else if (name == "reserve") {
+      options_.layers.reserve = Flag(name, text);
+    } else if (name == "use_sequence_length") {
+      options_.has_lengths = Flag(name, text);
+    } else if (name == "use_seed") {
+      options_.has_seed = Flag(name, text);
+    } else {
+      return false;
+    }
+    return true;
+  }
+
+  Options options_;
+  bool has_mode_ = false;
+};
+
 // How many states a layer has.
 int States(const LayerDesc& desc) { return desc.has_c() ? 2 : 1; }
-
-// 0 or 1; 0 if it is not given.
-bool Flag(const Attributes& attributes, const std::string& name) {
-  return attributes.count(name) > 0 && IntegerAttribute(attributes, name, 0, 1) == 1;
-}
-
-}  // namespace
-
-Layers ParseLayers(const Attributes& attributes) {
-  Layers desc;
-  desc.mode = ParseMode(Attribute(attributes, "mode"));
-  desc.hidden = IntegerAttribute(attributes, "hidden_size", 1, std::numeric_limits<int>::max() / 4);
-  if (attributes.count("projection_size") > 0) {
-    desc.projection =
-        IntegerAttribute(attributes, "projection_size", 0, std::numeric_limits<int>::max() / 4);
-  }
-  if (attributes.count("num_directions") > 0) {
-    desc.directions = IntegerAttribute(attributes, "num_directions", 1, kMaxDirections);
-  }
-  if (attributes.count("dtype") > 0) desc.dtype = ParseDType(attributes.at("dtype"));
-  FASTRNN_EXPECTS(desc.dtype != DType::kBfloat16,
-                  "_fastrnn_layer: dtype is 'bfloat16', expected float32, float16 or float64");
-  desc.tf32 = attributes.count("tf32") > 0 ? IntegerAttribute(attributes, "tf32", 0, 1) == 1
-                                           : DefaultTf32();
-  desc.tf32 = WithoutOverruledTf32(desc.tf32);
-  desc.algorithm = DefaultAlgorithm();
-  desc.clip = {NumberAttribute(attributes, "state_clip_min", desc.clip.low),
-               NumberAttribute(attributes, "state_clip_max", desc.clip.high),
-               Flag(attributes, "state_clip_nan")};
-  desc.noise = {NumberAttribute(attributes, "zoneout_outputs", 0),
-                NumberAttribute(attributes, "zoneout_states", 0),
-                NumberAttribute(attributes, "drop_states", 0)};
-  if (!Flag(attributes, "use_seed")) desc.noise.drop_states = 0;  // nothing is dropped
-  desc.layer_norm = Flag(attributes, "layer_norm");
-  desc.reserve = Flag(attributes, "reserve");
-  if (attributes.count("num_layers") > 0) {
-    desc.layers = IntegerAttribute(attributes, "num_layers", 1, kMostLayers);
-  }
-  return desc;
-}
-
-int64_t FirstLayer(const Attributes& attributes) {
-  if (attributes.count("first_layer") == 0) return 0;
-  return IntegerAttribute(attributes, "first_layer", 0, kMostLayers);
-}
-
-namespace {
 
 // What both orders of inputs begin with.
 Positions Begin(const Layers& layers) {
@@ -108,30 +148,54 @@ Positions Begin(const Layers& layers) {
 
 }  // namespace
 
-Positions PositionsOf(const Layers& layers, const Attributes& attributes) {
+Options ParseAttributes(const Attributes& attributes) {
+  Parser parser;
+  for (const auto& [name, text] : attributes) parser.Set(name, text);
+  return parser.Finish();
+}
+
+Options ParsePacked(const Attributes& attributes) {
+  const auto found = attributes.find("options");
+  FASTRNN_EXPECTS(found != attributes.end(), "_fastrnn_layer needs the attribute options");
+  Parser parser;
+  std::string_view rest = found->second;
+  while (!rest.empty()) {
+    const std::string_view pair = rest.substr(0, rest.find(' '));
+    rest.remove_prefix(std::min(pair.size() + 1, rest.size()));
+    const size_t equals = std::min(pair.find('='), pair.size());
+    FASTRNN_EXPECTS(
+        equals < pair.size() && parser.Set(pair.substr(0, equals), pair.substr(equals + 1)),
+        "_fastrnn_layer: options have '" + std::string(pair) + "', expected NAME=VALUE");
+  }
+  return parser.Finish();
+}
+
+Positions PositionsOf(const Options& options) {
+  const Layers& layers = options.layers;
   Positions positions = Begin(layers);
   int next = Positions::kData + 1;
   positions.states = next;
   next += States(layers);
   for (int& weight : positions.weights) weight = next++;
-  if (Flag(attributes, "use_sequence_length")) positions.lengths = next++;
-  if (Flag(attributes, "use_seed")) positions.seed = next++;
+  if (options.has_lengths) positions.lengths = next++;
+  if (options.has_seed) positions.seed = next++;
   positions.inputs = next;
   return positions;
 }
 
-Positions PositionsInGraph(const Layers& layers, const Attributes& attributes) {
+Positions PositionsInGraph(const Options& options) {
+  const Layers& layers = options.layers;
   Positions positions = Begin(layers);
   const size_t parameters = ParametersOf(layers).size();
   int next = Positions::kData + 1;
   for (size_t i = 0; i < positions.weights.size(); i += parameters) positions.weights[i] = next++;
   positions.states = next;
   next += States(layers);
-  if (Flag(attributes, "use_sequence_length")) positions.lengths = next++;
+  if (options.has_lengths) positions.lengths = next++;
   for (size_t i = 0; i < positions.weights.size(); ++i) {
     if (i % parameters > 0) positions.weights[i] = next++;
   }
-  if (Flag(attributes, "use_seed")) positions.seed = next++;
+  if (options.has_seed) positions.seed = next++;
   positions.inputs = next;
   return positions;
 }

@@ -1,6 +1,8 @@
 // Parses the attributes of an operator's call: the layers, and the positions of arrays.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -12,11 +14,21 @@ namespace operators {
 
 using Attributes = std::unordered_map<std::string, std::string>;
 
-// Throws InvalidArgument, naming the attribute. Sizes that come from the arrays are not set.
-Layers ParseLayers(const Attributes& attributes);
+// What the attributes of a call say.
+struct Options {
+  Layers layers;             // without what comes from the arrays and from the environment
+  std::optional<bool> tf32;  // not set: DefaultTf32()
+  bool has_lengths = false, has_seed = false;
+  int64_t first_layer = 0;  // its number in the stack, from which the seed's masks count
+};
 
-// The number of the first layer in the stack that the masks of noise count.
-int64_t FirstLayer(const Attributes& attributes);
+// Throws InvalidArgument, naming the attribute. Other attributes are MXNet's.
+Options ParseAttributes(const Attributes& attributes);
+
+// Parses the attribute "options", whose text is NAME=VALUE NAME=VALUE..., and no other. MXNet
+// copies each attribute and asks for the number of arrays dozens of times in a training step, so
+// there is one, and it is read without a table.
+Options ParsePacked(const Attributes& attributes);
 
 // Where the arrays are among an operator's inputs. Its outputs are y, the states, and the reserve
 // if the layers have one.
@@ -29,10 +41,10 @@ struct Positions {
 };
 
 // Data, states, weights, lengths, seed.
-Positions PositionsOf(const Layers& layers, const Attributes& attributes);
+Positions PositionsOf(const Options& options);
 
 // Data, each direction's i2h_weight, states, lengths, the other weights, seed.
-Positions PositionsInGraph(const Layers& layers, const Attributes& attributes);
+Positions PositionsInGraph(const Options& options);
 
 std::string InputName(const Layers& layers, const Positions& positions, int index);
 

@@ -138,7 +138,10 @@ int InputType(const Layers& layers, const Positions& positions, int index) {
   return TypeNumber(layers.dtype);
 }
 
-std::shared_ptr<const Plan> PlanFor(Layers layers, const MXTensor& data) {
+std::shared_ptr<const Plan> PlanFor(const Options& options, const MXTensor& data) {
+  Layers layers = options.layers;
+  layers.tf32 = WithoutOverruledTf32(options.tf32.value_or(DefaultTf32()));
+  layers.algorithm = DefaultAlgorithm();
   const bool cuda = kEmulated || data.ctx.dev_type == "gpu";
   layers.device = cuda ? Device::kCuda : Device::kCpu;
   layers.device_index = OnGpu(layers) ? data.ctx.dev_id : 0;

@@ -34,8 +34,9 @@ int TypeNumber(DType dtype);
 // MXNet's number of an input's type.
 int InputType(const Layers& layers, const Positions& positions, int index);
 
-// The plan for layers whose device and sizes T, N and I are those of the input [T, N, I].
-std::shared_ptr<const Plan> PlanFor(Layers layers, const mxnet::ext::MXTensor& data);
+// The plan for layers whose device and sizes T, N and I are those of the input [T, N, I]; the rest
+// comes from the options and from the environment.
+std::shared_ptr<const Plan> PlanFor(const Options& options, const mxnet::ext::MXTensor& data);
 
 // `first_layer` is the number of the first layer in the stack that the masks of noise count.
 void RunForward(const Plan& plan, const Positions& positions, int64_t first_layer,

@@ -42,33 +42,33 @@
 
 namespace {
 
-using fastrnn::Layers;
 using fastrnn::operators::Attributes;
 using fastrnn::operators::Guard;
+using fastrnn::operators::Options;
 using fastrnn::operators::Positions;
 using mxnet::ext::MXReturnValue;
 using mxnet::ext::MXTensor;
 using mxnet::ext::OpResource;
 using Tensors = std::vector<MXTensor>;
 
-Layers ParseLayer(const Attributes& attributes) {
-  Layers layers = fastrnn::operators::ParseLayers(attributes);
-  FASTRNN_EXPECTS(layers.layers == 1, "_fastrnn_rnn: expected one layer");
-  layers.reserve = true;
-  return layers;
+Options ParseLayer(const Attributes& attributes) {
+  Options options = fastrnn::operators::ParseAttributes(attributes);
+  FASTRNN_EXPECTS(options.layers.layers == 1, "_fastrnn_rnn: expected one layer");
+  options.layers.reserve = true;
+  return options;
 }
 
 class GraphLayer : public mxnet::ext::CustomStatefulOp {
  public:
   explicit GraphLayer(const Attributes& attributes)
-      : layers_(ParseLayer(attributes)),
-        positions_(fastrnn::operators::PositionsInGraph(layers_, attributes)),
-        first_layer_(fastrnn::operators::FirstLayer(attributes)) {}
+      : options_(ParseLayer(attributes)),
+        positions_(fastrnn::operators::PositionsInGraph(options_)) {}
 
   MXReturnValue Forward(Tensors* inputs, Tensors* outputs, const OpResource& resource) override {
     return Guard([&] {
       const auto plan = CheckedPlan(inputs->data());
-      fastrnn::operators::RunForward(*plan, positions_, first_layer_, *inputs, *outputs, resource);
+      fastrnn::operators::RunForward(*plan, positions_, options_.first_layer, *inputs, *outputs,
+                                     resource);
     });
   }
 
@@ -76,7 +76,7 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
                          const OpResource& resource) override {
     return Guard([&] {
       const auto plan = CheckedPlan(tensors->data() + positions_.outputs);
-      fastrnn::operators::RunBackward(*plan, positions_, first_layer_, *tensors, *gradients,
+      fastrnn::operators::RunBackward(*plan, positions_, options_.first_layer, *tensors, *gradients,
                                       resource);
     });
   }
@@ -86,20 +86,19 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
   // another; returns the plan.
   std::shared_ptr<const fastrnn::Plan> CheckedPlan(const MXTensor* inputs) const {
     for (int i = 0; i < positions_.inputs; ++i) {
-      const int expected = InputType(layers_, positions_, i);
+      const int expected = InputType(options_.layers, positions_, i);
       FASTRNN_EXPECTS(inputs[i].dtype == expected,
                       "_fastrnn_rnn: this graph was traced in " +
-                          std::string(fastrnn::Name(layers_.dtype)) + ", and input " +
+                          std::string(fastrnn::Name(options_.layers.dtype)) + ", and input " +
                           std::to_string(i) + " has MXNet's type number " +
                           std::to_string(inputs[i].dtype) +
                           ": call hybridize() again after changing the parameters' type");
     }
-    return fastrnn::operators::PlanFor(layers_, inputs[Positions::kData]);
+    return fastrnn::operators::PlanFor(options_, inputs[Positions::kData]);
   }
 
-  const Layers layers_;  // without the sizes that come from the arrays
+  const Options options_;
   const Positions positions_;
-  const int64_t first_layer_;
 };
 
 MXReturnValue CreateState(const Attributes& attributes, const mxnet::ext::MXContext&,

@@ -1,7 +1,7 @@
 // The MXNet operator _fastrnn_layer, for eager calls: recurrent layers, one on top of the other,
 // both directions inside. For graphs see graph_layer.cc.
 //
-// Attributes
+// Its one attribute is options, which are NAME=VALUE pairs with a space between:
 //   mode             lstm, gru, rnn_tanh or rnn_relu
 //   hidden_size      H
 //   num_directions   1 (default) or 2
@@ -53,11 +53,11 @@ namespace {
 
 using fastrnn::Layers;
 using fastrnn::operators::Attributes;
-using fastrnn::operators::FirstLayer;
 using fastrnn::operators::Guard;
 using fastrnn::operators::InputName;
 using fastrnn::operators::InputType;
-using fastrnn::operators::ParseLayers;
+using fastrnn::operators::Options;
+using fastrnn::operators::ParsePacked;
 using fastrnn::operators::PlanFor;
 using fastrnn::operators::Positions;
 using fastrnn::operators::PositionsOf;
@@ -81,19 +81,29 @@ std::string ToString(const Shape& shape) {
   return text + (shape.size() == 1 ? ",)" : ")");
 }
 
-MXReturnValue ParseAttributes(const Attributes& attributes, int* num_inputs, int* num_outputs) {
+// MXNet asks dozens of times in a training step, mostly for the same layers.
+MXReturnValue CountArrays(const Attributes& attributes, int* num_inputs, int* num_outputs) {
+  struct Count {
+    Attributes of;
+    int inputs, outputs;
+  };
+  thread_local Count latest;
   return Guard([&] {
-    const Positions positions = PositionsOf(ParseLayers(attributes), attributes);
-    *num_inputs = positions.inputs;
-    *num_outputs = positions.outputs;
+    if (latest.of.empty() || latest.of != attributes) {
+      const Positions positions = PositionsOf(ParsePacked(attributes));
+      latest = {attributes, positions.inputs, positions.outputs};
+    }
+    *num_inputs = latest.inputs;
+    *num_outputs = latest.outputs;
   });
 }
 
 MXReturnValue InferType(const Attributes& attributes, std::vector<int>* inputs,
                         std::vector<int>* outputs) {
   return Guard([&] {
-    const Layers layers = ParseLayers(attributes);
-    const Positions positions = PositionsOf(layers, attributes);
+    const Options options = ParsePacked(attributes);
+    const Layers& layers = options.layers;
+    const Positions positions = PositionsOf(options);
     for (int i = 0; i < positions.inputs; ++i) {
       int& type = inputs->at(i);
       const int expected = InputType(layers, positions, i);
@@ -125,8 +135,9 @@ Shape ShapeOf(const fastrnn::Parameter& parameter) {
 // Called for arrays, whose shapes are all known.
 MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* outputs) {
   return Guard([&] {
-    Layers layers = ParseLayers(attributes);
-    const Positions positions = PositionsOf(layers, attributes);
+    Options options = ParsePacked(attributes);
+    const Positions positions = PositionsOf(options);
+    Layers& layers = options.layers;
     const auto H = static_cast<unsigned int>(layers.hidden);
     const auto P = static_cast<unsigned int>(layers.outputs());
     const auto D = static_cast<unsigned int>(layers.directions);
@@ -160,29 +171,28 @@ MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* o
 MXReturnValue Forward(const Attributes& attributes, Tensors* inputs, Tensors* outputs,
                       const OpResource& resource) {
   return Guard([&] {
-    const Layers layers = ParseLayers(attributes);
-    const auto plan = PlanFor(layers, inputs->at(Positions::kData));
-    RunForward(*plan, PositionsOf(layers, attributes), FirstLayer(attributes), *inputs, *outputs,
-               resource);
+    const Options options = ParsePacked(attributes);
+    const auto plan = PlanFor(options, inputs->at(Positions::kData));
+    RunForward(*plan, PositionsOf(options), options.first_layer, *inputs, *outputs, resource);
   });
 }
 
 MXReturnValue Backward(const Attributes& attributes, Tensors* tensors, Tensors* gradients,
                        const OpResource& resource) {
   return Guard([&] {
-    const Layers layers = ParseLayers(attributes);
-    FASTRNN_EXPECTS(layers.reserve,
+    const Options options = ParsePacked(attributes);
+    FASTRNN_EXPECTS(options.layers.reserve,
                     "_fastrnn_layer: reserve is 0, expected 1 for a call with a backward pass");
-    const Positions positions = PositionsOf(layers, attributes);
-    const auto plan = PlanFor(layers, tensors->at(positions.outputs + Positions::kData));
-    RunBackward(*plan, positions, FirstLayer(attributes), *tensors, *gradients, resource);
+    const Positions positions = PositionsOf(options);
+    const auto plan = PlanFor(options, tensors->at(positions.outputs + Positions::kData));
+    RunBackward(*plan, positions, options.first_layer, *tensors, *gradients, resource);
   });
 }
 
 }  // namespace
 
 REGISTER_OP(_fastrnn_layer)
-    .setParseAttrs(ParseAttributes)
+    .setParseAttrs(CountArrays)
     .setInferType(InferType)
     .setInferShape(InferShape)
     .setForward(Forward, "cpu")
