@@ -363,18 +363,19 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
     ) -> Tuple[Any, List[Any]]:
         """Call the operators."""
         of_call = self._stack
-        if F is mx.sym:
-            zeros = isinstance(states, _OwnStates) and states.zeros
-            return of_call.run(F, inputs, states, sequence_length, params, zero_states=zeros)
-        if not mx.autograd.is_recording():
-            return of_call.run(F, inputs, states, sequence_length, params)
+        zeros = isinstance(states, _OwnStates) and states.zeros
+        run = functools.partial(
+            of_call.run, F, inputs, states, sequence_length, params, zero_states=zeros
+        )
+        if F is mx.sym or not mx.autograd.is_recording():
+            return run()
         for name, parameter in self._reg_params.items():
             if parameter.grad_req == "null":
                 # Autograd would attach a node to the array, which threads may share.
                 params[name] = params[name].detach()
         adding = self._adding(inputs, states, params)
         if not adding and of_call.is_one_operator(inputs):
-            return of_call.run(F, inputs, states, sequence_length, params)
+            return run()
         key = (of_call, adding, mx.util.is_np_array(), mixed_precision())
         recorders = self._kept.recorders
         recorder = recorders.get(key)

@@ -121,7 +121,7 @@ ON_CUDA = STATUS.usable and (GPUS > 0 or _native.library().build_info()["onednn"
 def layers(
     cell: Cell,
     data: Any,
-    states: Sequence[Any],
+    states: Optional[Sequence[Any]],
     weights: Sequence[Sequence[Sequence[Any]]],
     dtype: str,
     lengths: Any = None,
@@ -139,7 +139,8 @@ def layers(
     data
         [T, N, I].
     states
-        [L*D, N, P], and for the LSTM [L*D, N, H]; P is H unless the cell is projected.
+        [L*D, N, P], and for the LSTM [L*D, N, H]; P is H unless the cell is projected. None: they
+        are zeros, and no states are returned.
     weights
         For each layer, the lowest first, and each direction: i2h_weight [G*H, I], h2h_weight
         [G*H, P], i2h_bias [G*H], h2h_bias [G*H] and the rest of ``cell.weight_names``; above the
@@ -165,15 +166,17 @@ def layers(
     has_lengths = lengths is not None
     outputs = getattr(mx.nd._internal, OPERATOR)(
         data,
-        *states,
+        *(states or []),
         *(array for layer in weights for direction in layer for array in direction),
         *([lengths] if has_lengths else []),
         *([] if seed is None else [seed]),
         options=_packed(
             *(cell, len(weights), len(weights[0]), dtype, has_lengths, seed is not None),
-            *(first_layer, recorded),
+            *(first_layer, recorded, states is not None),
         ),
     )
+    if states is None:
+        return outputs[0] if recorded else outputs, []
     return outputs[0], [outputs[k + 1] for k in range(len(states))]
 
 
@@ -266,6 +269,7 @@ def _packed(
     seeded: bool,
     first_layer: int,
     recorded: bool,
+    has_states: bool,
 ) -> str:
     """Return the one attribute of the operator for eager calls."""
     found = _attributes(cell, directions, dtype, has_lengths, seeded, first_layer)
@@ -273,6 +277,8 @@ def _packed(
         found["num_layers"] = layers
     if recorded:
         found["reserve"] = 1
+    if not has_states:
+        found["use_states"] = 0
     return packed(found)
 
 

@@ -84,7 +84,8 @@ class Stack:
             ``state1`` and parameters by their names; None: any, and the outputs get the names of
             those of MXNet's RNN.
         zero_states
-            Of a graph: whether the states are zeros.
+            Whether the states are zeros, and their gradients and the last states not wanted. The
+            native operator then has none, and a graph none as inputs.
 
         Returns
         -------
@@ -102,7 +103,7 @@ class Stack:
         if sequence_length is not None:  # no operator writes a gradient for it
             sequence_length = F.BlockGrad(F.cast(sequence_length, dtype="int32"))
         zero_states = zero_states and self.operators == NATIVE
-        if zero_states:  # the same ones for all layers
+        if zero_states and F is mx.sym:  # the same ones for all layers
             unknown = -1 if mx.util.is_np_shape() else 0
             # An LSTM's h and c share zeros too, unless their sizes differ.
             sizes = [self.cell.outputs, self.cell.hidden_size][: len(states)]
@@ -116,9 +117,8 @@ class Stack:
             inputs, states, params = self._own(F, inputs, states, params, adding)
         if self.layout == "NTC":
             inputs = F.swapaxes(inputs, 0, 1)
-        of_layers = [states] * self.layers if zero_states else None
         output, states = self._all_layers(
-            F, inputs, states, of_layers, sequence_length, params, name
+            F, inputs, states, zero_states, sequence_length, params, name
         )
         if self._converted:
             output, *states = (F.cast(a, dtype=self.dtype.name) for a in (output, *states))
@@ -204,14 +204,14 @@ class Stack:
         F: Any,
         data: Any,
         states: Sequence[Any],
-        of_layers: Optional[Sequence[Sequence[Any]]],
+        zero_states: bool,
         sequence_length: Any,
         params: Dict[str, Any],
         name: str,
     ) -> _Outcome:
         """Run the layers with dropout.
 
-        `data` is [T, N, I]; `of_layers` are each layer's states if they need not be split.
+        `data` is [T, N, I]. In a graph, zero states are those of each layer.
         """
         weights = [[[params[key] for key in d] for d in layer] for layer in self.parameter_names]
         # A graph's operators decide whether they drop in each run.
@@ -224,10 +224,14 @@ class Stack:
             seed = dropout.seed(F) if seeded else None
             recorded = mx.autograd.is_recording()
             return native.layers(
-                *(self.cell, data, states, weights, self.computed_in, sequence_length, seed),
+                *(self.cell, data, None if zero_states else states, weights),
+                *(self.computed_in, sequence_length, seed),
                 recorded=recorded,
             )
-        own = of_layers or list(zip(*(self._split(F, state) for state in states)))
+        if zero_states and F is mx.sym:
+            own = [states] * self.layers
+        else:
+            own = list(zip(*(self._split(F, state) for state in states)))
         last, seed = [], None
         for k, of_layer in enumerate(weights):
             if k:

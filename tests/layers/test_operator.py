@@ -221,6 +221,41 @@ print(c.asnumpy().tolist())
     assert done.stdout == "[[[0.25, 0.25, 0.25, 0.25]]]\n", done.stderr
 
 
+@pytest.mark.parametrize("option", [{}, {"projection_size": 3}], ids=["plain", "projected"])
+@pytest.mark.parametrize("layers, directions", [(1, 1), (2, 2)])
+@pytest.mark.parametrize("mode", GATES)
+def test_a_call_without_states_starts_from_zeros(mode, layers, directions, option):
+    if option and mode != "lstm":
+        pytest.skip("only an LSTM can be projected")
+    T, N, I, H, P, G = 4, 3, 6, 5, option.get("projection_size", 5), GATES[mode]  # noqa: E741
+    shapes = []
+    for width in [I, *[directions * P] * (layers - 1)]:
+        own = [(G * H, width), (G * H, P), (G * H,), (G * H,), *[(P, H)] * len(option)]
+        shapes += own * directions
+    inputs = [mx.nd.random.normal(shape=shape) for shape in [(T, N, I), *shapes]]
+    sizes = [P, H] if mode == "lstm" else [P]
+    zeros = [mx.nd.zeros((layers * directions, N, size)) for size in sizes]
+    options = {"mode": mode, "hidden_size": H, "num_layers": layers, "reserve": 1, **option}
+    options["num_directions"] = directions
+    head, found = mx.nd.random.normal(shape=(T, N, directions * P)), []
+    for states in (zeros, []):
+        for array in inputs:
+            array.attach_grad()
+        with mx.autograd.record():
+            outputs = mx.nd._internal._fastrnn_layer(
+                inputs[0],
+                *states,
+                *inputs[1:],
+                options=native.packed({**options, "use_states": int(bool(states))}),
+            )
+        assert len(outputs) == 2 + len(states)
+        outputs[0].backward(head)
+        found.append([a.asnumpy() for a in (outputs[0], *(a.grad for a in inputs))])
+    assert np.abs(found[0][0]).max() > 0.01
+    for ours, expected in zip(*found):
+        np.testing.assert_array_equal(ours, expected)
+
+
 def test_a_call_without_a_reserve_has_no_gradient():
     inputs = arrays()
     inputs[0].attach_grad()

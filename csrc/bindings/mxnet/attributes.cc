@@ -119,6 +119,8 @@ class Parser {
       options_.tf32 = Flag(name, text);
     } else if (name == "reserve") {
       options_.layers.reserve = Flag(name, text);
+    } else if (name == "use_states") {
+      options_.has_states = Flag(name, text);
     } else if (name == "use_sequence_length") {
       options_.has_lengths = Flag(name, text);
     } else if (name == "use_seed") {
@@ -133,16 +135,19 @@ class Parser {
   bool has_mode_ = false;
 };
 
-// How many states a layer has.
-int States(const LayerDesc& desc) { return desc.has_c() ? 2 : 1; }
+// How many states the operator has.
+int States(const Options& options) {
+  return !options.has_states ? 0 : options.layers.has_c() ? 2 : 1;
+}
 
 // What both orders of inputs begin with.
-Positions Begin(const Layers& layers) {
+Positions Begin(const Options& options) {
+  const Layers& layers = options.layers;
   Positions positions;
   const size_t parameters = ParametersOf(layers).size();
   positions.weights.resize(parameters * static_cast<size_t>(layers.layers * layers.directions));
-  positions.lengths = positions.seed = Positions::kNone;
-  positions.outputs = 1 + States(layers) + (layers.reserve ? 1 : 0);
+  positions.states = positions.lengths = positions.seed = Positions::kNone;
+  positions.outputs = 1 + States(options) + (layers.reserve ? 1 : 0);
   return positions;
 }
 
@@ -171,11 +176,10 @@ Options ParsePacked(const Attributes& attributes) {
 }
 
 Positions PositionsOf(const Options& options) {
-  const Layers& layers = options.layers;
-  Positions positions = Begin(layers);
+  Positions positions = Begin(options);
   int next = Positions::kData + 1;
-  positions.states = next;
-  next += States(layers);
+  if (options.has_states) positions.states = next;
+  next += States(options);
   for (int& weight : positions.weights) weight = next++;
   if (options.has_lengths) positions.lengths = next++;
   if (options.has_seed) positions.seed = next++;
@@ -185,12 +189,12 @@ Positions PositionsOf(const Options& options) {
 
 Positions PositionsInGraph(const Options& options) {
   const Layers& layers = options.layers;
-  Positions positions = Begin(layers);
+  Positions positions = Begin(options);
   const size_t parameters = ParametersOf(layers).size();
   int next = Positions::kData + 1;
   for (size_t i = 0; i < positions.weights.size(); i += parameters) positions.weights[i] = next++;
-  positions.states = next;
-  next += States(layers);
+  if (options.has_states) positions.states = next;
+  next += States(options);
   if (options.has_lengths) positions.lengths = next++;
   for (size_t i = 0; i < positions.weights.size(); ++i) {
     if (i % parameters > 0) positions.weights[i] = next++;

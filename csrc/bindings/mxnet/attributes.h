@@ -18,7 +18,7 @@ using Attributes = std::unordered_map<std::string, std::string>;
 struct Options {
   Layers layers;             // without what comes from the arrays and from the environment
   std::optional<bool> tf32;  // not set: DefaultTf32()
-  bool has_lengths = false, has_seed = false;
+  bool has_states = true, has_lengths = false, has_seed = false;
   int64_t first_layer = 0;  // its number in the stack, from which the seed's masks count
 };
 
@@ -30,10 +30,10 @@ Options ParseAttributes(const Attributes& attributes);
 // there is one, and it is read without a table.
 Options ParsePacked(const Attributes& attributes);
 
-// Where the arrays are among an operator's inputs. Its outputs are y, the states, and the reserve
-// if the layers have one.
+// Where the arrays are among an operator's inputs. Its outputs are y, the states if there are such
+// inputs, and the reserve if the layers have one.
 struct Positions {
-  int states, lengths, seed;  // lengths and seed: kNone if there are none
+  int states, lengths, seed;  // kNone if there are none
   std::vector<int> weights;   // for each layer and direction, in the order of ParametersOf
   int inputs, outputs;        // how many there are
 

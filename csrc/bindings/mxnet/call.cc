@@ -6,6 +6,7 @@
 
 #include "../../backend.h"
 #include "../../error.h"
+#include "../../layout.h"
 #include "../../parameters.h"
 
 namespace fastrnn {
@@ -96,6 +97,51 @@ const void* HeadGradient(const MXTensor& gradient, const MXTensor& output, const
   return gradient.data_ptr;
 }
 
+// The states of a call that is given none: zeros, which are also the gradients of the last states,
+// and arrays for what a pass writes there.
+class OwnStates {
+ public:
+  OwnStates(const Layers& layers, const Positions& positions)
+      : needed_(positions.states == Positions::kNone) {
+    const int64_t rows = layers.layers * layers.directions * layers.batch;
+    const auto size = static_cast<size_t>(rows * SizeOf(layers.dtype));
+    h_ = Carver::Round(size * static_cast<size_t>(layers.outputs()));
+    c_ = layers.has_c() ? Carver::Round(size * static_cast<size_t>(layers.hidden)) : 0;
+  }
+  size_t bytes() const { return needed_ ? 2 * (h_ + c_) : 0; }
+
+  void Set(const Layers& layers, void* memory, ForwardArrays* args) const {
+    if (!needed_) return;
+    char* const written = Clear(layers, memory, args);
+    args->hn = written;
+    if (layers.has_c()) args->cn = written + h_;
+  }
+  void Set(const Layers& layers, void* memory, BackwardArrays* args) const {
+    if (!needed_) return;
+    char* const written = Clear(layers, memory, args);
+    args->dhn = args->h0;
+    args->dh0 = written;
+    if (layers.has_c()) {
+      args->dcn = args->c0;
+      args->dc0 = written + h_;
+    }
+  }
+
+ private:
+  // Returns the place behind the zeros.
+  template <class Arrays>
+  char* Clear(const Layers& layers, void* memory, Arrays* args) const {
+    auto* const zeros = static_cast<char*>(memory);
+    BackendOf(layers.device).FillWithZeros(layers.device_index, zeros, h_ + c_, args->stream);
+    args->h0 = zeros;
+    if (layers.has_c()) args->c0 = zeros + h_;
+    return zeros + h_ + c_;
+  }
+
+  const bool needed_;
+  size_t h_, c_;  // bytes of all layers' h, and c
+};
+
 // What both passes take, but the weights.
 template <class Arrays>
 Arrays Inputs(const Layers& layers, const Positions& positions, int64_t first_layer,
@@ -103,8 +149,10 @@ Arrays Inputs(const Layers& layers, const Positions& positions, int64_t first_la
   Arrays args;
   args.x = inputs[Positions::kData].data_ptr;
   args.lengths = Optional<int32_t>(inputs, positions.lengths);
-  args.h0 = inputs[positions.states].data_ptr;
-  if (layers.has_c()) args.c0 = inputs[positions.states + 1].data_ptr;
+  if (positions.states != Positions::kNone) {
+    args.h0 = inputs[positions.states].data_ptr;
+    if (layers.has_c()) args.c0 = inputs[positions.states + 1].data_ptr;
+  }
   args.seed = Optional<float>(inputs, positions.seed);
   args.first_layer = first_layer;
   return args;
@@ -159,16 +207,21 @@ void RunForward(const Plan& plan, const Positions& positions, int64_t first_laye
   const auto weights = Directions<Weights>(layers, positions, inputs.data(), &Parameter::weight);
   args.weights = weights.data();
   args.y = outputs.at(0).data_ptr;
-  args.hn = outputs.at(1).data_ptr;
-  if (layers.has_c()) args.cn = outputs.at(2).data_ptr;
+  if (positions.states != Positions::kNone) {
+    args.hn = outputs.at(1).data_ptr;
+    if (layers.has_c()) args.cn = outputs.at(2).data_ptr;
+  }
   if (layers.reserve) {
     FASTRNN_EXPECTS(ReserveWords(layers) <= RowWords(outputs.back()),
                     "the reserve is smaller than this library's");
     args.reserve = outputs.back().data_ptr;
   }
-  const MxnetWorkspace workspace(layers, resource, plan.workspace_bytes(Pass::kForward));
+  const OwnStates states(layers, positions);
+  const size_t bytes = Carver::Round(plan.workspace_bytes(Pass::kForward));
+  const MxnetWorkspace workspace(layers, resource, bytes + states.bytes());
   args.workspace = workspace.data();
   args.stream = Stream(layers, resource);
+  states.Set(layers, static_cast<char*>(workspace.data()) + bytes, &args);
   plan.Forward(args);
 }
 
@@ -185,19 +238,25 @@ void RunBackward(const Plan& plan, const Positions& positions, int64_t first_lay
   args.y = out[0].data_ptr;
   args.reserve = out[positions.outputs - 1].data_ptr;
   args.dy = HeadGradient(d_out[0], out[0], "output");
-  args.dhn = HeadGradient(d_out[1], out[1], "state");
   args.dx = gradients.at(Positions::kData).data_ptr;
-  args.dh0 = gradients.at(static_cast<size_t>(positions.states)).data_ptr;
   const auto weight_gradients =
       Directions<WeightGradients>(layers, positions, gradients.data(), &Parameter::gradient);
   args.gradients = weight_gradients.data();
-  if (layers.has_c()) {
-    args.dcn = HeadGradient(d_out[2], out[2], "cell state");
-    args.dc0 = gradients.at(static_cast<size_t>(positions.states + 1)).data_ptr;
+  if (positions.states != Positions::kNone) {
+    const auto first = static_cast<size_t>(positions.states);
+    args.dhn = HeadGradient(d_out[1], out[1], "state");
+    args.dh0 = gradients.at(first).data_ptr;
+    if (layers.has_c()) {
+      args.dcn = HeadGradient(d_out[2], out[2], "cell state");
+      args.dc0 = gradients.at(first + 1).data_ptr;
+    }
   }
-  const MxnetWorkspace workspace(layers, resource, plan.workspace_bytes(Pass::kBackward));
+  const OwnStates states(layers, positions);
+  const size_t bytes = Carver::Round(plan.workspace_bytes(Pass::kBackward));
+  const MxnetWorkspace workspace(layers, resource, bytes + states.bytes());
   args.workspace = workspace.data();
   args.stream = Stream(layers, resource);
+  states.Set(layers, static_cast<char*>(workspace.data()) + bytes, &args);
   plan.Backward(args);
 }
 

@@ -9,6 +9,8 @@
 //   dtype            float32 (default), float16 or float64: what the device's backend has
 //   tf32             1 if float32 products may round their factors to TF32 on a GPU;
 //                    the default is DefaultTf32()
+//   use_states       0 if the states are zeros and their gradients and the last states are not
+//                    wanted, otherwise 1 (default)
 //   use_sequence_length  1 if each row has its own length, otherwise 0 (default)
 //   projection_size  P of a projected LSTM; 0 (default): none, P is H
 //   state_clip_min, state_clip_max  the cell state's range, LSTM only; infinite by default
@@ -20,7 +22,7 @@
 //   reserve          1 if there may be a backward pass, otherwise 0 (default)
 // Inputs
 //   data             [T, N, I]
-//   state            [L*D, N, P]
+//   state            [L*D, N, P], if states are used
 //   state_cell       [L*D, N, H], LSTM only
 //   for each layer and direction its ParametersOf (parameters.h); above the first layer, I is D*P
 //   sequence_length  [N] of int32, if it is used
@@ -28,7 +30,7 @@
 // The gradients of the last two are not written.
 // Outputs
 //   output           [T, N, D*P]
-//   state            [L*D, N, P]
+//   state            [L*D, N, P], if states are used
 //   state_cell       [L*D, N, H], LSTM only
 //   reserve          [T, N, words / 2] of float64, for backward, if it is asked for. Of float64,
 //                    because MXNet fills its gradient with zeros, number by number.
@@ -147,7 +149,7 @@ MXReturnValue InferShape(const Attributes& attributes, Shapes* inputs, Shapes* o
     layers.input = data[2];
     const auto LD = static_cast<unsigned int>(layers.layers) * D;
     const Shape states[] = {{LD, data[1], P}, {LD, data[1], H}};
-    const int num_states = layers.has_c() ? 2 : 1;
+    const int num_states = !options.has_states ? 0 : layers.has_c() ? 2 : 1;
     const auto expect = [&](int i, const Shape& expected) {
       ExpectShape(InputName(layers, positions, i), inputs->at(i), expected);
     };
