@@ -8,6 +8,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from fastrnn.cell import Cell
 from fastrnn.mxnet import import_mxnet, lengths, rnn_operator, unrolled
 from fastrnn.mxnet.native import GRAPH_OPERATOR, cell_of
+from fastrnn.mxnet.nodes import constant
 
 mx: Any = import_mxnet()
 
@@ -24,7 +25,7 @@ class Call(NamedTuple):
     cell: Cell
     dtype: str
     weights: List[List[int]]  # for each direction
-    states: List[int]
+    states: List[int]  # none: they are zeros
     lengths: Optional[int]
 
 
@@ -33,8 +34,10 @@ def call(node: Node) -> Call:
     attributes: Dict[str, str] = node["attrs"]
     cell, directions = cell_of(attributes), int(attributes.get("num_directions", 1))
     states = [directions + 1, directions + 2] if cell.mode == "lstm" else [directions + 1]
+    if attributes.get("use_states") == "0":
+        states = []
     has_lengths = attributes.get("use_sequence_length") == "1"
-    after = states[-1] + 1
+    after = 1 + directions + len(states)
     others, count = after + int(has_lengths), len(cell.weight_names) - 1
     return Call(
         cell,
@@ -138,6 +141,11 @@ def _layer(of: Call, inputs: List[Any]) -> Any:
     rows = None if of.lengths is None else inputs[of.lengths]
     half = rows is not None and of.dtype == "float16"  # lengths.py needs numbers beyond its range
     cell = of.cell
+    if not states:
+        unknown = -1 if mx.util.is_np_shape() else 0
+        sizes = [cell.outputs, cell.hidden_size][: 2 if cell.mode == "lstm" else 1]
+        shapes = [(len(weights), unknown, size) for size in sizes]
+        states = [constant(mx.sym, 0.0, shape, of.dtype) for shape in shapes]
     loops = cell.projected or cell.clip_min is not None or cell.layer_norm or any(cell.noise)
     if loops or half:
         output, after = unrolled.layer(mx.sym, of.cell, data, states, weights, rows)
@@ -145,4 +153,4 @@ def _layer(of: Call, inputs: List[Any]) -> Any:
         output, after = rnn_operator.layers(mx.sym, of.cell, data, states, [weights], of.dtype)
     else:
         output, after = lengths.layer(mx.sym, of.cell, data, states, weights, rows, of.dtype)
-    return mx.sym.Group([output, *after])
+    return mx.sym.Group([output, *after[: len(of.states)]])

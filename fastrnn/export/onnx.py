@@ -85,9 +85,10 @@ def _layer(node: graphs.Node, **exporter: Any) -> Any:
     output, *after = nodes.add(
         _KINDS[call.cell.mode],
         [inputs[0], *_packed(nodes, call, inputs), lengths, *states],
-        1 + len(states),
+        2 + (call.cell.mode == "lstm"),
         **_attributes(call.cell, len(call.weights)),
     )
+    after = after[: len(states)]
     if lengths:
         after = _after_no_steps(nodes, lengths, states, after)
     # From [T, D, N, H] to [T, N, D*H].

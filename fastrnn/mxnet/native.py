@@ -183,7 +183,7 @@ def layers(
 def graph_layer(
     cell: Cell,
     data: Any,
-    states: Sequence[Any],
+    states: Optional[Sequence[Any]],
     weights: Sequence[Sequence[Any]],
     dtype: str,
     lengths: Any,
@@ -204,7 +204,7 @@ def graph_layer(
     data
         [T, N, I].
     states
-        [D, N, P], and for the LSTM [D, N, H].
+        [D, N, P], and for the LSTM [D, N, H]. None: they are zeros, and no states are returned.
     weights
         For each direction: i2h_weight [G*H, I], h2h_weight [G*H, P], i2h_bias [G*H], h2h_bias
         [G*H] and the rest of ``cell.weight_names``.
@@ -224,13 +224,14 @@ def graph_layer(
     """
     extra = [w for direction in weights for w in direction[1:]]
     extra += [] if seed is None else [seed]
-    arrays = [data, *(direction[0] for direction in weights), *states]
+    arrays = [data, *(direction[0] for direction in weights), *(states or [])]
     arrays += [*([] if lengths is None else [lengths]), *extra]
     arguments = {f"input{k}": array for k, array in enumerate(arrays)}
     attributes = {
         **_attributes(
             cell, len(weights), dtype, lengths is not None, seed is not None, first_layer
         ),
+        **({"use_states": 0} if states is None else {}),
         "__ext_extra_inputs__": len(extra),  # the last ones, which the subgraph does not have
         # MXNet's drawing tools label the node with the shape of output number num_outputs - 1.
         "num_outputs": 1,
@@ -239,10 +240,13 @@ def graph_layer(
     }
     nodes = [node("null", argument) for argument in arguments]
     own = node(GRAPH_OPERATOR, name, [(k, 0) for k in range(len(nodes))], **attributes)
-    own["subgraphs"] = [_inferred(cell, len(weights), len(states), dtype, lengths is not None)]
-    heads = [(len(nodes), k) for k in range(len(states) + 2)]
+    own["subgraphs"] = [
+        _inferred(cell, len(weights), states is not None, dtype, lengths is not None)
+    ]
+    count = len(states or [])
+    heads = [(len(nodes), k) for k in range(count + 2)]
     outputs = compose([*nodes, own], heads, **arguments)
-    return outputs[0], [outputs[k + 1] for k in range(len(states))], outputs[len(states) + 1]
+    return outputs[0], [outputs[k + 1] for k in range(count)], outputs[count + 1]
 
 
 def options(cell: Cell) -> Dict[str, Any]:
@@ -322,7 +326,7 @@ def cell_of(attributes: Mapping[str, str]) -> Cell:
 
 
 def _inferred(
-    cell: Cell, directions: int, states: int, dtype: str, has_lengths: bool
+    cell: Cell, directions: int, has_states: bool, dtype: str, has_lengths: bool
 ) -> Dict[str, Any]:
     """Return the graph from which MXNet infers a layer's shapes and types.
 
@@ -346,13 +350,22 @@ def _inferred(
     )
     if other:
         i2h = add("elemwise_add", i2h, *other)
+    sizes = [P, H] if cell.mode == "lstm" else [P]
+    if has_states:
+        states = [add("null") for _ in sizes]
+    else:  # of their shape
+        step = add("slice_axis", i2h, axis=0, begin=0, end=1)
+        steps = add("Concat", step, step, num_args=2, dim=0) if directions == 2 else step
+        same = {n: add("slice_axis", steps, axis=2, begin=0, end=n) for n in dict.fromkeys(sizes)}
+        states = [same[n] for n in sizes]
     size = GH * (GH + P + 2) + cell.projection_size * H  # of a direction's parameters
     parameters = add("_zeros_without_dtype", shape=(directions * size,))
     rnn = add(
         "RNN",
         i2h,
         parameters,
-        *[add("null") for _ in range(states + int(has_lengths))],
+        *states,
+        *([add("null")] if has_lengths else []),
         state_size=H,
         num_layers=1,
         state_outputs=True,
@@ -382,4 +395,5 @@ def _inferred(
         reserve = add("Cast", row, dtype="float64") if dtype != "float64" else row
     else:
         reserve = add("_zeros", shape=(1, 1, 1), dtype="float64")  # an empty one is not allowed
-    return graph(nodes, [*((rnn, k) for k in range(1 + states)), (reserve, 0)])
+    outputs = 1 + len(states) if has_states else 1
+    return graph(nodes, [*((rnn, k) for k in range(outputs)), (reserve, 0)])

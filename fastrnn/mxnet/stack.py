@@ -103,22 +103,11 @@ class Stack:
         if sequence_length is not None:  # no operator writes a gradient for it
             sequence_length = F.BlockGrad(F.cast(sequence_length, dtype="int32"))
         zero_states = zero_states and self.operators == NATIVE
-        if zero_states and F is mx.sym:  # the same ones for all layers
-            unknown = -1 if mx.util.is_np_shape() else 0
-            # An LSTM's h and c share zeros too, unless their sizes differ.
-            sizes = [self.cell.outputs, self.cell.hidden_size][: len(states)]
-            zeros = {
-                size: nodes.constant(F, 0.0, (self.directions, unknown, size), self.computed_in)
-                for size in sizes
-            }
-            states = [zeros[size] for size in sizes]
-            inputs, _, params = self._own(F, inputs, [], params, adding)
-        else:
-            inputs, states, params = self._own(F, inputs, states, params, adding)
+        inputs, states, params = self._own(F, inputs, [] if zero_states else states, params, adding)
         if self.layout == "NTC":
             inputs = F.swapaxes(inputs, 0, 1)
         output, states = self._all_layers(
-            F, inputs, states, zero_states, sequence_length, params, name
+            F, inputs, None if zero_states else states, sequence_length, params, name
         )
         if self._converted:
             output, *states = (F.cast(a, dtype=self.dtype.name) for a in (output, *states))
@@ -203,34 +192,34 @@ class Stack:
         self,
         F: Any,
         data: Any,
-        states: Sequence[Any],
-        zero_states: bool,
+        states: Optional[Sequence[Any]],
         sequence_length: Any,
         params: Dict[str, Any],
         name: str,
     ) -> _Outcome:
         """Run the layers with dropout.
 
-        `data` is [T, N, I]. In a graph, zero states are those of each layer.
+        `data` is [T, N, I]. Without states they are zeros, and none are returned; for the native
+        operator only.
         """
         weights = [[[params[key] for key in d] for d in layer] for layer in self.parameter_names]
         # A graph's operators decide whether they drop in each run.
         drops = F is mx.sym or mx.autograd.is_training()
         rates = self.rates if drops else Rates()
         if self.operators == FUSED:
+            assert states is not None
             return rnn_operator.layers(F, self.cell, data, states, weights, self.computed_in)
         seeded = self.operators == NATIVE and any(self.cell.noise) and drops
         if self.operators == NATIVE and F is mx.nd and not any(rates):
             seed = dropout.seed(F) if seeded else None
             recorded = mx.autograd.is_recording()
             return native.layers(
-                *(self.cell, data, None if zero_states else states, weights),
+                *(self.cell, data, states, weights),
                 *(self.computed_in, sequence_length, seed),
                 recorded=recorded,
             )
-        if zero_states and F is mx.sym:
-            own = [states] * self.layers
-        else:
+        own: List[Any] = [None] * self.layers
+        if states is not None:
             own = list(zip(*(self._split(F, state) for state in states)))
         last, seed = [], None
         for k, of_layer in enumerate(weights):
@@ -260,7 +249,7 @@ class Stack:
         F: Any,
         number: int,
         data: Any,
-        states: Sequence[Any],
+        states: Any,
         weights: Sequence[Sequence[Any]],
         sequence_length: Any,
         seed: Any,

@@ -120,7 +120,7 @@ def test_operators_of_a_traced_layer():
         symbol = layer_class("lstm")(5, layers, input_size=4)(mx.sym.var("data"))
         nodes = Counter(node["op"] for node in json.loads(symbol.tojson())["nodes"])
         del nodes["null"]
-        assert nodes == {native.GRAPH_OPERATOR: layers, "_copy": copies, "_zeros": 1}
+        assert nodes == {native.GRAPH_OPERATOR: layers, "_copy": copies}
 
 
 @pytest.mark.parametrize("hybridize", [False, True], ids=["eager", "hybrid"])

@@ -6,13 +6,14 @@
 // operator, and never asks the library (fastrnn/mxnet/native.py builds the node).
 //
 // Attributes
-//   mode, hidden_size, num_directions, dtype, tf32, use_sequence_length, projection_size,
-//   state_clip_min, state_clip_max, state_clip_nan, zoneout_outputs, zoneout_states, drop_states,
-//   use_seed, first_layer, layer_norm: as for _fastrnn_layer (operators.cc)
+//   mode, hidden_size, num_directions, dtype, tf32, use_states, use_sequence_length,
+//   projection_size, state_clip_min, state_clip_max, state_clip_nan, zoneout_outputs,
+//   zoneout_states, drop_states, use_seed, first_layer, layer_norm: as for _fastrnn_layer
+//   (operators.cc)
 // Inputs
 //   data             [T, N, I]
 //   i2h_weight       [G*H, I], for each direction
-//   state            [D, N, P]
+//   state            [D, N, P], if states are used
 //   state_cell       [D, N, H], LSTM only
 //   sequence_length  [N] of int32, if it is used; its gradient is not written
 //   the other ParametersOf (parameters.h) for each direction. Their shapes depend on no other
@@ -22,7 +23,7 @@
 //                    written
 // Outputs
 //   output           [T, N, D*P]
-//   state            [D, N, P]
+//   state            [D, N, P], if states are used
 //   state_cell       [D, N, H], LSTM only
 //   reserve          [T, N, words / 2] of float64, for backward; in graphs that older versions
 //                    exported [T, N, words] of float32
