@@ -327,8 +327,8 @@ class Steps:
     def interrupt(self, layer: Any, has_lengths: bool) -> None:
         """Interrupt the layer, as Ctrl-C does, at some moment of a call and its backward pass."""
         lengths = [self.mx.nd.ones(16)] if has_lengths else []
-        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 5e-3))
         try:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 5e-3))
             # Python drops an interrupt that arrives in a destructor, so the loop has an end.
             for _ in range(100):
                 with self.mx.autograd.record():

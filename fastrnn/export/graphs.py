@@ -142,9 +142,8 @@ def _layer(of: Call, inputs: List[Any]) -> Any:
     half = rows is not None and of.dtype == "float16"  # lengths.py needs numbers beyond its range
     cell = of.cell
     if not states:
-        unknown = -1 if mx.util.is_np_shape() else 0
         sizes = [cell.outputs, cell.hidden_size][: 2 if cell.mode == "lstm" else 1]
-        shapes = [(len(weights), unknown, size) for size in sizes]
+        shapes = [(len(weights), -1, size) for size in sizes]
         states = [constant(mx.sym, 0.0, shape, of.dtype) for shape in shapes]
     loops = cell.projected or cell.clip_min is not None or cell.layer_norm or any(cell.noise)
     if loops or half:

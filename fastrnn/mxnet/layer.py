@@ -103,6 +103,7 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
             lengths=self._use_sequence_length,
         )
         self._kept = Kept()
+        self._graph = object()  # stands for the traced graph, which it does not keep alive
         self._decide(self.l0_i2h_weight.dtype)
 
     def __repr__(self) -> str:
@@ -345,12 +346,18 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
 
     def _call_cached_op(self, *args: Any) -> Any:
         """Run the graph."""
-        if self._kept.graph is not None and self._kept.graph is self._cached_op:
+        graph = self._graph
+        if self._kept.graph is graph:
             return super()._call_cached_op(*args)
         with first_call():
             outcome = super()._call_cached_op(*args)
-            self._kept.graph = self._cached_op
+            self._kept.graph = graph
         return outcome
+
+    def _clear_cached_op(self) -> None:
+        """Drop the graph."""
+        self._graph = object()
+        super()._clear_cached_op()
 
     def hybrid_forward(
         self, F: Any, inputs: Any, states: Any, sequence_length: Any = None, **params: Any

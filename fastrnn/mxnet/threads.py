@@ -36,7 +36,7 @@ class Kept(threading.local):
     def __init__(self) -> None:
         self.recorders: Dict[Any, Recorder] = {}
         self.zeros: Tuple[Any, List[Any]] = (None, [])  # the latest, and what they are for
-        self.graph: Any = None  # the hybridized layer's, once the thread has run it
+        self.graph: Any = None  # `_graph` of the layer, once the thread has run that
 
     def __deepcopy__(self, memo: Any) -> Kept:
         return Kept()

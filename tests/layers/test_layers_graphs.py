@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import threading
+import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -195,6 +197,23 @@ def test_the_first_run_of_a_graph_is_one_thread_s_alone(monkeypatch):
         outputs = list(pool.map(lambda _: layer(x).asnumpy(), range(2)))
     assert meeting.broken
     assert np.array_equal(*outputs)
+
+
+def test_a_graph_that_is_dropped_is_freed(monkeypatch):
+    class Watched(mx.nd.CachedOp):
+        """One that can be referred to weakly."""
+
+    monkeypatch.setattr(mx.nd, "CachedOp", Watched)
+    layer = fastrnn.LSTM(8, input_size=4, backend="gluon")
+    layer.initialize()
+    x = mx.nd.ones((3, 2, 4))
+    for drop in (lambda: layer.hybridize(False), lambda: layer.cast("float64")):
+        layer.hybridize()
+        layer(x).wait_to_read()
+        graph = weakref.ref(layer._cached_op)
+        drop()
+        gc.collect()
+        assert graph() is None
 
 
 @pytest.mark.parametrize("mode", MODES)

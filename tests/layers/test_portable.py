@@ -78,6 +78,28 @@ def test_a_clipped_and_projected_layer(lengths, tmp_path):
 
 
 @needs_native
+def test_a_graph_of_numpy_arrays_that_others_convert(tmp_path):
+    # The shapes of its constants do not depend on the mode of the process that converts it.
+    case = LayerCase("lstm", states=False)
+    file = str(tmp_path / "net-symbol.json")
+    mx.util.set_np()
+    try:
+        net = Parent(case.layer())
+        net.hybridize()
+        x = mx.np.array(case.x, dtype="float32")
+        net(x)
+        net.export(str(tmp_path / "net"))
+        mx.util.reset_np()
+        fastrnn.portable(mx.sym.load(file)).save(file)
+        mx.util.set_np()
+        parameters = str(tmp_path / "net-0000.params")
+        block = mx.gluon.SymbolBlock.imports(file, ["data"], parameters)
+        case.check_outcome(block(x))
+    finally:
+        mx.util.reset_np()
+
+
+@needs_native
 def test_half_precision_with_lengths_runs_step_by_step():
     x, h, rows, *weights = (mx.sym.var(name) for name in "xhnwrbc")
     output, *_ = native.graph_layer(Cell("gru", 4), x, [h], [weights], "float16", rows, "gru")
