@@ -9,13 +9,11 @@ import functools
 import importlib
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-import numpy as np
-
 from fastrnn import _native, _threads
-from fastrnn.cell import GATES, Cell, Noise
+from fastrnn.cell import Cell, Noise
 from fastrnn.check import verdict
 from fastrnn.mxnet import import_mxnet, mixed_precision
-from fastrnn.mxnet.nodes import compose, graph, node
+from fastrnn.mxnet.nodes import compose, inferred_layer, node
 from fastrnn.mxnet.operators import load_operators
 
 mx = import_mxnet()
@@ -241,7 +239,7 @@ def graph_layer(
     nodes = [node("null", argument) for argument in arguments]
     own = node(GRAPH_OPERATOR, name, [(k, 0) for k in range(len(nodes))], **attributes)
     own["subgraphs"] = [
-        _inferred(cell, len(weights), states is not None, dtype, lengths is not None)
+        inferred_layer(cell, len(weights), states is not None, dtype, lengths is not None)
     ]
     count = len(states or [])
     heads = [(len(nodes), k) for k in range(count + 2)]
@@ -323,77 +321,3 @@ def cell_of(attributes: Mapping[str, str]) -> Cell:
         Noise(*(float(attributes.get(name, 0)) for name in Noise._fields)),
         attributes.get("layer_norm") == "1",
     )
-
-
-def _inferred(
-    cell: Cell, directions: int, has_states: bool, dtype: str, has_lengths: bool
-) -> Dict[str, Any]:
-    """Return the graph from which MXNet infers a layer's shapes and types.
-
-    MXNet's own RNN operator determines all of them except the shape of i2h_weight. A FullyConnected
-    determines that; RNN takes its output as data, so that RNN's parameters have a known size.
-    MXNet serializes this graph at every call without static_alloc, so it has few nodes. It does not
-    call `mxnet.sym`, whose functions AMP wraps to change types.
-    """
-    nodes: List[Dict[str, Any]] = []
-
-    def add(op: str, *inputs: int, **attributes: Any) -> int:
-        nodes.append(node(op, f"n{len(nodes)}", [(k, 0) for k in inputs], **attributes))
-        return len(nodes) - 1
-
-    H, P, GH = cell.hidden_size, cell.outputs, GATES[cell.mode] * cell.hidden_size
-    data = add("null")
-    weights = [add("null") for _ in range(directions)]
-    i2h, *other = (
-        add("FullyConnected", data, weight, no_bias=True, num_hidden=GH, flatten=False)
-        for weight in weights
-    )
-    if other:
-        i2h = add("elemwise_add", i2h, *other)
-    sizes = [P, H] if cell.mode == "lstm" else [P]
-    if has_states:
-        states = [add("null") for _ in sizes]
-    else:  # of their shape
-        step = add("slice_axis", i2h, axis=0, begin=0, end=1)
-        steps = add("Concat", step, step, num_args=2, dim=0) if directions == 2 else step
-        same = {n: add("slice_axis", steps, axis=2, begin=0, end=n) for n in dict.fromkeys(sizes)}
-        states = [same[n] for n in sizes]
-    size = GH * (GH + P + 2) + cell.projection_size * H  # of a direction's parameters
-    parameters = add("_zeros_without_dtype", shape=(directions * size,))
-    rnn = add(
-        "RNN",
-        i2h,
-        parameters,
-        *states,
-        *([add("null")] if has_lengths else []),
-        state_size=H,
-        num_layers=1,
-        state_outputs=True,
-        mode=cell.mode,
-        **({"bidirectional": True} if directions == 2 else {}),
-        **({"use_sequence_length": True} if has_lengths else {}),
-        **({"projection_size": P} if cell.projected else {}),
-    )
-    # As ReserveWords in csrc/rnn.h: words of 4 bytes for each hidden unit of a step, and for each
-    # output that a step reads.
-    itemsize = np.dtype(dtype).itemsize
-    value, c, noise = -(-itemsize // 4), max(itemsize // 4, 1), cell.noise
-    words = {"lstm": itemsize + c, "gru": itemsize}.get(cell.mode, value * any(noise))
-    words += value * cell.projected + c * (noise.zoneout_states > 0)
-    reads = value * (noise.drop_states > 0 or (cell.mode == "gru" and any(noise)))
-    of_rows = 0  # words of a row that no unit has
-    if cell.layer_norm:
-        words += 2 * GATES[cell.mode] * itemsize // 4
-        of_rows = 4 * c * directions
-    # In float64: MXNet fills the reserve's gradient with zeros, number by number.
-    numbers = -(-(directions * (words * H + reads * P) + of_rows) // 2)
-    if numbers:
-        parts = -(-numbers // GH)
-        row = add("Concat", *[i2h] * parts, num_args=parts, dim=2) if parts > 1 else i2h
-        if parts * GH > numbers:
-            row = add("slice_axis", row, axis=2, begin=0, end=numbers)
-        reserve = add("Cast", row, dtype="float64") if dtype != "float64" else row
-    else:
-        reserve = add("_zeros", shape=(1, 1, 1), dtype="float64")  # an empty one is not allowed
-    outputs = 1 + len(states) if has_states else 1
-    return graph(nodes, [*((rnn, k) for k in range(outputs)), (reserve, 0)])
