@@ -169,8 +169,8 @@ def layers(
         *([lengths] if has_lengths else []),
         *([] if seed is None else [seed]),
         options=_packed(
-            *(cell, len(weights), len(weights[0]), dtype, has_lengths, seed is not None),
-            *(first_layer, recorded, states is not None),
+            *(len(weights), recorded, cell, len(weights[0]), dtype, states is not None),
+            *(has_lengths, seed is not None, first_layer),
         ),
     )
     if states is None:
@@ -227,9 +227,9 @@ def graph_layer(
     arguments = {f"input{k}": array for k, array in enumerate(arrays)}
     attributes = {
         **_attributes(
-            cell, len(weights), dtype, lengths is not None, seed is not None, first_layer
+            *(cell, len(weights), dtype, states is not None, lengths is not None),
+            *(seed is not None, first_layer),
         ),
-        **({"use_states": 0} if states is None else {}),
         "__ext_extra_inputs__": len(extra),  # the last ones, which the subgraph does not have
         # MXNet's drawing tools label the node with the shape of output number num_outputs - 1.
         "num_outputs": 1,
@@ -262,25 +262,13 @@ def options(cell: Cell) -> Dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _packed(
-    cell: Cell,
-    layers: int,
-    directions: int,
-    dtype: str,
-    has_lengths: bool,
-    seeded: bool,
-    first_layer: int,
-    recorded: bool,
-    has_states: bool,
-) -> str:
-    """Return the one attribute of the operator for eager calls."""
-    found = _attributes(cell, directions, dtype, has_lengths, seeded, first_layer)
+def _packed(layers: int, recorded: bool, *of_both: Any) -> str:
+    """Return the one attribute of the operator for eager calls; the rest is for `_attributes`."""
+    found = _attributes(*of_both)
     if layers > 1:
         found["num_layers"] = layers
     if recorded:
         found["reserve"] = 1
-    if not has_states:
-        found["use_states"] = 0
     return packed(found)
 
 
@@ -290,7 +278,13 @@ def packed(attributes: Mapping[str, Any]) -> str:
 
 
 def _attributes(
-    cell: Cell, directions: int, dtype: str, has_lengths: bool, seeded: bool, first_layer: int
+    cell: Cell,
+    directions: int,
+    dtype: str,
+    has_states: bool,
+    has_lengths: bool,
+    seeded: bool,
+    first_layer: int,
 ) -> Dict[str, Any]:
     """Return what both operators are told, without defaults."""
     found: Dict[str, Any] = {"mode": cell.mode, "hidden_size": cell.hidden_size}
@@ -298,6 +292,8 @@ def _attributes(
         found["num_directions"] = directions
     if dtype != "float32":
         found["dtype"] = dtype
+    if not has_states:
+        found["use_states"] = 0
     if has_lengths:
         found["use_sequence_length"] = 1
     found.update(options(cell))
