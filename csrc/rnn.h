@@ -243,6 +243,7 @@ struct ForwardArrays {
   void* reserve = nullptr;           // Plan::reserve_bytes(), aligned to 4, in float64 to 8
   void* workspace = nullptr;         // Plan::workspace_bytes(), aligned to kWorkspaceAlignment
   void* stream = nullptr;            // on CUDA, the cudaStream_t for all work
+  bool in_openmp = false;            // on the host: whether the calling thread runs OpenMP's teams
 };
 
 struct BackwardArrays {
@@ -264,6 +265,7 @@ struct BackwardArrays {
   const WeightGradients* gradients = nullptr;  // [L*D]
   void* workspace = nullptr;
   void* stream = nullptr;
+  bool in_openmp = false;
 };
 
 // The contents of a workspace before a call do not matter.

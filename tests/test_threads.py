@@ -204,3 +204,50 @@ print(len(os.listdir("/proc/self/task")))
 """
     alone = result_of(COMMAND + work, MXNET_OMP_MAX_THREADS="1")
     assert result_of(COMMAND + work) == alone - 1 + _threads.physical_cores()
+
+
+# A layer after an operator of MXNet's: how many threads it starts, and a digest of its results.
+AFTER_MXNET = """
+import hashlib
+import fastrnn
+from fastrnn.mxnet import import_mxnet
+
+mx = import_mxnet()
+layer = fastrnn.LSTM({units}, input_size=64, backend="native")
+layer.initialize(mx.init.Uniform(0.05))
+for parameter in layer.collect_params().values():
+    parameter.set_data(mx.nd.arange(parameter.data().size).reshape(parameter.shape).sin())
+x = mx.nd.arange(8 * 32 * 64).reshape((8, 32, 64)).cos()
+x.attach_grad()
+mx.nd.log_softmax(mx.nd.ones((1000, 1000))).wait_to_read()
+before = len(os.listdir("/proc/self/task"))
+with mx.autograd.record():
+    output = layer(x)
+output.backward()
+mx.nd.waitall()
+started = len(os.listdir("/proc/self/task")) - before
+results = [output, x.grad, *(p.grad() for p in layer.collect_params().values())]
+digest = hashlib.sha1(b"".join(a.asnumpy().tobytes() for a in results)).hexdigest()
+print(digest, started)
+"""
+
+
+def after_mxnet(units=128, **environment):
+    native = pytest.importorskip("fastrnn.mxnet.native")
+    if not native.STATUS.usable:
+        pytest.skip(native.STATUS.reason)
+    code = "import os\n" + AFTER_MXNET.format(units=units)
+    digest, started = run(code, OMP_NUM_THREADS="2", **environment).stdout.split()
+    return digest, int(started)
+
+
+@pytest.mark.parametrize("units", [128, 400], ids=["rows of their own", "parts of each step"])
+def test_layers_run_on_threads_of_mxnet_that_spin(units):
+    digest, started = after_mxnet(units)
+    assert started == 0
+    assert after_mxnet(units, OMP_WAIT_POLICY="passive") == (digest, 1)
+
+
+def test_layers_leave_threads_of_mxnet_that_sleep_alone():
+    assert after_mxnet(GOMP_SPINCOUNT="0")[1] == 1
+    assert after_mxnet(OMP_WAIT_POLICY="PASSIVE")[1] == 1

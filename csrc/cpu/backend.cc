@@ -15,6 +15,9 @@ namespace fastrnn {
 namespace cpu {
 namespace {
 
+// Multiplications of a pass that pay for a parallel region: two parts of a product.
+constexpr int64_t kMinTeamWork = 1 << 21;
+
 // T is the layer's type.
 template <class T>
 class CpuLayer final : public LayerPlan {
@@ -53,20 +56,28 @@ class CpuLayer final : public LayerPlan {
   }
 
   void Forward(const ForwardArrays& args) const override {
-    const ThreadScope threads(desc_.threads);
-    Carver carver(args.workspace);
-    const ForwardMemory buffers(desc_, *forward_, &carver);
-    for (int64_t d = 0; d < desc_.directions; ++d) ForwardOne(args, buffers, d);
+    RunOnThreads(desc_.threads, args.in_openmp && IsWorthATeam(), [&] {
+      Carver carver(args.workspace);
+      const ForwardMemory buffers(desc_, *forward_, &carver);
+      for (int64_t d = 0; d < desc_.directions; ++d) ForwardOne(args, buffers, d);
+    });
   }
 
   void Backward(const BackwardArrays& args) const override {
-    const ThreadScope threads(desc_.threads);
-    Carver carver(args.workspace);
-    BackwardMemory buffers(desc_, *backward_, &carver);
-    for (int64_t d = 0; d < desc_.directions; ++d) BackwardOne(args, &buffers, d);
+    RunOnThreads(desc_.threads, args.in_openmp && IsWorthATeam(), [&] {
+      Carver carver(args.workspace);
+      BackwardMemory buffers(desc_, *backward_, &carver);
+      for (int64_t d = 0; d < desc_.directions; ++d) BackwardOne(args, &buffers, d);
+    });
   }
 
  private:
+  // Whether a pass has enough work for more than one thread.
+  bool IsWorthATeam() const {
+    const int64_t weights = desc_.gate_rows() * (desc_.outputs() + desc_.input);
+    return desc_.rows() * weights >= kMinTeamWork;
+  }
+
   void ForwardOne(const ForwardArrays& args, const ForwardMemory& buffers, int64_t d) const {
     const Weights& weights = args.weights[d];
     buffers.SumBiases(desc_, Parameters<const T>(weights));

@@ -3,6 +3,7 @@
 #include <omp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -159,16 +160,15 @@ class SignalsBlocked {
   sigset_t previous_;
 };
 
-// The threads beside the callers'. Any of them helps any caller.
+// Threads beside the callers', and what they are offered. Any of them helps any caller.
 class Helpers {
  public:
   // Offers the job to this many threads.
   void Offer(const std::shared_ptr<Job>& job, int count) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      for (; threads_ < count; ++threads_) Start();
       offers_.insert(offers_.end(), static_cast<size_t>(count), job);
-      offered_ = offers_.size();
+      awaited_ = false;
     }
     for (int i = 0; i < count; ++i) wake_.notify_one();
   }
@@ -177,7 +177,52 @@ class Helpers {
   void Withdraw(const std::shared_ptr<Job>& job) {
     const std::lock_guard<std::mutex> lock(mutex_);
     offers_.erase(std::remove(offers_.begin(), offers_.end(), job), offers_.end());
-    offered_ = offers_.size();
+    awaited_ = offers_.empty();
+  }
+
+  // Has the threads return from Help().
+  void Dismiss() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    dismissed_ = true;
+    awaited_ = false;
+    wake_.notify_all();
+  }
+
+  // What each of the threads does.
+  void Help() {
+    omp_set_num_threads(1);
+    while (const std::shared_ptr<Job> job = Accept()) job->Run();
+  }
+
+ private:
+  // Null if the threads are dismissed.
+  std::shared_ptr<Job> Accept() {
+    SpinUntil([this] { return !awaited_; });
+    std::unique_lock<std::mutex> lock(mutex_);
+    wake_.wait(lock, [this] { return dismissed_ || !offers_.empty(); });
+    if (dismissed_) return nullptr;
+    std::shared_ptr<Job> job = offers_.front();
+    offers_.pop_front();
+    awaited_ = offers_.empty();
+    return job;
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::shared_ptr<Job>> offers_;
+  std::atomic<bool> awaited_{true};  // whether there is nothing to do yet
+  bool dismissed_ = false;
+};
+
+// The library's own threads, which are there until the process ends.
+class OwnHelpers {
+ public:
+  // Returns them, at least `count`.
+  static Helpers* Get(int count) {
+    static auto* const own = new OwnHelpers;  // never destroyed
+    const std::lock_guard<std::mutex> lock(own->mutex_);
+    for (; own->threads_ < count; ++own->threads_) own->Start();
+    return &own->helpers_;
   }
 
  private:
@@ -191,33 +236,53 @@ class Helpers {
     }
   }
 
-  [[noreturn]] void Help() {
+  void Help() {
     // The thread that started this one may be bound to a single processor. If the system refuses,
     // this one stays there.
     const cpu_set_t allowed = AllowedProcessors();
     if (CPU_COUNT(&allowed) > 0) sched_setaffinity(0, sizeof allowed, &allowed);
-    omp_set_num_threads(1);
-    for (;;) Accept()->Run();
+    helpers_.Help();
   }
 
-  std::shared_ptr<Job> Accept() {
-    for (;;) {
-      SpinUntil([this] { return offered_ > 0; });
-      std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait(lock, [this] { return !offers_.empty(); });
-      std::shared_ptr<Job> job = offers_.front();
-      offers_.pop_front();
-      offered_ = offers_.size();
-      return job;
-    }
-  }
-
+  Helpers helpers_;
   std::mutex mutex_;
-  std::condition_variable wake_;
-  std::deque<std::shared_ptr<Job>> offers_;
-  std::atomic<size_t> offered_{0};
   int threads_ = 0;
 };
+
+// In a parallel region that RunOnThreads began: the other threads of the team.
+thread_local Helpers* team_helpers = nullptr;
+
+// Whether the idle threads of OpenMP's teams spin.
+bool IdleThreadsSpin() {
+  static const bool spin = [] {
+    const char* const policy = std::getenv("OMP_WAIT_POLICY");
+    const char* const turns = std::getenv("GOMP_SPINCOUNT");
+    return (policy == nullptr || strcasecmp(policy, "passive") != 0) &&
+           (turns == nullptr || std::string(turns) != "0");
+  }();
+  return spin;
+}
+
+// Calls body on the first thread of a team of OpenMP's. The others help it.
+void RunOnTeam(int threads, const std::function<void()>& body) {
+  Helpers helpers;
+  std::exception_ptr error;
+#pragma omp parallel num_threads(threads)
+  if (omp_get_thread_num() > 0) {
+    helpers.Help();
+  } else {
+    const ThreadScope scope(omp_get_num_threads());
+    team_helpers = &helpers;
+    try {
+      body();
+    } catch (...) {
+      error = std::current_exception();
+    }
+    team_helpers = nullptr;
+    helpers.Dismiss();
+  }
+  if (error) std::rethrow_exception(error);
+}
 
 }  // namespace
 
@@ -234,19 +299,26 @@ ThreadScope::~ThreadScope() {
 
 int ThreadScope::threads() { return scope_threads; }
 
+void RunOnThreads(int threads, bool team, const std::function<void()>& body) {
+  if (team && threads > 1 && !forked && threads == omp_get_max_threads() && IdleThreadsSpin()) {
+    return RunOnTeam(threads, body);
+  }
+  const ThreadScope scope(threads);
+  body();
+}
+
 void ParallelFor(int64_t tasks, const std::function<void(int64_t)>& body) {
-  const int64_t helpers = std::min<int64_t>(scope_threads, tasks) - 1;
+  const auto wanted = static_cast<int>(std::min<int64_t>(scope_threads, tasks)) - 1;
   const ThreadScope alone(1);
-  if (helpers < 1) {
+  if (wanted < 1) {
     for (int64_t task = 0; task < tasks; ++task) body(task);
     return;
   }
-  // Never destroyed: its threads are there until the process ends.
-  static auto* const threads = new Helpers;
+  Helpers* const helpers = team_helpers != nullptr ? team_helpers : OwnHelpers::Get(wanted);
   const auto job = std::make_shared<Job>(tasks, body);
-  threads->Offer(job, static_cast<int>(helpers));
+  helpers->Offer(job, wanted);
   job->Run();
-  threads->Withdraw(job);
+  helpers->Withdraw(job);
   job->Wait();
 }
 

@@ -32,10 +32,17 @@ class ThreadScope {
   int previous_, previous_openmp_;
 };
 
+// Calls body with a scope of this many threads. By default they are the library's own. With `team`
+// they are the calling thread's OpenMP team, if that has as many threads and lets them spin between
+// two parallel regions, as it does unless OMP_WAIT_POLICY or GOMP_SPINCOUNT forbid it: spinning
+// threads would take the processors from others for milliseconds. The call then ends with the
+// team's barrier.
+void RunOnThreads(int threads, bool team, const std::function<void()>& body);
+
 // Calls body(task) for each task below `tasks`, on the threads of the scope. Threads take the next
 // task as they get to it. The calling thread is one of them, and waits only for tasks that others
-// have begun: unlike one of an OpenMP team, a thread that is not running holds up nothing, unless
-// it was interrupted in a task. Tasks that call this do their own tasks alone. Throws an exception
+// have begun: unlike at a barrier, a thread that is not running holds up nothing, unless it was
+// interrupted in a task. Tasks that call this do their own tasks alone. Throws an exception
 // of a task, and LibraryError if a thread cannot be started.
 void ParallelFor(int64_t tasks, const std::function<void(int64_t)>& body);
 

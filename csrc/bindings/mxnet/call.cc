@@ -155,6 +155,7 @@ Arrays Inputs(const Layers& layers, const Positions& positions, int64_t first_la
   }
   args.seed = Optional<float>(inputs, positions.seed);
   args.first_layer = first_layer;
+  args.in_openmp = true;  // MXNet's own operators run on a team of the same thread
   return args;
 }
 

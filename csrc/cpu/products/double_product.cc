@@ -6,7 +6,7 @@
 
 #include "../threads.h"
 #include "../vectors/clones.h"
-#include "small_product.h"
+#include "tile_product.h"
 
 namespace fastrnn {
 namespace cpu {
@@ -23,7 +23,7 @@ constexpr int64_t kPartWork = 1 << 18;
 
 typedef double Lanes __attribute__((vector_size(8 * kPanel / 2)));
 
-static_assert(SmallProduct::kColumnMultiple % kPanel == 0, "columns begin at panels");
+static_assert(TileProduct::kColumnMultiple % kPanel == 0, "columns begin at panels");
 
 int64_t Panels(int64_t n) { return (n + kPanel - 1) / kPanel; }
 

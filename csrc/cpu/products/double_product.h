@@ -16,7 +16,7 @@ namespace cpu {
 void Gemm(int64_t m, int64_t n, int64_t k, Factor<double> a, Factor<double> b, float beta,
           Result<double> c);
 
-// As SmallProduct of small_product.h, for layers of every size.
+// As TileProduct of tile_product.h, for layers of every size.
 class DoubleProduct {
  public:
   DoubleProduct(int64_t n, int64_t k, Transpose transpose, bool accumulate)
@@ -24,7 +24,7 @@ class DoubleProduct {
 
   size_t weight_bytes() const;
   void Pack(const double* weights, double* packed) const;
-  // Computes the columns [begin, end); begin is a multiple of SmallProduct::kColumnMultiple.
+  // Computes the columns [begin, end); begin is a multiple of TileProduct::kColumnMultiple.
   void Run(int64_t m, const double* source, const double* packed, double* destination,
            int64_t begin, int64_t end) const;
 

@@ -42,8 +42,23 @@ bool IsSmall(int64_t rows, int64_t weights, int64_t steps) {
 }
 
 bool IsTall(int64_t rows, int64_t weights, int64_t steps) {
-  return SmallProduct::IsFastOnTallBlocks() && rows >= kMinTallRows && rows <= kMaxTallRows &&
-         weights >= kMinTallWeights && steps >= kMinTallSteps;
+  return rows >= kMinTallRows && rows <= kMaxTallRows && weights >= kMinTallWeights &&
+         steps >= kMinTallSteps;
+}
+
+// Whether our own product of a packed float32 layer is the faster one.
+bool IsFaster(int64_t rows, int64_t weights, int64_t steps) {
+  switch (TileProduct::vector_bytes()) {
+    case 64:
+      return IsSmall(rows, weights, steps) || IsTall(rows, weights, steps);
+    case 32:
+      // oneDNN has no format of packed weights for AVX2 and packs them in every step: 32 rows and
+      // 2^19 weights run at 25 GFLOP/s, and at 95 in our own product (one core of a Zen 3). With
+      // 128 rows both are equally fast.
+      return rows > kMaxUnpackedRows || IsSmall(rows, weights, steps);
+    default:
+      return IsSmall(rows, weights, steps);
+  }
 }
 
 // Threads take rows of their own if two have at least this many, if the weights, which each of them
@@ -55,7 +70,7 @@ constexpr int64_t kMinSequenceWork = 1 << 21;
 // parts of this size take a third less time than one thread (GRU of 256 units, one row).
 constexpr int64_t kMinPartWork = 1 << 16;
 
-static_assert(kPartMultiple % SmallProduct::kColumnMultiple == 0, "parts begin at vectors");
+static_assert(kPartMultiple % TileProduct::kColumnMultiple == 0, "parts begin at vectors");
 
 }  // namespace
 
@@ -92,7 +107,7 @@ StepProduct<T>::StepProduct(const LayerDesc& desc, const Split& split, int64_t n
   if (desc.steps < kMinPackedSteps) return;
   const int64_t rows = (desc.batch + split.blocks - 1) / split.blocks;
   const bool rounds = sixteen_bits() && Multiplies(dtype_);  // oneDNN's product is faster
-  if (IsSmall(rows, n * k, desc.steps) || (IsTall(rows, n * k, desc.steps) && !rounds)) {
+  if (rounds ? IsSmall(rows, n * k, desc.steps) : IsFaster(rows, n * k, desc.steps)) {
     own_.emplace(n, k, transpose, accumulate);
     return;
   }

@@ -9,7 +9,7 @@
 #include "../../layout.h"
 #include "double_product.h"
 #include "gemm.h"
-#include "small_product.h"
+#include "tile_product.h"
 
 namespace fastrnn {
 namespace cpu {
@@ -28,7 +28,7 @@ struct Split {
 };
 
 // The product of a state or gate gradient [N, k] with the recurrent weights, made once for a layer:
-// our own (small_product.h, double_product.h), or oneDNN's with weights that are packed or not. T
+// our own (tile_product.h, double_product.h), or oneDNN's with weights that are packed or not. T
 // is the layer's accumulator. Weights of a 16-bit type are converted to float32, unless they are
 // packed and the processor multiplies the type: then the source is rounded to it.
 template <class T>
@@ -52,7 +52,7 @@ class StepProduct {
   std::string Reason() const;
 
  private:
-  using Own = std::conditional_t<std::is_same<T, double>::value, DoubleProduct, SmallProduct>;
+  using Own = std::conditional_t<std::is_same<T, double>::value, DoubleProduct, TileProduct>;
 
   template <class Value>
   friend class BlockProduct;

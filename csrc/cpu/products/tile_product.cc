@@ -1,4 +1,4 @@
-#include "small_product.h"
+#include "tile_product.h"
 
 #include <algorithm>
 #include <cstring>
@@ -24,7 +24,7 @@ struct Kernels {
   void (*run)(const Tiles& at, int64_t m);
 };
 
-#define FASTRNN_VECTOR_CODE "cpu/products/small_tiles.h"
+#define FASTRNN_VECTOR_CODE "cpu/products/tiles.h"
 #include "../vectors/instruction_sets.h"
 
 const Kernels kernels = FASTRNN_FOR_THIS_PROCESSOR(kKernels);
@@ -35,13 +35,13 @@ constexpr int64_t kPackRows = 16;
 
 }  // namespace
 
-size_t SmallProduct::weight_bytes() const {
+size_t TileProduct::weight_bytes() const {
   return (n_ + kernels.lanes - 1) / kernels.lanes * kernels.lanes * k_ * sizeof(float);
 }
 
-bool SmallProduct::IsFastOnTallBlocks() { return kernels.lanes == 16; }
+int TileProduct::vector_bytes() { return static_cast<int>(kernels.lanes * sizeof(float)); }
 
-void SmallProduct::Pack(const float* weights, float* packed) const {
+void TileProduct::Pack(const float* weights, float* packed) const {
   const int64_t lanes = kernels.lanes, vectors = (n_ + lanes - 1) / lanes;
   const int64_t tasks = std::clamp<int64_t>(n_ * k_ / kPackWork, 1, vectors);
   ParallelFor(tasks, [&](int64_t task) {
@@ -52,8 +52,8 @@ void SmallProduct::Pack(const float* weights, float* packed) const {
 }
 
 // Packs the columns from `column` on: one vector.
-void SmallProduct::PackColumns(const float* weights, int64_t column, int64_t lanes,
-                               float* packed) const {
+void TileProduct::PackColumns(const float* weights, int64_t column, int64_t lanes,
+                              float* packed) const {
   const int64_t count = std::min(lanes, n_ - column);
   if (count < lanes) std::fill_n(packed, k_ * lanes, 0.0f);
   if (transpose_ == Transpose::kNo) {
@@ -72,8 +72,8 @@ void SmallProduct::PackColumns(const float* weights, int64_t column, int64_t lan
   }
 }
 
-void SmallProduct::Run(int64_t m, const float* source, const float* packed, float* destination,
-                       int64_t begin, int64_t end) const {
+void TileProduct::Run(int64_t m, const float* source, const float* packed, float* destination,
+                      int64_t begin, int64_t end) const {
   kernels.run({n_, k_, begin, end, accumulate_, source, packed, destination}, m);
 }
 

@@ -16,17 +16,16 @@ namespace fastrnn {
 namespace cpu {
 
 // destination[m, n] = source[m, k] * weights[k, n], or += where it accumulates; all dense.
-class SmallProduct {
+class TileProduct {
  public:
   static constexpr int64_t kColumnMultiple = 16;  // the longest vector
 
   // The weights are given as stored: [k, n] where transpose is no, [n, k] where it is yes.
-  SmallProduct(int64_t n, int64_t k, Transpose transpose, bool accumulate)
+  TileProduct(int64_t n, int64_t k, Transpose transpose, bool accumulate)
       : n_(n), k_(k), transpose_(transpose), accumulate_(accumulate) {}
 
-  // Whether blocks of eight rows and more run at least at oneDNN's rate, whatever their weights:
-  // with AVX-512, whose registers hold the sums of eight rows.
-  static bool IsFastOnTallBlocks();
+  // Of the instruction set at hand: 64 is AVX-512, 32 AVX2.
+  static int vector_bytes();
 
   size_t weight_bytes() const;
   // The threads of the scope (threads.h) share the columns.

@@ -1,4 +1,4 @@
-// The tiles of SmallProduct, compiled for each instruction set (vectors/instruction_sets.h).
+// The tiles of TileProduct, compiled for each instruction set (vectors/instruction_sets.h).
 
 constexpr int kLanes = FASTRNN_BYTES / sizeof(float);
 constexpr int kRegisters = FASTRNN_BYTES == 64 ? 32 : 16;  // half of them hold a tile's sums
