@@ -251,3 +251,7 @@ def test_layers_run_on_threads_of_mxnet_that_spin(units):
 def test_layers_leave_threads_of_mxnet_that_sleep_alone():
     assert after_mxnet(GOMP_SPINCOUNT="0")[1] == 1
     assert after_mxnet(OMP_WAIT_POLICY="PASSIVE")[1] == 1
+
+
+def test_layers_have_the_same_bits_without_the_threads_that_openmp_refuses():
+    assert after_mxnet(OMP_THREAD_LIMIT="1") == (after_mxnet()[0], 1)

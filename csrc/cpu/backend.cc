@@ -72,7 +72,7 @@ class CpuLayer final : public LayerPlan {
   }
 
  private:
-  // Whether a pass has enough work for more than one thread.
+  // Whether a pass has enough work to share.
   bool IsWorthATeam() const {
     const int64_t weights = desc_.gate_rows() * (desc_.outputs() + desc_.input);
     return desc_.rows() * weights >= kMinTeamWork;

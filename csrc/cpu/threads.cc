@@ -271,8 +271,9 @@ void RunOnTeam(int threads, const std::function<void()>& body) {
   if (omp_get_thread_num() > 0) {
     helpers.Help();
   } else {
-    const ThreadScope scope(omp_get_num_threads());
-    team_helpers = &helpers;
+    // The shares of work, and so the rounding, do not depend on how many threads OpenMP grants.
+    const ThreadScope scope(threads);
+    if (omp_get_num_threads() == threads) team_helpers = &helpers;
     try {
       body();
     } catch (...) {

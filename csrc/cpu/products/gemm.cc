@@ -53,8 +53,8 @@ constexpr int64_t kWriteWork = 16;
 // sets of the cache. From a copy whose rows are not, weight gradients of an LSTM with 256 units ran
 // at 66 GFLOP/s instead of 33 (one thread of an AMD Milan), and the backward pass of one with 512
 // units took a tenth less time (two threads of a Zen 4). A few rows do not evict each other. oneDNN
-// packs the other factor for each piece of the copy: with pieces of 512 columns, backward of LSTMs of
-// 512 and 1024 units takes 0.92 of the time that it takes with 256 (one thread of a Zen 3).
+// packs the other factor for each piece of the copy: with pieces of 512 columns, backward of LSTMs
+// of 512 and 1024 units takes 0.92 of the time that it takes with 256 (one thread of a Zen 3).
 constexpr int64_t kSlowStride = 512;
 constexpr int64_t kFewRows = 64;
 constexpr int64_t kCopyColumns = 512;
