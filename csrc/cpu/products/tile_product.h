@@ -1,7 +1,6 @@
-// The recurrent product of small layers. A library's fixed cost, about a microsecond a call, is
-// many times what such a product takes; these are plain loops over weights that stay in cache,
-// vectorised for the processor at hand. With AVX-512 also the product of larger layers with 8 to 32
-// rows, which reads the weights once for all rows.
+// Our own recurrent product: loops over packed weights, vectorised for the processor at hand. It is
+// for small layers, where a library's fixed cost of about a microsecond a call is many times what
+// the product takes, and for larger ones where it is faster (IsFaster in step_product.cc).
 //
 // Each number is summed in an order that depends on n and k alone: a row's numbers are the same
 // bits whichever rows are computed with it.
