@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -237,3 +238,18 @@ class Parent(mx.gluon.HybridBlock):
         if lengths is not None:
             return self.layer(x, states, lengths)
         return self.layer(x) if states is None else self.layer(x, states)
+
+
+def with_reserves(symbol):
+    """Return a graph as earlier versions made it: a layer's last output is its reserve."""
+    graph = json.loads(symbol.tojson())
+    for node in graph["nodes"]:
+        if node["op"] == "_fastrnn_rnn":
+            (inner,) = node["subgraphs"]
+            inner["nodes"].append(
+                {"op": "_zeros", "name": "reserve", "inputs": [], "attrs": {"shape": "(1,)"}}
+            )
+            inner["heads"].append([len(inner["nodes"]) - 1, 0, 0])
+            inner.pop("node_row_ptr", None)
+    del graph["node_row_ptr"]  # MXNet counts outputs by itself
+    return mx.sym.load_json(json.dumps(graph))

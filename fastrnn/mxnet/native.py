@@ -188,7 +188,7 @@ def graph_layer(
     name: str,
     seed: Any = None,
     first_layer: int = 0,
-) -> Tuple[Any, List[Any], Any]:
+) -> Tuple[Any, List[Any]]:
     """Return the symbols of one differentiable layer.
 
     MXNet infers shapes and types from the node's subgraph, which never runs. A subgraph can only be
@@ -217,8 +217,8 @@ def graph_layer(
 
     Returns
     -------
-    output, states, reserve
-        [T, N, D*P]; the states; and the input of the backward pass.
+    output, states
+        [T, N, D*P], and the states.
     """
     extra = [w for direction in weights for w in direction[1:]]
     extra += [] if seed is None else [seed]
@@ -231,20 +231,19 @@ def graph_layer(
             *(seed is not None, first_layer),
         ),
         "__ext_extra_inputs__": len(extra),  # the last ones, which the subgraph does not have
-        # MXNet's drawing tools label the node with the shape of output number num_outputs - 1.
-        "num_outputs": 1,
+        # MXNet's drawing tools label a node of several outputs with the shape of output number
+        # num_outputs - 1.
+        **({} if states is None else {"num_outputs": 1}),
         # MXNet puts the attributes of mx.AttrScope, such as ctx_group, on every node.
         **{key: value for key, value in data.list_attr().items() if key[:2] == "__"},
     }
     nodes = [node("null", argument) for argument in arguments]
     own = node(GRAPH_OPERATOR, name, [(k, 0) for k in range(len(nodes))], **attributes)
-    own["subgraphs"] = [
-        inferred_layer(cell, len(weights), states is not None, dtype, lengths is not None)
-    ]
+    own["subgraphs"] = [inferred_layer(cell, len(weights), states is not None, lengths is not None)]
     count = len(states or [])
-    heads = [(len(nodes), k) for k in range(count + 2)]
+    heads = [(len(nodes), k) for k in range(count + 1)]
     outputs = compose([*nodes, own], heads, **arguments)
-    return outputs[0], [outputs[k + 1] for k in range(count)], outputs[count + 1]
+    return outputs[0], [outputs[k + 1] for k in range(count)]
 
 
 def options(cell: Cell) -> Dict[str, Any]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-import numpy as np
-
 from fastrnn.cell import GATES, Cell
 from fastrnn.mxnet import import_mxnet, mixed_precision
 
@@ -74,7 +72,7 @@ def constant(F: Any, value: float, shape: Any, dtype: str, **attributes: Any) ->
 
 
 def inferred_layer(
-    cell: Cell, directions: int, has_states: bool, dtype: str, has_lengths: bool
+    cell: Cell, directions: int, has_states: bool, has_lengths: bool
 ) -> Dict[str, Any]:
     """Return the graph from which MXNet infers the shapes and types of `native.graph_layer`.
 
@@ -132,31 +130,5 @@ def inferred_layer(
         **({"use_sequence_length": True} if has_lengths else {}),
         **({"projection_size": P} if cell.projected else {}),
     )
-    numbers = _reserve_numbers(cell, directions, dtype)
-    if numbers:
-        row = with_width(i2h, numbers)
-        reserve = add("Cast", row, dtype="float64") if dtype != "float64" else row
-    else:
-        reserve = add("_zeros", shape=(1, 1, 1), dtype="float64")  # an empty one is not allowed
     outputs = 1 + len(states) if has_states else 1
-    return graph(nodes, [*((rnn, k) for k in range(outputs)), (reserve, 0)])
-
-
-def _reserve_numbers(cell: Cell, directions: int, dtype: str) -> int:
-    """Return the numbers of 8 bytes that a step of a row has in the reserve.
-
-    As ReserveWords in csrc/rnn.h, and in float64: MXNet fills the reserve's gradient with zeros,
-    number by number.
-    """
-    H, P = cell.hidden_size, cell.outputs
-    # Words of 4 bytes for each hidden unit of a step, and for each output that a step reads.
-    itemsize = np.dtype(dtype).itemsize
-    value, c, noise = -(-itemsize // 4), max(itemsize // 4, 1), cell.noise
-    words = {"lstm": itemsize + c, "gru": itemsize}.get(cell.mode, value * any(noise))
-    words += value * cell.projected + c * (noise.zoneout_states > 0)
-    reads = value * (noise.drop_states > 0 or (cell.mode == "gru" and any(noise)))
-    of_rows = 0  # words of a row that no unit has
-    if cell.layer_norm:
-        words += 2 * GATES[cell.mode] * itemsize // 4
-        of_rows = 4 * c * directions
-    return -(-(directions * (words * H + reads * P) + of_rows) // 2)
+    return graph(nodes, [(rnn, k) for k in range(outputs)])

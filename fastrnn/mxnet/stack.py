@@ -25,7 +25,7 @@ mx: Any = import_mxnet()
 # operators, step by step.
 NATIVE, FUSED, LAYERWISE, UNROLLED = "native", "fused", "layerwise", "unrolled"
 
-_SMALL = 1 << 16  # T*N*D*H of a layer whose reserve takes about a megabyte
+_SMALL = 1 << 16  # L*T*N*D*H of layers whose reserve takes about a megabyte
 
 _Outcome = Tuple[Any, List[Any]]
 
@@ -131,14 +131,14 @@ class Stack:
     def is_one_operator(self, inputs: Any) -> bool:
         """Whether `run` on arrays calls one operator whose outputs are the layer's.
 
-        So a call that autograd records is one node, as Gluon's is. The operator holds the reserves
-        of all layers at once, so those of a stack must be small.
+        So a call that autograd records is one node, as Gluon's is. The reserve is one of the
+        operator's outputs, for which MXNet makes a gradient of zeros, so it must be small.
         """
         if not self._may_be_one_operator or mixed_precision():
             return False
         steps, rows, _ = inputs.shape
         units = self.directions * self.cell.hidden_size
-        return self.layers == 1 or steps * rows * units <= _SMALL
+        return self.layers * steps * rows * units <= _SMALL
 
     @cached_property
     def _converted(self) -> bool:
@@ -267,11 +267,10 @@ class Stack:
             return native.layers(
                 cell, data, states, [weights], dtype, sequence_length, seed, number
             )
-        output, after, _ = native.graph_layer(
+        return native.graph_layer(
             *(cell, data, states, weights, dtype, sequence_length, f"{name}_l{number}"),
             *(seed, number),
         )
-        return output, after
 
 
 def _next_name() -> str:

@@ -67,17 +67,17 @@ def call(case, inputs):
 
 
 def call_graph(case, inputs):
-    """Call the operator of graphs, which has one layer; the reserve is its last output."""
+    """Call the operator of graphs, which has one layer."""
     names = [f"v{k}" for k in range(len(inputs))]
     data, *others = (mx.sym.var(name) for name in names)
     states, weights = others[: 1 + (case.mode == "lstm")], others[1 + (case.mode == "lstm") :]
     lengths = None if case.lengths is None else weights.pop()
     count = len(weights) // case.directions
     directions = [weights[count * d : count * (d + 1)] for d in range(case.directions)]
-    output, after, reserve = native.graph_layer(
+    output, after = native.graph_layer(
         cell_of(case), data, states, directions, case.dtype, lengths, "layer"
     )
-    group = mx.sym.Group([output, *after, reserve])
+    group = mx.sym.Group([output, *after])
     arrays = dict(zip(names, inputs))
     return mx.nd.CachedOp(group)(*(arrays[name] for name in group.list_inputs()))
 

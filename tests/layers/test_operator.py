@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastrnn import _native
 from fastrnn.cell import GATES, Cell
 
 native = pytest.importorskip("fastrnn.mxnet.native")
@@ -42,42 +41,13 @@ def outputs_of_graph(inputs, dtype="float32", lengths=None, hidden=5):
     """Run one direction of an LSTM as a graph without any operator but the one."""
     data, h_0, c_0, *weights = (mx.sym.var(f"v{k}") for k in range(len(inputs)))
     ragged = None if lengths is None else mx.sym.var("lengths")
-    output, states, reserve = native.graph_layer(
+    output, states = native.graph_layer(
         Cell("lstm", hidden), data, [h_0, c_0], [weights], dtype, ragged, "layer"
     )
-    group = mx.sym.Group([output, *states, reserve])
+    group = mx.sym.Group([output, *states])
     arguments = {f"v{k}": array for k, array in enumerate(inputs)}
     arguments["lengths"] = lengths
     return mx.nd.CachedOp(group)(*(arguments[name] for name in group.list_inputs()))
-
-
-@pytest.mark.parametrize("directions", [1, 2])
-@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
-@pytest.mark.parametrize(
-    "mode, projection, words", [("lstm", 0, 5), ("lstm", 3, 6), ("gru", 0, 4), ("rnn_tanh", 0, 0)]
-)
-def test_the_reserve_that_python_infers_is_what_the_library_writes(
-    mode, projection, words, dtype, directions
-):
-    G, P = GATES[mode], projection or 5
-    shapes = [(G * 5, 0), (G * 5, P), (G * 5,), (G * 5,)]  # as Gluon's parameters have them
-    shapes += [(P, 5)] * (projection > 0)
-    symbols = [
-        [mx.sym.var(f"w{d}{k}", shape=shape) for k, shape in enumerate(shapes)]
-        for d in range(directions)
-    ]
-    states = [mx.sym.var("h"), mx.sym.var("c")][: 2 if mode == "lstm" else 1]
-    *_, reserve = native.graph_layer(
-        Cell(mode, 5, projection), mx.sym.var("data"), states, symbols, dtype, None, "layer"
-    )
-    half = {6: 4, 5: 3, 4: 2, 0: 0}[words]
-    expected = directions * 5 * {"float16": half, "float32": words, "float64": 2 * words}[dtype]
-    size = (mode, dtype, 5, directions, 1, projection)
-    assert expected == _native.library().reserve_words(*size)
-    shape = reserve.infer_shape(data=(7, 3, 4))[1][0]
-    assert shape == ((7, 3, -(-expected // 2)) if words else (1, 1, 1))  # numbers of 8 bytes
-    types = dict.fromkeys(reserve.list_arguments(), dtype)
-    assert reserve.infer_type(**types)[1][0] is np.float64
 
 
 def test_a_graph_of_another_type_says_what_to_do():

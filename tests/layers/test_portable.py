@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import reference as ref
-from cases import MODES, LayerCase, Parent, attach, mx
+from cases import MODES, LayerCase, Parent, attach, mx, with_reserves
 
 import fastrnn
 from fastrnn import mxnet as _mxnet
@@ -135,7 +135,7 @@ def test_a_layer_inside_a_loop_is_refused():
 @needs_native
 def test_a_reserve_as_an_output_is_refused():
     layer = fastrnn.GRU(2, input_size=3)
-    internals = layer(mx.sym.var("x")).get_internals()
+    internals = with_reserves(layer(mx.sym.var("x"))).get_internals()
     with pytest.raises(ValueError, match="expected no use of a recurrent layer's reserve"):
         fastrnn.portable(internals)
 

@@ -159,11 +159,6 @@ Arrays Inputs(const Layers& layers, const Positions& positions, int64_t first_la
   return args;
 }
 
-// The words of 4 bytes in a reserve's row.
-int64_t RowWords(const MXTensor& reserve) {
-  return reserve.shape.back() * (reserve.dtype == mxnet::ext::kFloat64 ? 2 : 1);
-}
-
 }  // namespace
 
 int TypeNumber(DType dtype) {
@@ -202,7 +197,7 @@ std::shared_ptr<const Plan> PlanFor(const Options& options, const MXTensor& data
 
 void RunForward(const Plan& plan, const Positions& positions, int64_t first_layer,
                 const std::vector<MXTensor>& inputs, const std::vector<MXTensor>& outputs,
-                const OpResource& resource) {
+                void* reserve, const OpResource& resource) {
   const Layers& layers = plan.layers();
   auto args = Inputs<ForwardArrays>(layers, positions, first_layer, inputs.data());
   const auto weights = Directions<Weights>(layers, positions, inputs.data(), &Parameter::weight);
@@ -212,11 +207,7 @@ void RunForward(const Plan& plan, const Positions& positions, int64_t first_laye
     args.hn = outputs.at(1).data_ptr;
     if (layers.has_c()) args.cn = outputs.at(2).data_ptr;
   }
-  if (layers.reserve) {
-    FASTRNN_EXPECTS(ReserveWords(layers) <= RowWords(outputs.back()),
-                    "the reserve is smaller than this library's");
-    args.reserve = outputs.back().data_ptr;
-  }
+  args.reserve = reserve;
   const OwnStates states(layers, positions);
   const size_t bytes = Carver::Round(plan.workspace_bytes(Pass::kForward));
   const MxnetWorkspace workspace(layers, resource, bytes + states.bytes());
@@ -227,8 +218,8 @@ void RunForward(const Plan& plan, const Positions& positions, int64_t first_laye
 }
 
 void RunBackward(const Plan& plan, const Positions& positions, int64_t first_layer,
-                 const std::vector<MXTensor>& tensors, const std::vector<MXTensor>& gradients,
-                 const OpResource& resource) {
+                 const std::vector<MXTensor>& tensors, const void* reserve,
+                 const std::vector<MXTensor>& gradients, const OpResource& resource) {
   const Layers& layers = plan.layers();
   const MXTensor* const d_out = tensors.data();
   const MXTensor* const in = d_out + positions.outputs;
@@ -237,7 +228,7 @@ void RunBackward(const Plan& plan, const Positions& positions, int64_t first_lay
   const auto weights = Directions<Weights>(layers, positions, in, &Parameter::weight);
   args.weights = weights.data();
   args.y = out[0].data_ptr;
-  args.reserve = out[positions.outputs - 1].data_ptr;
+  args.reserve = reserve;
   args.dy = HeadGradient(d_out[0], out[0], "output");
   args.dx = gradients.at(Positions::kData).data_ptr;
   const auto weight_gradients =

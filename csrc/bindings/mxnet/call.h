@@ -38,16 +38,17 @@ int InputType(const Layers& layers, const Positions& positions, int index);
 // comes from the options and from the environment.
 std::shared_ptr<const Plan> PlanFor(const Options& options, const mxnet::ext::MXTensor& data);
 
-// `first_layer` is the number of the first layer in the stack that the masks of noise count.
+// `first_layer` is the number of the first layer in the stack that the masks of noise count. If
+// the plan's layers keep a reserve, it is written.
 void RunForward(const Plan& plan, const Positions& positions, int64_t first_layer,
                 const std::vector<mxnet::ext::MXTensor>& inputs,
-                const std::vector<mxnet::ext::MXTensor>& outputs,
+                const std::vector<mxnet::ext::MXTensor>& outputs, void* reserve,
                 const mxnet::ext::OpResource& resource);
 
 // `tensors` are the gradients of the outputs, the inputs and the outputs, in MXNet's order. The
 // gradients of lengths and seed are not written.
 void RunBackward(const Plan& plan, const Positions& positions, int64_t first_layer,
-                 const std::vector<mxnet::ext::MXTensor>& tensors,
+                 const std::vector<mxnet::ext::MXTensor>& tensors, const void* reserve,
                  const std::vector<mxnet::ext::MXTensor>& gradients,
                  const mxnet::ext::OpResource& resource);
 

@@ -25,8 +25,11 @@
 //   output           [T, N, D*P]
 //   state            [D, N, P], if states are used
 //   state_cell       [D, N, H], LSTM only
-//   reserve          [T, N, words / 2] of float64, for backward; in graphs that older versions
-//                    exported [T, N, words] of float32
+//   In graphs that older versions exported also a reserve, which is not written
+//
+// The reserve is in the operator's state, as in MXNet's own RNN: if it were an output, MXNet would
+// make zeros for its gradient. Each recorded call of a graph has its own state, unless the graph
+// has static_alloc. An executor has one for all its calls.
 //
 // It overwrites its outputs, because lib_api does not pass MXNet's request to add. Every array
 // whose gradient may be accumulated needs one of MXNet's operators between it and this one.
@@ -37,12 +40,16 @@
 #include <vector>
 
 #include "../../error.h"
+#include "../../layout.h"
 #include "../../rnn.h"
 #include "attributes.h"
 #include "call.h"
+#include "interface.h"
 
 namespace {
 
+using fastrnn::Carver;
+using fastrnn::operators::Array;
 using fastrnn::operators::Attributes;
 using fastrnn::operators::Guard;
 using fastrnn::operators::Options;
@@ -55,7 +62,6 @@ using Tensors = std::vector<MXTensor>;
 Options ParseLayer(const Attributes& attributes) {
   Options options = fastrnn::operators::ParseAttributes(attributes);
   FASTRNN_EXPECTS(options.layers.layers == 1, "_fastrnn_rnn: expected one layer");
-  options.layers.reserve = true;
   return options;
 }
 
@@ -63,26 +69,66 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
  public:
   explicit GraphLayer(const Attributes& attributes)
       : options_(ParseLayer(attributes)),
-        positions_(fastrnn::operators::PositionsInGraph(options_)) {}
+        positions_(fastrnn::operators::PositionsInGraph(options_)) {
+    options_.layers.reserve = fastrnn::operators::IsRecording();
+  }
 
   MXReturnValue Forward(Tensors* inputs, Tensors* outputs, const OpResource& resource) override {
     return Guard([&] {
-      const auto plan = CheckedPlan(inputs->data());
-      fastrnn::operators::RunForward(*plan, positions_, options_.first_layer, *inputs, *outputs,
-                                     resource);
+      outputs_.reset();
+      RunForward(*inputs, *outputs, resource);
     });
   }
 
   MXReturnValue Backward(Tensors* tensors, Tensors* gradients,
                          const OpResource& resource) override {
     return Guard([&] {
-      const auto plan = CheckedPlan(tensors->data() + positions_.outputs);
-      fastrnn::operators::RunBackward(*plan, positions_, options_.first_layer, *tensors, *gradients,
-                                      resource);
+      // MXNet passes the gradients of the outputs, the inputs and the outputs.
+      const auto inputs = static_cast<size_t>(positions_.inputs);
+      const size_t outputs = (tensors->size() - inputs) / 2;
+      positions_.outputs = static_cast<int>(outputs);
+      if (!options_.layers.reserve) RunForwardAgain(tensors, resource);
+      const auto plan = CheckedPlan(tensors->data() + outputs);
+      fastrnn::operators::RunBackward(*plan, positions_, options_.first_layer, *tensors,
+                                      ReserveOrNull(), *gradients, resource);
     });
   }
 
  private:
+  void RunForward(const Tensors& inputs, const Tensors& outputs, const OpResource& resource) {
+    const auto plan = CheckedPlan(inputs.data());
+    const size_t bytes = options_.layers.reserve ? plan->reserve_bytes() : 0;
+    if (bytes > 0 && (reserve_ == nullptr || reserve_->bytes() < bytes)) {
+      reserve_.reset();
+      reserve_ = std::make_unique<Array>(inputs[Positions::kData].ctx, bytes);
+    }
+    fastrnn::operators::RunForward(*plan, positions_, options_.first_layer, inputs, outputs,
+                                   ReserveOrNull(), resource);
+  }
+
+  // Computes the reserve for `tensors`, whose outputs become those of this run. That is for an
+  // executor, which makes its states when nothing is recorded. Its later calls keep a reserve.
+  void RunForwardAgain(Tensors* tensors, const OpResource& resource) {
+    options_.layers.reserve = true;
+    const auto of_inputs = tensors->begin() + positions_.outputs;
+    const auto of_outputs = of_inputs + positions_.inputs;
+    const auto bytes_of = [&](const MXTensor& tensor) {
+      const int64_t bytes = tensor.size() * SizeOf(options_.layers.dtype);
+      return Carver::Round(static_cast<size_t>(bytes));
+    };
+    size_t bytes = 0;
+    for (auto output = of_outputs; output != tensors->end(); ++output) bytes += bytes_of(*output);
+    outputs_ = std::make_unique<Array>(of_inputs->ctx, bytes);
+    auto* data = static_cast<char*>(outputs_->data());
+    for (auto output = of_outputs; output != tensors->end(); ++output) {
+      output->data_ptr = data;
+      data += bytes_of(*output);
+    }
+    RunForward({of_inputs, of_outputs}, {of_outputs, tensors->end()}, resource);
+  }
+
+  void* ReserveOrNull() const { return reserve_ == nullptr ? nullptr : reserve_->data(); }
+
   // Checks the types of a call's inputs, since a graph traced in one type may be called with
   // another; returns the plan.
   std::shared_ptr<const fastrnn::Plan> CheckedPlan(const MXTensor* inputs) const {
@@ -98,8 +144,10 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
     return fastrnn::operators::PlanFor(options_, inputs[Positions::kData]);
   }
 
-  const Options options_;
-  const Positions positions_;
+  Options options_;
+  Positions positions_;
+  std::unique_ptr<Array> reserve_;
+  std::unique_ptr<Array> outputs_;  // of RunForwardAgain, which a GPU may still be reading
 };
 
 MXReturnValue CreateState(const Attributes& attributes, const mxnet::ext::MXContext&,

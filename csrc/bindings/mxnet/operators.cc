@@ -50,6 +50,7 @@
 #include "../../rnn.h"
 #include "attributes.h"
 #include "call.h"
+#include "interface.h"
 
 namespace {
 
@@ -175,7 +176,9 @@ MXReturnValue Forward(const Attributes& attributes, Tensors* inputs, Tensors* ou
   return Guard([&] {
     const Options options = ParsePacked(attributes);
     const auto plan = PlanFor(options, inputs->at(Positions::kData));
-    RunForward(*plan, PositionsOf(options), options.first_layer, *inputs, *outputs, resource);
+    void* const reserve = options.layers.reserve ? outputs->back().data_ptr : nullptr;
+    RunForward(*plan, PositionsOf(options), options.first_layer, *inputs, *outputs, reserve,
+               resource);
   });
 }
 
@@ -187,7 +190,8 @@ MXReturnValue Backward(const Attributes& attributes, Tensors* tensors, Tensors* 
                     "_fastrnn_layer: reserve is 0, expected 1 for a call with a backward pass");
     const Positions positions = PositionsOf(options);
     const auto plan = PlanFor(options, tensors->at(positions.outputs + Positions::kData));
-    RunBackward(*plan, positions, options.first_layer, *tensors, *gradients, resource);
+    RunBackward(*plan, positions, options.first_layer, *tensors, tensors->back().data_ptr,
+                *gradients, resource);
   });
 }
 
@@ -205,7 +209,7 @@ REGISTER_OP(_fastrnn_layer)
 // MXNet calls this to ask whether the library supports its version.
 MXReturnValue initialize(int version) {
   constexpr int kFirstVersion = 10900;
-  if (version >= kFirstVersion) return mxnet::ext::MX_SUCCESS;
+  if (version >= kFirstVersion) return Guard(fastrnn::operators::FindInterface);
   fastrnn::operators::SetMessage("fastrnn needs MXNet 1.9 or later, this is version number " +
                                  std::to_string(version));
   return mxnet::ext::MX_FAIL;
