@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from fastrnn.cell import Cell
 from fastrnn.mxnet import import_mxnet, lengths, rnn_operator, unrolled
 from fastrnn.mxnet.native import GRAPH_OPERATOR, cell_of
-from fastrnn.mxnet.nodes import constant
+from fastrnn.mxnet.nodes import constant, split
 
 mx: Any = import_mxnet()
 
@@ -24,13 +25,13 @@ class Call(NamedTuple):
 
     cell: Cell
     dtype: str
-    weights: List[List[int]]  # for each direction
+    weights: List[List[List[int]]]  # for each layer and direction
     states: List[int]  # none: they are zeros
     lengths: Optional[int]
 
 
 def call(node: Node) -> Call:
-    """Read a node that `fastrnn.mxnet.native.graph_layer` made."""
+    """Read a node that `fastrnn.mxnet.native.graph_layers` made."""
     attributes: Dict[str, str] = node["attrs"]
     cell, directions = cell_of(attributes), int(attributes.get("num_directions", 1))
     states = [directions + 1, directions + 2] if cell.mode == "lstm" else [directions + 1]
@@ -38,14 +39,14 @@ def call(node: Node) -> Call:
         states = []
     has_lengths = attributes.get("use_sequence_length") == "1"
     after = 1 + directions + len(states)
-    others, count = after + int(has_lengths), len(cell.weight_names) - 1
-    return Call(
-        cell,
-        attributes.get("dtype", "float32"),
-        [[1 + d, *range(others + count * d, others + count * (d + 1))] for d in range(directions)],
-        states,
-        after if has_lengths else None,
-    )
+    others = itertools.count(after + int(has_lengths))
+    weights = [
+        [[next(others) for _ in cell.weight_names[k == 0 :]] for _ in range(directions)]
+        for k in range(int(attributes.get("num_layers", 1)))
+    ]
+    weights[0] = [[1 + d, *direction] for d, direction in enumerate(weights[0])]
+    dtype = attributes.get("dtype", "float32")
+    return Call(cell, dtype, weights, states, after if has_lengths else None)
 
 
 def portable(symbol: Any) -> Any:
@@ -120,7 +121,7 @@ def _replace(
     """Append nodes that compute the same as `node` from `inputs`; record its outputs' places."""
     variables = [mx.sym.var(str(k)) for k in range(len(inputs))]
     with mx.name.Prefix(f"{node['name']}_"):
-        outcome = _layer(call(node), variables)
+        outcome = _layers(call(node), variables)
     graph = json.loads(outcome.tojson())
     graph["nodes"][graph["heads"][0][0]]["name"] = node["name"]
     inner: _Places = {}
@@ -134,22 +135,35 @@ def _replace(
         places[number, k] = _moved(head, inner)
 
 
-def _layer(of: Call, inputs: List[Any]) -> Any:
-    """Compute a node's outputs, except the reserve, with MXNet's own operators."""
-    data, states = inputs[0], [inputs[k] for k in of.states]
-    weights = [[inputs[k] for k in direction] for direction in of.weights]
+def _layers(of: Call, inputs: List[Any]) -> Any:
+    """Compute a node's outputs, except a reserve, with MXNet's own operators."""
+    layers, directions = len(of.weights), len(of.weights[0])
     rows = None if of.lengths is None else inputs[of.lengths]
-    half = rows is not None and of.dtype == "float16"  # lengths.py needs numbers beyond its range
-    cell = of.cell
-    if not states:
-        sizes = [cell.outputs, cell.hidden_size][: 2 if cell.mode == "lstm" else 1]
-        shapes = [(len(weights), -1, size) for size in sizes]
-        states = [constant(mx.sym, 0.0, shape, of.dtype) for shape in shapes]
+    sizes = [of.cell.outputs, of.cell.hidden_size][: 2 if of.cell.mode == "lstm" else 1]
+    shapes = [(directions, -1, size) for size in sizes]
+    own = [[constant(mx.sym, 0.0, shape, of.dtype) for shape in shapes] for _ in of.weights]
+    if of.states:
+        parts = (split(mx.sym, inputs[k], layers, directions) for k in of.states)
+        own = [list(states) for states in zip(*parts)]
+    data, last = inputs[0], []
+    for positions, states in zip(of.weights, own):
+        weights = [[inputs[k] for k in direction] for direction in positions]
+        data, after = _layer(of.cell, of.dtype, data, states, weights, rows)
+        last.append(after)
+    if not of.states:
+        return mx.sym.Group([data])
+    after = last[0] if layers == 1 else [mx.sym.concat(*parts, dim=0) for parts in zip(*last)]
+    return mx.sym.Group([data, *after])
+
+
+def _layer(
+    cell: Cell, dtype: str, data: Any, states: List[Any], weights: List[List[Any]], rows: Any
+) -> Tuple[Any, List[Any]]:
+    """Run one layer."""
+    half = rows is not None and dtype == "float16"  # lengths.py needs numbers beyond its range
     loops = cell.projected or cell.clip_min is not None or cell.layer_norm or any(cell.noise)
     if loops or half:
-        output, after = unrolled.layer(mx.sym, of.cell, data, states, weights, rows)
-    elif rows is None:
-        output, after = rnn_operator.layers(mx.sym, of.cell, data, states, [weights], of.dtype)
-    else:
-        output, after = lengths.layer(mx.sym, of.cell, data, states, weights, rows, of.dtype)
-    return mx.sym.Group([output, *after[: len(of.states)]])
+        return unrolled.layer(mx.sym, cell, data, states, weights, rows)
+    if rows is None:
+        return rnn_operator.layers(mx.sym, cell, data, states, [weights], dtype)
+    return lengths.layer(mx.sym, cell, data, states, weights, rows, dtype)

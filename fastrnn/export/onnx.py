@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 
@@ -62,8 +62,8 @@ class _Nodes:
         return f"{self._name}_part{self._named}"
 
 
-def _layer(node: graphs.Node, **exporter: Any) -> Any:
-    """Convert a node of the native operator to an ONNX LSTM, GRU or RNN."""
+def _layers(node: graphs.Node, **exporter: Any) -> Any:
+    """Convert a node of the native operator to an ONNX LSTM, GRU or RNN for each layer."""
     call = graphs.call(node)
     if call.cell.projected or call.cell.clip_min is not None or call.cell.layer_norm:
         raise ValueError(
@@ -81,20 +81,46 @@ def _layer(node: graphs.Node, **exporter: Any) -> Any:
     # ONNX takes an omitted state as zero, for any number of rows.
     zero = [_is_zero(node["inputs"][k], exporter["mx_graph"]) for k in call.states]
     states = ["" if z else inputs[k] for k, z in zip(call.states, zero)]
+    data, last = inputs[0], []
+    for k in range(len(call.weights)):
+        own = [_part_of(nodes, call, state, k) for state in states]
+        data, after = _layer(nodes, call, inputs, k, data, own)
+        last.append(after)
+    after = last[0]
+    if len(last) > 1:
+        after = [nodes.add("Concat", parts, axis=0) for parts in zip(*last)]
+    nodes.put_out([data, *after])
+    return nodes.made, [sources[0].dtype] * (1 + len(after))
+
+
+def _part_of(nodes: _Nodes, call: graphs.Call, state: str, layer: int) -> str:
+    """Return a layer's part [D, N, H] of a state."""
+    directions = len(call.weights[0])
+    if not state or len(call.weights) == 1:
+        return state
+    ends = (nodes.constant([k * directions]) for k in (layer, layer + 1))
+    return str(nodes.add("Slice", [state, *ends, nodes.constant([0])]))
+
+
+def _layer(
+    nodes: _Nodes, call: graphs.Call, inputs: List[str], layer: int, data: str, states: List[str]
+) -> Tuple[str, List[str]]:
+    """Return a layer's output [T, N, D*H] and its last states."""
+    weights = call.weights[layer]
     lengths = "" if call.lengths is None else inputs[call.lengths]
+    packed = _packed(nodes, call.cell, [[inputs[k] for k in direction] for direction in weights])
     output, *after = nodes.add(
         _KINDS[call.cell.mode],
-        [inputs[0], *_packed(nodes, call, inputs), lengths, *states],
+        [data, *packed, lengths, *states],
         2 + (call.cell.mode == "lstm"),
-        **_attributes(call.cell, len(call.weights)),
+        **_attributes(call.cell, len(weights)),
     )
     after = after[: len(states)]
     if lengths:
         after = _after_no_steps(nodes, lengths, states, after)
-    # From [T, D, N, H] to [T, N, D*H].
+    # From [T, D, N, H].
     swapped = nodes.add("Transpose", [output], perm=[0, 2, 1, 3])
-    nodes.put_out([nodes.add("Reshape", [swapped, nodes.constant([0, 0, -1])]), *after])
-    return nodes.made, [sources[0].dtype] * (1 + len(after))
+    return nodes.add("Reshape", [swapped, nodes.constant([0, 0, -1])]), after
 
 
 def _is_zero(entry: graphs.Entry, graph: List[graphs.Node]) -> bool:
@@ -104,14 +130,14 @@ def _is_zero(entry: graphs.Entry, graph: List[graphs.Node]) -> bool:
     return node["op"] in _ZEROS
 
 
-def _packed(nodes: _Nodes, call: graphs.Call, inputs: List[str]) -> List[str]:
+def _packed(nodes: _Nodes, cell: Cell, weights: List[List[str]]) -> List[str]:
     """Return W, R and B, with a first dimension for the directions."""
-    gates, hidden = _GATES[call.cell.mode], call.cell.hidden_size
+    gates, hidden = _GATES[cell.mode], cell.hidden_size
     rows = np.arange(len(gates) * hidden).reshape(-1, hidden)
     order = nodes.constant(rows[gates].reshape(1, -1))
     parts = []
-    for direction in call.weights:
-        w, r, *biases = (nodes.add("Gather", [inputs[k], order], axis=0) for k in direction)
+    for direction in weights:
+        w, r, *biases = (nodes.add("Gather", [array, order], axis=0) for array in direction)
         parts.append((w, r, nodes.add("Concat", biases, axis=1)))
     return [nodes.add("Concat", directions, axis=0) for directions in zip(*parts)]
 
@@ -189,7 +215,7 @@ def register() -> None:
     converters = _exporter.registry_  # by opset and operator; empty without onnx
     if not converters:
         return
-    _exporter.register(GRAPH_OPERATOR)(_layer)
+    _exporter.register(GRAPH_OPERATOR)(_layers)
     _exporter.register("_copy")(_copy)
     _exporter.register("_identity_with_attr_like_rhs")(_copy)  # its second input is a shape
     _exporter.register("_zeros_without_dtype")(_shape_only)

@@ -13,7 +13,7 @@ from fastrnn import _native, _threads
 from fastrnn.cell import Cell, Noise
 from fastrnn.check import verdict
 from fastrnn.mxnet import import_mxnet, mixed_precision
-from fastrnn.mxnet.nodes import compose, inferred_layer, node
+from fastrnn.mxnet.nodes import compose, inferred_layers, node
 from fastrnn.mxnet.operators import load_operators
 
 mx = import_mxnet()
@@ -169,8 +169,8 @@ def layers(
         *([lengths] if has_lengths else []),
         *([] if seed is None else [seed]),
         options=_packed(
-            *(len(weights), recorded, cell, len(weights[0]), dtype, states is not None),
-            *(has_lengths, seed is not None, first_layer),
+            *(recorded, cell, len(weights), len(weights[0]), states is not None, has_lengths),
+            *(dtype, seed is not None, first_layer),
         ),
     )
     if states is None:
@@ -178,58 +178,42 @@ def layers(
     return outputs[0], [outputs[k + 1] for k in range(len(states))]
 
 
-def graph_layer(
+def graph_layers(
     cell: Cell,
     data: Any,
     states: Optional[Sequence[Any]],
-    weights: Sequence[Sequence[Any]],
+    weights: Sequence[Sequence[Sequence[Any]]],
     dtype: str,
     lengths: Any,
     name: str,
     seed: Any = None,
     first_layer: int = 0,
 ) -> Tuple[Any, List[Any]]:
-    """Return the symbols of one differentiable layer.
+    """Return the symbols of differentiable layers, one on top of the other.
 
     MXNet infers shapes and types from the node's subgraph, which never runs. A subgraph can only be
     written in JSON and attached by composing symbols.
 
     The operator cannot add to a gradient, so an operator of MXNet's must be between it and every
-    variable.
+    variable. It does not write the gradient of `lengths`, so that must not be differentiated.
 
     Parameters
     ----------
-    data
-        [T, N, I].
-    states
-        [D, N, P], and for the LSTM [D, N, H]. None: they are zeros, and no states are returned.
-    weights
-        For each direction: i2h_weight [G*H, I], h2h_weight [G*H, P], i2h_bias [G*H], h2h_bias
-        [G*H] and the rest of ``cell.weight_names``.
-    dtype
-        Type of these arrays: one of ``STATUS.types``.
-    lengths
-        As for `layers`. The operator does not write its gradient, so it must not be differentiated.
     name
         The node's name.
-    seed, first_layer
-        As for `layers`.
 
-    Returns
-    -------
-    output, states
-        [T, N, D*P], and the states.
+    The others are as for `layers`, and so are the results.
     """
-    extra = [w for direction in weights for w in direction[1:]]
+    first, *above = weights
+    extra = [w for direction in first for w in direction[1:]]
+    extra += [w for layer in above for direction in layer for w in direction]
     extra += [] if seed is None else [seed]
-    arrays = [data, *(direction[0] for direction in weights), *(states or [])]
+    arrays = [data, *(direction[0] for direction in first), *(states or [])]
     arrays += [*([] if lengths is None else [lengths]), *extra]
     arguments = {f"input{k}": array for k, array in enumerate(arrays)}
+    kind = (cell, len(weights), len(first), states is not None, lengths is not None)
     attributes = {
-        **_attributes(
-            *(cell, len(weights), dtype, states is not None, lengths is not None),
-            *(seed is not None, first_layer),
-        ),
+        **_attributes(*kind, dtype, seed is not None, first_layer),
         "__ext_extra_inputs__": len(extra),  # the last ones, which the subgraph does not have
         # MXNet's drawing tools label a node of several outputs with the shape of output number
         # num_outputs - 1.
@@ -239,7 +223,7 @@ def graph_layer(
     }
     nodes = [node("null", argument) for argument in arguments]
     own = node(GRAPH_OPERATOR, name, [(k, 0) for k in range(len(nodes))], **attributes)
-    own["subgraphs"] = [inferred_layer(cell, len(weights), states is not None, lengths is not None)]
+    own["subgraphs"] = [inferred_layers(*kind)]
     count = len(states or [])
     heads = [(len(nodes), k) for k in range(count + 1)]
     outputs = compose([*nodes, own], heads, **arguments)
@@ -261,11 +245,9 @@ def options(cell: Cell) -> Dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _packed(layers: int, recorded: bool, *of_both: Any) -> str:
+def _packed(recorded: bool, *of_both: Any) -> str:
     """Return the one attribute of the operator for eager calls; the rest is for `_attributes`."""
     found = _attributes(*of_both)
-    if layers > 1:
-        found["num_layers"] = layers
     if recorded:
         found["reserve"] = 1
     return packed(found)
@@ -278,15 +260,18 @@ def packed(attributes: Mapping[str, Any]) -> str:
 
 def _attributes(
     cell: Cell,
+    layers: int,
     directions: int,
-    dtype: str,
     has_states: bool,
     has_lengths: bool,
+    dtype: str,
     seeded: bool,
     first_layer: int,
 ) -> Dict[str, Any]:
     """Return what both operators are told, without defaults."""
     found: Dict[str, Any] = {"mode": cell.mode, "hidden_size": cell.hidden_size}
+    if layers > 1:
+        found["num_layers"] = layers
     if directions > 1:
         found["num_directions"] = directions
     if dtype != "float32":

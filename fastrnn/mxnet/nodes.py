@@ -71,10 +71,20 @@ def constant(F: Any, value: float, shape: Any, dtype: str, **attributes: Any) ->
     return compose([own], [(0, 0)])
 
 
-def inferred_layer(
-    cell: Cell, directions: int, has_states: bool, has_lengths: bool
+def split(F: Any, state: Any, layers: int, directions: int) -> Sequence[Any]:
+    """Return each layer's part [D, N, H] of a state."""
+    if layers == 1:
+        return [state]
+    if F is mx.sym:  # split needs the size of the dimension
+        unknown = -1 if mx.util.is_np_shape() else 0
+        state = with_shape(state, (layers * directions, unknown, unknown))
+    return F.split(state, num_outputs=layers, axis=0)
+
+
+def inferred_layers(
+    cell: Cell, layers: int, directions: int, has_states: bool, has_lengths: bool
 ) -> Dict[str, Any]:
-    """Return the graph from which MXNet infers the shapes and types of `native.graph_layer`.
+    """Return the graph from which MXNet infers the shapes and types of `native.graph_layers`.
 
     MXNet's own RNN operator determines all of them except the shape of i2h_weight. A FullyConnected
     determines that; RNN takes its output as data, so that RNN's parameters have a known size.
@@ -110,11 +120,13 @@ def inferred_layer(
     if has_states:
         states = [add("null") for _ in sizes]
     else:  # of their shape
+        blocks = layers * directions
         step = add("slice_axis", i2h, axis=0, begin=0, end=1)
-        steps = add("Concat", step, step, num_args=2, dim=0) if directions == 2 else step
+        steps = add("Concat", *[step] * blocks, num_args=blocks, dim=0) if blocks > 1 else step
         same = {size: with_width(steps, size) for size in dict.fromkeys(sizes)}
         states = [same[size] for size in sizes]
-    size = GH * (GH + P + 2) + cell.projection_size * H  # of a direction's parameters
+    inputs = GH + (layers - 1) * directions * P  # of all layers
+    size = GH * (inputs + layers * (P + 2)) + layers * cell.projection_size * H  # of a direction
     parameters = add("_zeros_without_dtype", shape=(directions * size,))
     rnn = add(
         "RNN",
@@ -123,7 +135,7 @@ def inferred_layer(
         *states,
         *([add("null")] if has_lengths else []),
         state_size=H,
-        num_layers=1,
+        num_layers=layers,
         state_outputs=True,
         mode=cell.mode,
         **({"bidirectional": True} if directions == 2 else {}),

@@ -210,17 +210,13 @@ class Stack:
             assert states is not None
             return rnn_operator.layers(F, self.cell, data, states, weights, self.computed_in)
         seeded = self.operators == NATIVE and any(self.cell.noise) and drops
-        if self.operators == NATIVE and F is mx.nd and not any(rates):
+        if self.operators == NATIVE and not any(rates):
             seed = dropout.seed(F) if seeded else None
-            recorded = mx.autograd.is_recording()
-            return native.layers(
-                *(self.cell, data, states, weights),
-                *(self.computed_in, sequence_length, seed),
-                recorded=recorded,
-            )
+            return self._native(F, data, states, weights, sequence_length, name, seed)
         own: List[Any] = [None] * self.layers
         if states is not None:
-            own = list(zip(*(self._split(F, state) for state in states)))
+            parts = (nodes.split(F, state, self.layers, self.directions) for state in states)
+            own = list(zip(*parts))
         last, seed = [], None
         for k, of_layer in enumerate(weights):
             if k:
@@ -234,15 +230,23 @@ class Stack:
             last.append(after)
         return data, last[0] if self.layers == 1 else [F.concat(*s, dim=0) for s in zip(*last)]
 
-    def _split(self, F: Any, state: Any) -> Sequence[Any]:
-        """Return each layer's part [D, N, H] of a state."""
-        if self.layers == 1:
-            return [state]
-        if F is mx.sym:  # split needs the size of the dimension
-            unknown = -1 if mx.util.is_np_shape() else 0
-            shape = (self.layers * self.directions, unknown, unknown)
-            state = nodes.with_shape(state, shape)
-        return F.split(state, num_outputs=self.layers, axis=0)
+    def _native(
+        self,
+        F: Any,
+        data: Any,
+        states: Any,
+        weights: Sequence[Sequence[Sequence[Any]]],
+        sequence_length: Any,
+        name: str,
+        seed: Any,
+        first_layer: int = 0,
+    ) -> _Outcome:
+        """Run layers by one native operator."""
+        arguments = (self.cell, data, states, weights, self.computed_in, sequence_length)
+        if F is mx.sym:
+            return native.graph_layers(*arguments, f"{name}_l{first_layer}", seed, first_layer)
+        recorded = mx.autograd.is_recording()
+        return native.layers(*arguments, seed, first_layer, recorded=recorded)
 
     def _layer(
         self,
@@ -263,14 +267,7 @@ class Stack:
             return rnn_operator.layers(F, cell, data, states, [weights], dtype)
         if self.operators == LAYERWISE:
             return lengths.layer(F, cell, data, states, weights, sequence_length, dtype)
-        if F is mx.nd:
-            return native.layers(
-                cell, data, states, [weights], dtype, sequence_length, seed, number
-            )
-        return native.graph_layer(
-            *(cell, data, states, weights, dtype, sequence_length, f"{name}_l{number}"),
-            *(seed, number),
-        )
+        return self._native(F, data, states, [weights], sequence_length, name, seed, number)
 
 
 def _next_name() -> str:

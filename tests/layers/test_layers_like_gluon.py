@@ -186,7 +186,7 @@ def test_mxnets_drawings(mode, backend):
 def test_attributes_of_a_scope_are_on_the_operator(backend):
     if backend != "native":
         pytest.skip("MXNet sees to its own")
-    layer = fastrnn.LSTM(4, 2)
+    layer = fastrnn.LSTM(4, 2, dropout=0.5)
     with mx.AttrScope(ctx_group="dev1"):
         nodes = json.loads(layer(mx.sym.var("data")).tojson())["nodes"]
     operators = [node for node in nodes if node["op"] == fastrnn.mxnet.native.GRAPH_OPERATOR]

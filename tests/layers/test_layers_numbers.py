@@ -53,13 +53,16 @@ def test_dropout_is_the_one_that_mxnet_would_draw(
         case.check_recorded(layer, layer, None, True, computed)
 
 
-@pytest.mark.parametrize("options", [{}, {"bidirectional": True, "dropout": 0.5}], ids=str)
-def test_layers_of_a_graph_are_operators_of_their_own(options):
+@pytest.mark.parametrize(
+    "count, options",
+    [(1, {"bidirectional": True}), (3, {"dropout": 0.5}), (3, {"weight_dropout": 0.5})],
+)
+def test_layers_of_a_graph_with_dropout_are_operators_of_their_own(count, options):
     if not native.STATUS.usable:
         pytest.skip(native.STATUS.reason)
     layer = fastrnn.LSTM(3, 3, input_size=2, **options)
     nodes = json.loads(layer(mx.sym.var("data")).tojson())["nodes"]
-    assert [n["op"] for n in nodes].count(native.GRAPH_OPERATOR) == 3
+    assert [n["op"] for n in nodes].count(native.GRAPH_OPERATOR) == count
 
 
 def test_layers_all_at_once_where_nothing_is_to_be_learned(monkeypatch):

@@ -41,8 +41,8 @@ def outputs_of_graph(inputs, dtype="float32", lengths=None, hidden=5):
     """Run one direction of an LSTM as a graph without any operator but the one."""
     data, h_0, c_0, *weights = (mx.sym.var(f"v{k}") for k in range(len(inputs)))
     ragged = None if lengths is None else mx.sym.var("lengths")
-    output, states = native.graph_layer(
-        Cell("lstm", hidden), data, [h_0, c_0], [weights], dtype, ragged, "layer"
+    output, states = native.graph_layers(
+        Cell("lstm", hidden), data, [h_0, c_0], [[weights]], dtype, ragged, "layer"
     )
     group = mx.sym.Group([output, *states])
     arguments = {f"v{k}": array for k, array in enumerate(inputs)}

@@ -102,7 +102,7 @@ def test_a_graph_of_numpy_arrays_that_others_convert(tmp_path):
 @needs_native
 def test_half_precision_with_lengths_runs_step_by_step():
     x, h, rows, *weights = (mx.sym.var(name) for name in "xhnwrbc")
-    output, *_ = native.graph_layer(Cell("gru", 4), x, [h], [weights], "float16", rows, "gru")
+    output, *_ = native.graph_layers(Cell("gru", 4), x, [h], [[weights]], "float16", rows, "gru")
     assert "_foreach" in operators(fastrnn.portable(output))
 
 

@@ -191,13 +191,14 @@ Positions PositionsInGraph(const Options& options) {
   const Layers& layers = options.layers;
   Positions positions = Begin(options);
   const size_t parameters = ParametersOf(layers).size();
+  const size_t first = parameters * static_cast<size_t>(layers.directions);
   int next = Positions::kData + 1;
-  for (size_t i = 0; i < positions.weights.size(); i += parameters) positions.weights[i] = next++;
+  for (size_t i = 0; i < first; i += parameters) positions.weights[i] = next++;
   if (options.has_states) positions.states = next;
   next += States(options);
   if (options.has_lengths) positions.lengths = next++;
   for (size_t i = 0; i < positions.weights.size(); ++i) {
-    if (i % parameters > 0) positions.weights[i] = next++;
+    if (i >= first || i % parameters > 0) positions.weights[i] = next++;
   }
   if (options.has_seed) positions.seed = next++;
   positions.inputs = next;

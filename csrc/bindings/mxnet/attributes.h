@@ -43,7 +43,7 @@ struct Positions {
 // Data, states, weights, lengths, seed.
 Positions PositionsOf(const Options& options);
 
-// Data, each direction's i2h_weight, states, lengths, the other weights, seed.
+// Data, the first layer's i2h_weights, states, lengths, the other weights, seed.
 Positions PositionsInGraph(const Options& options);
 
 std::string InputName(const Layers& layers, const Positions& positions, int index);

@@ -1,4 +1,5 @@
-// The MXNet operator _fastrnn_rnn: one recurrent layer in a graph, both directions inside.
+// The MXNet operator _fastrnn_rnn, for graphs: recurrent layers, one on top of the other, both
+// directions inside. For eager calls see operators.cc.
 //
 // MXNet passes shapes to an operator of a library through buffers that an array of unknown rank
 // overruns, and the operator cannot report that a dimension is unknown. So this is a subgraph
@@ -6,25 +7,25 @@
 // operator, and never asks the library (fastrnn/mxnet/native.py builds the node).
 //
 // Attributes
-//   mode, hidden_size, num_directions, dtype, tf32, use_states, use_sequence_length,
+//   mode, hidden_size, num_directions, num_layers, dtype, tf32, use_states, use_sequence_length,
 //   projection_size, state_clip_min, state_clip_max, state_clip_nan, zoneout_outputs,
 //   zoneout_states, drop_states, use_seed, first_layer, layer_norm: as for _fastrnn_layer
 //   (operators.cc)
 // Inputs
 //   data             [T, N, I]
-//   i2h_weight       [G*H, I], for each direction
-//   state            [D, N, P], if states are used
-//   state_cell       [D, N, H], LSTM only
+//   i2h_weight       [G*H, I], for each direction of the first layer
+//   state            [L*D, N, P], if states are used
+//   state_cell       [L*D, N, H], LSTM only
 //   sequence_length  [N] of int32, if it is used; its gradient is not written
-//   the other ParametersOf (parameters.h) for each direction. Their shapes depend on no other
-//   array, so they are what MXNet calls extra inputs, which the subgraph does not have: MXNet
-//   serializes the subgraph at every call of a graph without static_alloc.
+//   the other ParametersOf (parameters.h) for each layer and direction. Their shapes depend on no
+//   other array, so they are what MXNet calls extra inputs, which the subgraph does not have:
+//   MXNet serializes the subgraph at every call of a graph without static_alloc.
 //   seed             [64] of float32, if there is one; also an extra input. Its gradient is not
 //                    written
 // Outputs
 //   output           [T, N, D*P]
-//   state            [D, N, P], if states are used
-//   state_cell       [D, N, H], LSTM only
+//   state            [L*D, N, P], if states are used
+//   state_cell       [L*D, N, H], LSTM only
 //   In graphs that older versions exported also a reserve, which is not written
 //
 // The reserve is in the operator's state, as in MXNet's own RNN: if it were an output, MXNet would
@@ -59,17 +60,10 @@ using mxnet::ext::MXTensor;
 using mxnet::ext::OpResource;
 using Tensors = std::vector<MXTensor>;
 
-Options ParseLayer(const Attributes& attributes) {
-  Options options = fastrnn::operators::ParseAttributes(attributes);
-  FASTRNN_EXPECTS(options.layers.layers == 1, "_fastrnn_rnn: expected one layer");
-  return options;
-}
-
-class GraphLayer : public mxnet::ext::CustomStatefulOp {
+class GraphLayers : public mxnet::ext::CustomStatefulOp {
  public:
-  explicit GraphLayer(const Attributes& attributes)
-      : options_(ParseLayer(attributes)),
-        positions_(fastrnn::operators::PositionsInGraph(options_)) {
+  explicit GraphLayers(const Options& options)
+      : options_(options), positions_(fastrnn::operators::PositionsInGraph(options_)) {
     options_.layers.reserve = fastrnn::operators::IsRecording();
   }
 
@@ -153,7 +147,10 @@ class GraphLayer : public mxnet::ext::CustomStatefulOp {
 MXReturnValue CreateState(const Attributes& attributes, const mxnet::ext::MXContext&,
                           const std::vector<std::vector<unsigned int>>&, const std::vector<int>,
                           mxnet::ext::CustomStatefulOp** op) {
-  return Guard([&] { *op = mxnet::ext::CustomStatefulOp::create<GraphLayer>(attributes); });
+  return Guard([&] {
+    const Options options = fastrnn::operators::ParseAttributes(attributes);
+    *op = mxnet::ext::CustomStatefulOp::create<GraphLayers>(options);
+  });
 }
 
 }  // namespace
