@@ -53,9 +53,10 @@ class _Nodes:
         return name
 
     def put_out(self, tensors: Sequence[str]) -> None:
-        for k, tensor in enumerate(tensors):
-            # The exporter's names for the outputs of a node that has several.
-            self.made.append(self._make_node("Identity", [tensor], [f"{self._name}{k}"]))
+        # The exporter's names; it numbers them if there are several.
+        names = [f"{self._name}{k}" for k in range(len(tensors))]
+        for tensor, name in zip(tensors, names if len(names) > 1 else [self._name]):
+            self.made.append(self._make_node("Identity", [tensor], [name]))
 
     def _new_name(self) -> str:
         self._named += 1

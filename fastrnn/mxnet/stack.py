@@ -111,7 +111,8 @@ class Stack:
         )
         if self._converted:
             output, *states = (F.cast(a, dtype=self.dtype.name) for a in (output, *states))
-        if renamed and adding is None:  # a graph that others see
+        # Of a graph that others see; the name of a node is that of its only output.
+        if renamed and adding is None and not (zero_states and self._is_one_node):
             output, states = _named(name, output, states)
         if self.layout == "NTC":
             output = F.swapaxes(output, 0, 1)
@@ -120,13 +121,9 @@ class Stack:
         return output, list(states)
 
     @cached_property
-    def _may_be_one_operator(self) -> bool:
-        return (
-            self.operators == NATIVE
-            and self.layout == "TNC"
-            and not self._converted
-            and not any(self.rates)
-        )
+    def _is_one_node(self) -> bool:
+        """Whether all layers are one operator, of which nothing is converted."""
+        return self.operators == NATIVE and not self._converted and not any(self.rates)
 
     def is_one_operator(self, inputs: Any) -> bool:
         """Whether `run` on arrays calls one operator whose outputs are the layer's.
@@ -134,7 +131,7 @@ class Stack:
         So a call that autograd records is one node, as Gluon's is. The reserve is one of the
         operator's outputs, for which MXNet makes a gradient of zeros, so it must be small.
         """
-        if not self._may_be_one_operator or mixed_precision():
+        if not self._is_one_node or self.layout != "TNC" or mixed_precision():
             return False
         steps, rows, _ = inputs.shape
         units = self.directions * self.cell.hidden_size
@@ -244,7 +241,8 @@ class Stack:
         """Run layers by one native operator."""
         arguments = (self.cell, data, states, weights, self.computed_in, sequence_length)
         if F is mx.sym:
-            return native.graph_layers(*arguments, f"{name}_l{first_layer}", seed, first_layer)
+            own = name if states is None and self._is_one_node else f"{name}_l{first_layer}"
+            return native.graph_layers(*arguments, own, seed, first_layer)
         recorded = mx.autograd.is_recording()
         return native.layers(*arguments, seed, first_layer, recorded=recorded)
 
