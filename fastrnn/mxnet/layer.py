@@ -12,18 +12,10 @@ from fastrnn.cell import Cell, Noise
 from fastrnn.mxnet import checks, import_mxnet, mixed_precision, nodes, stack
 from fastrnn.mxnet.dropout import Rates
 from fastrnn.mxnet.gradients import added_to
-from fastrnn.mxnet.stack import Recorder, Stack
+from fastrnn.mxnet.stack import OwnStates, Recorder, Stack
 from fastrnn.mxnet.threads import Kept, first_call
 
 mx: Any = import_mxnet()
-
-
-class _OwnStates(List[Any]):
-    """Initial states that the caller did not pass; the call returns no states."""
-
-    def __init__(self, states: Iterable[Any], zeros: bool) -> None:
-        super().__init__(states)
-        self.zeros = zeros
 
 
 def _check_static_shape(static_shape: bool, operators: str, backend: Backend) -> None:
@@ -261,7 +253,7 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
             unknown = -1 if mx.util.is_np_shape() else 0
             zeros = functools.partial(nodes.constant, mx.sym, 0.0)
             own = self.begin_state(unknown, func=zeros, dtype=self._stack.dtype.name)
-            states = _OwnStates(own, self._begins_with_zeros())
+            states = OwnStates(own, self._begins_with_zeros())
         lengths = (sequence_length,) if self._use_sequence_length else ()
         if eager and not self._is_prepared():
             with first_call():
@@ -295,16 +287,16 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         own = mx.gluon.rnn.rnn_layer._RNNLayer.begin_state
         return getattr(self.begin_state, "__func__", None) is own
 
-    def _own_states(self, inputs: Any, rows: int) -> _OwnStates:
+    def _own_states(self, inputs: Any, rows: int) -> OwnStates:
         """Return the initial states of a call with arrays; zeros are made once for calls alike."""
         zeros = self._begins_with_zeros()
         key = (rows, inputs.ctx, self._stack.dtype, mx.util.is_np_array())
         if not zeros or self._kept.zeros[0] != key:
             states = self.begin_state(rows, ctx=inputs.ctx, dtype=inputs.dtype)
             if not zeros:
-                return _OwnStates(states, False)
+                return OwnStates(states, False)
             self._kept.zeros = (key, states)
-        return _OwnStates(self._kept.zeros[1], True)
+        return OwnStates(self._kept.zeros[1], True)
 
     def _empty(self, inputs: Any, states: Any) -> Any:
         """Return the results for an empty batch, which MXNet's operators refuse."""
@@ -315,14 +307,14 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
             for parameter in self._reg_params.values():
                 parameter._finish_deferred_init()
                 output = output + 0 * parameter.data(inputs.ctx).sum()
-        return output if isinstance(states, _OwnStates) else (output, states)
+        return output if isinstance(states, OwnStates) else (output, states)
 
     def forward(self, inputs: Any, states: Any, *args: Any) -> Any:
         """Run the layer with all states; return them only if the caller gave them."""
         # Decided in each call: a graph always returns both, and threads may share the layer.
         run = self._directly if self._is_better_without_graph(inputs) else super().forward
         outcome = run(inputs, states, *args)
-        return outcome[0] if isinstance(states, _OwnStates) else outcome
+        return outcome[0] if isinstance(states, OwnStates) else outcome
 
     def _is_better_without_graph(self, inputs: Any) -> bool:
         """Whether a hybridized layer runs as one that is not: its graph copies the weights."""
@@ -346,6 +338,8 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
 
     def _call_cached_op(self, *args: Any) -> Any:
         """Run the graph."""
+        if mx.autograd.is_recording():
+            args = tuple(a.of_one_call() if isinstance(a, OwnStates) else a for a in args)
         graph = self._graph
         if self._kept.graph is graph:
             return super()._call_cached_op(*args)
@@ -370,7 +364,7 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
     ) -> Tuple[Any, List[Any]]:
         """Call the operators."""
         of_call = self._stack
-        zeros = isinstance(states, _OwnStates) and states.zeros
+        zeros = isinstance(states, OwnStates) and states.zeros
         run = functools.partial(
             of_call.run, F, inputs, states, sequence_length, params, zero_states=zeros
         )
@@ -383,7 +377,10 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         adding = self._adding(inputs, states, params)
         if not adding and of_call.is_one_operator(inputs):
             return run()
-        key = (of_call, adding, mx.util.is_np_array(), mixed_precision())
+        if isinstance(states, OwnStates) and zeros:
+            native = of_call.operators == stack.NATIVE
+            states = OwnStates([], True) if native else states.of_one_call()
+        key = (of_call, adding, len(states), mx.util.is_np_array(), mixed_precision())
         recorders = self._kept.recorders
         recorder = recorders.get(key)
         if recorder is None:
@@ -397,7 +394,7 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         It adds to gradients that were attached, never to one that it passes on.
         """
         arrays = {"inputs": inputs, **{f"state{k}": state for k, state in enumerate(states)}}
-        if isinstance(states, _OwnStates) and states.zeros:
+        if isinstance(states, OwnStates) and states.zeros:
             arrays = {"inputs": inputs}
         adding = [name for name, array in arrays.items() if array.grad is not None]
         adding += added_to(self._reg_params, params, next(iter(params.values())).ctx)

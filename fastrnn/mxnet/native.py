@@ -202,7 +202,7 @@ def graph_layers(
     name
         The node's name.
 
-    The others are as for `layers`, and so are the results.
+    The others, and the results, are as for `layers`.
     """
     first, *above = weights
     extra = [w for direction in first for w in direction[1:]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import AbstractSet, Any, Dict, List, Optional, Sequence, Tuple
+from typing import AbstractSet, Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from fastrnn.cell import Cell
 from fastrnn.mxnet import (
@@ -76,7 +76,7 @@ class Stack:
         states
             [L*D, N, P], and for the LSTM [L*D, N, H].
         sequence_length
-            [N] of any type, or None.
+            [N] of any type, or None; with `adding` of int32.
         params
             Parameters by their names.
         adding
@@ -100,8 +100,8 @@ class Stack:
             params = {key: a.as_nd_ndarray() for key, a in params.items()}
             if sequence_length is not None:
                 sequence_length = sequence_length.as_nd_ndarray()
-        if sequence_length is not None:  # no operator writes a gradient for it
-            sequence_length = F.BlockGrad(F.cast(sequence_length, dtype="int32"))
+        if sequence_length is not None and adding is None:
+            sequence_length = _integers(F, sequence_length)
         zero_states = zero_states and self.operators == NATIVE
         inputs, states, params = self._own(F, inputs, [] if zero_states else states, params, adding)
         if self.layout == "NTC":
@@ -126,10 +126,10 @@ class Stack:
         return self.operators == NATIVE and not self._converted and not any(self.rates)
 
     def is_one_operator(self, inputs: Any) -> bool:
-        """Whether `run` on arrays calls one operator whose outputs are the layer's.
+        """Whether a call that autograd records, and so is to be one node, is one operator.
 
-        So a call that autograd records is one node, as Gluon's is. The reserve is one of the
-        operator's outputs, for which MXNet makes a gradient of zeros, so it must be small.
+        Its outputs must be the layer's. The reserve is another one, for which MXNet makes a
+        gradient of zeros, so it must be small.
         """
         if not self._is_one_node or self.layout != "TNC" or mixed_precision():
             return False
@@ -268,6 +268,11 @@ class Stack:
         return self._native(F, data, states, [weights], sequence_length, name, seed, number)
 
 
+def _integers(F: Any, lengths: Any) -> Any:
+    """Return the lengths as operators take them, which write no gradient for them."""
+    return F.BlockGrad(F.cast(lengths, dtype="int32"))
+
+
 def _next_name() -> str:
     """Return the name that MXNet would give the next RNN node."""
     return mx.sym.RNN(mx.sym.var("data"), state_size=1, num_layers=1, mode="gru").name
@@ -281,6 +286,18 @@ def _named(name: str, output: Any, states: Sequence[Any]) -> _Outcome:
             mx.sym.identity(symbol, name=own) for symbol, own in zip([output, *states], names)
         )
     return output, states
+
+
+class OwnStates(List[Any]):
+    """Initial states that the caller did not pass; the call returns no states."""
+
+    def __init__(self, states: Iterable[Any], zeros: bool) -> None:
+        super().__init__(states)
+        self.zeros = zeros
+
+    def of_one_call(self) -> OwnStates:
+        """Return the same, in arrays to which autograd may attach nodes."""
+        return OwnStates((state.detach() for state in self), self.zeros)
 
 
 class Recorder:
@@ -308,6 +325,7 @@ class Recorder:
                 var("sequence_length") if has_lengths else None,
                 {key: var(key) for key in keys},
                 adding,
+                zero_states=not states,
             )
         group = mx.sym.Group([output, *after], type(output))
         self._names = group.list_inputs()
@@ -318,11 +336,14 @@ class Recorder:
     ) -> _Outcome:
         """Run the layers on arrays, after moving all of them to the parameters' device."""
         device = next(iter(params.values())).ctx
+        if sequence_length is not None:
+            if mx.util.is_np_array():
+                sequence_length = sequence_length.as_nd_ndarray()
+            sequence_length = _integers(mx.nd, sequence_length)
         arrays = {"inputs": inputs, "sequence_length": sequence_length}
         arrays.update({f"state{k}": state for k, state in enumerate(states)})
         arrays.update(params)
         found = (arrays[name] for name in self._names)
-        output, *after = self._call(
-            *(a if a.ctx == device else a.as_in_context(device) for a in found)
-        )
+        outcome = self._call(*(a if a.ctx == device else a.as_in_context(device) for a in found))
+        output, *after = outcome if isinstance(outcome, list) else [outcome]
         return output, after

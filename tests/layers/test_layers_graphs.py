@@ -79,18 +79,6 @@ def test_as_a_symbol(mode, backend):
             ref.assert_close(gradient, case.gradients.x)
 
 
-def test_a_recorded_call_keeps_what_backward_reads(backend):
-    # The pass does not read the bias. Run forward again, it would.
-    case = LayerCase(N=64, T=70, H=16, states=False)
-    layer = case.layer(backend)
-    arguments = case.arguments()
-    with mx.autograd.record():
-        outcome = layer(*arguments)
-    layer.l0_h2h_bias.data()[:] += 1
-    case.backward(outcome)
-    ref.assert_close(layer.l0_h2h_weight.grad(), case.gradients.weights[0].h2h_weight)
-
-
 @pytest.mark.parametrize("states", [True, False], ids=["states", "no-states"])
 def test_a_graph_whose_layers_have_a_reserve_as_an_output(states):
     # So earlier versions exported them.
@@ -175,39 +163,6 @@ def test_operators_of_a_traced_layer():
         nodes = Counter(node["op"] for node in json.loads(symbol.tojson())["nodes"])
         del nodes["null"]
         assert nodes == {native.GRAPH_OPERATOR: 1, "_copy": copies}
-
-
-@pytest.mark.parametrize("hybridize", [False, True], ids=["eager", "hybrid"])
-@pytest.mark.parametrize(
-    ("options", "one"),
-    [
-        ({}, True),
-        ({"layers": 3, "directions": 2, "dtype": "float64"}, True),
-        ({"lengths": True}, True),
-        ({"layers": 2, "N": 64, "T": 70, "H": 4}, True),
-        ({"layers": 2, "N": 64, "T": 70, "H": 8}, False),  # with a large reserve
-        ({"N": 64, "T": 70, "H": 16}, False),
-        ({"dtype": "float16"}, False),
-        ({"layout": "NTC"}, False),
-    ],
-)
-def test_a_recorded_call_is_one_operator(options, one, hybridize):
-    if not native.STATUS.usable:
-        pytest.skip(native.STATUS.reason)
-    case = LayerCase("gru", **options)
-    layer = case.layer()
-    layer.hybridize(hybridize)
-
-    def recorded():
-        arguments = case.arguments()
-        with mx.autograd.record():
-            output, _ = layer(*arguments)
-        nodes = json.loads(mx.autograd.get_symbol(output).tojson())["nodes"]
-        return [node["op"] for node in nodes if node["op"] not in ("null", "Cast", "BlockGrad")]
-
-    assert (recorded() == [native.OPERATOR]) == one
-    layer.l0_h2h_bias.grad_req = "add"
-    assert native.OPERATOR not in recorded()
 
 
 def test_a_graph_that_is_dropped_is_freed(monkeypatch):

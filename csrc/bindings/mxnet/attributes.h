@@ -31,7 +31,7 @@ Options ParseAttributes(const Attributes& attributes);
 Options ParsePacked(const Attributes& attributes);
 
 // Where the arrays are among an operator's inputs. Its outputs are y, the states if there are such
-// inputs, and the reserve if the layers have one.
+// inputs, and the reserve if the options ask for one.
 struct Positions {
   int states, lengths, seed;  // kNone if there are none
   std::vector<int> weights;   // for each layer and direction, in the order of ParametersOf

@@ -38,8 +38,8 @@ int InputType(const Layers& layers, const Positions& positions, int index);
 // comes from the options and from the environment.
 std::shared_ptr<const Plan> PlanFor(const Options& options, const mxnet::ext::MXTensor& data);
 
-// `first_layer` is the number of the first layer in the stack that the masks of noise count. If
-// the plan's layers keep a reserve, it is written.
+// `first_layer` is the number of the first layer in the stack that the masks of noise count.
+// `reserve` is written if the plan's layers keep one, and may be null otherwise.
 void RunForward(const Plan& plan, const Positions& positions, int64_t first_layer,
                 const std::vector<mxnet::ext::MXTensor>& inputs,
                 const std::vector<mxnet::ext::MXTensor>& outputs, void* reserve,

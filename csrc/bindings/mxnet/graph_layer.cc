@@ -29,8 +29,8 @@
 //   In graphs that older versions exported also a reserve, which is not written
 //
 // The reserve is in the operator's state, as in MXNet's own RNN: if it were an output, MXNet would
-// make zeros for its gradient. Each recorded call of a graph has its own state, unless the graph
-// has static_alloc. An executor has one for all its calls.
+// make zeros for its gradient. Each recorded call of a graph has its own state. An executor has one
+// for all its calls, made when nothing is recorded.
 //
 // It overwrites its outputs, because lib_api does not pass MXNet's request to add. Every array
 // whose gradient may be accumulated needs one of MXNet's operators between it and this one.
@@ -63,9 +63,10 @@ using Tensors = std::vector<MXTensor>;
 class GraphLayers : public mxnet::ext::CustomStatefulOp {
  public:
   explicit GraphLayers(const Options& options)
-      : options_(options), positions_(fastrnn::operators::PositionsInGraph(options_)) {
-    options_.layers.reserve = fastrnn::operators::IsRecording();
-  }
+      : options_(options),
+        positions_(fastrnn::operators::PositionsInGraph(options)),
+        is_recorded_(fastrnn::operators::IsRecording()),
+        keeps_reserve_(is_recorded_) {}
 
   MXReturnValue Forward(Tensors* inputs, Tensors* outputs, const OpResource& resource) override {
     return Guard([&] {
@@ -78,54 +79,65 @@ class GraphLayers : public mxnet::ext::CustomStatefulOp {
                          const OpResource& resource) override {
     return Guard([&] {
       // MXNet passes the gradients of the outputs, the inputs and the outputs.
-      const auto inputs = static_cast<size_t>(positions_.inputs);
-      const size_t outputs = (tensors->size() - inputs) / 2;
-      positions_.outputs = static_cast<int>(outputs);
-      if (!options_.layers.reserve) RunForwardAgain(tensors, resource);
-      const auto plan = CheckedPlan(tensors->data() + outputs);
-      fastrnn::operators::RunBackward(*plan, positions_, options_.first_layer, *tensors,
+      Positions positions = positions_;
+      positions.outputs = (static_cast<int>(tensors->size()) - positions.inputs) / 2;
+      const auto inputs = tensors->begin() + positions.outputs;
+      if (!has_reserve_) RunForwardAgain(inputs, inputs + positions.inputs, resource);
+      const auto plan = CheckedPlan(true, &*inputs);
+      fastrnn::operators::RunBackward(*plan, positions, options_.first_layer, *tensors,
                                       ReserveOrNull(), *gradients, resource);
+      if (!is_recorded_ && plan->layers().device == fastrnn::Device::kCpu) Free();
     });
   }
 
  private:
   void RunForward(const Tensors& inputs, const Tensors& outputs, const OpResource& resource) {
-    const auto plan = CheckedPlan(inputs.data());
-    const size_t bytes = options_.layers.reserve ? plan->reserve_bytes() : 0;
+    has_reserve_ = false;
+    const auto plan = CheckedPlan(keeps_reserve_, inputs.data());
+    const size_t bytes = keeps_reserve_ ? plan->reserve_bytes() : 0;
     if (bytes > 0 && (reserve_ == nullptr || reserve_->bytes() < bytes)) {
       reserve_.reset();
       reserve_ = std::make_unique<Array>(inputs[Positions::kData].ctx, bytes);
     }
     fastrnn::operators::RunForward(*plan, positions_, options_.first_layer, inputs, outputs,
                                    ReserveOrNull(), resource);
+    has_reserve_ = keeps_reserve_;
   }
 
-  // Computes the reserve for `tensors`, whose outputs become those of this run. That is for an
-  // executor, which makes its states when nothing is recorded. Its later calls keep a reserve.
-  void RunForwardAgain(Tensors* tensors, const OpResource& resource) {
-    options_.layers.reserve = true;
-    const auto of_inputs = tensors->begin() + positions_.outputs;
-    const auto of_outputs = of_inputs + positions_.inputs;
+  // Computes the reserve of the latest call, which kept none, from its inputs. The outputs get this
+  // run's arrays. Later calls keep a reserve.
+  void RunForwardAgain(Tensors::iterator inputs, Tensors::iterator outputs,
+                       const OpResource& resource) {
+    const auto end = outputs + positions_.outputs;
     const auto bytes_of = [&](const MXTensor& tensor) {
       const int64_t bytes = tensor.size() * SizeOf(options_.layers.dtype);
       return Carver::Round(static_cast<size_t>(bytes));
     };
     size_t bytes = 0;
-    for (auto output = of_outputs; output != tensors->end(); ++output) bytes += bytes_of(*output);
-    outputs_ = std::make_unique<Array>(of_inputs->ctx, bytes);
+    for (auto output = outputs; output != end; ++output) bytes += bytes_of(*output);
+    outputs_ = std::make_unique<Array>(inputs->ctx, bytes);
     auto* data = static_cast<char*>(outputs_->data());
-    for (auto output = of_outputs; output != tensors->end(); ++output) {
+    for (auto output = outputs; output != end; ++output) {
       output->data_ptr = data;
       data += bytes_of(*output);
     }
-    RunForward({of_inputs, of_outputs}, {of_outputs, tensors->end()}, resource);
+    keeps_reserve_ = true;
+    RunForward({inputs, outputs}, {outputs, end}, resource);
+  }
+
+  // Frees what an executor would hold beside the memory that it shares with others. A GPU may still
+  // be reading it.
+  void Free() {
+    has_reserve_ = false;
+    reserve_.reset();
+    outputs_.reset();
   }
 
   void* ReserveOrNull() const { return reserve_ == nullptr ? nullptr : reserve_->data(); }
 
   // Checks the types of a call's inputs, since a graph traced in one type may be called with
   // another; returns the plan.
-  std::shared_ptr<const fastrnn::Plan> CheckedPlan(const MXTensor* inputs) const {
+  std::shared_ptr<const fastrnn::Plan> CheckedPlan(bool reserve, const MXTensor* inputs) const {
     for (int i = 0; i < positions_.inputs; ++i) {
       const int expected = InputType(options_.layers, positions_, i);
       FASTRNN_EXPECTS(inputs[i].dtype == expected,
@@ -135,13 +147,18 @@ class GraphLayers : public mxnet::ext::CustomStatefulOp {
                           std::to_string(inputs[i].dtype) +
                           ": call hybridize() again after changing the parameters' type");
     }
-    return fastrnn::operators::PlanFor(options_, inputs[Positions::kData]);
+    Options options = options_;
+    options.layers.reserve = reserve;
+    return fastrnn::operators::PlanFor(options, inputs[Positions::kData]);
   }
 
-  Options options_;
-  Positions positions_;
+  const Options options_;
+  const Positions positions_;
+  const bool is_recorded_;  // rather than of an executor, or without a backward pass
+  bool keeps_reserve_;
+  bool has_reserve_ = false;  // of the latest call
   std::unique_ptr<Array> reserve_;
-  std::unique_ptr<Array> outputs_;  // of RunForwardAgain, which a GPU may still be reading
+  std::unique_ptr<Array> outputs_;  // of RunForwardAgain
 };
 
 MXReturnValue CreateState(const Attributes& attributes, const mxnet::ext::MXContext&,

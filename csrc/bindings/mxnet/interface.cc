@@ -52,7 +52,7 @@ void Check(int status) {
 }
 
 // Asks the system to back new memory with huge pages: one page fault for 2 MiB instead of 512. A
-// system without them refuses, which changes nothing. NumPy asks for its arrays from the same size.
+// system without them refuses, which changes nothing. NumPy does so from the same size on.
 void AskForHugePages(void* data, size_t bytes) {
   constexpr size_t kLeast = size_t{1} << 22;
   if (bytes < kLeast) return;

@@ -15,7 +15,8 @@ void FindInterface();
 // Whether autograd records what the calling thread does.
 bool IsRecording();
 
-// Memory from MXNet's allocator, not initialized; on a CPU of huge pages, if it is large.
+// Memory from MXNet's allocator, not initialized. Large arrays on a CPU are in huge pages, if the
+// system has them.
 class Array {
  public:
   Array(const mxnet::ext::MXContext& context, size_t bytes);
