@@ -119,7 +119,9 @@ def _replace(
     node: Node, inputs: List[Entry], number: int, nodes: List[Node], places: _Places
 ) -> None:
     """Append nodes that compute the same as `node` from `inputs`; record its outputs' places."""
-    variables = [mx.sym.var(str(k)) for k in range(len(inputs))]
+    # Nodes may be named after the variables, and no two nodes of the graph should share a name.
+    names = {f"{node['name']}_input{k}": k for k in range(len(inputs))}
+    variables = [mx.sym.var(name) for name in names]
     with mx.name.Prefix(f"{node['name']}_"):
         outcome = _layers(call(node), variables)
     graph = json.loads(outcome.tojson())
@@ -127,7 +129,7 @@ def _replace(
     inner: _Places = {}
     for k, part in enumerate(graph["nodes"]):
         if part["op"] == "null":
-            inner[k, 0] = inputs[int(part["name"])]
+            inner[k, 0] = inputs[names[part["name"]]]
         else:
             inner[k, _ALL] = [len(nodes)]
             nodes.append({**part, "inputs": [_moved(entry, inner) for entry in part["inputs"]]})
@@ -140,11 +142,12 @@ def _layers(of: Call, inputs: List[Any]) -> Any:
     layers, directions = len(of.weights), len(of.weights[0])
     rows = None if of.lengths is None else inputs[of.lengths]
     sizes = [of.cell.outputs, of.cell.hidden_size][: 2 if of.cell.mode == "lstm" else 1]
-    shapes = [(directions, -1, size) for size in sizes]
-    own = [[constant(mx.sym, 0.0, shape, of.dtype) for shape in shapes] for _ in of.weights]
     if of.states:
-        parts = (split(mx.sym, inputs[k], layers, directions) for k in of.states)
-        own = [list(states) for states in zip(*parts)]
+        parts = [split(mx.sym, inputs[k], layers, directions) for k in of.states]
+    else:
+        shapes = [(directions, -1, size) for size in sizes]
+        parts = [[constant(mx.sym, 0.0, s, of.dtype) for _ in of.weights] for s in shapes]
+    own = [list(states) for states in zip(*parts)]
     data, last = inputs[0], []
     for positions, states in zip(of.weights, own):
         weights = [[inputs[k] for k in direction] for direction in positions]

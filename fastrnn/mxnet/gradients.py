@@ -40,3 +40,15 @@ def added_to(parameters: Dict[str, Any], arrays: Dict[str, Any], device: Any) ->
         if data.value != own.value:
             found.append(name)
     return found
+
+
+def only_upper_layers_learn(names: List[List[List[str]]], params: Dict[str, Any]) -> bool:
+    """Whether the lowest layer is frozen, and another is not.
+
+    MXNet can then leave out backward passes of lower layers, if they are operators of their own.
+    """
+    lowest, *above = (
+        [params[name].grad_req == "null" for direction in layer for name in direction]
+        for layer in names
+    )
+    return all(lowest) and not all(frozen for layer in above for frozen in layer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, Dict, FrozenSet, Iterable, List, Optional, Sequence, Tuple
 
@@ -11,7 +12,7 @@ from fastrnn.backend import Backend, Chooser, Request, requested
 from fastrnn.cell import Cell, Noise
 from fastrnn.mxnet import checks, import_mxnet, mixed_precision, nodes, stack
 from fastrnn.mxnet.dropout import Rates
-from fastrnn.mxnet.gradients import added_to
+from fastrnn.mxnet.gradients import added_to, only_upper_layers_learn
 from fastrnn.mxnet.stack import OwnStates, Recorder, Stack
 from fastrnn.mxnet.threads import Kept, first_call
 
@@ -364,6 +365,8 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
     ) -> Tuple[Any, List[Any]]:
         """Call the operators."""
         of_call = self._stack
+        if F is mx.sym and only_upper_layers_learn(of_call.parameter_names, self._reg_params):
+            of_call = dataclasses.replace(of_call, apart=True)
         zeros = isinstance(states, OwnStates) and states.zeros
         run = functools.partial(
             of_call.run, F, inputs, states, sequence_length, params, zero_states=zeros
@@ -380,6 +383,8 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         if isinstance(states, OwnStates) and zeros:
             native = of_call.operators == stack.NATIVE
             states = OwnStates([], True) if native else states.of_one_call()
+        if only_upper_layers_learn(of_call.parameter_names, self._reg_params):
+            of_call = dataclasses.replace(of_call, apart=True)
         key = (of_call, adding, len(states), mx.util.is_np_array(), mixed_precision())
         recorders = self._kept.recorders
         recorder = recorders.get(key)

@@ -197,12 +197,7 @@ def graph_layers(
     The operator cannot add to a gradient, so an operator of MXNet's must be between it and every
     variable. It does not write the gradient of `lengths`, so that must not be differentiated.
 
-    Parameters
-    ----------
-    name
-        The node's name.
-
-    The others, and the results, are as for `layers`.
+    The arguments and the results are as for `layers`; `name` is the node's.
     """
     first, *above = weights
     extra = [w for direction in first for w in direction[1:]]

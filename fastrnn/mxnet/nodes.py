@@ -76,9 +76,20 @@ def split(F: Any, state: Any, layers: int, directions: int) -> Sequence[Any]:
     if layers == 1:
         return [state]
     if F is mx.sym:  # split needs the size of the dimension
-        unknown = -1 if mx.util.is_np_shape() else 0
-        state = with_shape(state, (layers * directions, unknown, unknown))
+        state = with_shape(state, (layers * directions, -1, -1))
     return F.split(state, num_outputs=layers, axis=0)
+
+
+def _parameters_of_rnn(cell: Cell, layers: int, directions: int) -> int:
+    """Return the size of the parameters of MXNet's RNN whose input has a number for each gate."""
+    H, P, GH = cell.hidden_size, cell.outputs, GATES[cell.mode] * cell.hidden_size
+    inputs = GH + (layers - 1) * directions * P  # of all layers
+    return directions * (GH * (inputs + layers * (P + 2)) + layers * cell.projection_size * H)
+
+
+def can_be_inferred(cell: Cell, layers: int, directions: int) -> bool:
+    """Whether `inferred_layers` has no array that is too large for MXNet."""
+    return _parameters_of_rnn(cell, layers, directions) < 1 << 31
 
 
 def inferred_layers(
@@ -125,9 +136,8 @@ def inferred_layers(
         steps = add("Concat", *[step] * blocks, num_args=blocks, dim=0) if blocks > 1 else step
         same = {size: with_width(steps, size) for size in dict.fromkeys(sizes)}
         states = [same[size] for size in sizes]
-    inputs = GH + (layers - 1) * directions * P  # of all layers
-    size = GH * (inputs + layers * (P + 2)) + layers * cell.projection_size * H  # of a direction
-    parameters = add("_zeros_without_dtype", shape=(directions * size,))
+    size = _parameters_of_rnn(cell, layers, directions)
+    parameters = add("_zeros_without_dtype", shape=(size,))
     rnn = add(
         "RNN",
         i2h,

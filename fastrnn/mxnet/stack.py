@@ -42,6 +42,7 @@ class Stack:
     dtype: Any  # the arrays' dtype, as NumPy's
     computed_in: str
     operators: str
+    apart: bool = False  # each layer of a graph is an operator of its own
 
     @cached_property
     def parameter_names(self) -> List[List[List[str]]]:
@@ -111,8 +112,9 @@ class Stack:
         )
         if self._converted:
             output, *states = (F.cast(a, dtype=self.dtype.name) for a in (output, *states))
-        # Of a graph that others see; the name of a node is that of its only output.
-        if renamed and adding is None and not (zero_states and self._is_one_node):
+        # Name the outputs of a graph that others see. A node's only output has its name already.
+        own_name = zero_states and self._is_one_node and not self._converted
+        if renamed and adding is None and not own_name:
             output, states = _named(name, output, states)
         if self.layout == "NTC":
             output = F.swapaxes(output, 0, 1)
@@ -122,8 +124,10 @@ class Stack:
 
     @cached_property
     def _is_one_node(self) -> bool:
-        """Whether all layers are one operator, of which nothing is converted."""
-        return self.operators == NATIVE and not self._converted and not any(self.rates)
+        """Whether all layers of a graph are one operator."""
+        together = not self.apart and nodes.can_be_inferred(self.cell, self.layers, self.directions)
+        plain = self.operators == NATIVE and not any(self.rates)
+        return plain and (together or self.layers == 1)
 
     def is_one_operator(self, inputs: Any) -> bool:
         """Whether a call that autograd records, and so is to be one node, is one operator.
@@ -131,7 +135,8 @@ class Stack:
         Its outputs must be the layer's. The reserve is another one, for which MXNet makes a
         gradient of zeros, so it must be small.
         """
-        if not self._is_one_node or self.layout != "TNC" or mixed_precision():
+        plain = self.operators == NATIVE and not self._converted and not any(self.rates)
+        if not plain or self.layout != "TNC" or mixed_precision():
             return False
         steps, rows, _ = inputs.shape
         units = self.directions * self.cell.hidden_size
@@ -207,7 +212,7 @@ class Stack:
             assert states is not None
             return rnn_operator.layers(F, self.cell, data, states, weights, self.computed_in)
         seeded = self.operators == NATIVE and any(self.cell.noise) and drops
-        if self.operators == NATIVE and not any(rates):
+        if self.operators == NATIVE and not any(rates) and (F is mx.nd or self._is_one_node):
             seed = dropout.seed(F) if seeded else None
             return self._native(F, data, states, weights, sequence_length, name, seed)
         own: List[Any] = [None] * self.layers
@@ -241,7 +246,9 @@ class Stack:
         """Run layers by one native operator."""
         arguments = (self.cell, data, states, weights, self.computed_in, sequence_length)
         if F is mx.sym:
-            own = name if states is None and self._is_one_node else f"{name}_l{first_layer}"
+            own = f"{name}_l{first_layer}"
+            if self._is_one_node:
+                own = f"{name}_layers" if states or self._converted else name
             return native.graph_layers(*arguments, own, seed, first_layer)
         recorded = mx.autograd.is_recording()
         return native.layers(*arguments, seed, first_layer, recorded=recorded)

@@ -163,3 +163,10 @@ def test_nothing_given_to_a_net():
     assert infer(symbol, {}) is None
     assert infer(symbol, {"data": (T, N)})[1] == [(T, N, H)]
     assert infer(symbol, {"data": (T, 0)}, partial=True)[1] == [(T, 0, H)]
+
+
+def test_a_stack_with_more_parameters_than_mxnets_arrays_have_numbers(backend):
+    if backend != "native":
+        pytest.skip("MXNet sees to its own")
+    layer = fastrnn.LSTM(8192, 3, input_size=64)
+    assert layer(mx.sym.var("data")).infer_shape(data=(2, 2, 64))[1] == [(2, 2, 8192)]

@@ -143,3 +143,19 @@ def test_a_reserve_as_an_output_is_refused():
 def test_what_is_no_symbol_is_refused():
     with pytest.raises(TypeError, match="symbol: expected an MXNet symbol, got str"):
         fastrnn.portable("net-symbol.json")
+
+
+@needs_native
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("used", [False, True])
+def test_a_stack_with_states_in_either_numpy_mode(traced, used):
+    with mx.util.np_shape(traced):
+        first, second = (fastrnn.GRU(5, 2, input_size=size) for size in (4, 5))
+        x, h = mx.sym.var("x"), mx.sym.var("h")
+        output, after = first(x, [h])
+        output, _ = second(output, after)
+    found = fastrnn.portable(output)
+    names = [node["name"] for node in json.loads(found.tojson())["nodes"]]
+    assert len(names) == len(set(names))
+    with mx.util.np_shape(used):
+        assert found.infer_shape(x=(3, 2, 4), h=(2, 2, 5))[1] == [(3, 2, 5)]
