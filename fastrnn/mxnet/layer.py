@@ -364,9 +364,7 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         self, F: Any, inputs: Any, states: List[Any], sequence_length: Any, **params: Any
     ) -> Tuple[Any, List[Any]]:
         """Call the operators."""
-        of_call = self._stack
-        if F is mx.sym and only_upper_layers_learn(of_call.parameter_names, self._reg_params):
-            of_call = dataclasses.replace(of_call, apart=True)
+        of_call = self._stack_of_graph() if F is mx.sym else self._stack
         zeros = isinstance(states, OwnStates) and states.zeros
         run = functools.partial(
             of_call.run, F, inputs, states, sequence_length, params, zero_states=zeros
@@ -381,10 +379,9 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         if not adding and of_call.is_one_operator(inputs):
             return run()
         if isinstance(states, OwnStates) and zeros:
-            native = of_call.operators == stack.NATIVE
-            states = OwnStates([], True) if native else states.of_one_call()
-        if only_upper_layers_learn(of_call.parameter_names, self._reg_params):
-            of_call = dataclasses.replace(of_call, apart=True)
+            needed = of_call.operators != stack.NATIVE
+            states = states.of_one_call() if needed else OwnStates([], True)
+        of_call = self._stack_of_graph()
         key = (of_call, adding, len(states), mx.util.is_np_array(), mixed_precision())
         recorders = self._kept.recorders
         recorder = recorders.get(key)
@@ -392,6 +389,12 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
             recorder = Recorder(of_call, len(states), sequence_length is not None, adding)
             recorders[key] = recorder
         return recorder(inputs, states, sequence_length, params)
+
+    def _stack_of_graph(self) -> Stack:
+        """Return the stack as a graph runs it."""
+        if only_upper_layers_learn(self._stack.parameter_names, self._reg_params):
+            return dataclasses.replace(self._stack, apart=True)
+        return self._stack
 
     def _adding(self, inputs: Any, states: Sequence[Any], params: Dict[str, Any]) -> FrozenSet[str]:
         """Return the names of the arrays to whose gradients `backward` may have to add.

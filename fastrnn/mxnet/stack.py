@@ -123,11 +123,15 @@ class Stack:
         return output, list(states)
 
     @cached_property
+    def _is_plain(self) -> bool:
+        """Whether the layers are native and without dropout."""
+        return self.operators == NATIVE and not any(self.rates)
+
+    @cached_property
     def _is_one_node(self) -> bool:
         """Whether all layers of a graph are one operator."""
         together = not self.apart and nodes.can_be_inferred(self.cell, self.layers, self.directions)
-        plain = self.operators == NATIVE and not any(self.rates)
-        return plain and (together or self.layers == 1)
+        return self._is_plain and (together or self.layers == 1)
 
     def is_one_operator(self, inputs: Any) -> bool:
         """Whether a call that autograd records, and so is to be one node, is one operator.
@@ -135,8 +139,7 @@ class Stack:
         Its outputs must be the layer's. The reserve is another one, for which MXNet makes a
         gradient of zeros, so it must be small.
         """
-        plain = self.operators == NATIVE and not self._converted and not any(self.rates)
-        if not plain or self.layout != "TNC" or mixed_precision():
+        if not self._is_plain or self._converted or self.layout != "TNC" or mixed_precision():
             return False
         steps, rows, _ = inputs.shape
         units = self.directions * self.cell.hidden_size
