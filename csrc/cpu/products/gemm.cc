@@ -7,6 +7,7 @@
 #include "../../error.h"
 #include "../threads.h"
 #include "../vectors/number.h"
+#include "tile_product.h"
 
 namespace fastrnn {
 namespace cpu {
@@ -52,13 +53,19 @@ constexpr int64_t kWriteWork = 16;
 // oneDNN reads a transposed factor where it is. Rows that are a multiple of 2 KiB apart share few
 // sets of the cache. From a copy whose rows are not, weight gradients of an LSTM with 256 units ran
 // at 66 GFLOP/s instead of 33 (one thread of an AMD Milan), and the backward pass of one with 512
-// units took a tenth less time (two threads of a Zen 4). A few rows do not evict each other. oneDNN
-// packs the other factor for each piece of the copy: with pieces of 512 columns, backward of LSTMs
-// of 512 and 1024 units takes 0.92 of the time that it takes with 256 (one thread of a Zen 3).
+// units took a tenth less time (two threads of a Zen 4). A few rows do not evict each other.
 constexpr int64_t kSlowStride = 512;
 constexpr int64_t kFewRows = 64;
 constexpr int64_t kCopyColumns = 512;
 constexpr int64_t kCopyStride = kCopyColumns + 16;
+
+// With AVX2, oneDNN packs both factors of large results, which makes the stride harmless (its
+// nocopy_checker_avx2, version 3.2): an LSTM of 512 units sums its weight gradients at 77 GFLOP/s,
+// from copies at 56 (one thread of a Zen 3).
+bool PacksBoth(int64_t m, int64_t n) {
+  constexpr double kMaxInverses = 0.0038;
+  return TileProduct::vector_bytes() == 32 && 1.0 / m + 1.0 / n < kMaxInverses;
+}
 
 void Sgemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
            Result<float> c) {
@@ -74,7 +81,8 @@ void Sgemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, fl
 
 void SequentialGemm(int64_t m, int64_t n, int64_t k, Factor<float> a, Factor<float> b, float beta,
                     Result<float> c) {
-  if (a.transpose == Transpose::kNo || a.stride % kSlowStride != 0 || k < kFewRows) {
+  const bool slow = a.transpose == Transpose::kYes && a.stride % kSlowStride == 0 && k >= kFewRows;
+  if (!slow || PacksBoth(m, n)) {
     return Sgemm(m, n, k, a, b, beta, c);
   }
   const std::unique_ptr<float[]> copy(new float[k * kCopyStride]);
