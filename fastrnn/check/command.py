@@ -17,9 +17,19 @@ from fastrnn.check import classes, kernels, processes, rates, threads, timing
 from fastrnn.check.classes import CPU, Device, Found, KernelClass, Kind, Sizes
 from fastrnn.check.kernels import Effort
 from fastrnn.check.processes import Job, Outcome
-from fastrnn.check.threads import Threads
+from fastrnn.check.report import Report, as_json, lines
 from fastrnn.check.timing import Timed
-from fastrnn.check.verdict import FAILED, PASSED, UNFINISHED, Verdict, identity_of, load, processors
+from fastrnn.check.verdict import (
+    FAILED,
+    PASSED,
+    UNFINISHED,
+    Verdict,
+    identity_of,
+    load,
+    path_of,
+    processors,
+    save,
+)
 
 Progress = Callable[[str], None]
 Runner = Callable[[Sequence[Job]], Iterator[Outcome]]
@@ -54,33 +64,6 @@ def scale_for(device: Device, full: bool) -> Scale:
     if device == CPU:
         return FULL_CPU if full else SHORT_CPU
     return FULL if full else SHORT
-
-
-@dataclass
-class Report:
-    """What one check found.
-
-    Attributes
-    ----------
-    verdict
-        Of this check alone.
-    kinds
-        That were asked for.
-    seconds
-        That it took.
-    threads
-        On a CPU, what numbers of threads were measured.
-    """
-
-    verdict: Verdict
-    kinds: List[Kind]
-    seconds: float
-    threads: Optional[Threads] = None
-
-    @property
-    def failed(self) -> bool:
-        """Whether a class failed."""
-        return any(self.verdict.result(kind)[0] == FAILED for kind in self.kinds)
 
 
 def devices_for(name: str) -> List[Device]:
@@ -284,8 +267,6 @@ def main(options: Any) -> bool:
     fastrnn.lm.errors.FileError
         The verdict could not be kept; the report has been printed.
     """
-    from fastrnn.check import report as shown
-    from fastrnn.check.verdict import path_of, save
     from fastrnn.lm.errors import FileError
 
     failed, documents = False, []
@@ -304,9 +285,9 @@ def main(options: Any) -> bool:
             unsaved, path = error, None
         failed = failed or report.failed
         if options.json:
-            documents.append(shown.as_json(report, device, path))
+            documents.append(as_json(report, device, path))
         else:
-            print(*shown.lines(report, device, path), sep="\n", flush=True)
+            print(*lines(report, device, path), sep="\n", flush=True)
     if options.json:
         print(json.dumps({"checks": documents}))
     if unsaved is not None:

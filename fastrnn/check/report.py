@@ -1,19 +1,46 @@
-"""What ``fastrnn check`` shows: a table, what failed, or JSON."""
+"""What ``fastrnn check`` found, as a table, what failed, or JSON."""
 
 from __future__ import annotations
 
 import json
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from fastrnn._version import __version__
 from fastrnn.check.classes import CPU, Device, Kind
-from fastrnn.check.command import Report
 from fastrnn.check.threads import Threads
 from fastrnn.check.verdict import FAILED, PASSED, Time, Verdict
 
 _HEADER = ("layer", "kernels", "inference", "training", "auto takes")
+
+
+@dataclass
+class Report:
+    """What one check found.
+
+    Attributes
+    ----------
+    verdict
+        Of this check alone.
+    kinds
+        That were asked for.
+    seconds
+        That it took.
+    threads
+        On a CPU, what numbers of threads were measured.
+    """
+
+    verdict: Verdict
+    kinds: List[Kind]
+    seconds: float
+    threads: Optional[Threads] = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether a class failed."""
+        return any(self.verdict.result(kind)[0] == FAILED for kind in self.kinds)
 
 
 def as_json(report: Report, device: Device, path: Optional[Path]) -> Dict[str, Any]:
