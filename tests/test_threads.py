@@ -223,9 +223,9 @@ mx.nd.log_softmax(mx.nd.ones((1000, 1000))).wait_to_read()
 before = len(os.listdir("/proc/self/task"))
 with mx.autograd.record():
     output = layer(x)
-output.backward()
-mx.nd.waitall()
+output.wait_to_read()
 started = len(os.listdir("/proc/self/task")) - before
+output.backward()
 results = [output, x.grad, *(p.grad() for p in layer.collect_params().values())]
 digest = hashlib.sha1(b"".join(a.asnumpy().tobytes() for a in results)).hexdigest()
 print(digest, started)
@@ -255,3 +255,37 @@ def test_layers_leave_threads_of_mxnet_that_sleep_alone():
 
 def test_layers_have_the_same_bits_without_the_threads_that_openmp_refuses():
     assert after_mxnet(OMP_THREAD_LIMIT="1") == (after_mxnet()[0], 1)
+
+
+# Layers beside a process on their only processor, until they have started a thread of their own.
+BESIDE_A_BUSY_PROCESS = """
+import os, subprocess, sys, time
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import fastrnn
+from fastrnn.mxnet import import_mxnet
+
+mx = import_mxnet()
+layer = fastrnn.LSTM(128, input_size=64, backend="native")
+layer.initialize(mx.init.Uniform(0.05))
+x = mx.nd.random.uniform(shape=(8, 32, 64))
+first = layer(x).asnumpy()
+busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+before, started, same = len(os.listdir("/proc/self/task")), 0, True
+end = time.monotonic() + 40
+try:
+    while same and not started and time.monotonic() < end:
+        same = (layer(x).asnumpy() == first).all()
+        started = len(os.listdir("/proc/self/task")) - before
+    same = same and (layer(x).asnumpy() == first).all()
+finally:
+    busy.kill()
+print(int(same), started)
+"""
+
+
+def test_layers_leave_threads_of_mxnet_that_have_no_processor():
+    native = pytest.importorskip("fastrnn.mxnet.native")
+    if not native.STATUS.usable:
+        pytest.skip(native.STATUS.reason)
+    told = run(BESIDE_A_BUSY_PROCESS, OMP_NUM_THREADS="2").stdout.split()
+    assert told == ["1", "1"]
