@@ -10,12 +10,13 @@ namespace {
 
 // Rows of a chunk: few enough for a small workspace, and enough for products at full rate and to
 // hide one pass over the weight gradients per chunk. Gradients of this many weights or fewer stay
-// in the cache, and so do the arrays of a chunk of fewer rows. With more weights, oneDNN's AVX2
-// products of 512 rows and 512 columns reach 50 GFLOP/s, of 1,024 rows 80 (one thread of a Zen 3).
-// With very few weights, such a chunk takes less time than threads take to meet at its end.
+// in the cache, and so do the arrays of a chunk of fewer rows. But with this many columns, oneDNN's
+// AVX2 products of 512 rows reach 50 GFLOP/s, of 1,024 rows 80 (one thread of a Zen 3). With very
+// few weights, a chunk of fewer rows takes less time than threads take to meet at its end.
 constexpr int64_t kChunkRows = 2048;
 constexpr int64_t kVeryFewWeights = 1 << 13;
 constexpr int64_t kFewWeights = 1 << 19;
+constexpr int64_t kManyColumns = 512;
 constexpr int64_t kChunkRowsOfFewWeights = 512;
 
 // Calls body(k * H) for each gate.
@@ -27,9 +28,11 @@ void ForGates(const LayerDesc& desc, Body body) {
 }  // namespace
 
 int64_t ChunkRows(const LayerDesc& desc) {
-  const int64_t weights = desc.gate_rows() * std::max(desc.input, desc.outputs());
+  const int64_t columns = std::max(desc.input, desc.outputs());
+  const int64_t weights = desc.gate_rows() * columns;
   const bool few_meetings = weights <= kVeryFewWeights && Split::Of(desc).blocks > 1;
-  return weights <= kFewWeights && !few_meetings ? kChunkRowsOfFewWeights : kChunkRows;
+  const bool fewer_rows = weights <= kFewWeights && columns < kManyColumns && !few_meetings;
+  return fewer_rows ? kChunkRowsOfFewWeights : kChunkRows;
 }
 
 // ---- forward ------------------------------------------------------------------------------------
