@@ -59,6 +59,13 @@ def test_agrees_where_units_are_shared_among_threads(mode, device, dtype):
     assert_agrees(KernelCase(mode, 4, 9, 5, 1030, device=device, dtype=dtype))
 
 
+@pytest.mark.skipif("cpu" not in devices(), reason="no kernels for the CPU")
+@pytest.mark.parametrize("units", [128, 512])
+def test_weight_gradients_of_many_rows_that_share_sets_of_the_cache(units):
+    # Of 128 units, and of 16 inputs, they are summed from copies; of 512 units not with AVX2.
+    assert_agrees(KernelCase("lstm", 3, 40, 16, units))
+
+
 @pytest.mark.parametrize("mode", ref.MODES)
 def test_states_are_zero_by_default(mode, device):
     case = KernelCase(mode, 5, 3, 2, 7, 2, device=device)
