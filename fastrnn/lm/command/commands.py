@@ -23,6 +23,7 @@ from fastrnn.lm.command.display import (
     wrapped,
 )
 from fastrnn.lm.command.fit import fit, seconds_of
+from fastrnn.lm.command.interrupts import interrupts_kept
 from fastrnn.lm.command.profile import profile, table
 from fastrnn.lm.config import Settings, noun, preset
 from fastrnn.lm.data import Reading, open_text, text_of, title
@@ -126,8 +127,13 @@ def _train(run: Run) -> None:
         best = training.progress.best_epoch == training.progress.epoch
         print(epoch_line(row, training.settings, best), flush=True)
 
+    def report(*progress: Any) -> None:
+        raise_ignored()
+        bar(*progress)
+
     try:
-        run.train(bar, after_epoch)
+        with interrupts_kept() as raise_ignored:
+            run.train(report, after_epoch)
     except BaseException as error:
         if not _is_interrupt(error):
             raise

@@ -18,6 +18,7 @@ import pytest
 from cli_calls import ENVIRONMENT, QUICK, TEXT, TINY, call, fails, started
 
 from fastrnn import cli
+from fastrnn.lm.training import trainer
 from fastrnn.lm.training.checkpoint import load_checkpoint
 
 # One for each way in which commands write: while they train, in the end, bit by bit, and argparse.
@@ -87,6 +88,23 @@ def test_interrupt_keeps_the_last_finished_state(book, tmp_path):
         "",
     ]
     assert not list(folder.glob("*.partial"))
+
+
+def test_an_interrupt_while_an_array_is_freed_is_one(book, tmp_path, monkeypatch, capsys):
+    class Freed:
+        def __del__(self):
+            raise KeyboardInterrupt  # which Python ignores here
+
+    step = trainer.differentiate
+
+    def interrupted(*arguments):
+        Freed()
+        return step(*arguments)
+
+    monkeypatch.setattr(trainer, "differentiate", interrupted)
+    options = ["train", "--data", str(book), "--out", str(tmp_path / "run"), *TINY]
+    assert cli.main(options) == 130
+    assert capsys.readouterr().err == "\nfastrnn: interrupted\n"
 
 
 # The archive that could not close says so once more when it is collected.
