@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import sys
 import tempfile
+from collections import defaultdict
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -38,6 +40,33 @@ def _backends():
     from fastrnn.mxnet import native
 
     return ["native", "gluon"] if native.STATUS.usable else ["gluon"]
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--two-cases",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="of each test in this folder of tests/ run two cases, others on another Python",
+    )
+
+
+@pytest.hookimpl(trylast=True)  # after -k
+def pytest_collection_modifyitems(config, items):
+    folders = tuple(f"tests/{folder}/" for folder in config.getoption("--two-cases"))
+    cases = defaultdict(list)
+    for item in items:
+        if item.nodeid.startswith(folders):
+            cases[item.nodeid.partition("[")[0]].append(item)
+    left_out = []
+    for name, of_test in cases.items():
+        random.Random(f"{sys.version_info[:2]} {name}").shuffle(of_test)
+        left_out += of_test[2:]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        gone = set(left_out)
+        items[:] = [item for item in items if item not in gone]
 
 
 def pytest_generate_tests(metafunc):
