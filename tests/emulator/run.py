@@ -78,7 +78,7 @@ RUNS = [
 NATIVE = "not (gluon- or gluon])"
 OPTIONS = "float16 or lengths or projection or clip"
 OPERATOR_RUNS = [
-    Run("plain", "random:7", ("tests/layers/test_operator.py",), OPERATOR),
+    Run("plain", "random:7", ("tests/layers/operators/test_operator.py",), OPERATOR),
     Run(
         "plain",
         "random:8",
@@ -95,7 +95,7 @@ OPERATOR_RUNS = [
         "plain",
         "random:12",
         (
-            "tests/layers/test_layers_noise.py",
+            "tests/layers/regularised/test_layers_noise.py",
             "-k",
             f"(results or options or float16) and {NATIVE}",
         ),
@@ -104,7 +104,7 @@ OPERATOR_RUNS = [
     Run(
         "plain",
         "random:13",
-        ("tests/layers/test_layer_norm.py", "-k", f"(results or float16) and {NATIVE}"),
+        ("tests/layers/regularised/test_layer_norm.py", "-k", f"(results or float16) and {NATIVE}"),
         OPERATOR,
     ),
     Run("plain", "random:10", ("tests/gpu/test_mxnet_operator.py",), OPERATOR),
