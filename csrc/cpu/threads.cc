@@ -264,9 +264,9 @@ bool IdleThreadsSpin() {
   return spin;
 }
 
-// A team ends with a barrier. Threads that reach it this late have no processor of their own. Then
-// this many passes of the calling thread run on our threads, which hold it up only in a task.
-// Beside a busy process, layers take four fifths of the time.
+// A team ends with a barrier. If it ends this late, a thread had no processor. Then this many
+// passes of the calling thread run on our threads, which hold it up only in a task. Beside a busy
+// process, layers take four fifths of the time in the median.
 constexpr std::chrono::microseconds kLate(500);
 constexpr int kPassesWithoutTeam = 30;
 thread_local int passes_without_team = 0;

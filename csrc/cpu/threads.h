@@ -36,8 +36,8 @@ class ThreadScope {
 // they are the calling thread's OpenMP team, if OpenMP grants that many and lets idle threads spin,
 // as it does unless OMP_WAIT_POLICY or GOMP_SPINCOUNT forbid it: spinning threads would take the
 // processors from others for milliseconds. The call then ends with the team's barrier; after one
-// that ended late, the next calls are without the team. OpenMP ends the process if it cannot start
-// a thread.
+// that ended late, the thread's next calls are without the team. OpenMP ends the process if it
+// cannot start a thread.
 void RunOnThreads(int threads, bool team, const std::function<void()>& body);
 
 // Calls body(task) for each task below `tasks`, on the threads of the scope. Threads take the next

@@ -12,7 +12,8 @@ namespace {
 // hide one pass over the weight gradients per chunk. Gradients of this many weights or fewer stay
 // in the cache, and so do the arrays of a chunk of fewer rows. But with this many columns, oneDNN's
 // AVX2 products of 512 rows reach 50 GFLOP/s, of 1,024 rows 80 (one thread of a Zen 3). With very
-// few weights, a chunk of fewer rows takes less time than threads take to meet at its end.
+// few weights, a chunk of fewer rows takes less time than threads take to meet at its end. With
+// AVX-512, 256 and 512 units take as long either way.
 constexpr int64_t kChunkRows = 2048;
 constexpr int64_t kVeryFewWeights = 1 << 13;
 constexpr int64_t kFewWeights = 1 << 19;
