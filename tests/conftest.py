@@ -48,7 +48,7 @@ def pytest_addoption(parser):
         action="append",
         default=[],
         metavar="FOLDER",
-        help="of each test in this folder of tests/ run two cases, others on another Python",
+        help="of each test in this folder of tests/ run two cases, drawn by Python's version",
     )
 
 
