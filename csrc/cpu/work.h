@@ -1,5 +1,5 @@
 // The CPU's Work for the walk through time (pass.h): products by oneDNN, in float64 our own,
-// vectorised cells from pointwise.cc. T is the layer's type: float or double.
+// vectorised cells from pointwise.h. T is the layer's type: float or double.
 //
 // The running states are in the output arrays (hn and cn, dh0 and dc0), so a step reads and writes
 // dense [N, H] arrays. Rows past their length take part in the products but not in the cells.

@@ -5,7 +5,6 @@
 #include <memory>
 
 #include "../threads.h"
-#include "../vectors/clones.h"
 #include "tile_product.h"
 
 namespace fastrnn {
@@ -21,36 +20,20 @@ constexpr int64_t kDepth = 256;
 // The fewest multiplications that make up for using a thread.
 constexpr int64_t kPartWork = 1 << 18;
 
-typedef double Lanes __attribute__((vector_size(8 * kPanel / 2)));
-
 static_assert(TileProduct::kColumnMultiple % kPanel == 0, "columns begin at panels");
 
 int64_t Panels(int64_t n) { return (n + kPanel - 1) / kPanel; }
 
-// sums[rows, kPanel] = a[rows, k] * panel[k, kPanel]; a's numbers are row_step and k_step apart.
-// target_clones works on functions, not on templates.
-#define FASTRNN_TILE(name, rows)                                                         \
-  FASTRNN_CLONES void name(int64_t k, const double* a, int64_t row_step, int64_t k_step, \
-                           const double* panel, double* sums) {                          \
-    Lanes sum[rows][2] = {};                                                             \
-    for (int64_t i = 0; i < k; ++i, a += k_step, panel += kPanel) {                      \
-      Lanes left, right;                                                                 \
-      std::memcpy(&left, panel, sizeof left);                                            \
-      std::memcpy(&right, panel + kPanel / 2, sizeof right);                             \
-      _Pragma("GCC unroll 4") for (int r = 0; r < rows; ++r) {                           \
-        sum[r][0] += a[r * row_step] * left;                                             \
-        sum[r][1] += a[r * row_step] * right;                                            \
-      }                                                                                  \
-    }                                                                                    \
-    /* An array whose address is taken would be in memory, not in registers. */          \
-    _Pragma("GCC unroll 8") for (int v = 0; v < 2 * rows; ++v) {                         \
-      const Lanes one = sum[v / 2][v % 2];                                               \
-      std::memcpy(sums + v * (kPanel / 2), &one, sizeof one);                            \
-    }                                                                                    \
-  }
-FASTRNN_TILE(Tile, kTileRows)
-FASTRNN_TILE(RowTile, 1)
-#undef FASTRNN_TILE
+using TileFunction = void (*)(int64_t k, const double* a, int64_t row_step, int64_t k_step,
+                              const double* panel, double* sums);
+struct Kernels {
+  TileFunction tile, row;
+};
+
+#define FASTRNN_VECTOR_CODE "cpu/products/double_tiles.h"
+#include "../vectors/instruction_sets.h"
+
+const Kernels kernels = FASTRNN_FOR_THIS_PROCESSOR(kKernels);
 
 // Copies `columns` columns of b[k, n] from a column on.
 void PackPanel(int64_t k, Factor<double> b, int64_t column, int64_t columns, double* panel) {
@@ -77,8 +60,8 @@ void RunPanel(int64_t m, int64_t columns, int64_t k, Factor<double> a, const dou
     int64_t rows = 0;
     for (int64_t row = 0; row < m; row += rows) {
       rows = row + kTileRows <= m ? kTileRows : 1;
-      (rows == 1 ? RowTile : Tile)(depth, a.data + row * row_step + begin * k_step, row_step,
-                                   k_step, panel + begin * kPanel, sums);
+      (rows == 1 ? kernels.row : kernels.tile)(depth, a.data + row * row_step + begin * k_step,
+                                               row_step, k_step, panel + begin * kPanel, sums);
       for (int64_t r = 0; r < rows; ++r) {
         double* const to = c.data + (row + r) * c.stride;
         for (int64_t j = 0; j < columns; ++j) {
