@@ -15,6 +15,15 @@ _get_data = _OF_ARRAY(("MXNDArrayGetData", mx.base._LIB))
 _free = CFUNCTYPE(c_int, c_void_p)(("MXNDArrayFree", mx.base._LIB))
 
 
+def has_gradient(array: Any) -> bool:
+    """Whether a gradient was attached to an array; `array.grad` would make an array of it."""
+    gradient = c_void_p()
+    mx.base.check_call(_get_gradient(array.handle, byref(gradient)))
+    if gradient:
+        mx.base.check_call(_free(gradient))
+    return bool(gradient)
+
+
 def added_to(parameters: Dict[str, Any], arrays: Dict[str, Any], device: Any) -> List[str]:
     """Return the names of the parameters to whose gradients `backward` may have to add.
 

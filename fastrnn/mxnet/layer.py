@@ -12,7 +12,7 @@ from fastrnn.backend import Backend, Chooser, Request, requested
 from fastrnn.cell import Cell, Noise
 from fastrnn.mxnet import checks, import_mxnet, mixed_precision, nodes, stack
 from fastrnn.mxnet.dropout import Rates
-from fastrnn.mxnet.gradients import added_to, only_upper_layers_learn
+from fastrnn.mxnet.gradients import added_to, has_gradient, only_upper_layers_learn
 from fastrnn.mxnet.stack import OwnStates, Recorder, Stack
 from fastrnn.mxnet.threads import Kept, first_call
 
@@ -382,11 +382,12 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
             needed = of_call.operators != stack.NATIVE
             states = states.of_one_call() if needed else OwnStates([], True)
         of_call = self._stack_of_graph()
-        key = (of_call, adding, len(states), mx.util.is_np_array(), mixed_precision())
+        flags = tuple(self._flags) if self._active else ()
+        key = (of_call, adding, len(states), flags, mx.util.is_np_array(), mixed_precision())
         recorders = self._kept.recorders
         recorder = recorders.get(key)
         if recorder is None:
-            recorder = Recorder(of_call, len(states), sequence_length is not None, adding)
+            recorder = Recorder(of_call, len(states), sequence_length is not None, adding, flags)
             recorders[key] = recorder
         return recorder(inputs, states, sequence_length, params)
 
@@ -404,6 +405,6 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         arrays = {"inputs": inputs, **{f"state{k}": state for k, state in enumerate(states)}}
         if isinstance(states, OwnStates) and states.zeros:
             arrays = {"inputs": inputs}
-        adding = [name for name, array in arrays.items() if array.grad is not None]
+        adding = [name for name, array in arrays.items() if has_gradient(array)]
         adding += added_to(self._reg_params, params, next(iter(params.values())).ctx)
         return frozenset(adding)

@@ -318,8 +318,14 @@ class Recorder:
     """
 
     def __init__(
-        self, stack: Stack, states: int, has_lengths: bool, adding: AbstractSet[str]
+        self,
+        stack: Stack,
+        states: int,
+        has_lengths: bool,
+        adding: AbstractSet[str],
+        flags: Sequence[Tuple[str, Any]],
     ) -> None:
+        """Trace the stack; `flags` are those of `hybridize`."""
         numpy = mx.util.is_np_array()
 
         def var(name: str) -> Any:
@@ -327,11 +333,13 @@ class Recorder:
             return symbol.as_np_ndarray() if numpy else symbol
 
         keys = [key for layer in stack.parameter_names for direction in layer for key in direction]
+        of_states = [f"state{k}" for k in range(states)]
+        self._own_names = ["inputs", *of_states, *(["sequence_length"] if has_lengths else [])]
         with mx.name.NameManager(), mx.AttrScope():
             output, after = stack.run(
                 mx.sym,
                 var("inputs"),
-                [var(f"state{k}") for k in range(states)],
+                [var(name) for name in of_states],
                 var("sequence_length") if has_lengths else None,
                 {key: var(key) for key in keys},
                 adding,
@@ -339,21 +347,20 @@ class Recorder:
             )
         group = mx.sym.Group([output, *after], type(output))
         self._names = group.list_inputs()
-        self._call = mx.nd.CachedOp(group)
+        self._call = mx.nd.CachedOp(group, flags)
 
     def __call__(
         self, inputs: Any, states: Sequence[Any], sequence_length: Any, params: Dict[str, Any]
     ) -> _Outcome:
-        """Run the layers on arrays, after moving all of them to the parameters' device."""
+        """Run the layers on arrays, after moving the first three to the parameters' device."""
         device = next(iter(params.values())).ctx
+        own = [inputs, *states]
         if sequence_length is not None:
             if mx.util.is_np_array():
                 sequence_length = sequence_length.as_nd_ndarray()
-            sequence_length = _integers(mx.nd, sequence_length)
-        arrays = {"inputs": inputs, "sequence_length": sequence_length}
-        arrays.update({f"state{k}": state for k, state in enumerate(states)})
-        arrays.update(params)
-        found = (arrays[name] for name in self._names)
-        outcome = self._call(*(a if a.ctx == device else a.as_in_context(device) for a in found))
+            own.append(_integers(mx.nd, sequence_length))
+        own = [a if a.ctx == device else a.as_in_context(device) for a in own]
+        arrays = dict(zip(self._own_names, own))
+        outcome = self._call(*(arrays[k] if k in arrays else params[k] for k in self._names))
         output, *after = outcome if isinstance(outcome, list) else [outcome]
         return output, after

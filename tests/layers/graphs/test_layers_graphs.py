@@ -35,6 +35,24 @@ def test_hybridized(mode, directions, states, flags, backend):
 
 
 @pytest.mark.parametrize("flags", STATIC, ids=STATIC_IDS)
+def test_recorded_calls_run_a_graph_with_the_flags_of_hybridize(flags, backend, monkeypatch):
+    case = LayerCase(states=False)
+    layer = case.layer(backend)
+    layer.hybridize(**flags)
+    made = []
+
+    class CachedOp(mx.nd.CachedOp):
+        def __init__(self, symbol, flags=(), *args):
+            made.append({key: value for key, value in flags if value})
+            super().__init__(symbol, flags, *args)
+
+    for module in (mx.nd, mx.ndarray, mx.gluon.block.ndarray):
+        monkeypatch.setattr(module, "CachedOp", CachedOp)
+    case.check(layer)  # whose input has a gradient
+    assert made and all(flags.items() <= found.items() for found in made)
+
+
+@pytest.mark.parametrize("flags", STATIC, ids=STATIC_IDS)
 @pytest.mark.parametrize("states", [True, False], ids=["states", "no-states"])
 @pytest.mark.parametrize("layout", ["TNC", "NTC"])
 @pytest.mark.parametrize("mode", MODES)
