@@ -140,6 +140,10 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         self._decide(dtype)
         super().cast(dtype)
 
+    def __getstate__(self) -> Dict[str, Any]:
+        # MXNet can copy neither a traced graph nor what runs it: a copy traces its own.
+        return {**self.__dict__, "_cached_graph": (), "_cached_op": None, "_graph": object()}
+
     def __setstate__(self, state: Dict[str, Any]) -> None:
         # A copy may be unpickled in a process with another library.
         self.__dict__.update(state)

@@ -76,10 +76,13 @@ def test_more_than_ten_layers_are_saved_and_loaded(directions, backend, tmp_path
 
 @pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "hybridized"])
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
-def test_copies(duplicate, hybrid, backend):
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
+def test_copies(duplicate, hybrid, used, backend):
     case = LayerCase(layers=2)
     layer = case.layer(backend)
     layer.hybridize(hybrid)
+    if used:
+        case.check(layer)
     twin = duplicate(layer)
     case.check_outcome(twin(*case.arguments()))
     assert twin.backend == layer.backend
