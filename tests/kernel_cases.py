@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, Optional, Sequence
 
@@ -25,8 +25,6 @@ def devices():
 # since NumPy does not have it.
 DTYPES = {"cpu": ["float32", "float64", "float16"], "cuda": ["float32", "float16", "bfloat16"]}
 PLACES = [(device, dtype) for device in devices() for dtype in DTYPES[device]]
-# Those of layers with noise and of normalised ones: on the CPU, layers of 16-bit types are plain.
-PLACES_OF_OPTIONS = [place for place in PLACES if place != ("cpu", "float16")]
 # Types whose rounding is far below what tests of small layers look for.
 PRECISE = [place for place in PLACES if place[1] in ("float32", "float64")]
 
@@ -141,9 +139,9 @@ class KernelCase:
 
     def _new_result(self):
         """Return arrays for the results, whose numbers do not matter."""
-        sizes = (self.hidden, self.directions, self.layers, self.projection)
-        words = _native.library().reserve_words(self.mode, self.dtype, *sizes)
-        values = np.zeros(words * self.steps * self.rows, np.float32)
+        # As many as in float16.
+        like = replace(self, dtype="float16").forward(reserve=True).reserve.values
+        values = np.zeros_like(like)
         fields = dict.fromkeys(kernels.Reserve._fields)
         kept = kernels.Reserve(**{**fields, "values": values})
         return kernels.Result(*map(self.put, (self.d_output, self.h_0, self.c_0)), kept)

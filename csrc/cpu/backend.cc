@@ -156,11 +156,6 @@ class CpuBackend final : public Backend {
   int Threads() const override { return cpu::Threads(); }
 
   std::unique_ptr<const LayerPlan> MakePlan(const LayerDesc& desc) const override {
-    const bool plain = !desc.noise.any() && !desc.layer_norm;
-    FASTRNN_EXPECTS(plain || SizeOf(desc.dtype) >= SizeOf(DType::kFloat32),
-                    std::string("dtype is ") + Name(desc.dtype) +
-                        ", expected float32 or float64 on the CPU with " +
-                        (desc.layer_norm ? "layer_norm" : "zoneout or drop_states"));
     switch (desc.dtype) {
       case DType::kFloat32:
         return std::make_unique<CpuLayer<float>>(desc);

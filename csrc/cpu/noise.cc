@@ -4,6 +4,7 @@
 
 #include "units.h"
 #include "vectors/clones.h"
+#include "vectors/number.h"
 #include "vectors/philox.h"
 
 namespace fastrnn {
@@ -144,6 +145,56 @@ class Drawn {
   uint32_t own_[kPieceUnits];
 };
 
+// The numbers of a piece in the type of the arithmetic: the array itself, or a copy of a 16-bit
+// one.
+template <class T>
+struct Read {
+  using Sum = Accumulator<T>;
+
+  Read(const T* from, int64_t n) {
+    if constexpr (kHoldsSums<T>) {
+      values = from;
+    } else {
+      Convert(from, n, own);
+      values = own;
+    }
+  }
+  Read(const Read&) = delete;
+
+  const Sum* values;
+  Sum own[kHoldsSums<T> ? 1 : kPieceUnits];
+};
+
+template <class T>
+void Store(const Accumulator<T>* from, int64_t n, T* to) {
+  if constexpr (kHoldsSums<T>) {
+    if (from != to) std::copy_n(from, n, to);
+  } else {
+    Convert(from, n, to);
+  }
+}
+
+// Where the numbers of a piece are computed; Finish() writes those of a 16-bit type.
+template <class T>
+struct Written {
+  using Sum = Accumulator<T>;
+
+  Written(T* array, int64_t n) : to(array), count(n) {
+    if constexpr (kHoldsSums<T>) {
+      values = to;
+    } else {
+      values = own;
+    }
+  }
+  Written(const Written&) = delete;
+  void Finish() const { Store(values, count, to); }
+
+  T* to;
+  int64_t count;
+  Sum* values;
+  Sum own[kHoldsSums<T> ? 1 : kPieceUnits];
+};
+
 template <class Step>
 bool IsActive(const Step& step, int64_t n) {
   return step.lengths == nullptr || step.time < step.lengths[n];
@@ -173,9 +224,12 @@ void NoiseWork::BeginNoise(const ForwardStep<T>& step, const ForwardNoise<T>& no
   ForPieces(step, P, true, [&](Piece piece) {
     const int64_t at = piece.At(P), count = piece.count();
     if (!IsActive(step, piece.row)) {
-      std::fill_n(noise.read + at, count, T(0));
+      std::fill_n(noise.read + at, count, T{});
     } else if (noise.read_mask != nullptr) {
-      NoiseMultiply(noise.read_mask + at, step.h_prev + at, count, noise.read + at);
+      const Written<T> read(noise.read + at, count);
+      NoiseMultiply(noise.read_mask + at, Read<T>(step.h_prev + at, count).values, count,
+                    read.values);
+      read.Finish();
     } else {
       std::copy_n(step.h_prev + at, count, noise.read + at);
     }
@@ -184,32 +238,39 @@ void NoiseWork::BeginNoise(const ForwardStep<T>& step, const ForwardNoise<T>& no
 
 template <class T>
 void NoiseWork::EndNoise(const ForwardStep<T>& step, const ForwardNoise<T>& noise) const {
+  using Sum = Accumulator<T>;
   const int64_t P = step.outputs, H = step.hidden;
   ForPieces(step, P, step.y_stride == P, [&](Piece piece) {
     const int64_t at = piece.At(P), count = piece.count();
     T* const y = step.y + piece.At(step.y_stride);
     if (!IsActive(step, piece.row)) {
-      std::fill_n(y, count, T(0));
+      std::fill_n(y, count, T{});
       if (step.h != step.h_prev) std::copy_n(step.h_prev + at, count, step.h + at);
       return;
     }
-    const Drawn<T> kept(noise.masks, keys_, Mask::kKeptH, noise.first_row, step.time, piece);
-    NoiseMix(kept.values(), kept.words(), step.h_prev + at, noise.h_new + at, count, step.h + at,
-             y);
+    const Drawn<Sum> kept(noise.masks, keys_, Mask::kKeptH, noise.first_row, step.time, piece);
+    const Written<T> h(step.h + at, count), output(y, count);
+    NoiseMix(kept.values(), kept.words(), Read<T>(step.h_prev + at, count).values,
+             Read<T>(noise.h_new + at, count).values, count, h.values, output.values);
+    h.Finish();
+    output.Finish();
   });
   if (noise.c_new == nullptr) return;
-  const T* const c_prev = step.c_0 != nullptr ? step.c_0 : step.c_prev;
-  T* const c_n = step.c_n != nullptr ? step.c_n : step.c;
-  ForPieces(step, H, true, [&](Piece piece) {
+  const auto mix = [&](Piece piece, const Sum* before) {
     const int64_t at = piece.At(H), count = piece.count();
+    Sum* const c = step.c + at;
     if (!IsActive(step, piece.row)) {
-      if (step.c != c_prev) std::copy_n(c_prev + at, count, step.c + at);
-      if (step.c_n != nullptr) std::copy_n(step.c + at, count, step.c_n + at);
-      return;
+      if (c != before) std::copy_n(before, count, c);
+    } else {
+      const Drawn<Sum> kept(noise.masks, keys_, Mask::kKeptC, noise.first_row, step.time, piece);
+      NoiseMix(kept.values(), kept.words(), before, noise.c_new + at, count, c, c);
     }
-    const Drawn<T> kept(noise.masks, keys_, Mask::kKeptC, noise.first_row, step.time, piece);
-    NoiseMix(kept.values(), kept.words(), c_prev + at, noise.c_new + at, count, step.c + at,
-             c_n + at);
+    if (step.c_n != nullptr) Store(c, count, step.c_n + at);
+  };
+  ForPieces(step, H, true, [&](Piece piece) {
+    const int64_t at = piece.At(H);
+    if (step.c_0 == nullptr) return mix(piece, step.c_prev + at);
+    mix(piece, Read<T>(step.c_0 + at, piece.count()).values);
   });
 }
 
@@ -217,23 +278,24 @@ void NoiseWork::EndNoise(const ForwardStep<T>& step, const ForwardNoise<T>& nois
 
 template <class T>
 void NoiseWork::BeginNoise(const BackwardStep<T>& step, const BackwardNoise<T>& noise) const {
+  using Sum = Accumulator<T>;
   DrawReadMask(step, noise, keys_);
   const int64_t P = step.outputs, H = step.hidden;
   ForPieces(step, P, step.y_stride == P, [&](Piece piece) {
     const int64_t at = piece.At(P), count = piece.count();
     if (!IsActive(step, piece.row)) {
-      std::fill_n(noise.dh_new + at, count, T(0));
+      std::fill_n(noise.dh_new + at, count, Sum(0));
       return;
     }
-    const Drawn<T> kept(noise.masks, keys_, Mask::kKeptH, noise.first_row, step.time, piece);
-    NoiseAdd(step.dy + piece.At(step.y_stride), count, step.dh + at);
+    const Drawn<Sum> kept(noise.masks, keys_, Mask::kKeptH, noise.first_row, step.time, piece);
+    NoiseAdd(Read<T>(step.dy + piece.At(step.y_stride), count).values, count, step.dh + at);
     NoiseSplit(kept.values(), kept.words(), step.dh + at, count, step.dh + at, noise.dh_new + at);
   });
   if (noise.dc_kept == nullptr) return;
   ForPieces(step, H, true, [&](Piece piece) {
     if (!IsActive(step, piece.row)) return;
     const int64_t at = piece.At(H);
-    const Drawn<T> kept(noise.masks, keys_, Mask::kKeptC, noise.first_row, step.time, piece);
+    const Drawn<Sum> kept(noise.masks, keys_, Mask::kKeptC, noise.first_row, step.time, piece);
     NoiseSplit(kept.values(), kept.words(), step.dc + at, piece.count(), noise.dc_kept + at,
                step.dc + at);
   });
@@ -250,9 +312,9 @@ void NoiseWork::EndNoise(const BackwardStep<T>& step, const BackwardNoise<T>& no
   });
   if (noise.dc_kept == nullptr) return;
   ForPieces(step, H, true, [&](Piece piece) {
-    if (!IsActive(step, piece.row)) return;
-    const int64_t at = piece.At(H);
-    NoiseAdd(noise.dc_kept + at, piece.count(), step.dc + at);
+    const int64_t at = piece.At(H), count = piece.count();
+    if (IsActive(step, piece.row)) NoiseAdd(noise.dc_kept + at, count, step.dc + at);
+    if (step.dc_0 != nullptr) Store(step.dc + at, count, step.dc_0 + at);
   });
 }
 
@@ -263,6 +325,8 @@ void NoiseWork::EndNoise(const BackwardStep<T>& step, const BackwardNoise<T>& no
   template void NoiseWork::EndNoise(const BackwardStep<T>&, const BackwardNoise<T>&) const;
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(double)
+FASTRNN_INSTANTIATE(Half)
+FASTRNN_INSTANTIATE(Bfloat16)
 
 }  // namespace cpu
 }  // namespace fastrnn

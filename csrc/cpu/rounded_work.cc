@@ -1,17 +1,21 @@
 #include "rounded_work.h"
 
+#include <memory>
+
 #include "threads.h"
 
 namespace fastrnn {
 namespace cpu {
 namespace {
 
-// A new field of a step must be copied here, unless only layers have it that are refused.
+// A new field of a step must be copied here.
 static_assert(sizeof(ForwardStep<float>) == 208 && sizeof(BackwardStep<float>) == 280,
               "is a field of a step missing?");
 
 // Columns of a sum over rows that are converted together.
 constexpr int64_t kSumColumns = 512;
+// Rows whose gradients pass the normalisation together.
+constexpr int64_t kNormRows = 64;
 
 // Converts rows that are `stride` apart to or from rows without gaps.
 template <class T>
@@ -42,6 +46,35 @@ Step Like(const Rounded& step) {
 
 }  // namespace
 
+// ---- scales and shifts --------------------------------------------------------------------------
+
+void FloatGammas::Take(const LayerDesc& desc, Carver* carver) {
+  if (!desc.layer_norm) return;
+  i2h = carver->Take<float>(desc.gate_rows());
+  h2h = carver->Take<float>(desc.gate_rows());
+  c = desc.has_c() ? carver->Take<float>(desc.hidden) : nullptr;
+  c_beta = desc.has_c() ? carver->Take<float>(desc.hidden) : nullptr;
+}
+
+template <class T>
+void FloatGammas::Load(const LayerDesc& desc, const Parameters<const T>& weights) const {
+  if (!desc.layer_norm) return;
+  Convert(weights.i2h_gamma, desc.gate_rows(), i2h);
+  Convert(weights.h2h_gamma, desc.gate_rows(), h2h);
+  if (!desc.has_c()) return;
+  Convert(weights.c_gamma, desc.hidden, c);
+  Convert(weights.c_beta, desc.hidden, c_beta);
+}
+
+Parameters<const float> FloatGammas::parameters() const {
+  Weights weights = {};
+  weights.i2h_gamma = i2h;
+  weights.h2h_gamma = h2h;
+  weights.c_gamma = c;
+  weights.c_beta = c_beta;
+  return Parameters<const float>(weights);
+}
+
 // ---- forward ------------------------------------------------------------------------------------
 
 template <class T>
@@ -57,6 +90,11 @@ RoundedForwardBuffers<T>::RoundedForwardBuffers(const LayerDesc& desc,
   rounded_r = desc.projected() && !desc.reserve ? carver->Take<T>(states) : nullptr;
   i2h_bias = carver->Take<float>(desc.gate_rows());
   h2h_bias = carver->Take<float>(desc.gate_rows());
+  gammas.Take(desc, carver);
+  const bool keeps_norms = desc.layer_norm && desc.reserve;
+  const int64_t gate_values = desc.batch * desc.gate_rows();
+  normalized_input = keeps_norms ? carver->Take<float>(gate_values) : nullptr;
+  normalized_hidden = keeps_norms ? carver->Take<float>(gate_values) : nullptr;
 }
 
 template <class T>
@@ -66,6 +104,7 @@ void RoundedForwardBuffers<T>::SumBiases(const LayerDesc& desc,
   Convert(weights.h2h_bias, desc.gate_rows(), h2h_bias);
   ForwardBuffers<float>::SumBiases(
       desc, Parameters<const float>(Weights{nullptr, nullptr, i2h_bias, h2h_bias}));
+  gammas.Load(desc, weights);
 }
 
 template <class T>
@@ -82,10 +121,15 @@ void RoundedForwardWork<T>::Step(const LayerDesc& desc, const ForwardStep<T>& st
   in_float.hidden_n = At(step.hidden_n == nullptr ? nullptr : buffers_.hidden_n, first_row_ * H);
   in_float.y = buffers_.y + first_row_ * P;
   in_float.r = At(buffers_.r, first_row_ * H);
+  in_float.normalized_input = At(buffers_.normalized_input, first_row_ * GH);
+  in_float.normalized_hidden = At(buffers_.normalized_hidden, first_row_ * GH);
+  in_float.input_rstd = step.input_rstd;
+  in_float.hidden_rstd = step.hidden_rstd;
+  in_float.c_moments = step.c_moments;
   Convert(step.h_prev, N * P, in_float.h);
   if (step.c_0 != nullptr) Convert(step.c_0, N * H, step.c);
 
-  work_.Step(desc, in_float, Parameters<const float>(Weights{}));
+  work_.Step(desc, in_float, buffers_.gammas.parameters());
 
   Convert(in_float.h, N * P, step.h);
   FromFloat(in_float.y, N, P, step.y, step.y_stride);
@@ -93,6 +137,9 @@ void RoundedForwardWork<T>::Step(const LayerDesc& desc, const ForwardStep<T>& st
   if (step.hidden_n != nullptr) Convert(in_float.hidden_n, N * H, step.hidden_n);
   if (step.r != nullptr) Convert(in_float.r, N * H, step.r);
   if (step.c_n != nullptr) Convert(step.c, N * H, step.c_n);
+  if (step.normalized_input == nullptr) return;
+  Convert(in_float.normalized_input, N * GH, step.normalized_input);
+  Convert(in_float.normalized_hidden, N * GH, step.normalized_hidden);
 }
 
 // ---- backward -----------------------------------------------------------------------------------
@@ -107,7 +154,8 @@ RoundedBackwardBuffers<T>::RoundedBackwardBuffers(const LayerDesc& desc,
   const bool split = desc.cell().split_shares;
   const auto take = [&](int64_t values) { return carver->Take<float>(values); };
   arrays.dgates_x = carver->Take<T>(rows * GH);
-  arrays.dgates_h = split ? carver->Take<T>(rows * GH) : arrays.dgates_x;
+  const bool own = split || desc.layer_norm;
+  arrays.dgates_h = own ? carver->Take<T>(rows * GH) : arrays.dgates_x;
   arrays.dgates_first = carver->Take<T>(N * GH);
   arrays.copy_rows = std::min(rows, kInputCopyRows);
   arrays.input_copy = carver->Take<T>(arrays.copy_rows * desc.input);
@@ -119,6 +167,7 @@ RoundedBackwardBuffers<T>::RoundedBackwardBuffers(const LayerDesc& desc,
     arrays.zeros = carver->Take<T>(N * H);
     arrays.sums.h2r_weight = take(P * H);
   }
+  arrays.noise.Take(desc, carver);
   arrays.sums.i2h_weight = take(GH * desc.input);
   arrays.sums.h2h_weight = take(GH * P);
   arrays.sums.i2h_bias = take(GH);
@@ -131,10 +180,24 @@ RoundedBackwardBuffers<T>::RoundedBackwardBuffers(const LayerDesc& desc,
   y = take(N * P);
   dy = take(N * P);
   dgates_x = take(N * GH);
-  dgates_h = split ? take(N * GH) : dgates_x;
+  dgates_h = own ? take(N * GH) : dgates_x;
   dgates_first = take(N * GH);
   dh_total = desc.projected() ? take(N * P) : nullptr;
   zeros = desc.projected() ? take(N * H) : nullptr;
+  if (!desc.layer_norm) return;
+  gammas.Take(desc, carver);
+  arrays.dshare_h = split ? carver->Take<T>(rows * GH) : arrays.dgates_x;
+  arrays.sums.i2h_gamma = take(GH);
+  arrays.sums.h2h_gamma = take(GH);
+  normalized_hidden = take(N * GH);
+  dshare_h = split ? take(N * GH) : dgates_x;
+  if (!desc.has_c()) return;
+  arrays.dc_gamma = carver->Take<T>(rows * H);
+  arrays.dc_beta = carver->Take<T>(rows * H);
+  arrays.sums.c_gamma = take(H);
+  arrays.sums.c_beta = take(H);
+  dc_gamma = take(N * H);
+  dc_beta = take(N * H);
 }
 
 template <class T>
@@ -145,6 +208,7 @@ void RoundedBackwardBuffers<T>::Begin(const LayerDesc& desc, const BackwardArray
   if (desc.has_c()) {
     Convert(CellOf<const T>(desc, args.dcn, direction), N * desc.hidden, arrays.dc);
   }
+  gammas.Load(desc, Parameters<const T>(args.weights[direction]));
   std::fill_n(dgates_first, N * desc.gate_rows(), 0.0f);
   if (zeros != nullptr) std::fill_n(zeros, N * desc.hidden, 0.0f);
 }
@@ -153,7 +217,10 @@ template <class T>
 RoundedBackwardWork<T>::RoundedBackwardWork(const LayerDesc& desc, BlockProducts<float> products,
                                             const RoundedBackwardBuffers<T>& buffers, Rows rows,
                                             const Key& key)
-    : work_(desc, std::move(products), key), buffers_(buffers), first_row_(rows.begin) {}
+    : NoiseWork(key),
+      work_(desc, std::move(products), key),
+      buffers_(buffers),
+      first_row_(rows.begin) {}
 
 // The step with copies of what it reads.
 template <class T>
@@ -196,6 +263,15 @@ BackwardStep<float> RoundedBackwardWork<T>::InFloat(const LayerDesc& desc,
     in_float.dh_total = buffers_.dh_total + outputs;
     in_float.dr = step.dr;
   }
+  if (desc.layer_norm) {
+    in_float.normalized_hidden =
+        copy(step.normalized_hidden, GH, N, GH, buffers_.normalized_hidden + gates);
+    in_float.hidden_rstd = step.hidden_rstd;
+    in_float.c_moments = step.c_moments;
+    in_float.dshare_h = buffers_.dshare_h + gates;
+    in_float.dc_gamma = At(buffers_.dc_gamma, units);
+    in_float.dc_beta = At(buffers_.dc_beta, units);
+  }
   return in_float;
 }
 
@@ -204,9 +280,16 @@ void RoundedBackwardWork<T>::Step(const LayerDesc& desc, const BackwardStep<T>& 
                                   const Parameters<const T>&) {
   const int64_t N = step.rows, P = step.outputs, GH = desc.gate_rows();
   const BackwardStep<float> in_float = InFloat(desc, step);
-  work_.Step(desc, in_float, Parameters<const float>(Weights{}));
+  work_.Step(desc, in_float, buffers_.gammas.parameters());
   Convert(in_float.dgates_x, N * GH, step.dgates_x);
-  if (desc.cell().split_shares) Convert(in_float.dgates_h, N * GH, step.dgates_h);
+  if (step.dgates_h != step.dgates_x) Convert(in_float.dgates_h, N * GH, step.dgates_h);
+  if (desc.layer_norm) {
+    if (step.dshare_h != step.dgates_x) Convert(in_float.dshare_h, N * GH, step.dshare_h);
+    if (step.dc_gamma != nullptr) {
+      Convert(in_float.dc_gamma, N * step.hidden, step.dc_gamma);
+      Convert(in_float.dc_beta, N * step.hidden, step.dc_beta);
+    }
+  }
   if (step.lengths != nullptr || step.time == (step.reverse ? step.steps - 1 : 0)) {
     Convert(in_float.dgates_first, N * GH, step.dgates_first);
   }
@@ -226,6 +309,36 @@ void RoundedBackwardWork<T>::SumRows(const T* dgates, int64_t rows, int64_t colu
     }
   });
   if (copy != nullptr) std::copy_n(sums, columns, copy);
+}
+
+// In blocks of rows: their arrays in float32 stay in the cache.
+template <class T>
+void RoundedBackwardWork<T>::NormGradients(const LayerDesc& desc, const NormChunk<T>& chunk) const {
+  const int64_t GH = desc.gate_rows(), H = desc.hidden, parts = NormParts(desc);
+  const int64_t most = std::min<int64_t>(chunk.rows, kNormRows);
+  const bool split = desc.cell().split_shares;
+  const std::unique_ptr<float[]> copies(new float[most * (4 * GH + 2 * H)]);
+  float* const dgates_x = copies.get();
+  float* const normalized_input = dgates_x + most * GH;
+  float* const normalized_hidden = normalized_input + most * GH;
+  float* const dshare_h = split ? normalized_hidden + most * GH : dgates_x;
+  float* const dc_gamma = normalized_hidden + 2 * most * GH;
+  float* const dc_beta = dc_gamma + most * H;
+  for (int64_t row = 0; row < chunk.rows; row += most) {
+    const int64_t rows = std::min(most, chunk.rows - row), gates = row * GH;
+    Convert(chunk.dgates_x + gates, rows * GH, dgates_x);
+    Convert(chunk.normalized_input + gates, rows * GH, normalized_input);
+    Convert(chunk.normalized_hidden + gates, rows * GH, normalized_hidden);
+    if (split) Convert(chunk.dshare_h + gates, rows * GH, dshare_h);
+    if (desc.has_c()) {
+      Convert(chunk.dc_gamma + row * H, rows * H, dc_gamma);
+      Convert(chunk.dc_beta + row * H, rows * H, dc_beta);
+    }
+    work_.NormGradients(desc, {rows, chunk.accumulate || row > 0, dgates_x, dshare_h,
+                               normalized_input, normalized_hidden, chunk.input_rstd + row * parts,
+                               dc_gamma, dc_beta, buffers_.gammas.i2h, chunk.sums});
+    Convert(dgates_x, rows * GH, chunk.dgates_x + gates);
+  }
 }
 
 #define FASTRNN_INSTANCES(T)                 \

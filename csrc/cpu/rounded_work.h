@@ -9,16 +9,15 @@
 namespace fastrnn {
 namespace cpu {
 
-// Layers with noise and normalised ones are refused (backend.cc), so these are never called.
-struct PlainWork {
-  template <class... Arguments>
-  void BeginNoise(const Arguments&...) const {}
-  template <class... Arguments>
-  void EndNoise(const Arguments&...) const {}
-  template <class... Arguments>
-  void Normalize(const Arguments&...) const {}
-  template <class... Arguments>
-  void NormGradients(const Arguments&...) const {}
+// The scales and shifts of a normalised layer, in float32.
+struct FloatGammas {
+  float *i2h, *h2h;                       // [G*H]
+  float *c = nullptr, *c_beta = nullptr;  // [H] (LSTM)
+
+  void Take(const LayerDesc& desc, Carver* carver);
+  template <class T>
+  void Load(const LayerDesc& desc, const Parameters<const T>& weights) const;
+  Parameters<const float> parameters() const;
 };
 
 template <class T>
@@ -32,20 +31,25 @@ struct RoundedForwardBuffers : ForwardBuffers<float> {
   float* i2h_bias;  // [G*H]
   float* h2h_bias;  // [G*H]
   T* rounded_r;     // [N, H], unless it is in the reserve
+  // Of a normalised layer.
+  FloatGammas gammas = {};
+  float* normalized_input;   // [N, G*H], in training
+  float* normalized_hidden;  // [N, G*H], in training
 
   RoundedForwardBuffers(const LayerDesc& desc, const StepProducts<float>& products, Carver* carver);
   void SumBiases(const LayerDesc& desc, const Parameters<const T>& weights) const;
   ForwardArraysOfDirection<float> Arrays(const LayerDesc&, const ForwardArrays&, int64_t) const {
-    return {gates, c, rounded_r, {}};
+    return {gates, c, rounded_r, noise};
   }
 };
 
 template <class T>
-class RoundedForwardWork : public PlainWork {
+class RoundedForwardWork : public NoiseWork {
  public:
   RoundedForwardWork(const LayerDesc& desc, BlockProducts<float> products,
                      const RoundedForwardBuffers<T>& buffers, Rows rows, const Key& key)
-      : work_(desc, std::move(products), buffers, rows, key),
+      : NoiseWork(key),
+        work_(desc, std::move(products), buffers, rows, key),
         buffers_(buffers),
         first_row_(rows.begin) {}
 
@@ -53,6 +57,7 @@ class RoundedForwardWork : public PlainWork {
             Result<float> c) const {
     cpu::Gemm(m, n, k, a, b, beta, c);
   }
+  void Normalize(const LayerDesc&, const NormalizedRows<T>&) const {}  // as ForwardWork
   void Step(const LayerDesc& desc, const ForwardStep<T>& step, const Parameters<const T>& weights);
 
  private:
@@ -78,6 +83,12 @@ struct RoundedBackwardBuffers {
   float* dgates_first;  // [N, G*H]
   float* dh_total;      // [N, P]
   float* zeros;         // [N, H]
+  // Of a normalised layer.
+  FloatGammas gammas = {};
+  float* normalized_hidden;  // [N, G*H]
+  float* dshare_h;           // [N, G*H]
+  float* dc_gamma;           // [N, H]
+  float* dc_beta;            // [N, H]
 
   RoundedBackwardBuffers(const LayerDesc& desc, const StepProducts<float>& products,
                          Carver* carver);
@@ -85,7 +96,7 @@ struct RoundedBackwardBuffers {
 };
 
 template <class T>
-class RoundedBackwardWork : public PlainWork {
+class RoundedBackwardWork : public NoiseWork {
  public:
   RoundedBackwardWork(const LayerDesc& desc, BlockProducts<float> products,
                       const RoundedBackwardBuffers<T>& buffers, Rows rows, const Key& key);
@@ -102,6 +113,7 @@ class RoundedBackwardWork : public PlainWork {
   }
   void SumRows(const T* dgates, int64_t rows, int64_t columns, bool accumulate, float* sums,
                float* copy) const;
+  void NormGradients(const LayerDesc& desc, const NormChunk<T>& chunk) const;
   void Round(const float* from, int64_t values, T* to) const { Convert(from, values, to); }
   void SetZero(T* array, int64_t values) const { std::fill_n(array, values, T{}); }
 

@@ -49,21 +49,22 @@ def test_results_need_arrays_to_write_to():
         kernels.forward("gru", HostBfloat16(case.x), [HostBfloat16(w) for w in case.weights])
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ({"layer_norm": True}, "layer_norm"),
-        ({"noise": kernels.Noise(0.5)}, "zoneout or drop_states"),
-    ],
-    ids=["layer_norm", "noise"],
-)
-def test_layers_of_16_bits_are_plain(dtype, options, named):
-    case = KernelCase("lstm", 4, 3, 2, 5, dtype=dtype, **options)
-    with pytest.raises(
-        ValueError, match=f"dtype is {dtype}, expected float32 or float64 on the CPU with {named}"
-    ):
-        case.forward()
+@pytest.mark.parametrize("lengths", [None, [5, 0, 3, 1, 4]], ids=["whole", "ragged"])
+@pytest.mark.parametrize("seed", [7, None], ids=["drawn", "mean"])
+@pytest.mark.parametrize("mode", MODES)
+def test_noise(mode, seed, lengths):
+    options = {
+        "lengths": lengths,
+        "noise": kernels.Noise(0.3, 0.2 * (mode == "lstm"), 0.4),
+        "noise_seed": seed,
+    }
+    assert_agrees(make(mode, (5, 5, 4, 9), 2, layers=2, **options))
+
+
+@pytest.mark.parametrize("lengths", [None, [5, 0, 3, 1, 4]], ids=["whole", "ragged"])
+@pytest.mark.parametrize("mode", ["lstm", "gru"])
+def test_layer_norm(mode, lengths):
+    assert_agrees(make(mode, (5, 5, 4, 9), 2, layers=2, lengths=lengths, layer_norm=True))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -8,19 +8,19 @@ import reference as ref
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
-from kernel_cases import PLACES_OF_OPTIONS, PRECISE, KernelCase, assert_agrees, devices
+from kernel_cases import PLACES, PRECISE, KernelCase, assert_agrees, devices
 
 from fastrnn import _native, kernels, plans
 
 MODES = tuple(ref.NORM_GATES)
-on_every_place = pytest.mark.parametrize(("device", "dtype"), PLACES_OF_OPTIONS)
+on_every_place = pytest.mark.parametrize(("device", "dtype"), PLACES)
 # T, N, I, H: few values to a mean (a single input would leave no gradient of it), odd numbers,
 # several chunks of time, and rows that threads share.
 SIZES = {
     "cpu": [(1, 1, 4, 5), (5, 3, 4, 7), (21, 100, 3, 6), (6, 33, 5, 130)],
     "cuda": [(1, 1, 4, 5), (21, 12, 3, 6), (3, 4, 5, 130)],
 }
-CASES = [(*place, sizes) for place in PLACES_OF_OPTIONS for sizes in SIZES[place[0]]]
+CASES = [(*place, sizes) for place in PLACES for sizes in SIZES[place[0]]]
 
 
 def make(mode, sizes, directions=1, **options):

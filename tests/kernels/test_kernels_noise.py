@@ -9,7 +9,7 @@ from noise import philox
 
 pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
-from kernel_cases import PLACES_OF_OPTIONS, KernelCase, assert_agrees, devices, put
+from kernel_cases import PLACES, KernelCase, assert_agrees, devices, put
 
 from fastrnn import kernels, plans
 
@@ -43,7 +43,7 @@ def test_the_oracle_has_philox(counter, key, words):
 @pytest.mark.parametrize("lengths", [None, [5, 0, 2]], ids=["whole", "ragged"])
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("mode", ref.MODES)
-@pytest.mark.parametrize(("device", "dtype"), PLACES_OF_OPTIONS)
+@pytest.mark.parametrize(("device", "dtype"), PLACES)
 def test_agrees_with_the_reference(device, dtype, mode, directions, lengths, seed):
     options = {"directions": directions, "lengths": lengths, "device": device, "dtype": dtype}
     noise = for_mode(mode, ALL)
@@ -178,10 +178,3 @@ def test_a_wrong_rate_or_seed_is_named():
         for numbers, wrong in (((2, 0.5), "0.50*"), ((1, 2), "2.0*"), ((0, np.nan), "nan")):
             seed = np.array(numbers * 32, np.float32)
             fails(ValueError, rf"seed\[1\] is {wrong}, expected numbers that are 0 or 2", ALL, seed)
-
-
-@pytest.mark.skipif("cpu" not in devices(), reason="a build without CPU kernels")
-def test_sixteen_bits_on_the_cpu_are_refused():
-    case = KernelCase("gru", 3, 2, 4, 5, dtype="float16", noise=kernels.Noise(0.3))
-    with pytest.raises(ValueError, match="dtype is float16, expected float32 or float64 on the"):
-        case.forward()

@@ -16,7 +16,7 @@ pytest.importorskip("fastrnn._C", reason="installed without the native library")
 
 from kernel_cases import KernelCase, assert_agrees, devices
 
-from fastrnn import plans
+from fastrnn import kernels, plans
 
 pytestmark = pytest.mark.skipif("cpu" not in devices(), reason="a build without CPU kernels")
 
@@ -66,6 +66,18 @@ def test_agrees(shape):
             assert_agrees(case)
     for case in _cases(*sizes, lengths=np.resize([1, steps, 0, steps - 1], rows)):
         assert_agrees(case)
+
+
+@needs_threads
+@pytest.mark.parametrize("mode", ["lstm", "gru"])
+@pytest.mark.parametrize("option", ["layer_norm", "noise"])
+def test_16_bits_with_options(option, mode):
+    # With drop_states, a GRU's h grows in each step, soon beyond float16.
+    noise = kernels.Noise(0.2, 0.3, 0.4) if mode == "lstm" else kernels.Noise(0.2)
+    options = {"noise": noise, "noise_seed": 3} if option == "noise" else {"layer_norm": True}
+    *sizes, _ = SHAPES["small, ragged rows"]
+    steps, rows, hidden = sizes
+    assert_agrees(KernelCase(mode, steps, rows, 7, hidden, dtype="float16", **options))
 
 
 @needs_threads
