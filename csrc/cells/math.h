@@ -60,8 +60,8 @@ FASTRNN_HOST_DEVICE ExpParts ExpSplit(float x) {
   const float shifted = x * kLog2E + kRound;
   const float exponent = shifted - kRound;
   const float r = (x - exponent * kLn2High) - exponent * kLn2Low;
-  // The Taylor series of (exp(r) - 1 - r) / r^2; |r| <= ln(2) / 2 leaves an error below 1e-8. In
-  // pairs of terms: their sums do not wait for each other.
+  // The Taylor series of (exp(r) - 1 - r) / r^2; |r| <= ln(2) / 2 leaves an error below 1e-8. It is
+  // summed in pairs of terms, which do not wait for each other.
   const float square = r * r;
   const float last = r * (1.0f / 5040) + 1.0f / 720;
   const float middle = r * (1.0f / 120) + 1.0f / 24;

@@ -213,6 +213,7 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         if active:
             _check_static_shape(static_shape, self._stack.operators, self.backend)
         super().hybridize(active, backend, clear, static_alloc, static_shape, *args, **kwargs)
+        self._kept.forget_recorders()
 
     def __call__(self, inputs: Any, states: Any = None, sequence_length: Any = None) -> Any:
         """Run the layer.
@@ -388,11 +389,11 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
         of_call = self._stack_of_graph()
         flags = tuple(self._flags) if self._active else ()
         key = (of_call, adding, len(states), flags, mx.util.is_np_array(), mixed_precision())
-        recorders = self._kept.recorders
-        recorder = recorders.get(key)
-        if recorder is None:
-            recorder = Recorder(of_call, len(states), sequence_length is not None, adding, flags)
-            recorders[key] = recorder
+        has_lengths = sequence_length is not None
+        recorder = self._kept.recorder(
+            self._graph, key, lambda: Recorder(of_call, len(states), has_lengths, adding, flags)
+        )
+        params = stack.on_one_device(self._reg_params, params)
         return recorder(inputs, states, sequence_length, params)
 
     def _stack_of_graph(self) -> Stack:

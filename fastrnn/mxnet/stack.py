@@ -310,6 +310,18 @@ class OwnStates(List[Any]):
         return OwnStates((state.detach() for state in self), self.zeros)
 
 
+def on_one_device(parameters: Dict[str, Any], arrays: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the parameters' arrays on the first one's device, as graphs take them.
+
+    MXNet has several kinds of CPU device, and finds the arrays of all of them for each.
+    """
+    first, *others = (parameter.list_ctx() for parameter in parameters.values())
+    if all(own == first for own in others):
+        return arrays
+    device = next(iter(arrays.values())).ctx
+    return {name: array.as_in_context(device) for name, array in arrays.items()}
+
+
 class Recorder:
     """Runs eager calls that autograd records, each as one node, as Gluon's are.
 
@@ -352,7 +364,7 @@ class Recorder:
     def __call__(
         self, inputs: Any, states: Sequence[Any], sequence_length: Any, params: Dict[str, Any]
     ) -> _Outcome:
-        """Run the layers on arrays, after moving the first three to the parameters' device."""
+        """Run the layers. The first three arguments are moved to the device of `params`."""
         device = next(iter(params.values())).ctx
         own = [inputs, *states]
         if sequence_length is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 from fastrnn.mxnet.stack import Recorder
 
@@ -27,6 +27,9 @@ def first_call() -> Any:
     return _FIRST_CALLS
 
 
+_MOST_RECORDERS = 4  # with static_alloc, each keeps memory
+
+
 class Kept(threading.local):
     """What a layer keeps between calls, by thread: a graph of MXNet serves one thread at a time.
 
@@ -34,9 +37,24 @@ class Kept(threading.local):
     """
 
     def __init__(self) -> None:
-        self.recorders: Dict[Any, Recorder] = {}
+        self._recorders: Tuple[Any, Dict[Any, Recorder]] = (None, {})  # `_graph` and its recorders
         self.zeros: Tuple[Any, List[Any]] = (None, [])  # the latest, and what they are for
         self.graph: Any = None  # `_graph` of the layer, once the thread has run that
+
+    def recorder(self, graph: Any, key: Any, make: Callable[[], Recorder]) -> Recorder:
+        """Return the recorder of a key, which `make` makes; `graph` is `_graph` of the layer."""
+        if self._recorders[0] is not graph:
+            self._recorders = (graph, {})
+        recorders = self._recorders[1]
+        if key not in recorders:
+            if len(recorders) == _MOST_RECORDERS:
+                del recorders[next(iter(recorders))]
+            recorders[key] = make()
+        return recorders[key]
+
+    def forget_recorders(self) -> None:
+        """Give back the memory of this thread's recorders."""
+        self._recorders = (None, {})
 
     def __deepcopy__(self, memo: Any) -> Kept:
         return Kept()

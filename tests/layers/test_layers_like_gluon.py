@@ -89,6 +89,17 @@ def test_arrays_of_mxnets_other_kinds_of_cpu(mode, device, lengths, recording, b
         case.check_outcome(layer(data, states, *row_lengths))
 
 
+def test_parameters_on_several_kinds_of_cpu(backend):
+    case = LayerCase(layers=2)
+    layer = case.layer(backend)
+    device = mx.Context("cpu_shared", 0)
+    try:
+        layer.l1_h2h_weight.reset_ctx(device)
+    except mx.MXNetError as error:
+        pytest.skip(f"MXNet has no {device} here: {error}")
+    case.check(layer)
+
+
 def test_data_of_a_loader_with_workers(backend):
     case = LayerCase(layers=2, layout="NTC")
     layer = case.layer(backend)

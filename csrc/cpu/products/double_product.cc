@@ -12,8 +12,8 @@ namespace cpu {
 namespace {
 
 // A panel is kPanel columns of the second factor, [k, kPanel], zeros past the last column. A tile
-// is kPanel columns of kTileRows rows of the result: its sums are what a processor's registers hold
-// beside the factors. kDepth rows of a panel stay in the first-level cache.
+// is kPanel columns of kTileRows rows of the result, of which as many columns are summed at a time
+// as leave registers for the factors. kDepth rows of a panel stay in the first-level cache.
 constexpr int64_t kPanel = 16;
 constexpr int64_t kTileRows = 4;
 constexpr int64_t kDepth = 256;

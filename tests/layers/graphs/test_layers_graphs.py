@@ -34,22 +34,50 @@ def test_hybridized(mode, directions, states, flags, backend):
         case.check(layer)
 
 
-@pytest.mark.parametrize("flags", STATIC, ids=STATIC_IDS)
-def test_recorded_calls_run_a_graph_with_the_flags_of_hybridize(flags, backend, monkeypatch):
-    case = LayerCase(states=False)
-    layer = case.layer(backend)
-    layer.hybridize(**flags)
+@pytest.fixture
+def graphs(monkeypatch):
+    """What is known of each graph that MXNet makes: its flags, and a weak reference."""
     made = []
 
     class CachedOp(mx.nd.CachedOp):
         def __init__(self, symbol, flags=(), *args):
-            made.append({key: value for key, value in flags if value})
             super().__init__(symbol, flags, *args)
+            made.append((dict(flags), weakref.ref(self)))
 
     for module in (mx.nd, mx.ndarray, mx.gluon.block.ndarray):
         monkeypatch.setattr(module, "CachedOp", CachedOp)
+    return made
+
+
+@pytest.mark.parametrize("flags", STATIC, ids=STATIC_IDS)
+def test_recorded_calls_run_a_graph_with_the_flags_of_hybridize(flags, backend, graphs):
+    case = LayerCase(states=False)
+    layer = case.layer(backend)
+    layer.hybridize(**flags)
     case.check(layer)  # whose input has a gradient
-    assert made and all(flags.items() <= found.items() for found in made)
+    assert graphs
+    for found, _ in graphs:
+        assert flags.items() <= found.items()
+
+
+def test_recorded_graphs_are_given_back(backend, graphs):
+    case = LayerCase(layers=2, states=False)
+    layer = case.layer(backend)
+    layer.hybridize(static_alloc=True)
+    for parameter in layer.collect_params().values():
+        parameter.grad_req = "add"
+        with mx.autograd.record():
+            output = layer(case.arguments()[0])
+        output.backward()
+    del output
+
+    def alive():
+        gc.collect()
+        return sum(graph() is not None for _, graph in graphs)
+
+    assert 0 < alive() <= 5
+    layer.hybridize(False)
+    assert alive() == 0
 
 
 @pytest.mark.parametrize("flags", STATIC, ids=STATIC_IDS)
