@@ -142,16 +142,16 @@ LONG = [
     ("gru", "tf32", 3, 600, {"row_tiles": 4, "backward_row_tiles": 4, "shared_slices": 0}),
     ("lstm", "tf32", 20, 600, {"row_tiles": 4, "backward_row_tiles": 4, "shared_slices": 1}),
     ("gru", "float32", 9, 600, {"row_tiles": 4, "backward_row_tiles": 4, "shared_slices": 1}),
-    ("rnn_tanh", "tf32", 20, 600, {"row_tiles": 2, "backward_row_tiles": 2, "batch_tiles": 2}),
+    ("rnn_tanh", "tf32", 12, 600, {"row_tiles": 2, "backward_row_tiles": 2, "batch_tiles": 2}),
     ("rnn_tanh", "float32", 20, 600, {"row_tiles": 2, "backward_row_tiles": 2, "shared_slices": 2}),
     ("rnn_relu", "float16", 20, 600, {"row_tiles": 2, "backward_row_tiles": 2, "shared_slices": 0}),
     # Tagged words.
     ("lstm", "float16", 9, 600, {"row_tiles": 4, "batch_tiles": 1, "tagged": 1}),
     ("gru", "tf32", 3, 500, {"row_tiles": 4, "batch_tiles": 1, "tagged": 1}),
     # In clusters.
-    ("lstm", "float16", 20, 600, {"backward_row_tiles": 4, "batch_tiles": 2, "cluster": 1}),
+    ("lstm", "float16", 12, 600, {"backward_row_tiles": 4, "batch_tiles": 2, "cluster": 1}),
     ("gru", "bfloat16", 3, 600, {"backward_row_tiles": 4, "batch_tiles": 1, "cluster": 1}),
-    ("lstm", "tf32", 20, 310, {"backward_row_tiles": 4, "batch_tiles": 2, "cluster": 1}),
+    ("lstm", "tf32", 12, 310, {"backward_row_tiles": 4, "batch_tiles": 2, "cluster": 1}),
     ("gru", "tf32", 12, 500, {"backward_row_tiles": 4, "batch_tiles": 2, "cluster": 1}),
 ]
 
@@ -283,9 +283,10 @@ def test_tagged_words_do_not_change_a_bit(mode, math):
 def test_where_weights_are_kept_does_not_change_a_bit(mode):
     results = []
     rows = 4 if ref.GATES[mode] > 1 else 2
+    # Of 400 units every warp has slices to stream in the last two.
     for numbers in ({}, {"shared_slices": 0}, {"shared_slices": 1}):
         algorithm = persistent(row_tiles=rows, backward_row_tiles=rows, batch_tiles=1, **numbers)
-        case = KernelCase(mode, 2, 3, 2, 600, device="cuda", tf32=True, algorithm=algorithm)
+        case = KernelCase(mode, 2, 3, 2, 400, device="cuda", tf32=True, algorithm=algorithm)
         result = case.forward(reserve=True)
         results.append([result.output, case.backward(result.reserve).h_0])
     for other in results[1:]:
