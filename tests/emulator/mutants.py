@@ -44,10 +44,11 @@ THREAD = ("thread", "random:3")
 PLAIN = [("plain", schedule) for schedule in ("lifo", "random:1", "random:2", "fifo")]
 # ThreadSanitizer comes first: a few cases are enough for it to see almost all of them.
 SUITES: Sequence[Tuple[Tuple[str, ...], Sequence[Tuple[str, str]]]] = [
-    (("small_persistent.py", "-k", "numbers0 or tagged"), [THREAD]),
+    (("small_persistent.py", "-k", "numbers0 or numbers4 or tagged"), [THREAD]),
     (("small_layers.py", "-k", "layer_norm and float32"), [THREAD]),
     (("calls.py",), [("plain", "fifo"), ("plain", "lifo")]),
-    (("small_persistent.py",), [("plain", "random:1"), ("plain", "fifo"), THREAD]),
+    (("small_persistent.py",), [("plain", "random:1"), ("plain", "fifo")]),
+    (("small_persistent.py", "-k", "clusters and lstm"), [THREAD]),
 ]
 
 
