@@ -151,7 +151,7 @@ LONG = [
     # In clusters.
     ("lstm", "float16", 12, 600, {"backward_row_tiles": 4, "batch_tiles": 2, "cluster": 1}),
     ("gru", "bfloat16", 3, 600, {"backward_row_tiles": 4, "batch_tiles": 1, "cluster": 1}),
-    ("lstm", "tf32", 12, 310, {"backward_row_tiles": 4, "batch_tiles": 2, "cluster": 1}),
+    ("lstm", "tf32", 20, 310, {"backward_row_tiles": 4, "batch_tiles": 2, "cluster": 1}),
     ("gru", "tf32", 12, 500, {"backward_row_tiles": 4, "batch_tiles": 2, "cluster": 1}),
 ]
 
