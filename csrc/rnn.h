@@ -310,9 +310,8 @@ class Plan {
 
 // The plan for these layers. The most recently used plans are kept and reused for the same
 // description. Throws InvalidArgument if a size is wrong (Validate), this build has no backend for
-// the device, or the backend or the device does not cover the layers (the CPU has no 16-bit layers
-// with noise or layer normalisation; CUDA has no float64, and needs compute capability 7.0, for
-// bfloat16 8.0); and LibraryError if a library underneath fails.
+// the device, or the backend or the device does not cover the layers (CUDA has no float64, and
+// needs compute capability 7.0, for bfloat16 8.0); and LibraryError if a library underneath fails.
 std::shared_ptr<const Plan> MakePlan(const Layers& layers);
 
 // How many plans MakePlan has made.

@@ -204,8 +204,7 @@ def forward(
     clip : Clip, optional
         The range of the cell state, for an LSTM only.
     noise : Noise, optional
-        Rates of zoneout and of dropout of the state. On a GPU such layers run stepwise; on the CPU
-        they are in float32 or float64.
+        Rates of zoneout and of dropout of the state. On a GPU such layers run stepwise.
     seed : int or array [64] of float32, optional
         What draws `noise`: an integer from 0 to 2**64 - 1 or, on the device of `x`, its bits from
         the lowest on, 2 for a one and 0 for a zero. None, or an array of ones, draws nothing: the
@@ -219,7 +218,7 @@ def forward(
         i2h_gamma LN(W x) + i2h_bias and h2h_gamma LN(R h) + h2h_bias in the place of the products
         with their biases, and an LSTM's output is o tanh(c_gamma LN(c) + c_beta). An LSTM
         normalises its four gates together; a GRU r and z together, and n by itself. On a GPU such
-        layers run stepwise; on the CPU they are in float32 or float64.
+        layers run stepwise.
     tf32 : bool, optional
         Whether float32 products on a GPU may round their factors to TF32, with 10 bits of mantissa.
         The default is the environment variable FASTRNN_TF32 (0 or 1), or else True.

@@ -139,7 +139,7 @@ class KernelCase:
 
     def _new_result(self):
         """Return arrays for the results, whose numbers do not matter."""
-        # As many as in float16.
+        # The reserve is as large as in float16.
         like = replace(self, dtype="float16").forward(reserve=True).reserve.values
         values = np.zeros_like(like)
         fields = dict.fromkeys(kernels.Reserve._fields)

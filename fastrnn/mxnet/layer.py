@@ -142,7 +142,8 @@ class RecurrentLayer(mx.gluon.rnn.rnn_layer._RNNLayer):
 
     def __getstate__(self) -> Dict[str, Any]:
         # MXNet can copy neither a traced graph nor what runs it: a copy traces its own.
-        return {**self.__dict__, "_cached_graph": (), "_cached_op": None, "_graph": object()}
+        without = {"_cached_graph": (), "_cached_op": None, "_graph": object(), "_kept": Kept()}
+        return {**self.__dict__, **without}
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         # A copy may be unpickled in a process with another library.

@@ -310,16 +310,29 @@ class OwnStates(List[Any]):
         return OwnStates((state.detach() for state in self), self.zeros)
 
 
-def on_one_device(parameters: Dict[str, Any], arrays: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the parameters' arrays on the first one's device, as graphs take them.
+def _moved(array: Any, device: Any) -> Any:
+    """Return an array on a device.
 
-    MXNet has several kinds of CPU device, and finds the arrays of all of them for each.
+    MXNet's copy from one kind of CPU device to another does not add to a gradient, so another
+    operator comes first.
     """
-    first, *others = (parameter.list_ctx() for parameter in parameters.values())
-    if all(own == first for own in others):
+    return array if array.ctx == device else (array * 1).as_in_context(device)
+
+
+def on_one_device(parameters: Dict[str, Any], arrays: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the parameters' arrays on one device, as graphs take them.
+
+    Where a parameter is on another of MXNet's kinds of CPU device, `data` returns that array.
+    """
+    kinds = ("cpu", "gpu")
+    if all(c.device_type in kinds for p in parameters.values() for c in p.list_ctx()):
         return arrays
-    device = next(iter(arrays.values())).ctx
-    return {name: array.as_in_context(device) for name, array in arrays.items()}
+    return {
+        name: array
+        if array.ctx.device_type in kinds
+        else _moved(array, mx.cpu(array.ctx.device_id))
+        for name, array in arrays.items()
+    }
 
 
 class Recorder:
@@ -371,7 +384,7 @@ class Recorder:
             if mx.util.is_np_array():
                 sequence_length = sequence_length.as_nd_ndarray()
             own.append(_integers(mx.nd, sequence_length))
-        own = [a if a.ctx == device else a.as_in_context(device) for a in own]
+        own = [_moved(array, device) for array in own]
         arrays = dict(zip(self._own_names, own))
         outcome = self._call(*(arrays[k] if k in arrays else params[k] for k in self._names))
         output, *after = outcome if isinstance(outcome, list) else [outcome]

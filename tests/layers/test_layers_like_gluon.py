@@ -89,15 +89,28 @@ def test_arrays_of_mxnets_other_kinds_of_cpu(mode, device, lengths, recording, b
         case.check_outcome(layer(data, states, *row_lengths))
 
 
-def test_parameters_on_several_kinds_of_cpu(backend):
+@pytest.mark.parametrize("grad_req", ["write", "add"])
+@pytest.mark.parametrize(
+    "moved", ["l0_i2h_weight", "l1_h2h_weight", ""], ids=["first", "one", "all"]
+)
+def test_parameters_on_several_kinds_of_cpu(moved, grad_req, backend):
     case = LayerCase(layers=2)
-    layer = case.layer(backend)
+    layers = [case.layer(backend), case.layer(backend)]
     device = mx.Context("cpu_shared", 0)
+    for layer in layers:
+        layer.collect_params().setattr("grad_req", grad_req)
     try:
-        layer.l1_h2h_weight.reset_ctx(device)
+        for parameter in layers[0].collect_params(f".*{moved}").values():
+            parameter.reset_ctx(device)
     except mx.MXNetError as error:
         pytest.skip(f"MXNet has no {device} here: {error}")
-    case.check(layer)
+    for layer in layers:
+        for _ in range(2):
+            with mx.autograd.record():
+                output, _ = layer(*case.arguments())
+            output.backward()
+    for own, expected in zip(*(layer.collect_params().values() for layer in layers)):
+        np.testing.assert_array_equal(own.list_grad()[0].asnumpy(), expected.grad().asnumpy())
 
 
 def test_data_of_a_loader_with_workers(backend):
