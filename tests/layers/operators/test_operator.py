@@ -256,8 +256,9 @@ def test_after_an_error_calls_take_no_memory():
     for _ in range(20):
         with pytest.raises(mx.MXNetError):
             call([mx.nd.zeros((3, 2)), *inputs[1:]])
-    before = run(200)
-    assert run(1000) - before < 1 << 20  # with messages that are copied it is 12 MB
+    sizes = [run(1000) for _ in range(4)]
+    # The least: what tests before this one left may move. With messages that are copied it is 12 MB.
+    assert min(after - before for before, after in zip(sizes, sizes[1:])) < 1 << 20
 
 
 def test_an_error_does_not_spoil_the_next_call():
