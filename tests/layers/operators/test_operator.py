@@ -257,7 +257,7 @@ def test_after_an_error_calls_take_no_memory():
         with pytest.raises(mx.MXNetError):
             call([mx.nd.zeros((3, 2)), *inputs[1:]])
     sizes = [run(1000) for _ in range(4)]
-    # The least: what tests before this one left may move. With messages that are copied it is 12 MB.
+    # The least, since earlier tests' memory may move. With messages that are copied it is 12 MB.
     assert min(after - before for before, after in zip(sizes, sizes[1:])) < 1 << 20
 
 
