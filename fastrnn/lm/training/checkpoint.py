@@ -32,7 +32,6 @@ _DAMAGED = (
     KeyError,
     TypeError,
     ValueError,
-    NotImplementedError,
     RuntimeError,
 )
 
