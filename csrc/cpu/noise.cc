@@ -165,15 +165,6 @@ struct Read {
   Sum own[kHoldsSums<T> ? 1 : kPieceUnits];
 };
 
-template <class T>
-void Store(const Accumulator<T>* from, int64_t n, T* to) {
-  if constexpr (kHoldsSums<T>) {
-    if (from != to) std::copy_n(from, n, to);
-  } else {
-    Convert(from, n, to);
-  }
-}
-
 // Where the numbers of a piece are computed; Finish() writes those of a 16-bit type.
 template <class T>
 struct Written {
@@ -187,7 +178,7 @@ struct Written {
     }
   }
   Written(const Written&) = delete;
-  void Finish() const { Store(values, count, to); }
+  void Finish() const { Convert(values, count, to); }
 
   T* to;
   int64_t count;
@@ -265,7 +256,7 @@ void NoiseWork::EndNoise(const ForwardStep<T>& step, const ForwardNoise<T>& nois
       const Drawn<Sum> kept(noise.masks, keys_, Mask::kKeptC, noise.first_row, step.time, piece);
       NoiseMix(kept.values(), kept.words(), before, noise.c_new + at, count, c, c);
     }
-    if (step.c_n != nullptr) Store(c, count, step.c_n + at);
+    if (step.c_n != nullptr) Convert(c, count, step.c_n + at);
   };
   ForPieces(step, H, true, [&](Piece piece) {
     const int64_t at = piece.At(H);
@@ -314,7 +305,7 @@ void NoiseWork::EndNoise(const BackwardStep<T>& step, const BackwardNoise<T>& no
   ForPieces(step, H, true, [&](Piece piece) {
     const int64_t at = piece.At(H), count = piece.count();
     if (IsActive(step, piece.row)) NoiseAdd(noise.dc_kept + at, count, step.dc + at);
-    if (step.dc_0 != nullptr) Store(step.dc + at, count, step.dc_0 + at);
+    if (step.dc_0 != nullptr) Convert(step.dc + at, count, step.dc_0 + at);
   });
 }
 

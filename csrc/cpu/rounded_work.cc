@@ -1,7 +1,5 @@
 #include "rounded_work.h"
 
-#include <memory>
-
 #include "threads.h"
 
 namespace fastrnn {
@@ -14,7 +12,7 @@ static_assert(sizeof(ForwardStep<float>) == 208 && sizeof(BackwardStep<float>) =
 
 // Columns of a sum over rows that are converted together.
 constexpr int64_t kSumColumns = 512;
-// Rows whose gradients pass the normalisation together.
+// Rows of a chunk, or more, that pass the normalisation together: they stay in the cache.
 constexpr int64_t kNormRows = 64;
 
 // Converts rows that are `stride` apart to or from rows without gaps.
@@ -152,6 +150,7 @@ RoundedBackwardBuffers<T>::RoundedBackwardBuffers(const LayerDesc& desc,
   const int64_t H = desc.hidden, P = desc.outputs(), GH = desc.gate_rows(), N = desc.batch;
   const int64_t rows = Walk(desc, 0, ChunkRows(desc)).chunk_steps * N;
   const bool split = desc.cell().split_shares;
+  norm_rows = desc.layer_norm ? std::max(N, std::min(rows, kNormRows)) : N;
   const auto take = [&](int64_t values) { return carver->Take<float>(values); };
   arrays.dgates_x = carver->Take<T>(rows * GH);
   const bool own = split || desc.layer_norm;
@@ -179,7 +178,7 @@ RoundedBackwardBuffers<T>::RoundedBackwardBuffers(const LayerDesc& desc,
   c_0 = desc.has_c() ? take(N * H) : nullptr;
   y = take(N * P);
   dy = take(N * P);
-  dgates_x = take(N * GH);
+  dgates_x = take(norm_rows * GH);
   dgates_h = own ? take(N * GH) : dgates_x;
   dgates_first = take(N * GH);
   dh_total = desc.projected() ? take(N * P) : nullptr;
@@ -189,15 +188,16 @@ RoundedBackwardBuffers<T>::RoundedBackwardBuffers(const LayerDesc& desc,
   arrays.dshare_h = split ? carver->Take<T>(rows * GH) : arrays.dgates_x;
   arrays.sums.i2h_gamma = take(GH);
   arrays.sums.h2h_gamma = take(GH);
-  normalized_hidden = take(N * GH);
-  dshare_h = split ? take(N * GH) : dgates_x;
+  normalized_input = take(norm_rows * GH);
+  normalized_hidden = take(norm_rows * GH);
+  dshare_h = split ? take(norm_rows * GH) : dgates_x;
   if (!desc.has_c()) return;
   arrays.dc_gamma = carver->Take<T>(rows * H);
   arrays.dc_beta = carver->Take<T>(rows * H);
   arrays.sums.c_gamma = take(H);
   arrays.sums.c_beta = take(H);
-  dc_gamma = take(N * H);
-  dc_beta = take(N * H);
+  dc_gamma = take(norm_rows * H);
+  dc_beta = take(norm_rows * H);
 }
 
 template <class T>
@@ -311,33 +311,28 @@ void RoundedBackwardWork<T>::SumRows(const T* dgates, int64_t rows, int64_t colu
   if (copy != nullptr) std::copy_n(sums, columns, copy);
 }
 
-// In blocks of rows: their arrays in float32 stay in the cache.
+// The buffers of the steps, of which none runs now, have the copies of some rows at a time.
 template <class T>
 void RoundedBackwardWork<T>::NormGradients(const LayerDesc& desc, const NormChunk<T>& chunk) const {
   const int64_t GH = desc.gate_rows(), H = desc.hidden, parts = NormParts(desc);
-  const int64_t most = std::min<int64_t>(chunk.rows, kNormRows);
-  const bool split = desc.cell().split_shares;
-  const std::unique_ptr<float[]> copies(new float[most * (4 * GH + 2 * H)]);
-  float* const dgates_x = copies.get();
-  float* const normalized_input = dgates_x + most * GH;
-  float* const normalized_hidden = normalized_input + most * GH;
-  float* const dshare_h = split ? normalized_hidden + most * GH : dgates_x;
-  float* const dc_gamma = normalized_hidden + 2 * most * GH;
-  float* const dc_beta = dc_gamma + most * H;
-  for (int64_t row = 0; row < chunk.rows; row += most) {
-    const int64_t rows = std::min(most, chunk.rows - row), gates = row * GH;
-    Convert(chunk.dgates_x + gates, rows * GH, dgates_x);
-    Convert(chunk.normalized_input + gates, rows * GH, normalized_input);
-    Convert(chunk.normalized_hidden + gates, rows * GH, normalized_hidden);
-    if (split) Convert(chunk.dshare_h + gates, rows * GH, dshare_h);
-    if (desc.has_c()) {
-      Convert(chunk.dc_gamma + row * H, rows * H, dc_gamma);
-      Convert(chunk.dc_beta + row * H, rows * H, dc_beta);
+  const RoundedBackwardBuffers<T>& copies = buffers_;
+  for (int64_t row = 0; row < chunk.rows; row += copies.norm_rows) {
+    const int64_t rows = std::min(copies.norm_rows, chunk.rows - row), gates = row * GH;
+    Convert(chunk.dgates_x + gates, rows * GH, copies.dgates_x);
+    Convert(chunk.normalized_input + gates, rows * GH, copies.normalized_input);
+    Convert(chunk.normalized_hidden + gates, rows * GH, copies.normalized_hidden);
+    if (desc.cell().split_shares) {
+      Convert(chunk.dshare_h + gates, rows * GH, copies.dshare_h);
     }
-    work_.NormGradients(desc, {rows, chunk.accumulate || row > 0, dgates_x, dshare_h,
-                               normalized_input, normalized_hidden, chunk.input_rstd + row * parts,
-                               dc_gamma, dc_beta, buffers_.gammas.i2h, chunk.sums});
-    Convert(dgates_x, rows * GH, chunk.dgates_x + gates);
+    if (desc.has_c()) {
+      Convert(chunk.dc_gamma + row * H, rows * H, copies.dc_gamma);
+      Convert(chunk.dc_beta + row * H, rows * H, copies.dc_beta);
+    }
+    work_.NormGradients(
+        desc, {rows, chunk.accumulate || row > 0, copies.dgates_x, copies.dshare_h,
+               copies.normalized_input, copies.normalized_hidden, chunk.input_rstd + row * parts,
+               copies.dc_gamma, copies.dc_beta, copies.gammas.i2h, chunk.sums});
+    Convert(copies.dgates_x, rows * GH, chunk.dgates_x + gates);
   }
 }
 

@@ -70,6 +70,8 @@ template <class T>
 struct RoundedBackwardBuffers {
   StepProducts<float>::Buffers products;
   BackwardArraysOfDirection<T> arrays = {};
+  // Rows of the arrays that the gradients of the normalisation use, too: N or more.
+  int64_t norm_rows;
   // A step's arrays in float32; those that the layer has.
   float* gates;         // [N, G*H]
   float* hidden_n;      // [N, H]
@@ -78,17 +80,18 @@ struct RoundedBackwardBuffers {
   float* c_0;           // [N, H]
   float* y;             // [N, P]
   float* dy;            // [N, P]
-  float* dgates_x;      // [N, G*H]
+  float* dgates_x;      // [norm rows, G*H]
   float* dgates_h;      // [N, G*H]
   float* dgates_first;  // [N, G*H]
   float* dh_total;      // [N, P]
   float* zeros;         // [N, H]
   // Of a normalised layer.
   FloatGammas gammas = {};
-  float* normalized_hidden;  // [N, G*H]
-  float* dshare_h;           // [N, G*H]
-  float* dc_gamma;           // [N, H]
-  float* dc_beta;            // [N, H]
+  float* normalized_input;   // [norm rows, G*H]
+  float* normalized_hidden;  // [norm rows, G*H]
+  float* dshare_h;           // [norm rows, G*H]
+  float* dc_gamma;           // [norm rows, H]
+  float* dc_beta;            // [norm rows, H]
 
   RoundedBackwardBuffers(const LayerDesc& desc, const StepProducts<float>& products,
                          Carver* carver);

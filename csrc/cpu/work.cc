@@ -246,11 +246,6 @@ void BackwardWork<T>::SumRows(const T* dgates, int64_t rows, int64_t columns, bo
   if (copy != nullptr) std::copy_n(sums, columns, copy);
 }
 
-template <class T>
-void BackwardWork<T>::Round(const T* from, int64_t values, T* to) const {
-  if (from != to) std::copy_n(from, values, to);
-}
-
 template struct ForwardBuffers<float>;
 template struct ForwardBuffers<double>;
 template class ForwardWork<float>;

@@ -13,6 +13,7 @@
 #include "../layout.h"
 #include "noise.h"
 #include "products/step_product.h"
+#include "vectors/number.h"
 #include "vectors/pointwise.h"
 
 namespace fastrnn {
@@ -122,7 +123,7 @@ class BackwardWork : public NoiseWork {
   void SumRows(const T* dgates, int64_t rows, int64_t columns, bool accumulate, T* sums,
                T* copy) const;
   void NormGradients(const LayerDesc& desc, const NormChunk<T>& chunk) const;
-  void Round(const T* from, int64_t values, T* to) const;
+  void Round(const T* from, int64_t values, T* to) const { Convert(from, values, to); }
   void SetZero(T* array, int64_t values) const { std::fill_n(array, values, T(0)); }
 
  private:

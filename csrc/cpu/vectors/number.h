@@ -1,6 +1,7 @@
 // The 16-bit types of arrays on the host, and conversions of whole arrays.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "../../rnn.h"
@@ -29,6 +30,12 @@ void Convert(const Half* from, int64_t values, float* to);
 void Convert(const Bfloat16* from, int64_t values, float* to);
 void Convert(const float* from, int64_t values, Half* to);
 void Convert(const float* from, int64_t values, Bfloat16* to);
+
+// A copy, where the arithmetic has the array's type; `from` may be `to`.
+template <class T>
+void Convert(const T* from, int64_t values, T* to) {
+  if (from != to) std::copy_n(from, values, to);
+}
 
 // Between float32 and an array of a 16-bit type.
 void Convert(DType dtype, const void* from, int64_t values, float* to);
