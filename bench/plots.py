@@ -9,7 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from bench.report import FAMILY, OURS, merged, ratio, seconds
+from bench.ratios import FAMILY, OURS, merged, ratio, seconds
 from bench.results import Row
 
 Lines = Dict[str, List[Tuple[float, float]]]

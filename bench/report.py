@@ -4,7 +4,7 @@
 
 Markdown goes to the standard output, or between the marks of a file: ``<!-- cpu -->`` or
 ``<!-- cuda -->``, and ``<!-- end -->``. Like is compared with like: replayed graphs where both have
-one, else calls.
+one, else calls (ratios.py).
 """
 
 from __future__ import annotations
@@ -14,73 +14,14 @@ import os
 import sys
 from pathlib import Path
 from statistics import median
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
+from bench.plots import draw_all
+from bench.ratios import OURS, PREFIXES, fraction, merged, own_kind, ratio
 from bench.results import Row, read, write_whole
 
-OURS = "fastrnn"
-FAMILY = "cuDNN"  # of which several take part in each row; a user has the best of them
-PREFIXES = {"graph": "graph_", "calls": ""}  # of the keys of a replayed graph's and a call's times
 FACTS = ("device", "driver", "CUDA toolkit", "cuBLAS", "commit", "date", "Python", "threads")
 EXCEEDED = "limit exceeded: the model of the limit is wrong"
-
-
-class Ratio(NamedTuple):
-    """How many times as long as fastrnn someone takes, and of what the times are."""
-
-    value: float
-    kind: str  # of PREFIXES
-
-
-def ratio(row: Row, name: str) -> Optional[Ratio]:
-    """Of someone's time to fastrnn's, if both have one of the same kind."""
-    ours, theirs = row["peers"].get(OURS, {}), row["peers"].get(name, {})
-    for kind, prefix in PREFIXES.items():
-        key = f"{prefix}seconds"
-        if key in ours and key in theirs:
-            return Ratio(theirs[key] / ours[key], kind)
-    return None
-
-
-def own_kind(row: Row) -> str:
-    """Of what fastrnn's time is where the limit is looked at: graph if any ratio is of graphs."""
-    ratios = [ratio(row, name) for name in row["peers"] if name != OURS]
-    return "graph" if any(r is not None and r.kind == "graph" for r in ratios) else "calls"
-
-
-def seconds(row: Row, name: str) -> Optional[float]:
-    """Someone's time that is compared in this row: of the kind that fastrnn's is, or else calls."""
-    entry = row["peers"].get(name, {})
-    return entry.get(f"{PREFIXES[own_kind(row)]}seconds", entry.get("seconds"))
-
-
-def fraction(row: Row) -> Optional[float]:
-    """Fastrnn's share of what the limit permits. Above 1, the limit was not one."""
-    found = seconds(row, OURS)
-    return None if found is None else row["limit"] / found
-
-
-def merged(row: Row) -> Row:
-    """The row with the best of the family in place of all of it."""
-    family = [name for name in row["peers"] if name.startswith(f"{FAMILY} ")]
-    if not family:
-        return row
-
-    def rank(name: str) -> Any:
-        found, entry = ratio(row, name), row["peers"][name]
-        if found is not None:
-            # One that could be captured is not compared by the host's time with one that could not.
-            return (0 if found.kind == "graph" else 1), found.value
-        return (2, entry["seconds"]) if "seconds" in entry else (3, 0.0)
-
-    best = min(family, key=rank)
-    peers: Dict[str, Row] = {}
-    for name, entry in row["peers"].items():
-        if name not in family:
-            peers[name] = entry
-        elif FAMILY not in peers:
-            peers[FAMILY] = {**row["peers"][best], "algorithm": best[len(FAMILY) + 1 :]}
-    return {**row, "peers": peers}
 
 
 def names(rows: Sequence[Row]) -> List[str]:
@@ -261,8 +202,6 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         content = read(given.results)
         plots: List[str] = []
         if given.plots:
-            from bench.plots import draw_all
-
             home = given.out.resolve().parent if given.out else Path.cwd()
             drawn = draw_all(content, given.plots)
             plots = [Path(os.path.relpath(path.resolve(), home)).as_posix() for path in drawn]

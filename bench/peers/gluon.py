@@ -8,6 +8,7 @@ import numpy as np
 
 from bench.cases import Case
 from bench.data import Data, Results, named
+from bench.language_model import CLIP, RATE, Model, TextData
 from bench.peers.base import Layer, Peer
 
 
@@ -104,6 +105,67 @@ def expect_native(layer: Any) -> None:
         raise RuntimeError(f"fastrnn's layer is not native; it runs on {layer.backend}")
 
 
+class GluonModel(Model):
+    """fastrnn's language model on the CPU, with its own layer or with MXNet's."""
+
+    def __init__(self, case: Case, text: TextData, own_layer: bool):
+        from fastrnn.lm.models import LanguageModel
+
+        super().__init__(case)
+        mx = self._mx = _mxnet()
+        model = LanguageModel(
+            case.vocabulary,
+            case.cell,
+            case.inputs,
+            case.hidden,
+            case.layers,
+            sparse_gradient=case.optimizer == "sgd",
+        )
+        if own_layer:
+            expect_native(model.rnn)
+        else:
+            del model.rnn  # Gluon refuses to change an attribute's type
+            model.rnn = gluon_layer(mx.gluon.rnn, case)
+        model.initialize()
+        values = zip(layer_parameters(model.rnn, len(text.weights)), text.weights)
+        for parameter, array in [
+            *values,
+            (model.embedding.weight, text.embedding),
+            (model.decoder.weight, text.decoder),
+            (model.decoder.bias, text.bias),
+        ]:
+            parameter.set_data(mx.nd.array(array))
+        self._model = model
+        model.hybridize()
+        self._parameters = list(self._model.collect_params().values())
+        self._trainer = mx.gluon.Trainer(
+            self._model.collect_params(), case.optimizer, {"learning_rate": RATE}, kvstore=None
+        )
+        self._characters = mx.nd.array(text.characters, dtype="int32")
+        self._targets = mx.nd.array(text.targets, dtype="int32")
+        self._states = self._model.begin_state(case.batch)
+
+    def run(self, number: int) -> None:
+        """Update once, or read one character and look at the logits."""
+        if self._case.train:
+            self._update()
+        else:
+            logits, self._states = self._model(self._characters, self._states)
+            self._latest = logits[-1].asnumpy()
+
+    def _update(self) -> None:
+        from fastrnn.lm.training import differentiate, global_norm
+
+        loss, self._states = differentiate(
+            self._model, self._characters, self._targets, self._states
+        )
+        norm = float(global_norm([p.grad() for p in self._parameters]).asscalar())
+        rows = self._case.batch
+        self._trainer.update(rows * max(1.0, norm / CLIP))
+        self._latest = loss.asnumpy()
+        self._mx.nd.waitall()
+
+
 class Fastrnn(Peer):
     """fastrnn's layers on the CPU."""
 
@@ -128,9 +190,7 @@ class Fastrnn(Peer):
         expect_native(layer._layer)
         return layer
 
-    def build_model(self, case: Case, text: Any, device: str) -> Layer:
-        from bench.language_model import GluonModel
-
+    def build_model(self, case: Case, text: TextData, device: str) -> Layer:
         return GluonModel(case, text, own_layer=True)
 
 
@@ -168,9 +228,7 @@ class Mxnet(Peer):
     def build(self, case: Case, data: Data, device: str) -> Layer:
         return _GluonLayer(_mxnet().gluon.rnn, case, data, device)
 
-    def build_model(self, case: Case, text: Any, device: str) -> Layer:
+    def build_model(self, case: Case, text: TextData, device: str) -> Layer:
         if device != "cpu":
             return super().build_model(case, text, device)
-        from bench.language_model import GluonModel
-
         return GluonModel(case, text, own_layer=False)

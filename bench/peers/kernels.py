@@ -133,7 +133,7 @@ class Fastrnn(Peer):
     def unproven(self, case: Case, device: str) -> Optional[str]:
         from fastrnn import _native
         from fastrnn.check import verdict
-        from fastrnn.check.classes import CAPABILITY, Kind
+        from fastrnn.check.kinds import CAPABILITY, Kind
 
         capability = _native.library().device_facts(0)["capability"]
         tf32 = case.tf32 and capability >= CAPABILITY["tf32"]

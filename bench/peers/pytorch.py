@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 from bench.cases import Case
 from bench.data import Data
+from bench.language_model import CLIP, RATE, Model, TextData
 from bench.peers.base import AutogradLayer, Layer, Peer
 
 
@@ -54,6 +55,57 @@ class PytorchLayer(AutogradLayer):
         super().run(number)
 
 
+class PytorchModel(Model):
+    """The same of PyTorch's modules, around a layer that is called as PyTorch's are."""
+
+    def __init__(self, case: Case, text: TextData, device: str, layer: Any):
+        import torch
+
+        super().__init__(case)
+        self._torch = torch
+        nn = torch.nn
+        self._embedding = nn.Embedding(case.vocabulary, case.inputs).to(device)
+        self._layer = layer.to(device)
+        self._decoder = nn.Linear(case.hidden, case.vocabulary).to(device)
+        modules = (self._embedding, self._layer, self._decoder)
+        self._parameters = [p for module in modules for p in module.parameters()]
+        arrays = [text.embedding, *text.weights, text.decoder, text.bias]
+        with torch.no_grad():
+            for parameter, array in zip(self._parameters, arrays):
+                parameter.copy_(torch.from_numpy(array))
+        optimizers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+        self._optimizer = optimizers[case.optimizer](self._parameters, lr=RATE)
+        self._characters = torch.from_numpy(text.characters).long().to(device)
+        self._targets = torch.from_numpy(text.targets).long().to(device)
+        self._states: Any = None
+
+    def _logits(self) -> Any:
+        output, states = self._layer(self._embedding(self._characters), self._states)
+        states = states if isinstance(states, tuple) else (states,)
+        states = tuple(state.detach() for state in states)
+        self._states = states if len(states) > 1 else states[0]
+        return self._decoder(output)
+
+    def run(self, number: int) -> None:
+        """Update once, or read one character and look at the logits."""
+        torch = self._torch
+        use_tf32(torch, self._case)
+        if not self._case.train:
+            with torch.no_grad():
+                self._latest = self._logits()[-1].cpu().numpy()
+            return
+        loss = torch.nn.functional.cross_entropy(
+            self._logits().flatten(0, 1), self._targets.flatten(), reduction="sum"
+        )
+        self._optimizer.zero_grad()
+        loss.backward()
+        for parameter in self._parameters:  # the loss is a sum, of which Adam gets the mean
+            parameter.grad /= self._case.batch
+        torch.nn.utils.clip_grad_norm_(self._parameters, CLIP / self._case.batch)
+        self._optimizer.step()
+        self._latest = loss.detach().cpu().numpy().reshape(1)
+
+
 class Pytorch(Peer):
     """PyTorch."""
 
@@ -86,9 +138,7 @@ class Pytorch(Peer):
     def build(self, case: Case, data: Data, device: str) -> Layer:
         return PytorchLayer(case, data, device, library=self.library())
 
-    def build_model(self, case: Case, text: Any, device: str) -> Layer:
-        from bench.language_model import PytorchModel
-
+    def build_model(self, case: Case, text: TextData, device: str) -> Layer:
         return PytorchModel(case, text, device, module_of(case, self.library()))
 
 

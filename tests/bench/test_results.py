@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import machine, report, results
+from bench import machine, ratios, report, results
 from bench.cases import Case
 from bench.results import OtherResultsError, Store
 
@@ -148,12 +148,12 @@ def test_like_is_compared_with_like():
     one = row(Case("lstm"), 1.0, 2.0, Third={"status": "ok", "seconds": 3.0, "low": 3, "high": 3})
     one["peers"]["Other"].update(graph(0.1))
     # fastrnn has no graph: its calls are compared with calls.
-    assert report.ratio(one, "Other") == (2.0, "calls")
-    assert report.fraction(one) == 0.5
+    assert ratios.ratio(one, "Other") == (2.0, "calls")
+    assert ratios.fraction(one) == 0.5
     one["peers"]["fastrnn"].update(graph(0.8))
-    assert report.ratio(one, "Other") == (0.1 / 0.8, "graph")
-    assert report.ratio(one, "Third") == (3.0, "calls")
-    assert report.fraction(one) == 0.5 / 0.8
+    assert ratios.ratio(one, "Other") == (0.1 / 0.8, "graph")
+    assert ratios.ratio(one, "Third") == (3.0, "calls")
+    assert ratios.fraction(one) == 0.5 / 0.8
     (line,) = report.table([one])[2:]
     assert "| 1000 ±10% (800 ±20%) | 2000 ±10% (100 ±20%) | 3000 ±0% |" in line
     assert "| 0.125 (graph) | 3 | 500 | math | 62% (graph) |" in line
@@ -180,18 +180,18 @@ def test_of_cudnn_the_best_counts():
         "cuDNN B": entry(3.0, **graph(0.2)),
         "cuDNN C": {"status": "unsupported", "reason": "no"},
     }
-    merged = report.merged(row(Case("lstm"), 1.0, 2.0, **three))
+    merged = ratios.merged(row(Case("lstm"), 1.0, 2.0, **three))
     assert merged["peers"]["cuDNN"]["algorithm"] == "A"
     assert list(merged["peers"]) == ["fastrnn", "Other", "cuDNN"]
     both = row(Case("lstm"), 1.0, 2.0, **three)
     both["peers"]["fastrnn"].update(graph(0.9))
-    assert report.merged(both)["peers"]["cuDNN"]["algorithm"] == "B"
+    assert ratios.merged(both)["peers"]["cuDNN"]["algorithm"] == "B"
     assert "| 3000 ±0% (200 ±20%) B |" in report.table([both])[2]
     assert [line.split(": ")[1] for line in report.losses([both])] == [
         "cuDNN takes 22% of fastrnn's time (graph)"
     ]
     none = row(Case("lstm"), 1.0, 2.0, **{"cuDNN C": three["cuDNN C"]})
-    assert report.merged(none)["peers"]["cuDNN"]["status"] == "unsupported"
+    assert ratios.merged(none)["peers"]["cuDNN"]["status"] == "unsupported"
 
 
 def test_the_time_of_all_runs_is_kept(tmp_path):
