@@ -7,6 +7,7 @@ from typing import Any, Dict, Mapping, Optional, Union
 
 from . import _native
 from .cell import Clip, Noise, checked_clip, checked_flag, checked_noise
+from .check import verdict
 
 __all__ = ["DEVICES", "DeviceFacts", "LayerPlan", "Plan", "plan", "reason"]
 
@@ -351,12 +352,10 @@ def _measured(device: Union[int, Dict[str, Any]]) -> Optional[Dict[str, Any]]:
     """Return the facts about a GPU of this machine with its measured rates, if there are any."""
     if not isinstance(device, int):
         return None
-    from fastrnn.check.verdict import of_process  # which asks for plans
-
-    verdict = of_process(device).verdict
-    if verdict is None or not verdict.rates:
+    found = verdict.of_process(device).verdict
+    if found is None or not found.rates:
         return None
-    return asdict(DeviceFacts(**{**_native.library().device_facts(device), **verdict.rates}))
+    return asdict(DeviceFacts(**{**_native.library().device_facts(device), **found.rates}))
 
 
 def _device(device: Union[int, str, DeviceFacts]) -> Union[int, Dict[str, Any]]:

@@ -20,8 +20,9 @@ pytest.importorskip("fastrnn._C", reason="installed without the native library")
 import fastrnn
 from fastrnn import _native, cli, kernels, plans
 from fastrnn.check import cells, classes, command, problems, processes, threads, verdict
-from fastrnn.check.classes import CPU, Kind, Sizes
+from fastrnn.check.classes import Sizes
 from fastrnn.check.kernels import Effort
+from fastrnn.check.kinds import CAPABILITY, CPU, MATHS, Kind, maths_of, optional_kinds, plain_kinds
 from fastrnn.check.problems import Shape
 from fastrnn.check.timing import Timed
 from fastrnn.check.verdict import FAILED, PASSED, UNFINISHED, Time, Verdict
@@ -112,13 +113,13 @@ def test_layers_with_options_are_checked_where_asked_for(capsys):
     assert all(kind.plain for kind in command.kinds_for(CPU, False))
     optional = [kind for kind in command.kinds_for(CPU, True) if not kind.plain]
     # Of each 8 are LSTMs, 2 GRUs and 2 other ones.
-    assert len(set(optional)) == len(optional) == 4 * 12 * len(classes.maths_of(CPU))
+    assert len(set(optional)) == len(optional) == 4 * 12 * len(maths_of(CPU))
 
 
 @needs_cpu
 @pytest.mark.parametrize("cell", ["gru", "rnn_tanh", "rnn_relu"])
 def test_other_cells_with_options_pass(cell):
-    kinds = [kind for kind in classes.optional_kinds(["float32"]) if kind.cell == cell]
+    kinds = [kind for kind in optional_kinds(["float32"]) if kind.cell == cell]
     report = command.check(CPU, SMALL, kinds, run=processes.here)
     assert [report.verdict.result(kind) for kind in kinds] == [[PASSED, ""]] * len(kinds)
     assert len(kinds) == (8 if cell == "gru" else 4)
@@ -433,8 +434,8 @@ def test_classes_of_layers_with_options(options, ways):
 def test_every_class_that_plans_choose_is_found(device):
     rng = random.Random(4)
     facts = plans.DEVICES[device]
-    maths = [m for m, needed in classes.CAPABILITY.items() if facts.capability >= needed]
-    for kind in classes.kinds(maths):
+    maths = [m for m, needed in CAPABILITY.items() if facts.capability >= needed]
+    for kind in plain_kinds(maths):
         if kind.lengths or kind.cell == "rnn_relu":
             continue  # plans do not depend on that
         found = classes.find(kind, asdict(facts), Sizes(), 12)
@@ -442,7 +443,7 @@ def test_every_class_that_plans_choose_is_found(device):
             assert variants
         for _ in range(20):
             sizes = (rng.randint(2, 1000), rng.randint(1, 300), rng.randint(1, 2100))
-            dtype, tf32 = classes.MATHS[kind.math]
+            dtype, tf32 = MATHS[kind.math]
             options = {"directions": kind.directions, "dtype": dtype, "tf32": tf32}
             plan = plans.plan(kind.cell, *sizes, **options, device=facts)
             for backward, of_pass in enumerate((plan.forward, plan.backward)):

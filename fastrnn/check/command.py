@@ -14,8 +14,18 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 
 from fastrnn import _native
 from fastrnn.check import classes, kernels, processes, rates, threads, timing
-from fastrnn.check.classes import CPU, Device, Found, KernelClass, Kind, Sizes
+from fastrnn.check.classes import Found, KernelClass, Sizes
 from fastrnn.check.kernels import Effort
+from fastrnn.check.kinds import (
+    CPU,
+    MATHS,
+    Device,
+    Kind,
+    maths_of,
+    optional_kinds,
+    plain_kinds,
+    usual_maths,
+)
 from fastrnn.check.processes import Job, Outcome
 from fastrnn.check.report import Report, as_json, lines
 from fastrnn.check.timing import Timed
@@ -181,7 +191,7 @@ def _time_layers(report: Report, device: Device, scale: Scale, jobs: _Jobs) -> N
     kinds = [
         kind
         for kind in report.kinds
-        if classes.MATHS[kind.math][0] in types and report.verdict.result(kind)[0] == PASSED
+        if MATHS[kind.math][0] in types and report.verdict.result(kind)[0] == PASSED
     ]
     work = [partial(timing.check, kind, device, scale.timed) for kind in kinds]
     names = [f"{kind}, against MXNet's" for kind in kinds]
@@ -244,13 +254,13 @@ def kinds_for(device: Device, full: bool, text: str = "") -> List[Kind]:
     ValueError
         There is none.
     """
-    usual = classes.usual_maths(device)
-    others = [math for math in classes.maths_of(device) if math not in usual]
-    found = classes.kinds(usual)
+    usual = usual_maths(device)
+    others = [math for math in maths_of(device) if math not in usual]
+    found = plain_kinds(usual)
     first = found[0]
     if full or text:
-        found += classes.optional_kinds(usual)
-        found += classes.kinds(others) + classes.optional_kinds(others)
+        found += optional_kinds(usual)
+        found += plain_kinds(others) + optional_kinds(others)
     found = [kind for kind in found if text in str(kind)]
     if not found:
         raise ValueError(f"only: got {text!r}, expected a part of a name such as '{first}'")

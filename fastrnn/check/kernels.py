@@ -9,7 +9,8 @@ import numpy as np
 
 from fastrnn import kernels
 from fastrnn.check import problems
-from fastrnn.check.classes import CPU, MATHS, STEPWISE, Device, KernelClass, Variant
+from fastrnn.check.classes import STEPWISE, KernelClass, Variant
+from fastrnn.check.kinds import CPU, MATHS, Device
 from fastrnn.check.problems import Arrays, Problem, Shape
 from fastrnn.kernels import Gradients, Result
 

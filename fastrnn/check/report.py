@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from fastrnn._version import __version__
-from fastrnn.check.classes import CPU, Device, Kind
+from fastrnn.check.kinds import CPU, Device, Kind
 from fastrnn.check.threads import Threads
 from fastrnn.check.verdict import FAILED, PASSED, Time, Verdict
 

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Dict, List, NamedTuple, Tuple
 
 from fastrnn import _native
-from fastrnn.check.classes import CPU
 from fastrnn.check.kernels import Call
+from fastrnn.check.kinds import CPU
 from fastrnn.check.problems import Shape
 from fastrnn.check.timing import in_turns, unsolved
 

@@ -11,8 +11,8 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 import numpy as np
 
 from fastrnn.check import problems
-from fastrnn.check.classes import CPU, MATHS, Device, Kind
 from fastrnn.check.kernels import WrongResultError
+from fastrnn.check.kinds import CPU, MATHS, Device, Kind
 from fastrnn.check.problems import Arrays, Problem, Shape
 from fastrnn.check.verdict import Time
 

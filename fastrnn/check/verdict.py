@@ -22,7 +22,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from fastrnn import _native
 from fastrnn._cache import cache_folder
-from fastrnn.check.classes import CAPABILITY, CPU, Device, Kind, tf32_is_wanted
+from fastrnn.check.kinds import CAPABILITY, CPU, Device, Kind, tf32_is_wanted
 
 PASSED, FAILED, UNFINISHED = "passed", "failed", "unfinished"
 _WORSE = (PASSED, UNFINISHED, FAILED)

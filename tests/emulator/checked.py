@@ -18,8 +18,9 @@ import reference as ref
 import fastrnn
 from fastrnn import plans
 from fastrnn.check import command, processes, timing, verdict
-from fastrnn.check.classes import Kind, Sizes
+from fastrnn.check.classes import Sizes
 from fastrnn.check.kernels import Effort
+from fastrnn.check.kinds import Kind
 from fastrnn.check.timing import Timed
 from fastrnn.mxnet import native
 
