@@ -1,7 +1,7 @@
-"""The machine code of the CPU's cells: their loops over hidden units are vectors.
+"""The machine code of the CPU's loops: they compute by vectors, and store whole ones.
 
-A number that goes through memory in such a loop can make it scalar, which takes several times as
-long and changes no result.
+A number that goes through memory in such a loop can make it scalar, and a condition can make its
+stores masked, either of which takes several times as long and changes no result.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ pytest.importorskip("fastrnn._C", reason="installed without the native library")
 from fastrnn import _native
 
 LIBRARY = _native.library()
-CELLS = ("kLstm", "ClippedLstm", "kGru", "kRnnTanh", "kRnnRelu")
-FUNCTIONS = [f"{cell}{way}" for cell in CELLS for way in ("Forward", "Backward")]
-FUNCTIONS.remove("ClippedLstmBackward")  # it is the LSTM's
-NORMALIZED = {  # how many: for float32 and float64, and for both cells if they are different
-    "NormalizedForward": 4,
-    "NormalizeGradient": 2,
-    "NormalizedOutput": 2,
-    "NormalizedLstmBackward": 2,
-}
+REGISTERS = {"avx512": "zmm", "avx2": "ymm"}
+# With the numbers of their modes. In float64 the cells call the C library's functions.
+CELLS = ("LstmCell, 0", "ClippedLstmCell, 0", "GruCell, 1", "RnnCell, 2", "RnnCell, 3")
+FUNCTIONS = [f"{way}<{cell}" for cell in CELLS for way in ("Forward", "Backward")]
+FUNCTIONS.remove("Backward<ClippedLstmCell, 0")  # it is the LSTM's
+# In float32 and float64.
+NORMALIZED = (
+    "NormalizedForward<NormalizedLstmCell, ",
+    "NormalizedForward<GruCell, ",
+    "NormalizeGradient<",
+    "NormalizedOutput<",
+    "NormalizedLstmBackward<",
+)
 pytestmark = [
     pytest.mark.skipif(platform.machine() != "x86_64", reason="one version for all processors"),
     pytest.mark.skipif(LIBRARY.build_info()["onednn"] is None, reason="no kernels for the CPU"),
@@ -36,47 +40,53 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def machine_code():
-    command = ["objdump", "--disassemble", "--no-show-raw-insn", str(LIBRARY.__file__)]
+    options = ["--disassemble", "--demangle", "--no-show-raw-insn"]
+    command = ["objdump", *options, str(LIBRARY.__file__)]
     text = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.decode()
     found = dict(part.strip().split(">:\n", 1) for part in text.split("\n\n") if ">:\n" in part)
-    if not any("kLstmForward" in name for name in found):
+    if not any("fastrnn::" in name for name in found):
         pytest.skip("the library has no names of functions")
+    return {re.sub(r"\(fastrnn::Mode\)|\bfastrnn::", "", name): found[name] for name in found}
+
+
+def bodies_of(machine_code, name, count):
+    """Return the machine code of the functions whose names have this part; there are `count`."""
+    found = [body for function, body in machine_code.items() if name in function]
+    assert len(found) == count, name
     return found
 
 
-@pytest.mark.parametrize(("processor", "register"), [("avx512f", "zmm"), ("avx2", "ymm")])
+def expect_vectors(body, arithmetic, processor):
+    instruction = rf"\bv(?:{arithmetic}|f\w+)p[sd]\b.*%{REGISTERS[processor]}"
+    assert re.search(instruction, body), "it computes one unit after the other"
+    assert not re.search(r"\bvmaskmovp[sd]\b.*\)$", body, re.MULTILINE), "its stores are masked"
+
+
+@pytest.mark.parametrize("processor", REGISTERS)
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_cells_loop_is_of_vectors(function, processor, register, machine_code):
-    name = rf"\d{function}E\w*\.{processor}"  # as C++ mangles it
-    (body,) = (body for found, body in machine_code.items() if re.search(name, found))
-    arithmetic = rf"\bv(?:add|sub|mul|div|f\w+)\w*ps\b.*%{register}"
-    assert re.search(arithmetic, body), f"{function} computes one unit after the other"
+def test_a_cells_loop_is_of_vectors(function, processor, machine_code):
+    (body,) = bodies_of(machine_code, f"::{processor}::{function}, float>", 1)
+    expect_vectors(body, "add|sub|mul|div", processor)
 
 
-@pytest.mark.parametrize(("processor", "register"), [("avx512", "zmm"), ("avx2", "ymm")])
+@pytest.mark.parametrize("processor", REGISTERS)
 @pytest.mark.parametrize("function", NORMALIZED)
-def test_a_normalised_row_is_of_vectors(function, processor, register, machine_code):
-    name = rf"{len(processor)}{processor}{len(function)}{function}I"  # as C++ mangles it
-    bodies = [body for found, body in machine_code.items() if re.search(name, found)]
-    assert len(bodies) == NORMALIZED[function]
-    for body in bodies:
+def test_a_normalised_row_is_of_vectors(function, processor, machine_code):
+    for body in bodies_of(machine_code, f"::{processor}::{function}", 2):
         # Sums over a row, and what is computed for each number.
         for arithmetic in ("add", "mul"):
-            assert re.search(rf"\bv(?:{arithmetic}|f\w+)p[sd]\b.*%{register}", body)
+            expect_vectors(body, arithmetic, processor)
 
 
-@pytest.mark.parametrize(("processor", "register"), [("avx512", "zmm"), ("avx2", "ymm")])
-def test_random_words_are_drawn_by_vectors(processor, register, machine_code):
-    name = f"{len(processor)}{processor}4DrawE"  # a function of that namespace
-    (body,) = (body for found, body in machine_code.items() if name in found)
-    assert re.search(rf"\bvpmuludq\b.*%{register}", body)
+@pytest.mark.parametrize("processor", REGISTERS)
+def test_random_words_are_drawn_by_vectors(processor, machine_code):
+    (body,) = bodies_of(machine_code, f"::{processor}::Draw(", 1)
+    assert re.search(rf"\bvpmuludq\b.*%{REGISTERS[processor]}", body)
 
 
-@pytest.mark.parametrize(("processor", "register"), [("avx512f", "zmm"), ("avx2", "ymm")])
+@pytest.mark.parametrize("processor", REGISTERS)
 @pytest.mark.parametrize("function", ["Choose", "Mix", "Split", "Multiply", "AddProduct", "Add"])
-def test_a_loop_of_noise_is_of_vectors(function, processor, register, machine_code):
-    name = rf"\dNoise{function}E.*\.{processor}"
-    bodies = [body for found, body in machine_code.items() if re.search(name, found)]
-    assert len(bodies) == 2  # float32 and float64
-    for body in bodies:
-        assert re.search(rf"\bv[a-z0-9]+p[sd]\b.*%{register}", body)
+def test_a_loop_of_noise_is_of_vectors(function, processor, machine_code):
+    clones = {name: body for name, body in machine_code.items() if f"[clone .{processor}" in name}
+    for body in bodies_of(clones, f"::Noise{function}(", 2):  # float32 and float64
+        assert re.search(rf"\bv[a-z0-9]+p[sd]\b.*%{REGISTERS[processor]}", body)
