@@ -4,7 +4,6 @@
 
 #include "threads.h"
 #include "units.h"
-#include "vectors/layer_norm.h"
 #include "work.h"
 
 namespace fastrnn {
@@ -34,14 +33,26 @@ struct GateRows {
   explicit GateRows(const LayerDesc& desc)
       : gates(desc.gate_rows()), first(FirstNormPart(desc)), parts(NormParts(desc)) {}
 
-  // d and `to` may be the same row.
-  void Gradient(const T* d, const T* gamma, const T* normalized, const T* rstd, T* to) const {
-    NormalizeGradient(NormGradientRow<T>{first, d, gamma, normalized, rstd[0], to});
+  // Of some rows of products, by part and row.
+  void FindMoments(int64_t rows, const T* products, Moments<T> (*to)[kNormGroup]) const {
+    RowMoments(rows, first, gates, products, to[0]);
+    if (parts == 2) RowMoments(rows, gates - first, gates, products + first, to[1]);
+  }
+  // d and `to` may be the same rows.
+  void Gradient(int64_t rows, const T* d, const T* gamma, const T* normalized, const T* rstd,
+                T* to) const {
+    NormalizeGradient(
+        NormGradientRows<T>{rows, first, gates, d, gamma, normalized, rstd, parts, to});
     if (parts == 1) return;
-    NormalizeGradient(NormGradientRow<T>{gates - first, d + first, gamma + first,
-                                         normalized + first, rstd[1], to + first});
+    NormalizeGradient(NormGradientRows<T>{rows, gates - first, gates, d + first, gamma + first,
+                                          normalized + first, rstd + 1, parts, to + first});
   }
 };
+
+template <class T>
+bool IsActive(const ForwardStep<T>& step, int64_t n) {
+  return step.lengths == nullptr || step.time < step.lengths[n];
+}
 
 }  // namespace
 
@@ -49,18 +60,10 @@ struct GateRows {
 
 template <class T>
 void ForwardWork<T>::RunNormalizedRow(const LayerDesc& desc, const ForwardStep<T>& step,
-                                      const Parameters<const T>& weights, int64_t n) {
+                                      const NormalizedForwardRow<T>& row, int64_t n) {
   const GateRows<T> of(desc);
   const Units units = {desc.hidden, 0, desc.hidden};
-  const NormalizedForwardRow<T> row = {RowOf(desc, step, n),
-                                       desc.hidden,
-                                       weights.i2h_gamma,
-                                       weights.h2h_gamma,
-                                       At(step.normalized_input, n * of.gates),
-                                       At(step.normalized_hidden, n * of.gates),
-                                       At(step.input_rstd, n * of.parts),
-                                       At(step.hidden_rstd, n * of.parts)};
-  if (step.lengths == nullptr || step.time < step.lengths[n]) {
+  if (IsActive(step, n)) {
     NormalizedForward(desc.mode, row);
     if (desc.has_c() && step.c_n != nullptr) Copy(row.cells.c, units, step.c_n + n * desc.hidden);
     return;
@@ -74,20 +77,51 @@ void ForwardWork<T>::RunNormalizedRow(const LayerDesc& desc, const ForwardStep<T
   std::fill_n(row.hidden_rstd, of.parts, T(0));
 }
 
-// Two passes over several rows rather than one for each row: while the sums over a row are added
-// up, the processor begins with the next row.
+template <class T>
+void ForwardWork<T>::RunNormalizedGroup(const LayerDesc& desc, const ForwardStep<T>& step,
+                                        const Parameters<const T>& weights, Rows rows) {
+  const GateRows<T> of(desc);
+  const int64_t H = desc.hidden, count = rows.end - rows.begin;
+  Moments<T> input[2][kNormGroup] = {}, share[2][kNormGroup] = {}, c[kNormGroup];
+  const ForwardRow<T> first = RowOf(desc, step, rows.begin);
+  of.FindMoments(count, first.gates, input);
+  of.FindMoments(count, first.h2h, share);
+  for (int64_t n = rows.begin; n < rows.end; ++n) {
+    const int64_t k = n - rows.begin;
+    RunNormalizedRow(desc, step,
+                     {RowOf(desc, step, n),
+                      H,
+                      {input[0][k], input[1][k]},
+                      {share[0][k], share[1][k]},
+                      weights.i2h_gamma,
+                      weights.h2h_gamma,
+                      At(step.normalized_input, n * of.gates),
+                      At(step.normalized_hidden, n * of.gates),
+                      At(step.input_rstd, n * of.parts),
+                      At(step.hidden_rstd, n * of.parts)},
+                     n);
+  }
+  if (!desc.has_c()) return;
+  RowMoments(count, H, H, step.c + rows.begin * H, c);
+  for (int64_t n = rows.begin; n < rows.end; ++n) {
+    if (!IsActive(step, n)) continue;
+    const Moments<T> moments = c[n - rows.begin];
+    if (step.c_moments != nullptr) {
+      step.c_moments[n * 2] = moments.mean;
+      step.c_moments[n * 2 + 1] = moments.rstd;
+    }
+    T* const h = step.h + n * H;
+    NormalizedOutput(OutputRow<T>{H, h, step.c + n * H, weights.c_gamma, weights.c_beta, moments, h,
+                                  step.y + n * step.y_stride});
+  }
+}
+
 template <class T>
 void ForwardWork<T>::RunNormalized(const LayerDesc& desc, const ForwardStep<T>& step,
                                    const Parameters<const T>& weights) {
-  const int64_t H = desc.hidden;
-  ForRows(step.rows, H, [&](int64_t first, int64_t end) {
-    for (int64_t n = first; n < end; ++n) RunNormalizedRow(desc, step, weights, n);
-    if (!desc.has_c()) return;
-    for (int64_t n = first; n < end; ++n) {
-      if (step.lengths != nullptr && step.time >= step.lengths[n]) continue;
-      T* const h = step.h + n * H;
-      NormalizedOutput(OutputRow<T>{H, h, step.c + n * H, weights.c_gamma, weights.c_beta,
-                                    At(step.c_moments, n * 2), h, step.y + n * step.y_stride});
+  ForRows(step.rows, desc.hidden, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n += kNormGroup) {
+      RunNormalizedGroup(desc, step, weights, {n, std::min(n + kNormGroup, end)});
     }
   });
 }
@@ -106,10 +140,19 @@ void BackwardWork<T>::RunNormalizedRow(const LayerDesc& desc, const BackwardStep
     return;
   }
   const T* const c_prev = step.c_0 != nullptr ? step.c_0 : step.c_prev;
-  NormalizedLstmBackward(NormalizedLstmRow<T>{
-      H, step.gates + n * GH, c_prev + n * H, step.c + n * H, step.c_moments + n * 2,
-      weights.c_gamma, weights.c_beta, step.dy + n * step.y_stride, step.dh + n * H,
-      step.dc + n * H, step.dgates_x + n * GH, step.dc_gamma + n * H, step.dc_beta + n * H});
+  NormalizedLstmBackward(NormalizedLstmRow<T>{H,
+                                              step.gates + n * GH,
+                                              c_prev + n * H,
+                                              step.c + n * H,
+                                              {step.c_moments[n * 2], step.c_moments[n * 2 + 1]},
+                                              weights.c_gamma,
+                                              weights.c_beta,
+                                              step.dy + n * step.y_stride,
+                                              step.dh + n * H,
+                                              step.dc + n * H,
+                                              step.dgates_x + n * GH,
+                                              step.dc_gamma + n * H,
+                                              step.dc_beta + n * H});
 }
 
 template <class T>
@@ -120,12 +163,13 @@ void BackwardWork<T>::RunNormalized(const LayerDesc& desc, const BackwardStep<T>
   cells.dgates_h = step.dshare_h;
   ForRows(step.rows, desc.hidden, [&](int64_t first, int64_t end) {
     for (int64_t n = first; n < end; ++n) RunNormalizedRow(desc, cells, weights, n);
+    const int64_t gates = first * of.gates;
+    of.Gradient(end - first, step.dshare_h + gates, weights.h2h_gamma,
+                step.normalized_hidden + gates, step.hidden_rstd + first * of.parts,
+                step.dgates_h + gates);
     for (int64_t n = first; n < end; ++n) {
-      T* const dgates_h = step.dgates_h + n * of.gates;
-      of.Gradient(step.dshare_h + n * of.gates, weights.h2h_gamma,
-                  step.normalized_hidden + n * of.gates, step.hidden_rstd + n * of.parts, dgates_h);
       if (!PresenceOf(step, n).first) continue;
-      std::copy_n(dgates_h, of.gates, step.dgates_first + n * of.gates);
+      std::copy_n(step.dgates_h + n * of.gates, of.gates, step.dgates_first + n * of.gates);
     }
   });
 }
@@ -163,11 +207,9 @@ void BackwardWork<T>::NormGradients(const LayerDesc& desc, const NormChunk<T>& p
     SumRows(p.dc_beta, p.rows, H, p.accumulate, p.sums.c_beta, nullptr);
   }
   ForRows(p.rows, H, [&](int64_t first, int64_t end) {
-    for (int64_t row = first; row < end; ++row) {
-      T* const own = p.dgates_x + row * GH;
-      of.Gradient(own, p.i2h_gamma, p.normalized_input + row * GH, p.input_rstd + row * of.parts,
-                  own);
-    }
+    T* const own = p.dgates_x + first * GH;
+    of.Gradient(end - first, own, p.i2h_gamma, p.normalized_input + first * GH,
+                p.input_rstd + first * of.parts, own);
   });
 }
 

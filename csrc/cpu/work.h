@@ -13,6 +13,7 @@
 #include "../layout.h"
 #include "noise.h"
 #include "products/step_product.h"
+#include "vectors/layer_norm.h"
 #include "vectors/number.h"
 #include "vectors/pointwise.h"
 
@@ -74,8 +75,10 @@ class ForwardWork : public NoiseWork {
   // The cells of a normalised layer, with its products.
   void RunNormalized(const LayerDesc& desc, const ForwardStep<T>& step,
                      const Parameters<const T>& weights);
+  void RunNormalizedGroup(const LayerDesc& desc, const ForwardStep<T>& step,
+                          const Parameters<const T>& weights, Rows rows);
   void RunNormalizedRow(const LayerDesc& desc, const ForwardStep<T>& step,
-                        const Parameters<const T>& weights, int64_t n);
+                        const NormalizedForwardRow<T>& row, int64_t n);
   // What the cells of a row read and write.
   ForwardRow<T> RowOf(const LayerDesc& desc, const ForwardStep<T>& step, int64_t n) const;
   // The output and h of a projected layer.

@@ -15,9 +15,10 @@ namespace {
 
 template <class Real>
 struct Kernels {
+  void (*moments)(int64_t rows, int64_t n, int64_t stride, const Real* values, Moments<Real>* to);
   void (*lstm_forward)(const NormalizedForwardRow<Real>& row);
   void (*gru_forward)(const NormalizedForwardRow<Real>& row);
-  void (*gradient)(const NormGradientRow<Real>& row);
+  void (*gradient)(const NormGradientRows<Real>& rows);
   void (*output)(const OutputRow<Real>& row);
   void (*lstm_backward)(const NormalizedLstmRow<Real>& row);
 };
@@ -74,17 +75,21 @@ FASTRNN_HOST_DEVICE void Sum(const NormSums<Real>& sums, int64_t begin, int64_t 
 
 }  // namespace
 
-#define FASTRNN_FUNCTIONS(clones, Real)                                                     \
-  void NormalizedForward(Mode mode, const NormalizedForwardRow<Real>& row) {                \
-    (mode == Mode::kLstm ? kernels<Real>.lstm_forward : kernels<Real>.gru_forward)(row);    \
-  }                                                                                         \
-  void NormalizeGradient(const NormGradientRow<Real>& row) { kernels<Real>.gradient(row); } \
-  void NormalizedOutput(const OutputRow<Real>& row) { kernels<Real>.output(row); }          \
-  void NormalizedLstmBackward(const NormalizedLstmRow<Real>& row) {                         \
-    kernels<Real>.lstm_backward(row);                                                       \
-  }                                                                                         \
-  clones void SumNorm(const NormSums<Real>& sums, int64_t begin, int64_t end) {             \
-    Sum(sums, begin, end);                                                                  \
+#define FASTRNN_FUNCTIONS(clones, Real)                                                        \
+  void RowMoments(int64_t rows, int64_t n, int64_t stride, const Real* values,                 \
+                  Moments<Real>* to) {                                                         \
+    kernels<Real>.moments(rows, n, stride, values, to);                                        \
+  }                                                                                            \
+  void NormalizedForward(Mode mode, const NormalizedForwardRow<Real>& row) {                   \
+    (mode == Mode::kLstm ? kernels<Real>.lstm_forward : kernels<Real>.gru_forward)(row);       \
+  }                                                                                            \
+  void NormalizeGradient(const NormGradientRows<Real>& rows) { kernels<Real>.gradient(rows); } \
+  void NormalizedOutput(const OutputRow<Real>& row) { kernels<Real>.output(row); }             \
+  void NormalizedLstmBackward(const NormalizedLstmRow<Real>& row) {                            \
+    kernels<Real>.lstm_backward(row);                                                          \
+  }                                                                                            \
+  clones void SumNorm(const NormSums<Real>& sums, int64_t begin, int64_t end) {                \
+    Sum(sums, begin, end);                                                                     \
   }
 
 FASTRNN_FUNCTIONS(FASTRNN_CLONES, float)

@@ -10,12 +10,27 @@
 namespace fastrnn {
 namespace cpu {
 
+// Rows whose sums are computed before what needs them: while one is added up, the processor begins
+// with the next.
+constexpr int64_t kNormGroup = 8;
+
+// The mean of a row and its reciprocal standard deviation.
+template <class Real>
+struct Moments {
+  Real mean, rstd;
+};
+// Of `rows` rows of n values, `stride` apart.
+void RowMoments(int64_t rows, int64_t n, int64_t stride, const float* values, Moments<float>* to);
+void RowMoments(int64_t rows, int64_t n, int64_t stride, const double* values, Moments<double>* to);
+
 // A row of a step, forward: ForwardRow without clipping, whose gates and h2h are the products
 // without their normalisation. An LSTM's h and y are its output gate; NormalizedOutput follows.
 template <class Real>
 struct NormalizedForwardRow {
   ForwardRow<Real> cells;
   int64_t hidden;
+  Moments<Real> input[2];  // of the products' parts (layout.h)
+  Moments<Real> share[2];
   const Real* i2h_gamma;  // [G*H]
   const Real* h2h_gamma;  // [G*H]
   // Out, unless they are null: the products with mean 0 and variance 1, and the reciprocal standard
@@ -28,30 +43,31 @@ struct NormalizedForwardRow {
 void NormalizedForward(Mode mode, const NormalizedForwardRow<float>& row);
 void NormalizedForward(Mode mode, const NormalizedForwardRow<double>& row);
 
-// The gradient of gamma * (values - mean) * rstd, from that of the result.
+// Rows, `stride` apart, of gradients of gamma * (values - mean) * rstd, from those of the results.
 template <class Real>
-struct NormGradientRow {
-  int64_t n;
-  const Real* d;           // [n] the gradient of the result
+struct NormGradientRows {
+  int64_t rows, n, stride;
+  const Real* d;           // rows of n: the gradients of the results
   const Real* gamma;       // [n]
-  const Real* normalized;  // [n]
-  Real rstd;
-  Real* to;  // [n], may be d
+  const Real* normalized;  // rows of n
+  const Real* rstd;        // one of each row
+  int64_t rstd_stride;
+  Real* to;  // rows of n, may be d
 };
-void NormalizeGradient(const NormGradientRow<float>& row);
-void NormalizeGradient(const NormGradientRow<double>& row);
+void NormalizeGradient(const NormGradientRows<float>& rows);
+void NormalizeGradient(const NormGradientRows<double>& rows);
 
 // A row of a layer-normalised LSTM after its cells (NormalizedLstmCell): h and y of H units.
 template <class Real>
 struct OutputRow {
   int64_t hidden;
-  const Real* o;      // [H] the output gate, may be h
-  const Real* c;      // [H]
-  const Real* gamma;  // [H]
-  const Real* beta;   // [H]
-  Real* moments;      // [2] out: c's mean and reciprocal standard deviation; or null
-  Real* h;            // [H]
-  Real* y;            // [H]
+  const Real* o;          // [H] the output gate, may be h
+  const Real* c;          // [H]
+  const Real* gamma;      // [H]
+  const Real* beta;       // [H]
+  Moments<Real> moments;  // of c
+  Real* h;                // [H]
+  Real* y;                // [H]
 };
 void NormalizedOutput(const OutputRow<float>& row);
 void NormalizedOutput(const OutputRow<double>& row);
@@ -60,18 +76,18 @@ void NormalizedOutput(const OutputRow<double>& row);
 template <class Real>
 struct NormalizedLstmRow {
   int64_t hidden;
-  const Real* gates;    // [4*H] activated
-  const Real* c_prev;   // [H]
-  const Real* c;        // [H]
-  const Real* moments;  // [2]
-  const Real* gamma;    // [H]
-  const Real* beta;     // [H]
-  const Real* dy;       // [H]
-  Real* dh;             // [H] in: from the next step, out: zeros
-  Real* dc;             // [H] in: from the next step, out: for the previous one
-  Real* dgates;         // [4*H] the gradients of the gates before their activation
-  Real* dc_gamma;       // [H] the row's gradients of gamma and beta
-  Real* dc_beta;        // [H]
+  const Real* gates;      // [4*H] activated
+  const Real* c_prev;     // [H]
+  const Real* c;          // [H]
+  Moments<Real> moments;  // of c
+  const Real* gamma;      // [H]
+  const Real* beta;       // [H]
+  const Real* dy;         // [H]
+  Real* dh;               // [H] in: from the next step, out: zeros
+  Real* dc;               // [H] in: from the next step, out: for the previous one
+  Real* dgates;           // [4*H] the gradients of the gates before their activation
+  Real* dc_gamma;         // [H] the row's gradients of gamma and beta
+  Real* dc_beta;          // [H]
 };
 void NormalizedLstmBackward(const NormalizedLstmRow<float>& row);
 void NormalizedLstmBackward(const NormalizedLstmRow<double>& row);

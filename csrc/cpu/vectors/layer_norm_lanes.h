@@ -38,11 +38,6 @@ FASTRNN_TARGET FASTRNN_INLINE Real Total(typename Vector<Real, kBytes>::Lanes la
   }
 }
 
-template <class Real>
-struct Moments {
-  Real mean, rstd;
-};
-
 // Several sums at once: a single one would have every addition wait for the one before.
 constexpr int kSums = 4;
 template <class Real>
@@ -90,20 +85,21 @@ FASTRNN_TARGET FASTRNN_INLINE Moments<Real> MomentsOf(int64_t n, const Real* val
 
 // Whether the products are kept is known when this is compiled: of a condition in the loop the
 // compiler makes masked stores, which take ten times as long as others on a Zen 3.
+template <class Real>
+FASTRNN_TARGET void RowMoments(int64_t rows, int64_t n, int64_t stride, const Real* values,
+                               Moments<Real>* to) {
+  for (int64_t row = 0; row < rows; ++row) to[row] = MomentsOf(n, values + row * stride);
+}
+
 template <class Cell, bool kKeeps, class Real>
 FASTRNN_TARGET FASTRNN_INLINE void NormalizedForwardOf(const NormalizedForwardRow<Real>& row) {
   constexpr int G = Cell::kGates, kParts = Cell::kSplitShares ? 2 : 1;
   const NormalizedForwardRow<Real> r = row;
   const int64_t H = r.hidden;
   const CellOptions<Real> options = {};
-  Moments<Real> input[kParts], hidden[kParts];
-  for (int part = 0; part < kParts; ++part) {
-    const int64_t first = part * (G - 1) * H, n = part + 1 < kParts ? (G - 1) * H : G * H - first;
-    input[part] = MomentsOf(n, r.cells.gates + first);
-    hidden[part] = MomentsOf(n, r.cells.h2h + first);
-    if (!kKeeps) continue;
-    r.input_rstd[part] = input[part].rstd;
-    r.hidden_rstd[part] = hidden[part].rstd;
+  for (int part = 0; kKeeps && part < kParts; ++part) {
+    r.input_rstd[part] = r.input[part].rstd;
+    r.hidden_rstd[part] = r.share[part].rstd;
   }
 #pragma omp simd
   for (int64_t j = 0; j < H; ++j) {
@@ -111,8 +107,8 @@ FASTRNN_TARGET FASTRNN_INLINE void NormalizedForwardOf(const NormalizedForwardRo
 #pragma GCC unroll 4
     for (int k = 0; k < G; ++k) {
       const int64_t at = k * H + j;
-      const Moments<Real>& of_input = input[k == G - 1 ? kParts - 1 : 0];
-      const Moments<Real>& of_hidden = hidden[k == G - 1 ? kParts - 1 : 0];
+      const Moments<Real>& of_input = r.input[k == G - 1 ? kParts - 1 : 0];
+      const Moments<Real>& of_hidden = r.share[k == G - 1 ? kParts - 1 : 0];
       const Real x = (r.cells.gates[at] - of_input.mean) * of_input.rstd;
       const Real h = (r.cells.h2h[at] - of_hidden.mean) * of_hidden.rstd;
       if (kKeeps) {
@@ -163,26 +159,33 @@ FASTRNN_TARGET FASTRNN_INLINE Along<Real> MeansAlong(int64_t n, const Real* d, c
 }
 
 template <class Real>
-FASTRNN_TARGET void NormalizeGradient(const NormGradientRow<Real>& row) {
-  const NormGradientRow<Real> r = row;
-  const Along<Real> means = MeansAlong(r.n, r.d, r.gamma, r.normalized);
+FASTRNN_TARGET void NormalizeGradient(const NormGradientRows<Real>& rows) {
+  const NormGradientRows<Real> r = rows;
+  for (int64_t first = 0; first < r.rows; first += kNormGroup) {
+    const int64_t count = std::min(kNormGroup, r.rows - first);
+    Along<Real> means[kNormGroup];
+    for (int64_t k = 0; k < count; ++k) {
+      const int64_t row = (first + k) * r.stride;
+      means[k] = MeansAlong(r.n, r.d + row, r.gamma, r.normalized + row);
+    }
+    for (int64_t k = 0; k < count; ++k) {
+      const int64_t row = (first + k) * r.stride;
+      const Real rstd = r.rstd[(first + k) * r.rstd_stride], mean = means[k].mean;
+      const Real slope = means[k].slope;
+      const Real *const d = r.d + row, *const gamma = r.gamma, *const x = r.normalized + row;
+      Real* const to = r.to + row;
 #pragma omp simd
-  for (int64_t j = 0; j < r.n; ++j) {
-    r.to[j] = r.rstd * (r.d[j] * r.gamma[j] - means.mean - r.normalized[j] * means.slope);
+      for (int64_t j = 0; j < r.n; ++j) to[j] = rstd * (d[j] * gamma[j] - mean - x[j] * slope);
+    }
   }
 }
 
 template <class Real>
 FASTRNN_TARGET void NormalizedOutput(const OutputRow<Real>& row) {
   const OutputRow<Real> r = row;
-  const Moments<Real> moments = MomentsOf(r.hidden, r.c);
-  if (r.moments != nullptr) {
-    r.moments[0] = moments.mean;
-    r.moments[1] = moments.rstd;
-  }
 #pragma omp simd
   for (int64_t j = 0; j < r.hidden; ++j) {
-    const Real c = (r.c[j] - moments.mean) * moments.rstd;
+    const Real c = (r.c[j] - r.moments.mean) * r.moments.rstd;
     r.h[j] = r.y[j] = NormalizedLstmCell::Output(r.o[j], r.gamma[j] * c + r.beta[j]);
   }
 }
@@ -191,7 +194,7 @@ template <class Real>
 FASTRNN_TARGET void NormalizedLstmBackward(const NormalizedLstmRow<Real>& row) {
   const NormalizedLstmRow<Real> r = row;
   const int64_t H = r.hidden;
-  const Real mean_c = r.moments[0], rstd = r.moments[1];
+  const Real mean_c = r.moments.mean, rstd = r.moments.rstd;
 #pragma omp simd
   for (int64_t j = 0; j < H; ++j) {
     const Real c = (r.c[j] - mean_c) * rstd;
@@ -220,6 +223,9 @@ FASTRNN_TARGET void NormalizedLstmBackward(const NormalizedLstmRow<Real>& row) {
 }
 
 template <class Real>
-constexpr Kernels<Real> kKernels = {NormalizedForward<NormalizedLstmCell, Real>,
-                                    NormalizedForward<GruCell, Real>, NormalizeGradient<Real>,
-                                    NormalizedOutput<Real>, NormalizedLstmBackward<Real>};
+constexpr Kernels<Real> kKernels = {RowMoments<Real>,
+                                    NormalizedForward<NormalizedLstmCell, Real>,
+                                    NormalizedForward<GruCell, Real>,
+                                    NormalizeGradient<Real>,
+                                    NormalizedOutput<Real>,
+                                    NormalizedLstmBackward<Real>};
