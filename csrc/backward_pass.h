@@ -85,7 +85,8 @@ class BackwardDirection {
     RunStep(index, first, {first_row, desc_.batch}, &work_);
   }
   void RunStep(int64_t index, int64_t first, Rows rows, Work* work) const {
-    const BackwardStep<T> step = OfRows(rows, StepOf(index, first));
+    BackwardStep<T> step = StepOf(index, first);
+    SelectRows(rows, &step);
     if (!desc_.noise.any()) return work->Step(desc_, step, weights_);
     const BackwardNoise<T> noise = NoiseOf(index).OfRows(rows.begin, step.hidden, step.outputs);
     work->BeginNoise(step, noise);
@@ -170,11 +171,13 @@ class BackwardDirection {
   }
 
  private:
-  // The step for these rows alone.
-  BackwardStep<T> OfRows(Rows rows, BackwardStep<T> step) const {
+  // Leaves only these rows in a step. (In place: a copy would wait for the fields to be written.)
+  void SelectRows(Rows rows, BackwardStep<T>* of_all) const {
+    BackwardStep<T>& step = *of_all;
+    step.rows = static_cast<int>(rows.count());
+    if (rows.begin == 0) return;
     const int64_t units = rows.begin * desc_.hidden, gates = rows.begin * desc_.gate_rows();
     const int64_t outputs = rows.begin * desc_.outputs(), strided = rows.begin * step.y_stride;
-    step.rows = static_cast<int>(rows.count());
     step.lengths = At(step.lengths, rows.begin);
     step.gates = At(step.gates, gates);
     step.hidden_n = At(step.hidden_n, units);
@@ -203,7 +206,6 @@ class BackwardDirection {
     step.dshare_h = At(step.dshare_h, gates);
     step.dc_gamma = At(step.dc_gamma, units);
     step.dc_beta = At(step.dc_beta, units);
-    return step;
   }
 
   BackwardNoise<T> NoiseOf(int64_t index) const {

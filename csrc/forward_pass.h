@@ -73,7 +73,8 @@ class ForwardDirection {
     RunStep(index, first, input_sums, {first_row, desc_.batch}, &work_);
   }
   void RunStep(int64_t index, int64_t first, const Sum* input_sums, Rows rows, Work* work) const {
-    const ForwardStep<T> step = OfRows(rows, StepOf(index, first, input_sums));
+    ForwardStep<T> step = StepOf(index, first, input_sums);
+    SelectRows(rows, &step);
     if (!desc_.noise.any()) return work->Step(desc_, step, weights_);
     const ForwardNoise<T> noise = NoiseOf(index).OfRows(rows.begin, step.hidden, step.outputs);
     work->BeginNoise(step, noise);
@@ -117,11 +118,13 @@ class ForwardDirection {
   }
 
  private:
-  // The step for these rows alone.
-  ForwardStep<T> OfRows(Rows rows, ForwardStep<T> step) const {
+  // Leaves only these rows in a step. (In place: a copy would wait for the fields to be written.)
+  void SelectRows(Rows rows, ForwardStep<T>* of_all) const {
+    ForwardStep<T>& step = *of_all;
+    step.rows = static_cast<int>(rows.count());
+    if (rows.begin == 0) return;
     const int64_t units = rows.begin * desc_.hidden, gates = rows.begin * desc_.gate_rows();
     const int64_t outputs = rows.begin * desc_.outputs();
-    step.rows = static_cast<int>(rows.count());
     step.lengths = At(step.lengths, rows.begin);
     step.input_sum += gates;
     step.h_prev = At(step.h_prev, outputs);
@@ -139,7 +142,6 @@ class ForwardDirection {
     step.c_n = At(step.c_n, units);
     step.y += rows.begin * step.y_stride;
     step.r = At(step.r, units);
-    return step;
   }
 
   ForwardNoise<T> NoiseOf(int64_t index) const {

@@ -75,8 +75,9 @@ void ForwardWork<T>::Step(const LayerDesc& desc, const ForwardStep<T>& step,
                           const Parameters<const T>& weights) {
   products_.h2h.Run(step.h_prev, sums_);
   if (desc.layer_norm) return RunNormalized(desc, step, weights);
+  if (!desc.projected()) return RunCells(desc, step);
   RunCells(desc, OfCells(step));
-  if (desc.projected()) Project(step);
+  Project(step);
 }
 
 template <class T>
@@ -181,11 +182,13 @@ BackwardWork<T>::BackwardWork(const LayerDesc& desc, BlockProducts<T> products, 
 template <class T>
 void BackwardWork<T>::Step(const LayerDesc& desc, const BackwardStep<T>& step,
                            const Parameters<const T>& weights) {
-  if (desc.projected()) Project(step);
-  if (desc.layer_norm) {
+  if (desc.projected()) {
+    Project(step);
+    RunCells(desc, OfCells(step));
+  } else if (desc.layer_norm) {
     RunNormalized(desc, step, weights);
   } else {
-    RunCells(desc, OfCells(step));
+    RunCells(desc, step);
   }
   products_.h2h.Run(step.dgates_h, step.dh);
 }
