@@ -40,8 +40,6 @@ def machine_code():
     command = ["objdump", *options, str(LIBRARY.__file__)]
     text = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.decode()
     found = dict(part.strip().split(">:\n", 1) for part in text.split("\n\n") if ">:\n" in part)
-    if not any("fastrnn::" in name for name in found):
-        pytest.skip("the library has no names of functions")
     return {re.sub(r"\(fastrnn::Mode\)|\bfastrnn::", "", name): found[name] for name in found}
 
 
