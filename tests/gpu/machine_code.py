@@ -125,7 +125,16 @@ class Kernel:
         It is the largest that does without the instructions `without`; empty if there is none.
         """
         after = reachable(self.next, [start], without)
-        return after & reachable(self.previous, [start], without)
+        return after & reachable(self.previous, [start], without) if start in after else set()
+
+    def loops(self, without: FrozenSet[int]) -> Dict[int, FrozenSet[int]]:
+        """Return the loops, as of `loop_of`, by each of their instructions."""
+        found: Dict[int, FrozenSet[int]] = {}
+        for start in set(range(len(self.code))) - without:
+            if start not in found:
+                loop = frozenset(self.loop_of(start, without))
+                found.update((member, loop) for member in loop)
+        return found
 
     def step_loop(self) -> List[Instruction]:
         """Return the instructions of the step loop; none if the kernel polls no other block."""

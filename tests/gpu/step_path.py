@@ -192,8 +192,9 @@ class StepPath:
         16 x 8 sums by 64 bytes take two products on the tensor cores. Those that are predicated off
         are issued, too, and before sm_80 a product takes twice as many.
         """
+        loops = self.kernel.loops(without | self.barriers)
         for count in range(needed, 8 * needed + 1):
-            longest = _Longest(self, without, self.barriers, goals, counted)
+            longest = _Longest(self, without, loops, goals, counted)
             found = [path for s in starts for path in [longest.path(s, count)] if path]
             if found:
                 return [self.kernel.code[i] for i in max(found, key=len)]
@@ -231,8 +232,8 @@ class _Longest:
         Whose kernel it is.
     without : frozenset of int
         Instructions that a path must not have.
-    cuts : frozenset of int
-        Instructions that every loop that is not an inner loop contains.
+    loops : dict of int to frozenset of int
+        The inner loops, by each of their instructions.
     goals : frozenset of int
         Where paths end.
     counted : frozenset of int
@@ -243,7 +244,7 @@ class _Longest:
         self,
         owner: StepPath,
         without: FrozenSet[int],
-        cuts: Iterable[int],
+        loops: Dict[int, FrozenSet[int]],
         goals: FrozenSet[int],
         counted: FrozenSet[int] = frozenset(),
     ) -> None:
@@ -252,12 +253,7 @@ class _Longest:
         self.without = without
         self.goals = goals
         self.counted = counted
-        self.loops: Dict[int, FrozenSet[int]] = {}
-        cut = without | frozenset(cuts)
-        for i in range(len(self.kernel.code)):
-            if i not in cut and i not in self.loops:
-                loop = frozenset(self.kernel.loop_of(i, cut))
-                self.loops.update((member, loop) for member in loop)
+        self.loops = loops
         self.found: Dict[Tuple[int, int], Optional[List[int]]] = {}
 
     def path(self, start: int, count: int) -> Optional[List[int]]:
@@ -304,7 +300,8 @@ class _Longest:
         """Return the longest way through a loop once, from its head until it comes back there."""
         outside = frozenset(range(len(self.kernel.code))) - loop
         counted = self.owner.loads & loop if self.owner.scatters else frozenset()
-        inner = _Longest(self.owner, outside, [head], frozenset([head]), counted)
+        loops = self.kernel.loops(outside | {head})
+        inner = _Longest(self.owner, outside, loops, frozenset([head]), counted)
         starts = [n for n in self.kernel.next[head] if n in loop]
         # The loop over other blocks' sums loads those of several at once, if there are several.
         least = self.owner.slices * self.owner.batch_tiles if counted else 0
