@@ -110,7 +110,7 @@ $(VENV)/.demo-$(VERSION): $(VENV)/.created-$(VERSION) $(SOURCES)
 $(VENV)/.dev-$(VERSION): export CMAKE_ARGS := $(CMAKE_ARGS) -DFASTRNN_WERROR=ON
 # One architecture of GPUs is enough for tests, that of the GPU where there is one: `make objects`
 # compiles for the others.
-$(VENV)/.dev-$(VERSION): export FASTRNN_CUDA_ARCHITECTURES ?= $(if $(GPUS),,80)
+$(VENV)/.dev-$(VERSION): export FASTRNN_CUDA_ARCHITECTURES ?= $(if $(GPUS),,75)
 $(VENV)/.dev-$(VERSION): $(VENV)/.created-$(VERSION) $(SOURCES)
 	$(BIN)/pip install -e '.[cpu,lm,keyboard,onnx,test,browser,bench,lint,docs,notebook]'
 	touch $@ $(VENV)/.demo-$(VERSION)
