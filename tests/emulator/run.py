@@ -28,10 +28,19 @@ import builds
 
 EMULATOR = "tests/emulator/"
 TESTS = "tests/kernels/"
-PARTS = ("", "_cuda", "_lengths", "_layers", "_clip", "_projection")
-KERNELS = tuple(f"{TESTS}test_kernels{part}.py" for part in PARTS)
-NOISE = TESTS + "test_kernels_noise.py"
-LAYER_NORM = TESTS + "test_kernels_layer_norm.py"  # stepwise anyway
+KERNELS = tuple(
+    f"{TESTS}{part}.py"
+    for part in (
+        "test_kernels",
+        "test_kernels_cuda",
+        "test_kernels_layers",
+        "options/test_kernels_clip",
+        "options/test_kernels_lengths",
+        "options/test_kernels_projection",
+    )
+)
+NOISE = TESTS + "options/test_kernels_noise.py"
+LAYER_NORM = TESTS + "options/test_kernels_layer_norm.py"  # stepwise anyway
 SMALL = (EMULATOR + "small_layers.py", EMULATOR + "small_persistent.py")
 PERSISTENT = TESTS + "test_persistent.py"
 STEPWISE = {"FASTRNN_ALGORITHM": "stepwise"}  # else small layers are persistent
@@ -67,7 +76,7 @@ RUNS = [
         (*KERNELS, TESTS + "test_kernels_out.py", TESTS + "test_device_arrays.py"),
     ),
     Run("plain", "random:4", (*KERNELS, NOISE), STEPWISE),
-    Run("plain", "random:6", (TESTS + "test_plan_cache.py", LAYER_NORM)),
+    Run("plain", "random:6", (TESTS + "plans/test_plan_cache.py", LAYER_NORM)),
     Run("plain", "fifo", (EMULATOR + "device_faults.py", EMULATOR + "occupancy.py")),
     Run("turing", "random:2", (PERSISTENT, "-k", "instance or sizes or registers or stream")),
     Run("plain", "fifo", (*SMALL[1:], EMULATOR + "calls.py")),

@@ -17,7 +17,7 @@ from fastrnn._native import library
 from fastrnn.kernels import plan
 from fastrnn.plans import DEVICES
 
-COUNTS = Path(__file__).resolve().parents[2] / "csrc" / "cuda" / "step_counts.inc"
+COUNTS = Path(__file__).resolve().parents[3] / "csrc" / "cuda" / "step_counts.inc"
 CLOCKS_PER_US = 1700  # the model's, of an H100
 L2_CLOCKS = 270
 NARROW = "persistent:row_tiles=2,batch_tiles=1,tagged=0"
