@@ -108,8 +108,8 @@ $(VENV)/.demo-$(VERSION): $(VENV)/.created-$(VERSION) $(SOURCES)
 
 # A newer compiler's new warning stops this build, never a user's.
 $(VENV)/.dev-$(VERSION): export CMAKE_ARGS := $(CMAKE_ARGS) -DFASTRNN_WERROR=ON
-# One architecture of GPUs is enough for tests, that of the GPU where there is one: `make objects`
-# compiles for the others.
+# One architecture of GPUs is enough for tests, that of the GPU where there is one, else the one that
+# takes the compiler the least time: `make objects` compiles for the others.
 $(VENV)/.dev-$(VERSION): export FASTRNN_CUDA_ARCHITECTURES ?= $(if $(GPUS),,75)
 $(VENV)/.dev-$(VERSION): $(VENV)/.created-$(VERSION) $(SOURCES)
 	$(BIN)/pip install -e '.[cpu,lm,keyboard,onnx,test,browser,bench,lint,docs,notebook]'
