@@ -186,11 +186,6 @@ struct Written {
   Sum own[kHoldsSums<T> ? 1 : kPieceUnits];
 };
 
-template <class Step>
-bool IsActive(const Step& step, int64_t n) {
-  return step.lengths == nullptr || step.time < step.lengths[n];
-}
-
 // Draws the mask of what steps read as h, before the first step.
 template <class Step, class Noise>
 void DrawReadMask(const Step& step, const Noise& noise, const RoundKeys& keys) {

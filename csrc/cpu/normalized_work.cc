@@ -49,11 +49,6 @@ struct GateRows {
   }
 };
 
-template <class T>
-bool IsActive(const ForwardStep<T>& step, int64_t n) {
-  return step.lengths == nullptr || step.time < step.lengths[n];
-}
-
 }  // namespace
 
 // ---- forward ------------------------------------------------------------------------------------
@@ -81,18 +76,20 @@ template <class T>
 void ForwardWork<T>::RunNormalizedGroup(const LayerDesc& desc, const ForwardStep<T>& step,
                                         const Parameters<const T>& weights, Rows rows) {
   const GateRows<T> of(desc);
-  const int64_t H = desc.hidden, count = rows.end - rows.begin;
-  Moments<T> input[2][kNormGroup] = {}, share[2][kNormGroup] = {}, c[kNormGroup];
+  const int64_t H = desc.hidden;
+  int64_t count = rows.end - rows.begin;
+  while (count > 0 && !IsActive(step, rows.begin + count - 1)) --count;  // none needs their moments
+  Moments<T> input[2][kNormGroup] = {}, hidden[2][kNormGroup] = {}, c[kNormGroup] = {};
   const ForwardRow<T> first = RowOf(desc, step, rows.begin);
   of.FindMoments(count, first.gates, input);
-  of.FindMoments(count, first.h2h, share);
+  of.FindMoments(count, first.h2h, hidden);
   for (int64_t n = rows.begin; n < rows.end; ++n) {
     const int64_t k = n - rows.begin;
     RunNormalizedRow(desc, step,
                      {RowOf(desc, step, n),
                       H,
                       {input[0][k], input[1][k]},
-                      {share[0][k], share[1][k]},
+                      {hidden[0][k], hidden[1][k]},
                       weights.i2h_gamma,
                       weights.h2h_gamma,
                       At(step.normalized_input, n * of.gates),

@@ -12,7 +12,7 @@ static_assert(sizeof(ForwardStep<float>) == 208 && sizeof(BackwardStep<float>) =
 
 // Columns of a sum over rows that are converted together.
 constexpr int64_t kSumColumns = 512;
-// Rows of a chunk, or more, that pass the normalisation together: they stay in the cache.
+// Rows of a chunk that pass the normalisation together: they stay in the cache.
 constexpr int64_t kNormRows = 64;
 
 // Converts rows that are `stride` apart to or from rows without gaps.
@@ -150,7 +150,8 @@ RoundedBackwardBuffers<T>::RoundedBackwardBuffers(const LayerDesc& desc,
   const int64_t H = desc.hidden, P = desc.outputs(), GH = desc.gate_rows(), N = desc.batch;
   const int64_t rows = Walk(desc, 0, ChunkRows(desc)).chunk_steps * N;
   const bool split = desc.cell().split_shares;
-  norm_rows = desc.layer_norm ? std::max(N, std::min(rows, kNormRows)) : N;
+  // Of the arrays that the gradients of the normalisation use, too.
+  const int64_t norm_rows = desc.layer_norm ? std::max(N, std::min(rows, kNormRows)) : N;
   const auto take = [&](int64_t values) { return carver->Take<float>(values); };
   arrays.dgates_x = carver->Take<T>(rows * GH);
   const bool own = split || desc.layer_norm;
@@ -316,8 +317,8 @@ template <class T>
 void RoundedBackwardWork<T>::NormGradients(const LayerDesc& desc, const NormChunk<T>& chunk) const {
   const int64_t GH = desc.gate_rows(), H = desc.hidden, parts = NormParts(desc);
   const RoundedBackwardBuffers<T>& copies = buffers_;
-  for (int64_t row = 0; row < chunk.rows; row += copies.norm_rows) {
-    const int64_t rows = std::min(copies.norm_rows, chunk.rows - row), gates = row * GH;
+  for (int64_t row = 0; row < chunk.rows; row += kNormRows) {
+    const int64_t rows = std::min(kNormRows, chunk.rows - row), gates = row * GH;
     Convert(chunk.dgates_x + gates, rows * GH, copies.dgates_x);
     Convert(chunk.normalized_input + gates, rows * GH, copies.normalized_input);
     Convert(chunk.normalized_hidden + gates, rows * GH, copies.normalized_hidden);

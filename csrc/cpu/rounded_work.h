@@ -70,9 +70,8 @@ template <class T>
 struct RoundedBackwardBuffers {
   StepProducts<float>::Buffers products;
   BackwardArraysOfDirection<T> arrays = {};
-  // Rows of the arrays that the gradients of the normalisation use, too: N or more.
-  int64_t norm_rows;
-  // A step's arrays in float32; those that the layer has.
+  // A step's arrays in float32; those that the layer has. Some have more rows, for the gradients of
+  // the normalisation.
   float* gates;         // [N, G*H]
   float* hidden_n;      // [N, H]
   float* h_0;           // [N, P]
@@ -80,18 +79,18 @@ struct RoundedBackwardBuffers {
   float* c_0;           // [N, H]
   float* y;             // [N, P]
   float* dy;            // [N, P]
-  float* dgates_x;      // [norm rows, G*H]
+  float* dgates_x;      // [N or more, G*H]
   float* dgates_h;      // [N, G*H]
   float* dgates_first;  // [N, G*H]
   float* dh_total;      // [N, P]
   float* zeros;         // [N, H]
   // Of a normalised layer.
   FloatGammas gammas = {};
-  float* normalized_input;   // [norm rows, G*H]
-  float* normalized_hidden;  // [norm rows, G*H]
-  float* dshare_h;           // [norm rows, G*H]
-  float* dc_gamma;           // [norm rows, H]
-  float* dc_beta;            // [norm rows, H]
+  float* normalized_input;   // [N or more, G*H]
+  float* normalized_hidden;  // [N or more, G*H]
+  float* dshare_h;           // [N or more, G*H]
+  float* dc_gamma;           // [N or more, H]
+  float* dc_beta;            // [N or more, H]
 
   RoundedBackwardBuffers(const LayerDesc& desc, const StepProducts<float>& products,
                          Carver* carver);

@@ -33,6 +33,12 @@ void ForUnits(int64_t rows, int64_t hidden, Body body, int64_t work = 1) {
   });
 }
 
+// Whether a row takes part in a step.
+template <class Step>
+bool IsActive(const Step& step, int64_t row) {
+  return step.lengths == nullptr || step.time < step.lengths[row];
+}
+
 // Copies the units of one state.
 template <class T>
 void Copy(const T* from, Units units, T* to) {

@@ -86,7 +86,7 @@ void ForwardWork<T>::Project(const ForwardStep<T>& step) {
   ForUnits(step.rows, step.outputs, [&](int64_t n, Units units) {
     T* const y = step.y + n * step.y_stride;
     T* const h = step.h + n * step.outputs;
-    if (step.lengths != nullptr && step.time >= step.lengths[n]) {
+    if (!IsActive(step, n)) {
       std::fill(y + units.begin, y + units.end, T(0));
       return Copy(step.h_prev + n * step.outputs, units, h);
     }
@@ -125,7 +125,7 @@ template <class T>
 void ForwardWork<T>::RunUnits(const LayerDesc& desc, const ForwardStep<T>& step, int64_t n,
                               Units units) {
   const ForwardRow<T> row = RowOf(desc, step, n);
-  if (step.lengths != nullptr && step.time >= step.lengths[n]) {
+  if (!IsActive(step, n)) {
     std::fill(row.y + units.begin, row.y + units.end, T(0));
     Copy(row.h_prev, units, row.h);
     if (desc.has_c()) Copy(row.c_prev, units, row.c);
@@ -200,7 +200,7 @@ void BackwardWork<T>::Project(const BackwardStep<T>& step) {
     T* const dh_total = step.dh_total + n * P;
     const T* const dy = step.dy + n * step.y_stride;
     T* const dh = step.dh + n * P;
-    const bool active = step.lengths == nullptr || step.time < step.lengths[n];
+    const bool active = IsActive(step, n);
     for (int64_t j = units.begin; j < units.end; ++j) {
       dh_total[j] = active ? dy[j] + dh[j] : T(0);
       dh[j] = active ? T(0) : dh[j];

@@ -50,26 +50,25 @@ def bodies_of(machine_code, name, count):
     return found
 
 
-def expect_vectors(body, arithmetic, processor):
-    instruction = rf"\bv(?:{arithmetic}|f\w+)p[sd]\b.*%{REGISTERS[processor]}"
-    assert re.search(instruction, body), "it computes one unit after the other"
-    assert not re.search(r"\bvmaskmovp[sd]\b.*\)$", body, re.MULTILINE), "its stores are masked"
+def expect_vectors(body, processor):
+    arithmetic = rf"\bv(?:add|sub|mul|div|f\w+)p[sd]\b.*%{REGISTERS[processor]}"
+    assert re.search(arithmetic, body), "it computes one unit after the other"
+    masked = r"\bvmaskmovp[sd]\b.*\)$|\bvmov\w+ .*\)\{%k\d\}$"
+    assert not re.search(masked, body, re.MULTILINE), "its stores are masked"
 
 
 @pytest.mark.parametrize("processor", REGISTERS)
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_cells_loop_is_of_vectors(function, processor, machine_code):
     (body,) = bodies_of(machine_code, f"::{processor}::{function}float>", 1)
-    expect_vectors(body, "add|sub|mul|div", processor)
+    expect_vectors(body, processor)
 
 
 @pytest.mark.parametrize("processor", REGISTERS)
 @pytest.mark.parametrize("function", NORMALIZED)
 def test_a_normalised_row_is_of_vectors(function, processor, machine_code):
     for body in bodies_of(machine_code, f"::{processor}::{function}", 2):
-        # Sums over a row, and what is computed for each number.
-        for arithmetic in ("add", "mul|sub"):
-            expect_vectors(body, arithmetic, processor)
+        expect_vectors(body, processor)
 
 
 @pytest.mark.parametrize("processor", REGISTERS)

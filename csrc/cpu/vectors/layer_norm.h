@@ -29,10 +29,9 @@ template <class Real>
 struct NormalizedForwardRow {
   ForwardRow<Real> cells;
   int64_t hidden;
-  Moments<Real> input[2];  // of the products' parts (layout.h)
-  Moments<Real> share[2];
-  const Real* i2h_gamma;  // [G*H]
-  const Real* h2h_gamma;  // [G*H]
+  Moments<Real> of_input[2], of_hidden[2];  // of the products' parts (layout.h)
+  const Real* i2h_gamma;                    // [G*H]
+  const Real* h2h_gamma;                    // [G*H]
   // Out, unless they are null: the products with mean 0 and variance 1, and the reciprocal standard
   // deviations of their parts (layout.h).
   Real* normalized_input;   // [G*H]

@@ -83,14 +83,14 @@ FASTRNN_TARGET FASTRNN_INLINE Moments<Real> MomentsOf(int64_t n, const Real* val
   return {mean, std::sqrt(variance) / variance};
 }
 
-// Whether the products are kept is known when this is compiled: of a condition in the loop the
-// compiler makes masked stores, which take ten times as long as others on a Zen 3.
 template <class Real>
 FASTRNN_TARGET void RowMoments(int64_t rows, int64_t n, int64_t stride, const Real* values,
                                Moments<Real>* to) {
   for (int64_t row = 0; row < rows; ++row) to[row] = MomentsOf(n, values + row * stride);
 }
 
+// Whether the products are kept is known when this is compiled: of a condition in the loop the
+// compiler makes masked stores, which take ten times as long as others on a Zen 3.
 template <class Cell, bool kKeeps, class Real>
 FASTRNN_TARGET FASTRNN_INLINE void NormalizedForwardOf(const NormalizedForwardRow<Real>& row) {
   constexpr int G = Cell::kGates, kParts = Cell::kSplitShares ? 2 : 1;
@@ -98,8 +98,8 @@ FASTRNN_TARGET FASTRNN_INLINE void NormalizedForwardOf(const NormalizedForwardRo
   const int64_t H = r.hidden;
   const CellOptions<Real> options = {};
   for (int part = 0; kKeeps && part < kParts; ++part) {
-    r.input_rstd[part] = r.input[part].rstd;
-    r.hidden_rstd[part] = r.share[part].rstd;
+    r.input_rstd[part] = r.of_input[part].rstd;
+    r.hidden_rstd[part] = r.of_hidden[part].rstd;
   }
 #pragma omp simd
   for (int64_t j = 0; j < H; ++j) {
@@ -107,8 +107,8 @@ FASTRNN_TARGET FASTRNN_INLINE void NormalizedForwardOf(const NormalizedForwardRo
 #pragma GCC unroll 4
     for (int k = 0; k < G; ++k) {
       const int64_t at = k * H + j;
-      const Moments<Real>& of_input = r.input[k == G - 1 ? kParts - 1 : 0];
-      const Moments<Real>& of_hidden = r.share[k == G - 1 ? kParts - 1 : 0];
+      const Moments<Real>& of_input = r.of_input[k == G - 1 ? kParts - 1 : 0];
+      const Moments<Real>& of_hidden = r.of_hidden[k == G - 1 ? kParts - 1 : 0];
       const Real x = (r.cells.gates[at] - of_input.mean) * of_input.rstd;
       const Real h = (r.cells.h2h[at] - of_hidden.mean) * of_hidden.rstd;
       if (kKeeps) {
