@@ -37,7 +37,7 @@ LONG = "a" * 300
         (["train", "--resume"], "there is no such checkpoint"),
         (["train", "--resume", "--overwrite"], "only one of them"),
         (["train", "--resume", "--preset", "demo"], "resume and preset: the run keeps its"),
-        (["train", "--hidden", "1000000", "--data", "{book}"], "MXNetError: Check failed"),
+        (["train", "--hidden", "100000000", "--data", "{book}"], "MXNetError: Check failed"),
         (["train", "--data", LONG], "cannot be read: File name too long"),
         (["train", "--out", LONG, "--data", "{book}"], "cannot be written to: File name too"),
         (["train", "--out", "{tmp}/short/run", "--data", "{book}"], "written to: Not a directory"),
