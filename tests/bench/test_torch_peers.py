@@ -12,7 +12,7 @@ from bench import data, language_model
 from bench.cases import CELLS, Case
 from bench.peers.flashrnn import FlashrnnLayer
 from bench.peers.haste import HasteLayer
-from bench.peers.pytorch import module_of
+from bench.peers.pytorch import PytorchModel, module_of
 
 SMALL = {"inputs": 5, "hidden": 9, "batch": 3, "steps": 4}
 
@@ -110,8 +110,7 @@ def test_models_on_both_libraries_are_the_same(cell, train):
     case = Case(cell, task=task, train=train, **{**SMALL, "steps": 4 if train else 1})
     text = language_model.draw(case)
     models = [
-        language_model.PytorchModel(case, text, "cpu", module_of(case, library))
-        for library in (torch.nn, ours)
+        PytorchModel(case, text, "cpu", module_of(case, library)) for library in (torch.nn, ours)
     ]
     wanted = language_model.expected(case, text)
     for call in range(4):
