@@ -1,7 +1,8 @@
 """The tutorial's language model with each library's layer: one update, or one character written.
 
 On the CPU it is fastrnn's own model, with its layer or MXNet's, and PyTorch's modules. On a GPU it
-is PyTorch's modules, with PyTorch's layer, which is cuDNN, or fastrnn's kernels.
+is PyTorch's modules, with PyTorch's layer, which is cuDNN, or fastrnn's kernels. The models are in
+peers/, beside the layers.
 
 An embedding, the layer, a decoder; an update is forward, backward, clipping by the global norm and
 Adam or plain SGD, with the state carried over. Without dropout, so that all begin with the same

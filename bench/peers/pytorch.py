@@ -56,7 +56,7 @@ class PytorchLayer(AutogradLayer):
 
 
 class PytorchModel(Model):
-    """The same of PyTorch's modules, around a layer that is called as PyTorch's are."""
+    """The tutorial's language model of PyTorch's modules, around a layer like PyTorch's."""
 
     def __init__(self, case: Case, text: TextData, device: str, layer: Any):
         import torch

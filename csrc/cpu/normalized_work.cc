@@ -78,7 +78,7 @@ void ForwardWork<T>::RunNormalizedGroup(const LayerDesc& desc, const ForwardStep
   const GateRows<T> of(desc);
   const int64_t H = desc.hidden;
   int64_t count = rows.end - rows.begin;
-  while (count > 0 && !IsActive(step, rows.begin + count - 1)) --count;  // none needs their moments
+  while (count > 0 && !IsActive(step, rows.begin + count - 1)) --count;  // ended rows need none
   Moments<T> input[2][kNormGroup] = {}, hidden[2][kNormGroup] = {}, c[kNormGroup] = {};
   const ForwardRow<T> first = RowOf(desc, step, rows.begin);
   of.FindMoments(count, first.gates, input);
